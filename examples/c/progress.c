@@ -1,0 +1,96 @@
+#define _XOPEN_SOURCE 700
+#include "progress.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "interrupt.h"
+#include "patchmask.h"
+
+enum { BAR_CELLS = 30 };
+static const double REDRAW_SECONDS = 0.1;
+
+double seconds_now(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+void progress_start(progress *bar, bool quiet)
+{
+    bar->visible = !quiet && isatty(STDERR_FILENO);
+    bar->started = seconds_now();
+}
+
+static const char *stage_name(int32_t stage)
+{
+    switch (stage) {
+    case PATCHMASK_STAGE_PLAN:
+        return "plan";
+    case PATCHMASK_STAGE_INTENSITY:
+        return "intensity";
+    case PATCHMASK_STAGE_NETWORK:
+        return "network";
+    case PATCHMASK_STAGE_MASK:
+        return "mask";
+    default:
+        return "";
+    }
+}
+
+/* [#########.....................] network    31 %  1:07 left */
+static void draw(const progress *bar, double fraction, int32_t stage, double now)
+{
+    char cells[BAR_CELLS + 1];
+    int filled = (int)(fraction * BAR_CELLS);
+    memset(cells, '.', BAR_CELLS);
+    memset(cells, '#', (size_t)filled);
+    cells[BAR_CELLS] = '\0';
+    fprintf(stderr, "\r[%s] %-9s %3d %%", cells, stage_name(stage), (int)(100 * fraction));
+    double elapsed = now - bar->started;
+    if (fraction > 0.01 && elapsed > 1) {
+        unsigned long left = (unsigned long)(elapsed * (1 - fraction) / fraction + 0.5);
+        fprintf(stderr, "  %lu:%02lu left", left / 60, left % 60);
+    }
+    fputs("\033[K", stderr);
+    fflush(stderr);
+}
+
+int32_t progress_report(double fraction, int32_t stage, void *user_data)
+{
+    progress *bar = user_data;
+    double now = seconds_now();
+    if (bar->visible && (!bar->drawn || now - bar->drawn_at >= REDRAW_SECONDS)) {
+        draw(bar, fraction < 0 ? 0 : fraction > 1 ? 1 : fraction, stage, now);
+        bar->drawn = true;
+        bar->drawn_at = now;
+    }
+    return interrupted();
+}
+
+void progress_log(int32_t level, const char *message, void *user_data)
+{
+    progress *bar = user_data;
+    if (level == PATCHMASK_LOG_WARNING && bar->warning_count < PROGRESS_WARNINGS) {
+        snprintf(bar->warning[bar->warning_count++], PROGRESS_WARNING_BYTES, "%s", message);
+    }
+}
+
+void progress_clear(progress *bar)
+{
+    if (bar->drawn) {
+        fputs("\r\033[K", stderr);
+        fflush(stderr);
+        bar->drawn = false;
+    }
+}
+
+void progress_print_warnings(const progress *bar)
+{
+    for (unsigned i = 0; i < bar->warning_count; i++) {
+        fprintf(stderr, "segment: warning: %s\n", bar->warning[i]);
+    }
+}

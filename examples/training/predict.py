@@ -1,0 +1,57 @@
+"""Segment phantoms with an exported model in PyTorch, patch by patch: an independent check of a model.
+
+    python predict.py run/model.safetensors data/test --out masks
+    python evaluate.py masks data/test
+
+Weights are the file's, rounded to fp16, as the library reads them. The library gives the same masks, except where two
+logits are equal within rounding, in a small part of the time. Points in the air around the body are
+skipped here (class 0) unless --everywhere is given.
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from export import load
+from lattice import segment_slice
+from patches import Scan
+from volume_io import Volume, read_nrrd, write_nrrd
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("model", type=Path, help="safetensors file from train.py")
+    parser.add_argument("scans", type=Path, help="folder with *_ct.nrrd and *_truth.nrrd")
+    parser.add_argument("--out", type=Path, default=Path("masks"), help="folder for *_mask.nrrd (default masks)")
+    parser.add_argument("--stride", type=int, help="pixels (default: the model's)")
+    parser.add_argument("--everywhere", action="store_true", help="evaluate the air around the body too")
+    parser.add_argument("--bfloat16", action="store_true", help="faster and a little less exact")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu or cuda")
+    args = parser.parse_args()
+
+    model, intensity, stride = load(args.model)
+    model = model.to(args.device, memory_format=torch.channels_last)
+    stride = args.stride or stride
+    args.out.mkdir(parents=True, exist_ok=True)
+    paths = sorted(args.scans.glob("*_ct.nrrd"))
+    if not paths:
+        raise SystemExit(f"{args.scans}: no *_ct.nrrd here")
+    for path in paths:
+        started = time.time()
+        scan = Scan(path, intensity, model.config["patch_size"], strata=False)
+        source = read_nrrd(path)
+        mask = np.zeros(scan.shape, np.uint8)
+        for k in tqdm(range(scan.shape[0]), desc=scan.name, unit="slice", leave=False):
+            where = None if args.everywhere else scan.body[k]
+            mask[k] = segment_slice(model, scan, intensity, k, stride, where,
+                                    device=args.device, low_precision=args.bfloat16)  # fmt: skip
+        write_nrrd(args.out / f"{scan.name}_mask.nrrd", Volume(mask, source.spacing, source.origin))
+        print(f"{scan.name}: {mask.sum()} lesion voxels, {time.time() - started:.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()

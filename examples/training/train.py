@@ -1,0 +1,200 @@
+"""Train the modified VGG16 on phantoms and export it for the library.
+
+    python phantom.py data/train --count 90 --first-seed 1 --vary-spacing 0.1
+    python phantom.py data/val --count 8 --first-seed 2001 --vary-spacing 0.1
+    python train.py data/train data/val --out run
+
+writes run/model.safetensors (the epoch with the best held-out Dice), run/curves.png and run/history.json. Stops early when the
+held-out Dice has not risen for --patience epochs. Ctrl-C keeps what has been reached.
+
+    phantoms -> class-balanced patches -> augmentation -> VGG16 with dropout -> prior-corrected loss
+                                            held-out slices -> Dice -> best weights -> prior shift -> fp16 file
+"""
+
+import argparse
+import copy
+import json
+import math
+import time
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import torch
+from torch.nn import functional
+from tqdm import tqdm
+
+from export import export
+from intensity import Intensity
+from lattice import SparseValidation, weighted_dice
+from patches import BalancedSampler, Scan, augmented
+from vgg import Vgg16
+
+matplotlib.use("Agg")
+from matplotlib import pyplot  # noqa: E402
+
+WIDTHS = "16,16,32,32,64,64,64,96,96,96,128,128,128"
+
+
+def numbers(text):
+    return [int(word) for word in text.split(",")]
+
+
+def window(text):
+    low, high = (float(word) for word in text.split(","))
+    if not low < high:
+        raise argparse.ArgumentTypeError(f"window {text}: the first number must be the lower one")
+    return low, high
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("train", type=Path, help="folder of training phantoms (*_ct.nrrd, *_truth.nrrd, *_liver.nrrd)")
+    parser.add_argument("held_out", type=Path, help="folder of held-out phantoms, other seeds: early stopping")
+    parser.add_argument("--out", type=Path, default=Path("run"), help="folder for results (default run)")
+    parser.add_argument("--patch-size", type=int, default=64, help="pixels (default 64)")
+    parser.add_argument("--stride", type=int, default=2, help="pixels; recorded in the model (default 2)")
+    parser.add_argument("--widths", type=numbers, default=WIDTHS, help=f"channels of the 13 convolutions ({WIDTHS})")
+    parser.add_argument("--dense", type=numbers, default="128,64", help="widths of the hidden dense layers (128,64)")
+    parser.add_argument("--dropout", type=float, default=0.5, help="share of dense activations dropped (default 0.5)")
+    parser.add_argument("--window", type=window, default="-160,240", metavar="LO,HI", help="HU mapped to 0..1")
+    parser.add_argument("--equalize", action="store_true", help="equalise the histogram of every slice")
+    parser.add_argument("--epochs", type=int, default=24, help="at most (default 24)")
+    parser.add_argument("--steps", type=int, default=150, help="batches per epoch (default 150)")
+    parser.add_argument("--batch", type=int, default=128, help="patches per batch, half of them lesion (default 128)")
+    parser.add_argument("--learning-rate", type=float, default=1.5e-3, help="peak of the schedule (default 1.5e-3)")
+    parser.add_argument("--patience", type=int, default=8, help="epochs without a better Dice (default 8)")
+    parser.add_argument("--seed", type=int, default=1, help="of weights, patches and augmentation (default 1)")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu or cuda")
+    parser.add_argument("--float32", action="store_true", help="no bfloat16 arithmetic")
+    return parser.parse_args()
+
+
+def load_scans(folder, intensity, patch_size, strata):
+    paths = sorted(folder.glob("*_ct.nrrd"))
+    if not paths:
+        raise SystemExit(f"{folder}: no *_ct.nrrd here; make some with phantom.py")
+    return [Scan(path, intensity, patch_size, strata) for path in tqdm(paths, desc=f"reading {folder}", unit="scan")]
+
+
+def measured(scans, args):
+    """The Intensity with mean and deviation of the training voxels."""
+    inside = [scan.image[:, scan.pad : -scan.pad, scan.pad : -scan.pad].astype(np.float32) for scan in scans[::4]]
+    values = np.concatenate([x[::2, ::3, ::3].ravel() for x in inside])
+    return Intensity(args.window, args.equalize, round(float(values.mean()), 4), round(float(values.std()), 4))
+
+
+def train_epoch(model, sampler, intensity, optimizer, schedule, args, title):
+    model.train()
+    losses = []
+    with tqdm(range(args.steps), desc=title, unit="batch", leave=False) as bar:
+        for _ in bar:
+            patches, labels, offsets = sampler.batch(args.batch)
+            patches = (augmented(patches, args.patch_size) - intensity.mean) / intensity.std
+            patches = patches.to(args.device, memory_format=torch.channels_last)
+            with torch.autocast(args.device, torch.bfloat16, enabled=not args.float32):
+                logits = model(patches)
+            adjusted = logits.float() + offsets.to(args.device)[:, None] * torch.tensor([0.0, 1.0], device=args.device)
+            loss = functional.cross_entropy(adjusted, labels.to(args.device))
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
+            optimizer.step()
+            schedule.step()
+            losses.append(loss.item())
+            bar.set_postfix(loss=f"{np.mean(losses[-30:]):.3f}")
+    return float(np.mean(losses))
+
+
+def held_out_scores(model, validation, intensity, args):
+    margins, weights, labels = validation.evaluate(
+        model, intensity, device=args.device, low_precision=not args.float32
+    )
+    signed = np.where(labels, margins, -margins)
+    loss = float((weights * np.logaddexp(0, -signed)).sum() / weights.sum())
+    return weighted_dice(margins > 0, labels, weights), loss, (margins, weights, labels)
+
+
+def best_shift(margins, weights, labels):
+    """What to add to the lesion logit for the best held-out Dice: the last correction of the prior."""
+    shifts = np.arange(-4, 4.01, 0.1)
+    dice = np.array([weighted_dice(margins + shift > 0, labels, weights) for shift in shifts])
+    smooth = np.convolve(np.pad(dice, 3, mode="edge"), np.ones(7) / 7, mode="valid")  # a plateau, not a spike
+    return float(shifts[smooth.argmax()])
+
+
+def draw_curves(path, history):
+    epochs = [row["epoch"] for row in history]
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(8, 3))
+    left.plot(epochs, [row["train_loss"] for row in history], label="training (balanced, adjusted)")
+    left.plot(epochs, [row["held_out_loss"] for row in history], label="held out (whole slices)")
+    left.set(xlabel="epoch", ylabel="cross-entropy", yscale="log")
+    left.legend()
+    right.plot(epochs, [row["held_out_dice"] for row in history], color="tab:green")
+    right.set(xlabel="epoch", ylabel="held-out Dice", ylim=(0, 1))
+    for axis in (left, right):
+        axis.grid(alpha=0.3)
+    figure.tight_layout()
+    figure.savefig(path, dpi=90)
+    pyplot.close(figure)
+
+
+def main():
+    args = arguments()
+    args.out.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(args.seed)
+    raw = Intensity(args.window, args.equalize)
+    train_scans = load_scans(args.train, raw, args.patch_size, strata=True)
+    validation = SparseValidation(load_scans(args.held_out, raw, args.patch_size, strata=False))
+    intensity = measured(train_scans, args)
+    sampler = BalancedSampler(train_scans, args.patch_size, np.random.default_rng(args.seed))
+    print("prior offsets in nats:", {name: round(value, 2) for name, value in sampler.offsets.items()})
+    print(f"mean {intensity.mean}, std {intensity.std}; {validation.count} held-out patches per epoch")
+
+    model = Vgg16(args.patch_size, args.widths, args.dense, dropout=args.dropout)
+    model = model.to(args.device, memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=args.learning_rate, weight_decay=0.01)
+    steps, warm_up = args.epochs * args.steps, args.steps
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer,
+        lambda step: min(1, (step + 1) / warm_up) * 0.5 * (1 + math.cos(math.pi * min(1, step / steps))) + 1e-3,
+    )
+
+    history, best = [], None
+    started = time.time()
+    try:
+        for epoch in range(1, args.epochs + 1):
+            loss = train_epoch(model, sampler, intensity, optimizer, schedule, args, f"epoch {epoch}/{args.epochs}")
+            dice, held_out_loss, scores = held_out_scores(model, validation, intensity, args)
+            row = dict(epoch=epoch, train_loss=loss, held_out_loss=held_out_loss, held_out_dice=dice,
+                       minutes=(time.time() - started) / 60)  # fmt: skip
+            history.append(row)
+            print(" ".join(f"{key} {value:.4g}" for key, value in row.items()), flush=True)
+            if best is None or dice > best["dice"]:
+                best = dict(epoch=epoch, dice=dice, weights=copy.deepcopy(model.state_dict()), scores=scores)
+                save(args, model, intensity, best)
+            draw_curves(args.out / "curves.png", history)
+            (args.out / "history.json").write_text(json.dumps(history, indent=1) + "\n")
+            if epoch - best["epoch"] >= args.patience:
+                print(f"no better Dice for {args.patience} epochs: stopped")
+                break
+    except KeyboardInterrupt:
+        print("interrupted")
+    if best:
+        print(f"best epoch {best['epoch']}, held-out Dice {best['dice']:.3f}: {args.out / 'model.safetensors'}")
+
+
+def save(args, model, intensity, best):
+    """Export the best weights with the last prior correction in the last layer's biases."""
+    shift = best_shift(*best["scores"])
+    margins, weights, labels = best["scores"]
+    print(f"  best so far; lesion logit shifted by {shift:+.1f}: "
+          f"Dice {weighted_dice(margins + shift > 0, labels, weights):.3f}")  # fmt: skip
+    exported = copy.deepcopy(model).cpu()
+    with torch.no_grad():
+        exported.classifier[-1].bias += torch.tensor([-0.5 * shift, 0.5 * shift])
+    export(args.out / "model.safetensors", exported, intensity, args.stride)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+"""VGG16 with modified dense layers: 13 3x3 convolutions padded by one zero, five max pools, dropout 0.5.
+
+The order of the layers is VGG16's; the widths are free. The network trains with batch normalisation after every
+convolution, because thirteen layers from scratch hardly start without it. `folded` then multiplies it into the
+convolutions, so what is exported is the plain VGG16 with torchvision's names (features.0, features.2 ...).
+"""
+
+import torch
+from torch import nn
+
+CONVOLUTIONS_PER_BLOCK = (2, 2, 3, 3, 3)
+
+
+class Vgg16(nn.Module):
+    def __init__(self, patch_size, widths, dense, classes=2, dropout=0.5, batch_norm=True):
+        """widths: 13 channel counts. dense: widths of the hidden dense layers. One grey input channel."""
+        super().__init__()
+        if len(widths) != 13:
+            raise ValueError(f"{len(widths)} widths: VGG16 has 13 convolutions")
+        side = patch_size // 2 ** len(CONVOLUTIONS_PER_BLOCK)
+        if side < 1:
+            raise ValueError(f"patch size {patch_size}: five pools need at least 32 pixels")
+        self.config = dict(patch_size=patch_size, widths=list(widths), dense=list(dense), classes=classes)
+
+        layers, channels, remaining = [], 1, list(widths)
+        for convolutions in CONVOLUTIONS_PER_BLOCK:
+            for _ in range(convolutions):
+                width = remaining.pop(0)
+                layers.append(nn.Conv2d(channels, width, 3, padding=1, bias=not batch_norm))
+                layers += [nn.BatchNorm2d(width)] if batch_norm else []
+                layers.append(nn.ReLU(inplace=True))
+                channels = width
+            layers.append(nn.MaxPool2d(2))
+        self.features = nn.Sequential(*layers)
+
+        layers, inputs = [], channels * side * side
+        for width in dense:
+            layers += [nn.Linear(inputs, width), nn.ReLU(inplace=True), nn.Dropout(dropout)]
+            inputs = width
+        self.classifier = nn.Sequential(*layers, nn.Linear(inputs, classes))
+
+        for layer in self.modules():
+            if isinstance(layer, (nn.Conv2d, nn.Linear)):
+                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+                if layer.bias is not None:
+                    nn.init.zeros_(layer.bias)
+        nn.init.normal_(self.classifier[-1].weight, std=0.01)
+
+    def forward(self, patches):
+        """[patches][1][P][P] -> logits [patches][classes]."""
+        return self.classifier(torch.flatten(self.features(patches), 1))  # C x g x g in CHW order
+
+
+@torch.no_grad()
+def folded(model):
+    """The same function (in evaluation mode) without batch normalisation, computed in float64."""
+    plain = Vgg16(**model.config, batch_norm=False)
+    targets = iter(layer for layer in plain.features if isinstance(layer, nn.Conv2d))
+    layers = list(model.features)
+    for convolution, norm in zip(layers, layers[1:]):
+        if not isinstance(convolution, nn.Conv2d):
+            continue
+        scale = norm.weight.double() / torch.sqrt(norm.running_var.double() + norm.eps)
+        target = next(targets)
+        target.weight.copy_(convolution.weight.double() * scale[:, None, None, None])
+        target.bias.copy_(norm.bias.double() - norm.running_mean.double() * scale)
+    plain.classifier.load_state_dict(model.classifier.state_dict())
+    return plain.eval()

@@ -1,0 +1,474 @@
+/* Generated from src/ffi by cbindgen: never edit by hand (see CONTRIBUTING.md). */
+
+
+#ifndef PATCHMASK_H
+#define PATCHMASK_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+// Version of the header that the program was compiled with: major.
+#define PATCHMASK_VERSION_MAJOR 0
+
+// Version of the header that the program was compiled with: minor.
+#define PATCHMASK_VERSION_MINOR 1
+
+// Version of the header that the program was compiled with: patch.
+#define PATCHMASK_VERSION_PATCH 0
+
+// ABI number of this header. A library is usable when patchmask_abi_version() returns the same.
+#define PATCHMASK_ABI_VERSION 1
+
+// Success.
+#define PATCHMASK_OK 0
+
+// A pointer, size, option or buffer is not usable; the text names the value, the limit and the remedy.
+#define PATCHMASK_INVALID_ARGUMENT 100
+
+// A valid request that this version or build does not offer.
+#define PATCHMASK_UNSUPPORTED 101
+
+// The session is already running a call (on another thread, or this is its own callback).
+#define PATCHMASK_BUSY 102
+
+// The session was made by the parent of this process, before fork().
+#define PATCHMASK_WRONG_PROCESS 103
+
+// The model file could not be read.
+#define PATCHMASK_IO 200
+
+// The model file was read but is not a usable VGG16.
+#define PATCHMASK_BAD_MODEL 201
+
+// Host memory could not be allocated, or the memory option is too small for one patch.
+#define PATCHMASK_OUT_OF_MEMORY 300
+
+// Device memory could not be allocated.
+#define PATCHMASK_DEVICE_OUT_OF_MEMORY 301
+
+// The requested device is not there or not usable; the text says why.
+#define PATCHMASK_NO_DEVICE 400
+
+// The call was cancelled by patchmask_session_cancel or by the progress callback.
+#define PATCHMASK_CANCELLED 500
+
+// A defect in the library, caught before it could reach the caller. Please report the text.
+#define PATCHMASK_PANIC 900
+
+// Voxel type: signed 8-bit integer.
+#define PATCHMASK_VOXEL_I8 1
+
+// Voxel type: unsigned 8-bit integer.
+#define PATCHMASK_VOXEL_U8 2
+
+// Voxel type: signed 16-bit integer, the usual type of CT.
+#define PATCHMASK_VOXEL_I16 3
+
+// Voxel type: unsigned 16-bit integer.
+#define PATCHMASK_VOXEL_U16 4
+
+// Voxel type: signed 32-bit integer.
+#define PATCHMASK_VOXEL_I32 5
+
+// Voxel type: IEEE single precision.
+#define PATCHMASK_VOXEL_F32 6
+
+// Voxel type: IEEE double precision.
+#define PATCHMASK_VOXEL_F64 7
+
+// Zeros at each patch's own border, exactly as the network was trained.
+#define PATCHMASK_PADDING_PATCH 0
+
+// Taps that leave a patch take the true neighbour from the slice; zeros only outside the
+// rectangle that all patches of the slice cover together. Another function than PATCH: far less
+// work, different logits.
+#define PATCHMASK_PADDING_IMAGE 1
+
+// Each voxel takes the class of the nearest patch centre; ties go to the lower index.
+#define PATCHMASK_FILL_NEAREST 0
+
+// Class probabilities are interpolated bilinearly between patch centres; the largest wins.
+#define PATCHMASK_FILL_LINEAR 1
+
+// A GPU where there is a usable one, else the CPU; the log says why.
+#define PATCHMASK_DEVICE_AUTO 0
+
+// The CPU engine, in f32.
+#define PATCHMASK_DEVICE_CPU 1
+
+// An NVIDIA GPU (device_index counts from 0), in fp16 with f32 sums.
+#define PATCHMASK_DEVICE_CUDA 2
+
+// Stage of a progress report: finding shared work and laying out tiles.
+#define PATCHMASK_STAGE_PLAN 1
+
+// Stage of a progress report: window, equalisation, black padding.
+#define PATCHMASK_STAGE_INTENSITY 2
+
+// Stage of a progress report: the network.
+#define PATCHMASK_STAGE_NETWORK 3
+
+// Stage of a progress report: writing the caller's buffers.
+#define PATCHMASK_STAGE_MASK 4
+
+// Log level: something the caller should know, such as a fallback from GPU to CPU.
+#define PATCHMASK_LOG_WARNING 1
+
+// Log level: what was chosen, such as the engine, tile size and memory.
+#define PATCHMASK_LOG_INFO 2
+
+// Smallest patch size, in pixels: five poolings by 2 leave one position.
+#define PATCHMASK_PATCH_SIZE_MIN 32
+
+// Largest patch size, in pixels.
+#define PATCHMASK_PATCH_SIZE_MAX 1024
+
+// A loaded model. Immutable: any number of threads and sessions may use it at once.
+typedef struct patchmask_model patchmask_model;
+
+// Workspace and threads for segmenting with one model and one set of options. Runs one call at a
+// time; use one session per thread. Cancelling and asking for progress are allowed from any thread.
+typedef struct patchmask_session patchmask_session;
+
+// Result of a call: PATCHMASK_OK or one of the error numbers above.
+typedef int32_t patchmask_status;
+
+// A borrowed 3-D volume of voxels. The library reads it during a call and keeps no pointer to it.
+//
+// Voxel (x, y, z) lies at `data + x*stride_x + y*stride_y + z*stride_z` (bytes, any alignment).
+// A slice is one z. Intensity in HU is `slope * voxel + intercept`. Voxels whose value is NaN or
+// infinite count as black and are counted in the result.
+typedef struct patchmask_volume {
+  // Set by patchmask_volume_init.
+  size_t struct_size;
+  // First voxel. May be NULL for patchmask_session_estimate.
+  const void *data;
+  // One of PATCHMASK_VOXEL_*.
+  int32_t voxel_type;
+  // Voxels along x (columns of a slice).
+  uint64_t width;
+  // Voxels along y (rows of a slice).
+  uint64_t height;
+  // Voxels along z (slices).
+  uint64_t depth;
+  // Bytes from a voxel to its right neighbour. All three strides 0: dense, x fastest.
+  uint64_t stride_x;
+  // Bytes from a voxel to the one below it.
+  uint64_t stride_y;
+  // Bytes from a slice to the next.
+  uint64_t stride_z;
+  // HU per stored unit (DICOM Rescale Slope), 1 after init.
+  double slope;
+  // HU at stored value 0 (DICOM Rescale Intercept), 0 after init.
+  double intercept;
+} patchmask_volume;
+
+// Where results go: buffers of the caller, each optional (NULL), at least one given. Strides are in
+// bytes; all strides of a buffer 0 means dense in the order of its fields below. Buffers must not
+// overlap each other, the volume or the ROI; buffers interleaved in one array with equal strides are fine.
+// A call that fails leaves the first patchmask_session_slices_done() slices finished and the rest
+// unspecified.
+typedef struct patchmask_outputs {
+  // Set by patchmask_outputs_init.
+  size_t struct_size;
+  // Class of each voxel, on the grid of the volume; 0 where nothing was evaluated.
+  uint8_t *mask;
+  // Bytes between voxels of `mask` along x.
+  uint64_t mask_stride_x;
+  // Bytes between voxels of `mask` along y.
+  uint64_t mask_stride_y;
+  // Bytes between voxels of `mask` along z.
+  uint64_t mask_stride_z;
+  // Probability (softmax) of the lesion class, on the grid of the volume; 0 where not evaluated.
+  float *probability;
+  // Bytes between voxels of `probability` along x.
+  uint64_t probability_stride_x;
+  // Bytes between voxels of `probability` along y.
+  uint64_t probability_stride_y;
+  // Bytes between voxels of `probability` along z.
+  uint64_t probability_stride_z;
+  // 1 where a voxel was decided by evaluated patches, 0 outside the ROI or the crop.
+  uint8_t *coverage;
+  // Bytes between voxels of `coverage` along x.
+  uint64_t coverage_stride_x;
+  // Bytes between voxels of `coverage` along y.
+  uint64_t coverage_stride_y;
+  // Bytes between voxels of `coverage` along z.
+  uint64_t coverage_stride_z;
+  // The network's outputs at each lattice point: [depth][lattice_height][lattice_width][classes],
+  // class fastest when dense; NaN where not evaluated. patchmask_session_estimate gives the extents.
+  float *logits;
+  // Bytes between classes of `logits`.
+  uint64_t logits_stride_class;
+  // Bytes between lattice points of `logits` along x.
+  uint64_t logits_stride_x;
+  // Bytes between lattice points of `logits` along y.
+  uint64_t logits_stride_y;
+  // Bytes between slices of `logits`.
+  uint64_t logits_stride_z;
+} patchmask_outputs;
+
+// Told how far a segmentation is, on the thread that called patchmask_session_segment, about
+// every 50 ms. `fraction` runs from 0 to 1 and never falls; `stage` is one of PATCHMASK_STAGE_*.
+// Return 0 to go on; anything else cancels the call. Must not throw or longjmp. Calls on the same
+// session from inside the callback return PATCHMASK_BUSY, except patchmask_session_cancel.
+typedef int32_t (*patchmask_progress_callback)(double fraction, int32_t stage, void *user_data);
+
+// Told what the library has to say, on the calling thread; `level` is one of PATCHMASK_LOG_*,
+// `message` is UTF-8 and valid during the callback only. Must not throw or longjmp.
+typedef void (*patchmask_log_callback)(int32_t level, const char *message, void *user_data);
+
+// How to segment. patchmask_options_init fills it from the model's metadata, or with the defaults
+// named below where the model has none.
+typedef struct patchmask_options {
+  // Set by patchmask_options_init.
+  size_t struct_size;
+  // Patch side in pixels, PATCHMASK_PATCH_SIZE_MIN..=PATCHMASK_PATCH_SIZE_MAX. Default 257.
+  uint32_t patch_size;
+  // Pixels between patch centres, 1..=patch_size. Default 7. Strides that share factors of 2 with the
+  // network's five poolings (8, 16, 32) share the most work.
+  uint32_t stride;
+  // One of PATCHMASK_PADDING_*. Default PATCH.
+  int32_t padding;
+  // One of PATCHMASK_FILL_*. Default NEAREST.
+  int32_t fill;
+  // HU that becomes intensity 0; lower values are clamped. Default -160.
+  double window_low;
+  // HU that becomes intensity 1; higher values are clamped. Default 240.
+  double window_high;
+  // Mean that is subtracted from the intensity of each network channel. Default 0.
+  double mean[3];
+  // Deviation by which the intensity of each network channel is divided; > 0. Default 1.
+  double std[3];
+  // 1: equalise the histogram of every slice (256 levels, whole slice). Default 0.
+  int32_t equalize;
+  // 1: share work between overlapping patches (exact). 0: evaluate patch by patch, for comparison.
+  // Default 1.
+  int32_t sharing;
+  // Left edge of the crop in pixels; outside the crop everything is black. All four 0: no crop.
+  uint64_t crop_x0;
+  // Top edge of the crop in pixels.
+  uint64_t crop_y0;
+  // Right edge of the crop in pixels, exclusive.
+  uint64_t crop_x1;
+  // Bottom edge of the crop in pixels, exclusive.
+  uint64_t crop_y1;
+  // The class whose probability is written to `probability`. Default 1.
+  uint32_t lesion_class;
+  // One of PATCHMASK_DEVICE_*. Default AUTO.
+  int32_t device;
+  // Which GPU, counted from 0, for PATCHMASK_DEVICE_CUDA and AUTO. Default 0.
+  uint32_t device_index;
+  // Worker threads of the CPU engine; 0: one per available core. Default 0.
+  uint32_t threads;
+  // Limit in bytes for what the library allocates for a session, packed weights included, the
+  // caller's buffers not; 0: automatic. Default 0.
+  uint64_t memory_budget;
+  // May be NULL.
+  patchmask_progress_callback progress;
+  // Handed to `progress`.
+  void *progress_user_data;
+  // May be NULL: the library is silent then.
+  patchmask_log_callback log;
+  // Handed to `log`.
+  void *log_user_data;
+} patchmask_options;
+
+// What a model is.
+typedef struct patchmask_model_info {
+  // Set by patchmask_model_info_init.
+  size_t struct_size;
+  // Channels of the network's input: 1 or 3 (a grey slice is repeated).
+  uint32_t input_channels;
+  // Classes, 2..=255.
+  uint32_t classes;
+  // Dense layers, 1..=4.
+  uint32_t dense_layers;
+  // Class of lesions according to the metadata, else 1.
+  uint32_t lesion_class;
+  // Patch size according to the metadata, else 0.
+  uint32_t patch_size;
+  // Stride according to the metadata, else 0.
+  uint32_t stride;
+  // Parameters (weights and biases) of all layers.
+  uint64_t parameters;
+  // SHA-256 of the model file, lower-case hexadecimal, zero-terminated.
+  char sha256[65];
+} patchmask_model_info;
+
+// What a segmentation would take, without running it.
+typedef struct patchmask_estimate {
+  // Set by patchmask_estimate_init.
+  size_t struct_size;
+  // Lattice points (patch centres) along x.
+  uint64_t lattice_width;
+  // Lattice points along y.
+  uint64_t lattice_height;
+  // Classes: the length of the fastest axis of the logits.
+  uint64_t classes;
+  // Patches of all slices that would be evaluated.
+  uint64_t patches;
+  // Multiply-accumulates with shared work, all slices.
+  uint64_t macs;
+  // Multiply-accumulates patch by patch, all slices.
+  uint64_t macs_unshared;
+  // Most bytes that the library would hold at once, packed weights included.
+  uint64_t peak_bytes;
+  // Tiles, all slices.
+  uint64_t tiles;
+} patchmask_estimate;
+
+// What a segmentation did.
+typedef struct patchmask_result {
+  // Set by patchmask_result_init.
+  size_t struct_size;
+  // Patches evaluated.
+  uint64_t patches;
+  // Multiply-accumulates done.
+  uint64_t macs;
+  // Multiply-accumulates that patch by patch evaluation would have done.
+  uint64_t macs_unshared;
+  // Most bytes that the library held at once, packed weights included.
+  uint64_t peak_bytes;
+  // Voxels that were NaN or infinite and were treated as black.
+  uint64_t nonfinite_voxels;
+  // Tiles evaluated.
+  uint64_t tiles;
+  // The engine that ran: PATCHMASK_DEVICE_CPU or PATCHMASK_DEVICE_CUDA.
+  int32_t engine;
+  // Seconds spent finding shared work and laying out tiles.
+  double plan_seconds;
+  // Seconds spent on window, equalisation and padding.
+  double intensity_seconds;
+  // Seconds spent in the network.
+  double network_seconds;
+  // Seconds spent writing the caller's buffers.
+  double mask_seconds;
+  // Seconds of the whole call.
+  double segment_seconds;
+} patchmask_result;
+
+#ifdef __cplusplus
+extern "C" {
+#endif // __cplusplus
+
+// Version of the library that is loaded, such as "0.1.0". Never fails; static storage.
+const char *patchmask_version(void);
+
+// ABI number of the library that is loaded; compare with PATCHMASK_ABI_VERSION. Never fails.
+uint32_t patchmask_abi_version(void);
+
+// Text of the last call that failed on this thread, in English, UTF-8; "" if none did. Valid until
+// the next call that fails on this thread.
+const char *patchmask_last_error(void);
+
+// Name of a status without its prefix, such as "INVALID_ARGUMENT"; "UNKNOWN" for other numbers.
+// Static storage.
+const char *patchmask_status_name(patchmask_status status);
+
+// Prepares `*out_volume` for a dense volume, x fastest: sets struct_size, the given fields, the
+// strides, slope 1 and intercept 0. Change fields afterwards as needed.
+patchmask_status patchmask_volume_init(struct patchmask_volume *out_volume,
+                                       size_t struct_size,
+                                       const void *data,
+                                       int32_t voxel_type,
+                                       uint64_t width,
+                                       uint64_t height,
+                                       uint64_t depth);
+
+// Prepares `*out_outputs` with no buffers: set those that are wanted.
+patchmask_status patchmask_outputs_init(struct patchmask_outputs *out_outputs,
+                                        size_t struct_size);
+
+// Fills `*out_options` from the model's metadata; with the documented defaults where it has none
+// or `model` is NULL.
+patchmask_status patchmask_options_init(struct patchmask_options *out_options,
+                                        size_t struct_size,
+                                        const struct patchmask_model *model);
+
+// Prepares `*out_info` for patchmask_model_get_info.
+patchmask_status patchmask_model_info_init(struct patchmask_model_info *out_info,
+                                           size_t struct_size);
+
+// Prepares `*out_estimate` for patchmask_session_estimate.
+patchmask_status patchmask_estimate_init(struct patchmask_estimate *out_estimate,
+                                         size_t struct_size);
+
+// Prepares `*out_result` for patchmask_session_segment.
+patchmask_status patchmask_result_init(struct patchmask_result *out_result, size_t struct_size);
+
+// Loads a VGG16 from a safetensors file. `path` is a path of the operating system (UTF-8 on Linux).
+// On success `*out_model` is a new model: free it with patchmask_model_free.
+// Errors: IO, BAD_MODEL, OUT_OF_MEMORY, INVALID_ARGUMENT.
+patchmask_status patchmask_model_load(const char *path,
+                                      struct patchmask_model **out_model);
+
+// Loads a VGG16 from the `size` bytes of a safetensors file at `data`, which are copied.
+// Otherwise as patchmask_model_load.
+patchmask_status patchmask_model_load_memory(const void *data,
+                                             size_t size,
+                                             struct patchmask_model **out_model);
+
+// Describes a model in `*out_info`, which patchmask_model_info_init has initialised.
+patchmask_status patchmask_model_get_info(const struct patchmask_model *model,
+                                          struct patchmask_model_info *out_info);
+
+// Name of class `index` according to the model's metadata; NULL when it has none or the index is
+// not a class. Valid as long as the model.
+const char *patchmask_model_class_name(const struct patchmask_model *model,
+                                       uint32_t index);
+
+// Frees a model; NULL is accepted. Sessions made from it stay valid.
+void patchmask_model_free(struct patchmask_model *model);
+
+// Makes a session. Copies `*options`; keeps what it needs of the model, which may be freed before
+// the session. On success `*out_session` is a new session: free it with patchmask_session_free.
+// Errors: INVALID_ARGUMENT (an option, or a model that does not fit the patch size), NO_DEVICE,
+// OUT_OF_MEMORY.
+patchmask_status patchmask_session_new(const struct patchmask_model *model,
+                                       const struct patchmask_options *options,
+                                       struct patchmask_session **out_session);
+
+// The engine in use, for people: such as "cpu (avx512f, 2 threads)". NULL if `session` is NULL.
+// Valid as long as the session.
+const char *patchmask_session_engine_name(const struct patchmask_session *session);
+
+// Says what segmenting would take, without running it. Uses the volume's extents only (its `data`
+// may be NULL) and, where given, the ROI's voxels. `*out_estimate` has been initialised by
+// patchmask_estimate_init.
+patchmask_status patchmask_session_estimate(struct patchmask_session *session,
+                                            const struct patchmask_volume *volume,
+                                            const struct patchmask_volume *roi,
+                                            struct patchmask_estimate *out_estimate);
+
+// Segments `volume` into the buffers of `outputs`. `roi` may be NULL; otherwise it has the extents
+// of the volume and only lattice points whose cells touch its non-zero voxels are evaluated.
+// `out_result` may be NULL; otherwise patchmask_result_init has initialised it.
+//
+// Blocks until done; the calling thread only waits and runs the progress callback. Results do not
+// depend on threads, memory budget or repetition. Errors: INVALID_ARGUMENT, OUT_OF_MEMORY,
+// CANCELLED, BUSY, WRONG_PROCESS.
+patchmask_status patchmask_session_segment(struct patchmask_session *session,
+                                           const struct patchmask_volume *volume,
+                                           const struct patchmask_volume *roi,
+                                           const struct patchmask_outputs *outputs,
+                                           struct patchmask_result *out_result);
+
+// How many slices the current or last patchmask_session_segment of this session has finished; after
+// a failure these slices of the outputs are valid. Any thread.
+patchmask_status patchmask_session_slices_done(const struct patchmask_session *session,
+                                               uint64_t *out_slices);
+
+// Asks the session's current call, or its next one, to stop: it returns PATCHMASK_CANCELLED within
+// 100 ms on the CPU. The wish stays until a call has returned that. Any thread, the callbacks too.
+patchmask_status patchmask_session_cancel(struct patchmask_session *session);
+
+// Frees a session; NULL is accepted. Must not be called while a call on it is running: such a call
+// is ignored (the session stays allocated) rather than crash the program.
+void patchmask_session_free(struct patchmask_session *session);
+
+#ifdef __cplusplus
+}  // extern "C"
+#endif  // __cplusplus
+
+#endif  /* PATCHMASK_H */

@@ -1,0 +1,44 @@
+//! table_max: 2x2 max pooling through the tap tables.
+
+use rayon::prelude::*;
+
+use crate::engine::Control;
+use crate::error::Error;
+use crate::plan::TilePlan;
+
+/// Output pixels of one piece of work.
+const BLOCK: usize = 256;
+
+/// `into`[pixel][channel] = the largest of the (up to) four taps of step `index`.
+pub(super) fn table_max(
+    plan: &TilePlan,
+    index: usize,
+    channels: usize,
+    from: &[f32],
+    into: &mut [f32],
+    control: &Control,
+) -> Result<(), Error> {
+    let (input, output) = (plan.input_of(index), plan.output_of(index));
+    let (rows, columns) = (plan.rows.layer(index), plan.columns.layer(index));
+    into[..output.len() * channels]
+        .par_chunks_mut(BLOCK * channels)
+        .enumerate()
+        .try_for_each(|(block, into)| {
+            control.check()?;
+            for (i, into) in into.chunks_exact_mut(channels).enumerate() {
+                let (row, column) = output.position(block * BLOCK + i);
+                // Every tap of a pool exists: a cell that is not complete is dropped by the plan.
+                into.fill(f32::NEG_INFINITY);
+                for &r in rows.taps_of(row) {
+                    for &c in columns.taps_of(column) {
+                        let slot = input.slot(r as usize, c as usize);
+                        let x = &from[slot * channels..][..channels];
+                        for (into, &x) in into.iter_mut().zip(x) {
+                            *into = if x > *into { x } else { *into };
+                        }
+                    }
+                }
+            }
+            Ok(())
+        })
+}

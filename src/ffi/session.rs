@@ -1,0 +1,240 @@
+//! Sessions: the calls that segment.
+
+use std::ffi::{CString, c_char, c_void};
+use std::ptr;
+
+use super::constants::*;
+use super::guard::{guard, guard_value};
+use super::model::patchmask_model;
+use super::structs::{borrow, check_out, check_struct_size, options_in, outputs_in, volume_in};
+use super::types::*;
+use crate::engine::Device;
+use crate::session::{LogLevel, Session, Stage};
+
+/// Workspace and threads for segmenting with one model and one set of options. Runs one call at a
+/// time; use one session per thread. Cancelling and asking for progress are allowed from any thread.
+pub struct patchmask_session {
+    session: Session,
+    engine_name: CString,
+    progress: patchmask_progress_callback,
+    progress_user_data: *mut c_void,
+}
+
+/// Makes a session. Copies `*options`; keeps what it needs of the model, which may be freed before
+/// the session. On success `*out_session` is a new session: free it with patchmask_session_free.
+/// Errors: INVALID_ARGUMENT (an option, or a model that does not fit the patch size), NO_DEVICE,
+/// OUT_OF_MEMORY.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn patchmask_session_new(
+    model: *const patchmask_model,
+    options: *const patchmask_options,
+    out_session: *mut *mut patchmask_session,
+) -> patchmask_status {
+    guard(|| {
+        check_out(out_session, "out_session")?;
+        // SAFETY: by contract of this function.
+        let model = unsafe { borrow(model, "model") }?;
+        // SAFETY: by contract of this function.
+        let raw = unsafe { options_in(options) }?;
+        let options = raw.to_options()?;
+        let mut log = |level: LogLevel, text: &str| {
+            if let (Some(callback), Ok(text)) = (raw.log, CString::new(text)) {
+                let level = match level {
+                    LogLevel::Warning => PATCHMASK_LOG_WARNING,
+                    LogLevel::Info => PATCHMASK_LOG_INFO,
+                };
+                // SAFETY: the caller's callback, with the pointer that it asked for.
+                unsafe { callback(level, text.as_ptr(), raw.log_user_data) };
+            }
+        };
+        let session = Session::new(&model.model, options, &mut log)?;
+        let engine_name = CString::new(session.engine_name()).unwrap_or_default();
+        let session = Box::new(patchmask_session {
+            session,
+            engine_name,
+            progress: raw.progress,
+            progress_user_data: raw.progress_user_data,
+        });
+        // SAFETY: checked above.
+        unsafe { out_session.write(Box::into_raw(session)) };
+        Ok(())
+    })
+}
+
+/// The engine in use, for people: such as "cpu (avx512f, 2 threads)". NULL if `session` is NULL.
+/// Valid as long as the session.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn patchmask_session_engine_name(
+    session: *const patchmask_session,
+) -> *const c_char {
+    guard_value(ptr::null(), || {
+        // SAFETY: by contract of this function.
+        Ok(unsafe { borrow(session, "session") }?.engine_name.as_ptr())
+    })
+}
+
+/// Says what segmenting would take, without running it. Uses the volume's extents only (its `data`
+/// may be NULL) and, where given, the ROI's voxels. `*out_estimate` has been initialised by
+/// patchmask_estimate_init.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn patchmask_session_estimate(
+    session: *mut patchmask_session,
+    volume: *const patchmask_volume,
+    roi: *const patchmask_volume,
+    out_estimate: *mut patchmask_estimate,
+) -> patchmask_status {
+    guard(|| {
+        // SAFETY: by contract of this function.
+        let session = unsafe { borrow(session, "session") }?;
+        // SAFETY: by contract of this function.
+        unsafe { check_struct_size(out_estimate, "out_estimate", "patchmask_estimate_init") }?;
+        // SAFETY: by contract of this function.
+        let volume = unsafe { borrow(volume, "volume") }?.extents_in("volume")?;
+        // SAFETY: by contract of this function.
+        let roi = unsafe { roi_in(roi) }?;
+        let estimate = session.session.estimate(volume, roi.as_ref())?;
+        let out = patchmask_estimate {
+            struct_size: size_of::<patchmask_estimate>(),
+            lattice_width: estimate.lattice_width,
+            lattice_height: estimate.lattice_height,
+            classes: estimate.classes,
+            patches: estimate.work.patches,
+            macs: estimate.work.macs,
+            macs_unshared: estimate.work.macs_unshared,
+            peak_bytes: estimate.peak_bytes,
+            tiles: estimate.work.tiles,
+        };
+        // SAFETY: checked above to be a full struct.
+        unsafe { out_estimate.write(out) };
+        Ok(())
+    })
+}
+
+/// Segments `volume` into the buffers of `outputs`. `roi` may be NULL; otherwise it has the extents
+/// of the volume and only lattice points whose cells touch its non-zero voxels are evaluated.
+/// `out_result` may be NULL; otherwise patchmask_result_init has initialised it.
+///
+/// Blocks until done; the calling thread only waits and runs the progress callback. Results do not
+/// depend on threads, memory budget or repetition. Errors: INVALID_ARGUMENT, OUT_OF_MEMORY,
+/// CANCELLED, BUSY, WRONG_PROCESS.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn patchmask_session_segment(
+    session: *mut patchmask_session,
+    volume: *const patchmask_volume,
+    roi: *const patchmask_volume,
+    outputs: *const patchmask_outputs,
+    out_result: *mut patchmask_result,
+) -> patchmask_status {
+    guard(|| {
+        // SAFETY: by contract of this function.
+        let this = unsafe { borrow(session, "session") }?;
+        // SAFETY: by contract of this function.
+        let volume = unsafe { volume_in(volume, "volume") }?;
+        // SAFETY: by contract of this function.
+        let roi = unsafe { roi_in(roi) }?;
+        // SAFETY: by contract of this function.
+        let outputs = unsafe { outputs_in(outputs) }?;
+        if !out_result.is_null() {
+            // SAFETY: by contract of this function.
+            unsafe { check_struct_size(out_result, "out_result", "patchmask_result_init") }?;
+        }
+        let mut progress = |fraction: f64, stage: Stage| {
+            let Some(callback) = this.progress else {
+                return true;
+            };
+            let stage = match stage {
+                Stage::Plan => PATCHMASK_STAGE_PLAN,
+                Stage::Intensity => PATCHMASK_STAGE_INTENSITY,
+                Stage::Network => PATCHMASK_STAGE_NETWORK,
+                Stage::Mask => PATCHMASK_STAGE_MASK,
+            };
+            // SAFETY: the caller's callback, with the pointer that it asked for.
+            unsafe { callback(fraction, stage, this.progress_user_data) == 0 }
+        };
+        let report = this
+            .session
+            .segment(&volume, roi.as_ref(), &outputs, &mut progress)?;
+        if !out_result.is_null() {
+            let result = patchmask_result {
+                struct_size: size_of::<patchmask_result>(),
+                patches: report.work.patches,
+                macs: report.work.macs,
+                macs_unshared: report.work.macs_unshared,
+                peak_bytes: report.peak_bytes,
+                nonfinite_voxels: report.nonfinite_voxels,
+                tiles: report.work.tiles,
+                engine: match report.device {
+                    Device::Cpu => PATCHMASK_DEVICE_CPU,
+                },
+                plan_seconds: report.timings.plan.as_secs_f64(),
+                intensity_seconds: report.timings.intensity.as_secs_f64(),
+                network_seconds: report.timings.network.as_secs_f64(),
+                mask_seconds: report.timings.mask.as_secs_f64(),
+                segment_seconds: report.timings.segment.as_secs_f64(),
+            };
+            // SAFETY: checked above to be a full struct.
+            unsafe { out_result.write(result) };
+        }
+        Ok(())
+    })
+}
+
+/// How many slices the current or last patchmask_session_segment of this session has finished; after
+/// a failure these slices of the outputs are valid. Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn patchmask_session_slices_done(
+    session: *const patchmask_session,
+    out_slices: *mut u64,
+) -> patchmask_status {
+    guard(|| {
+        // SAFETY: by contract of this function.
+        let session = unsafe { borrow(session, "session") }?;
+        check_out(out_slices, "out_slices")?;
+        // SAFETY: checked above.
+        unsafe { out_slices.write(session.session.slices_done()) };
+        Ok(())
+    })
+}
+
+/// Asks the session's current call, or its next one, to stop: it returns PATCHMASK_CANCELLED within
+/// 100 ms on the CPU. The wish stays until a call has returned that. Any thread, the callbacks too.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn patchmask_session_cancel(
+    session: *mut patchmask_session,
+) -> patchmask_status {
+    guard(|| {
+        // SAFETY: by contract of this function.
+        unsafe { borrow(session, "session") }?.session.cancel();
+        Ok(())
+    })
+}
+
+/// Frees a session; NULL is accepted. Must not be called while a call on it is running: such a call
+/// is ignored (the session stays allocated) rather than crash the program.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn patchmask_session_free(session: *mut patchmask_session) {
+    guard(|| {
+        // SAFETY: by contract of this function.
+        if let Some(this) = unsafe { session.as_ref() }
+            && !this.session.is_busy()
+        {
+            // SAFETY: it came from Box::into_raw in patchmask_session_new.
+            drop(unsafe { Box::from_raw(session) });
+        }
+        Ok(())
+    });
+}
+
+/// A ROI pointer from C: NULL is none.
+///
+/// # Safety
+/// NULL or a valid volume.
+unsafe fn roi_in<'a>(
+    roi: *const patchmask_volume,
+) -> Result<Option<crate::volume::Volume<'a>>, crate::error::Error> {
+    if roi.is_null() {
+        return Ok(None);
+    }
+    // SAFETY: by contract of this function.
+    unsafe { volume_in(roi, "roi") }.map(Some)
+}

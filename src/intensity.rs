@@ -1,0 +1,170 @@
+//! One slice of voxels as network input: intensities from 0 (black) to 1.
+//!
+//! ```text
+//! x = clamp((HU - low) / (high - low), 0, 1)         NaN and infinite voxels: 0, counted
+//! with equalisation, over the whole slice of N pixels, before any crop:
+//!   level = floor(255 x + 0.5)                        0..=255
+//!   h[l]  = pixels at level l;  m = smallest level present
+//!   x = round(255 / (N - h[m]) * sum(h[m+1..=level])) / 255
+//! ```
+//! This is the cumulative-distribution formula of histogram equalisation (Gonzalez and Woods, Digital
+//! Image Processing, section 3.3) in the form that OpenCV's `equalizeHist` computes, roundings
+//! included: the factor in single precision, halves to even. A slice of one level is left as it is.
+//!
+//! Mean and deviation are not applied here: the engine folds them into the first layer, because the
+//! zeros at a patch's border are zeros *after* normalisation, whereas black pixels are 0 before it.
+
+use crate::error::Error;
+use crate::volume::Volume;
+
+const LEVELS: usize = 256;
+
+/// How HU become intensities.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Intensity {
+    /// HU that becomes 0.
+    low: f64,
+    /// HU that becomes 1.
+    high: f64,
+    /// Equalise the histogram of each slice.
+    equalize: bool,
+}
+
+impl Intensity {
+    /// Checks the window (HU).
+    pub fn new(window: (f64, f64), equalize: bool) -> Result<Self, Error> {
+        let (low, high) = window;
+        if !(low.is_finite() && high.is_finite() && low < high && (high - low).is_finite()) {
+            return Err(Error::invalid(format!(
+                "window {low},{high}: must be two finite numbers in HU, the lower one first"
+            )));
+        }
+        Ok(Self {
+            low,
+            high,
+            equalize,
+        })
+    }
+
+    /// Fills `image` ([height][width]) from slice `z`; returns how many voxels were not finite.
+    /// `row` is workspace of `width` values.
+    pub(crate) fn slice(
+        &self,
+        volume: &Volume<'_>,
+        z: usize,
+        row: &mut [f64],
+        image: &mut [f32],
+    ) -> u64 {
+        let mut nonfinite = 0;
+        for (y, pixels) in image.chunks_exact_mut(row.len()).enumerate() {
+            volume.read_row(y, z, row);
+            for (pixel, &hu) in pixels.iter_mut().zip(&*row) {
+                *pixel = if hu.is_finite() {
+                    let x = ((hu - self.low) / (self.high - self.low)).clamp(0.0, 1.0);
+                    if self.equalize {
+                        (255.0 * x + 0.5).floor() as f32
+                    } else {
+                        x as f32
+                    }
+                } else {
+                    nonfinite += 1;
+                    0.0
+                };
+            }
+        }
+        if self.equalize {
+            equalize_levels(image);
+        }
+        nonfinite
+    }
+}
+
+/// Levels 0..=255 (whole numbers) in, equalised intensities 0..=1 out.
+fn equalize_levels(image: &mut [f32]) {
+    let mut histogram = [0usize; LEVELS];
+    for &level in &*image {
+        histogram[level as usize] += 1;
+    }
+    let lowest = histogram.iter().position(|&count| count > 0).unwrap_or(0);
+    let others = image.len() - histogram[lowest];
+    let mut table: [f32; LEVELS] = std::array::from_fn(|level| level as f32 / 255.0);
+    if others > 0 {
+        let factor = 255.0 / others as f32;
+        let mut below = 0usize;
+        for level in 0..LEVELS {
+            if level > lowest {
+                below += histogram[level];
+            }
+            table[level] = (below as f32 * factor).round_ties_even().min(255.0) / 255.0;
+        }
+    }
+    for pixel in image {
+        *pixel = table[*pixel as usize];
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slice(voxels: &[f32], width: usize, equalize: bool) -> (Vec<f32>, u64) {
+        let height = voxels.len() / width;
+        let volume = Volume::from_slice(voxels, width, height, 1).unwrap();
+        let intensity = Intensity::new((-160.0, 240.0), equalize).unwrap();
+        let mut image = vec![9.0; voxels.len()];
+        let nonfinite = intensity.slice(&volume, 0, &mut vec![0.0; width], &mut image);
+        (image, nonfinite)
+    }
+
+    #[test]
+    fn window_clamps_and_black_is_counted() {
+        let (image, nonfinite) = slice(
+            &[-1000.0, -160.0, 40.0, 240.0, f32::NAN, f32::NEG_INFINITY],
+            3,
+            false,
+        );
+        assert_eq!(image, [0.0, 0.0, 0.5, 1.0, 0.0, 0.0]);
+        assert_eq!(nonfinite, 2);
+    }
+
+    /// Golden levels from OpenCV's equalizeHist, made by tests/golden/make.py.
+    #[test]
+    fn equalisation_is_opencv_s() {
+        let golden = include_str!("../tests/golden/equalize.txt");
+        let mut lines = golden.lines().filter(|line| !line.starts_with('#'));
+        let mut cases = 0;
+        while let Some(title) = lines.next() {
+            let mut levels = || -> Vec<f32> {
+                let line = lines.next().expect("a line of levels");
+                line.split_whitespace()
+                    .map(|word| word.parse().expect("a level"))
+                    .collect()
+            };
+            let (mut image, expected) = (levels(), levels());
+            equalize_levels(&mut image);
+            for (index, (have, want)) in image.iter().zip(&expected).enumerate() {
+                assert_eq!(*have, want / 255.0, "{title}: pixel {index}");
+            }
+            cases += 1;
+        }
+        assert!(cases >= 4, "{cases} golden cases");
+    }
+
+    #[test]
+    fn constant_slice_is_left_as_it_is() {
+        let (image, _) = slice(&[40.0; 6], 3, true);
+        assert_eq!(image, [128.0 / 255.0; 6]);
+    }
+
+    #[test]
+    fn windows_that_are_none_are_refused() {
+        for window in [
+            (1.0, 1.0),
+            (2.0, 1.0),
+            (f64::NAN, 1.0),
+            (0.0, f64::INFINITY),
+        ] {
+            assert!(Intensity::new(window, false).is_err(), "{window:?}");
+        }
+    }
+}

@@ -1,0 +1,406 @@
+//! Where the patches are: centres on each axis, the crop, which of them a ROI asks for, and the tiles
+//! that are evaluated together.
+//!
+//! ```text
+//! centre k = origin + k * stride while inside the crop     origin: the crop's corner
+//! start  k = centre k - patch_size / 2                     first pixel of the patch, may be black
+//! cell   k = the pixels of the crop that are nearest to centre k, ties to the lower index
+//! ```
+
+use crate::error::{Error, try_filled};
+use crate::volume::{Extents, Volume};
+
+/// Smallest patch side: five poolings leave one position.
+pub const PATCH_SIZE_MIN: u32 = 32;
+/// Largest patch side.
+pub const PATCH_SIZE_MAX: u32 = 1024;
+
+/// A rectangle of the slice in pixels, half-open; outside it everything is black.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Crop {
+    /// Left edge.
+    pub x0: u64,
+    /// Top edge.
+    pub y0: u64,
+    /// Right edge, exclusive.
+    pub x1: u64,
+    /// Bottom edge, exclusive.
+    pub y1: u64,
+}
+
+/// What a convolution's tap sees outside its patch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Padding {
+    /// Zero, as the network was trained.
+    Patch,
+    /// The true neighbour from the slice; zero outside what all patches cover together.
+    Image,
+}
+
+/// Patch centres along one axis of the slice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Axis {
+    /// First pixel of the crop, the first centre.
+    pub origin: usize,
+    /// Pixels of the crop.
+    pub len: usize,
+    /// Patch side.
+    pub patch_size: usize,
+    /// Pixels between centres.
+    pub stride: usize,
+}
+
+impl Axis {
+    /// Number of centres.
+    pub fn count(&self) -> usize {
+        (self.len - 1) / self.stride + 1
+    }
+
+    /// First pixel of patch `k`, counted from the crop's first pixel; negative in the black margin.
+    pub fn start(&self, k: usize) -> i64 {
+        (k * self.stride) as i64 - (self.patch_size / 2) as i64
+    }
+
+    /// The centre nearest to pixel `p` of the crop; ties go to the lower index.
+    pub fn nearest(&self, p: usize) -> usize {
+        ((2 * p + self.stride - 1) / (2 * self.stride)).min(self.count() - 1)
+    }
+
+    /// The two centres around pixel `p` of the crop and the weight of the second, 0..1; clamped at
+    /// the ends, where the weight is 0.
+    pub fn around(&self, p: usize) -> (usize, usize, f32) {
+        let low = p / self.stride;
+        let high = low + 1;
+        if high >= self.count() {
+            return (low, low, 0.0);
+        }
+        (low, high, (p % self.stride) as f32 / self.stride as f32)
+    }
+}
+
+/// Patch centres of a slice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lattice {
+    /// Along rows of pixels.
+    pub x: Axis,
+    /// Along columns of pixels.
+    pub y: Axis,
+}
+
+impl Lattice {
+    /// Checks patch size, stride and crop against the slice.
+    pub fn new(
+        extents: Extents,
+        patch_size: u32,
+        stride: u32,
+        crop: Option<Crop>,
+    ) -> Result<Self, Error> {
+        check_patch(patch_size, stride)?;
+        let (width, height) = (extents.width as u64, extents.height as u64);
+        let crop = crop.unwrap_or(Crop {
+            x0: 0,
+            y0: 0,
+            x1: width,
+            y1: height,
+        });
+        let Crop { x0, y0, x1, y1 } = crop;
+        if x0 >= x1 || y0 >= y1 || x1 > width || y1 > height {
+            return Err(Error::invalid(format!(
+                "crop {x0},{y0},{x1},{y1}: must satisfy 0 <= x0 < x1 <= {width} and \
+                 0 <= y0 < y1 <= {height}"
+            )));
+        }
+        let axis = |origin: u64, end: u64| Axis {
+            origin: origin as usize,
+            len: (end - origin) as usize,
+            patch_size: patch_size as usize,
+            stride: stride as usize,
+        };
+        Ok(Self {
+            x: axis(x0, x1),
+            y: axis(y0, y1),
+        })
+    }
+
+    /// Lattice points of a slice.
+    pub fn points(&self) -> usize {
+        self.x.count() * self.y.count()
+    }
+}
+
+/// Checks the ranges of patch size and stride.
+pub fn check_patch(patch_size: u32, stride: u32) -> Result<(), Error> {
+    if !(PATCH_SIZE_MIN..=PATCH_SIZE_MAX).contains(&patch_size) {
+        return Err(Error::invalid(format!(
+            "patch_size {patch_size}: must be {PATCH_SIZE_MIN}..={PATCH_SIZE_MAX} pixels"
+        )));
+    }
+    if !(1..=patch_size).contains(&stride) {
+        return Err(Error::invalid(format!(
+            "stride {stride}: must be 1..=patch_size ({patch_size}) pixels"
+        )));
+    }
+    Ok(())
+}
+
+/// A region of interest in one slice: which pixels are inside and which lattice points that takes.
+pub(crate) struct Selection {
+    /// [height][width] of the slice: inside the ROI. Empty: everything is.
+    inside: Vec<bool>,
+    /// [lattice height][lattice width]: to be evaluated. Empty: all are.
+    points: Vec<bool>,
+    width: usize,
+}
+
+impl Selection {
+    /// All pixels of the crop.
+    pub fn everything() -> Self {
+        Self {
+            inside: Vec::new(),
+            points: Vec::new(),
+            width: 0,
+        }
+    }
+
+    /// The non-zero pixels of slice `z` of `roi`. `interpolated`: each pixel needs the four centres
+    /// around it, not only the nearest.
+    pub fn from_roi(
+        roi: &Volume<'_>,
+        z: usize,
+        lattice: &Lattice,
+        interpolated: bool,
+    ) -> Result<Self, Error> {
+        let Extents { width, height, .. } = roi.extents();
+        let mut inside = try_filled(width * height, false, "ROI of a slice")?;
+        let mut points = try_filled(lattice.points(), false, "lattice of a slice")?;
+        let mut row = try_filled(width, 0.0, "ROI row")?;
+        let columns = lattice.x.count();
+        for y in 0..height {
+            roi.read_row(y, z, &mut row);
+            for (x, &value) in row.iter().enumerate() {
+                inside[y * width + x] = value != 0.0 && !value.is_nan();
+            }
+            let Some(py) = y
+                .checked_sub(lattice.y.origin)
+                .filter(|&p| p < lattice.y.len)
+            else {
+                continue;
+            };
+            for px in 0..lattice.x.len {
+                if !inside[y * width + lattice.x.origin + px] {
+                    continue;
+                }
+                if interpolated {
+                    let (y0, y1, _) = lattice.y.around(py);
+                    let (x0, x1, _) = lattice.x.around(px);
+                    for (ky, kx) in [(y0, x0), (y0, x1), (y1, x0), (y1, x1)] {
+                        points[ky * columns + kx] = true;
+                    }
+                } else {
+                    points[lattice.y.nearest(py) * columns + lattice.x.nearest(px)] = true;
+                }
+            }
+        }
+        Ok(Self {
+            inside,
+            points,
+            width,
+        })
+    }
+
+    /// Whether pixel (x, y) of the slice is inside the ROI.
+    pub fn contains_pixel(&self, x: usize, y: usize) -> bool {
+        self.inside.is_empty() || self.inside[y * self.width + x]
+    }
+
+    /// Whether lattice point `index` (row-major) is to be evaluated.
+    pub fn contains_point(&self, index: usize) -> bool {
+        self.points.is_empty() || self.points[index]
+    }
+
+    /// Lattice rows and columns with at least one point to evaluate.
+    pub fn rows_and_columns(&self, lattice: &Lattice) -> (Vec<usize>, Vec<usize>) {
+        let (columns, rows) = (lattice.x.count(), lattice.y.count());
+        let any =
+            |mut points: Box<dyn Iterator<Item = usize>>| points.any(|p| self.contains_point(p));
+        let used_rows = (0..rows)
+            .filter(|&y| any(Box::new((0..columns).map(move |x| y * columns + x))))
+            .collect();
+        let used_columns = (0..columns)
+            .filter(|&x| any(Box::new((0..rows).map(move |y| y * columns + x))))
+            .collect();
+        (used_rows, used_columns)
+    }
+}
+
+/// Lattice points that are evaluated together: the product of some rows and columns, of which
+/// `points` (row-major over the product) says which are wanted; `None`: all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Tile {
+    pub rows: Vec<usize>,
+    pub columns: Vec<usize>,
+    pub points: Option<Vec<bool>>,
+}
+
+impl Tile {
+    /// The wanted part of `rows` x `columns`; `None` if nothing is wanted.
+    pub fn new(
+        rows: &[usize],
+        columns: &[usize],
+        selection: &Selection,
+        lattice: &Lattice,
+    ) -> Option<Self> {
+        let width = lattice.x.count();
+        let wanted = |y: usize, x: usize| selection.contains_point(y * width + x);
+        let rows: Vec<usize> = rows
+            .iter()
+            .copied()
+            .filter(|&y| columns.iter().any(|&x| wanted(y, x)))
+            .collect();
+        let columns: Vec<usize> = columns
+            .iter()
+            .copied()
+            .filter(|&x| rows.iter().any(|&y| wanted(y, x)))
+            .collect();
+        if rows.is_empty() {
+            return None;
+        }
+        let points: Vec<bool> = rows
+            .iter()
+            .flat_map(|&y| columns.iter().map(move |&x| wanted(y, x)))
+            .collect();
+        let all = points.iter().all(|&wanted| wanted);
+        Some(Self {
+            rows,
+            columns,
+            points: (!all).then_some(points),
+        })
+    }
+
+    /// Patches that this tile evaluates.
+    pub fn patches(&self) -> usize {
+        match &self.points {
+            Some(points) => points.iter().filter(|&&wanted| wanted).count(),
+            None => self.rows.len() * self.columns.len(),
+        }
+    }
+}
+
+/// Splits `rows` and `columns` into as few equal runs as `fits` allows, squares preferred. `None`
+/// when not even single patches fit.
+pub(crate) fn split<'a>(
+    rows: &'a [usize],
+    columns: &'a [usize],
+    mut fits: impl FnMut(&[&[usize]], &[&[usize]]) -> Result<bool, Error>,
+) -> Result<Option<(Vec<&'a [usize]>, Vec<&'a [usize]>)>, Error> {
+    let (mut row_len, mut column_len) = (rows.len(), columns.len());
+    loop {
+        let row_runs: Vec<_> = rows.chunks(row_len).collect();
+        let column_runs: Vec<_> = columns.chunks(column_len).collect();
+        if fits(&row_runs, &column_runs)? {
+            return Ok(Some((row_runs, column_runs)));
+        }
+        if row_len == 1 && column_len == 1 {
+            return Ok(None);
+        }
+        let longer = if row_len >= column_len {
+            (&mut row_len, rows.len())
+        } else {
+            (&mut column_len, columns.len())
+        };
+        *longer.0 = shorter(*longer.0, longer.1);
+    }
+}
+
+/// The next shorter run length: about a quarter more runs, all of nearly equal length.
+fn shorter(run: usize, len: usize) -> usize {
+    let runs = len.div_ceil(run);
+    let more = (runs + runs.div_ceil(4)).min(len);
+    len.div_ceil(more).min(run - 1).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn axis(len: usize, stride: usize) -> Axis {
+        Axis {
+            origin: 0,
+            len,
+            patch_size: 32,
+            stride,
+        }
+    }
+
+    #[test]
+    fn centres_fill_the_crop() {
+        let lattice =
+            Lattice::new(Extents::new(512, 512, 1, "volume").unwrap(), 257, 7, None).unwrap();
+        assert_eq!((lattice.x.count(), lattice.points()), (74, 5476));
+        assert_eq!(lattice.x.start(0), -128);
+        assert_eq!(axis(8, 8).count(), 1);
+        assert_eq!(axis(9, 8).count(), 2);
+    }
+
+    /// Nearest centre by brute force, for every stride and pixel.
+    #[test]
+    fn nearest_takes_the_lower_of_two_equals() {
+        for stride in 1..=32usize {
+            for len in [1, 2, stride, stride + 1, 3 * stride - 1, 97] {
+                let axis = axis(len, stride);
+                for p in 0..len {
+                    let brute = (0..axis.count())
+                        .min_by_key(|&k| (p.abs_diff(k * stride), k))
+                        .unwrap();
+                    assert_eq!(
+                        axis.nearest(p),
+                        brute,
+                        "stride {stride} len {len} pixel {p}"
+                    );
+                    let (low, high, weight) = axis.around(p);
+                    let centre =
+                        (low * stride) as f32 * (1.0 - weight) + (high * stride) as f32 * weight;
+                    let reachable = p.min((axis.count() - 1) * stride);
+                    assert!((centre - reachable as f32).abs() < 1e-3);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn split_covers_everything_once_and_respects_the_limit() {
+        let rows: Vec<usize> = (0..37).collect();
+        let columns: Vec<usize> = (5..22).collect();
+        for limit in [1, 2, 7, 64, 300, 1000] {
+            let (row_runs, column_runs) =
+                split(&rows, &columns, |r, c| Ok(r[0].len() * c[0].len() <= limit))
+                    .unwrap()
+                    .expect("single points fit");
+            assert_eq!(row_runs.concat(), rows);
+            assert_eq!(column_runs.concat(), columns);
+        }
+        assert!(split(&rows, &columns, |_, _| Ok(false)).unwrap().is_none());
+    }
+
+    #[test]
+    fn options_out_of_range_are_named() {
+        let extents = Extents::new(100, 90, 1, "volume").unwrap();
+        for (patch_size, stride, text) in [
+            (31, 1, "patch_size 31"),
+            (1025, 1, "patch_size 1025"),
+            (64, 0, "stride 0"),
+            (64, 65, "stride 65"),
+        ] {
+            let error = Lattice::new(extents, patch_size, stride, None).unwrap_err();
+            assert!(error.to_string().contains(text), "{error}");
+        }
+        let crop = Crop {
+            x0: 0,
+            y0: 0,
+            x1: 101,
+            y1: 90,
+        };
+        let error = Lattice::new(extents, 64, 8, Some(crop)).unwrap_err();
+        assert!(error.to_string().contains("crop 0,0,101,90"), "{error}");
+    }
+}

@@ -1,0 +1,40 @@
+//! `patchmask`: a lesion mask from a CT volume, by classifying every overlapping patch of every slice
+//! with a VGG16, evaluated exactly with shared computation. C and C++ programs use it through
+//! `include/patchmask.h`; this crate is the same library for Rust.
+//!
+//! ```text
+//! volume --> intensity --> lattice --> plan --> engine (cpu) --> mask
+//! caller's   one slice     where the   axis     two operations:  caller's
+//! voxels     as network    patches     tables   table_conv,      buffers
+//!            input         are                  table_max
+//! ```
+//!
+//! Each module imports only from its left, and `error`; [`session`] runs the loop over slices and
+//! tiles; [`ffi`] is the outermost layer and nothing imports it.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`volume`] | borrowed views of the caller's voxels and buffers |
+//! | [`intensity`] | window, histogram equalisation: a slice as network input |
+//! | [`lattice`] | patch centres, crop, ROI, tiles |
+//! | `plan` | value numbering: which activations of all patches are the same |
+//! | [`network`], [`weights`] | VGG16 with fp16 parameters, from safetensors |
+//! | [`engine`] | evaluates tiles |
+//! | [`mask`] | lattice classes to voxels |
+//! | [`session`] | slices x tiles, progress, cancel, timings |
+//! | [`ffi`] | the C interface |
+#![warn(missing_docs)]
+
+pub mod engine;
+pub mod error;
+pub mod ffi;
+pub mod intensity;
+pub mod lattice;
+pub mod mask;
+pub mod network;
+mod panics;
+mod plan;
+pub mod session;
+pub mod volume;
+pub mod weights;
+mod workers;

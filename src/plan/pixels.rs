@@ -1,0 +1,211 @@
+//! The two axes together: the extended images of a tile's layers, and which of their pixels the
+//! wanted lattice points need.
+//!
+//! ```text
+//! needed(layer, r', c') = some needed (r, c) of the next layer has r' among its row taps
+//!                                                            and c' among its column taps
+//! ```
+//! When every lattice point is wanted every pixel is needed, and nothing is listed.
+
+use std::sync::Arc;
+
+use super::axis::{AxisPlan, TapTable};
+use super::{Check, STEPS, Step};
+use crate::error::{Error, try_filled, try_with_capacity};
+
+/// The extended image of one layer: rows x columns of pixels, all of them or listed ones stored.
+#[derive(Debug)]
+pub(crate) struct Image {
+    pub rows: usize,
+    pub columns: usize,
+    listed: Option<Listed>,
+}
+
+#[derive(Debug)]
+struct Listed {
+    /// Stored pixels (row * columns + column), ascending.
+    pixels: Vec<u32>,
+    /// Where each pixel is stored; meaningless for those that are not.
+    slots: Vec<u32>,
+}
+
+impl Image {
+    fn dense(rows: usize, columns: usize) -> Self {
+        Self {
+            rows,
+            columns,
+            listed: None,
+        }
+    }
+
+    /// Stored pixels.
+    pub fn len(&self) -> usize {
+        match &self.listed {
+            Some(listed) => listed.pixels.len(),
+            None => self.rows * self.columns,
+        }
+    }
+
+    /// (row, column) of stored pixel `slot`.
+    pub fn position(&self, slot: usize) -> (usize, usize) {
+        let pixel = match &self.listed {
+            Some(listed) => listed.pixels[slot] as usize,
+            None => slot,
+        };
+        (pixel / self.columns, pixel % self.columns)
+    }
+
+    /// Where pixel (row, column) is stored, if it is needed by any wanted lattice point.
+    pub fn slot(&self, row: usize, column: usize) -> usize {
+        let pixel = row * self.columns + column;
+        match &self.listed {
+            Some(listed) => listed.slots[pixel] as usize,
+            None => pixel,
+        }
+    }
+
+    /// Bytes of the lists.
+    fn bytes(&self) -> usize {
+        self.listed
+            .as_ref()
+            .map_or(0, |listed| 4 * (listed.pixels.len() + listed.slots.len()))
+    }
+
+    /// Stores the pixels that `needed` marks ([rows][columns]).
+    fn list(&mut self, needed: &[bool]) -> Result<(), Error> {
+        let count = needed.iter().filter(|&&needed| needed).count();
+        if count == needed.len() {
+            return Ok(());
+        }
+        if needed.len() > u32::MAX as usize {
+            return Err(Error::Unsupported(format!(
+                "a tile with a ROI has {} pixels in a layer, the limit is 2^32: lower the memory \
+                 budget",
+                needed.len()
+            )));
+        }
+        let mut slots = try_filled(needed.len(), 0, "ROI plan")?;
+        let mut pixels = try_with_capacity(count, "ROI plan")?;
+        for (pixel, _) in needed.iter().enumerate().filter(|&(_, &needed)| needed) {
+            slots[pixel] = pixels.len() as u32;
+            pixels.push(pixel as u32);
+        }
+        self.listed = Some(Listed { pixels, slots });
+        Ok(())
+    }
+}
+
+/// The plan of one tile.
+#[derive(Debug)]
+pub(crate) struct TilePlan {
+    pub rows: Arc<AxisPlan>,
+    pub columns: Arc<AxisPlan>,
+    /// The input image, then the output of every step; the last is the lattice.
+    images: Vec<Image>,
+}
+
+impl TilePlan {
+    /// Joins two axes. `points`: the lattice points that are wanted ([rows][columns]); `None`: all.
+    pub fn new(
+        rows: Arc<AxisPlan>,
+        columns: Arc<AxisPlan>,
+        points: Option<&[bool]>,
+        check: Check<'_>,
+    ) -> Result<Self, Error> {
+        let mut images = vec![Image::dense(rows.inputs(), columns.inputs())];
+        images.extend(
+            STEPS.iter().enumerate().map(|(index, _)| {
+                Image::dense(rows.layer(index).len(), columns.layer(index).len())
+            }),
+        );
+        if let Some(points) = points {
+            let mut needed = try_with_capacity(points.len(), "ROI plan")?;
+            needed.extend_from_slice(points);
+            for index in (1..images.len()).rev() {
+                check()?;
+                images[index].list(&needed)?;
+                needed = before(
+                    &needed,
+                    rows.layer(index - 1),
+                    columns.layer(index - 1),
+                    &images[index - 1],
+                )?;
+            }
+        }
+        Ok(Self {
+            rows,
+            columns,
+            images,
+        })
+    }
+
+    /// The image that step `index` reads.
+    pub fn input_of(&self, index: usize) -> &Image {
+        &self.images[index]
+    }
+
+    /// The image that step `index` writes.
+    pub fn output_of(&self, index: usize) -> &Image {
+        &self.images[index + 1]
+    }
+
+    /// The image of lattice points.
+    pub fn lattice(&self) -> &Image {
+        &self.images[self.images.len() - 1]
+    }
+
+    /// Multiply-accumulates of the tile. `convolutions[i]`: of one output pixel of convolution i;
+    /// `head`: of one lattice point, all dense layers.
+    pub fn macs(&self, convolutions: &[u64], head: u64) -> u64 {
+        STEPS
+            .iter()
+            .enumerate()
+            .map(|(index, &step)| {
+                let pixels = self.output_of(index).len() as u64;
+                match step {
+                    Step::Convolution(i) => pixels * convolutions[i],
+                    Step::Pool => 0,
+                    Step::Head => pixels * head,
+                }
+            })
+            .sum()
+    }
+
+    /// Bytes of the pixel lists.
+    pub fn bytes(&self) -> usize {
+        self.images.iter().map(Image::bytes).sum()
+    }
+}
+
+/// Which pixels of `input` the `needed` outputs read: rows first, then columns.
+fn before(
+    needed: &[bool],
+    rows: &TapTable,
+    columns: &TapTable,
+    input: &Image,
+) -> Result<Vec<bool>, Error> {
+    let width = columns.len();
+    // [input rows][output columns]
+    let mut by_rows = try_filled(input.rows * width, false, "ROI plan")?;
+    for row in 0..rows.len() {
+        let wanted = &needed[row * width..(row + 1) * width];
+        for &tap in rows.taps_of(row).iter().filter(|&&tap| tap >= 0) {
+            let into = &mut by_rows[tap as usize * width..][..width];
+            for (into, &wanted) in into.iter_mut().zip(wanted) {
+                *into |= wanted;
+            }
+        }
+    }
+    let mut before = try_filled(input.rows * input.columns, false, "ROI plan")?;
+    for (from, into) in by_rows
+        .chunks_exact(width)
+        .zip(before.chunks_exact_mut(input.columns))
+    {
+        for (column, _) in from.iter().enumerate().filter(|&(_, &wanted)| wanted) {
+            for &tap in columns.taps_of(column).iter().filter(|&&tap| tap >= 0) {
+                into[tap as usize] = true;
+            }
+        }
+    }
+    Ok(before)
+}

@@ -1,0 +1,248 @@
+//! Sessions: the loop over slices and tiles, with progress, cancel, timings and a memory budget.
+//!
+//! ```text
+//! for each slice:  intensity -> cut into tiles -> for each tile: plan, input, engine -> mask
+//! ```
+//! The loop runs on the session's own threads; the caller's thread waits and runs its callback.
+
+mod options;
+mod run;
+mod tiles;
+
+pub use options::{Estimate, LogLevel, Options, Outputs, Report, Stage, Timings, Work};
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Mutex, MutexGuard, TryLockError};
+use std::time::{Duration, Instant};
+
+use crate::engine::{self, Control, Settings};
+use crate::error::Error;
+use crate::intensity::Intensity;
+use crate::mask::Grids;
+use crate::network::feature_side;
+use crate::volume::{Extents, Volume};
+use crate::weights::Model;
+use crate::workers::Workers;
+use run::{Progress, Run, State};
+
+/// How often the caller hears of progress.
+const PROGRESS_EVERY: Duration = Duration::from_millis(50);
+
+/// Threads, packed weights and workspace for one model and one set of options.
+pub struct Session {
+    options: Options,
+    intensity: Intensity,
+    classes: usize,
+    engine_name: String,
+    budget: u64,
+    /// Multiply-accumulates of one patch by itself.
+    patch_macs: u64,
+    /// Taken for the time of a call: a second call finds it taken.
+    state: Mutex<State>,
+    control: Control,
+    slices_done: AtomicU64,
+    /// `None` only after a fork, when dropping would wait for threads that are not there.
+    workers: Option<Workers>,
+    process: u32,
+}
+
+impl Session {
+    /// Packs the model for the engine. `log` hears what was chosen and why.
+    pub fn new(
+        model: &Model,
+        options: Options,
+        log: &mut dyn FnMut(LogLevel, &str),
+    ) -> Result<Self, Error> {
+        let classes = model.describe().classes;
+        options.check(classes)?;
+        let intensity = Intensity::new(options.window, options.equalize)?;
+        let side = feature_side(options.patch_size as usize);
+        model.check_side(side)?;
+        let (workers, threads) = Workers::new(options.threads)?;
+        let settings = Settings {
+            model,
+            feature_side: side,
+            mean: options.mean,
+            std: options.std,
+            threads,
+        };
+        let (engine, fallback) = workers.install(|| engine::create(options.device, &settings))?;
+        let engine_name = engine.name();
+        let budget = match options.memory_budget {
+            0 => automatic_budget(),
+            bytes => bytes,
+        };
+        if engine.fixed_bytes() >= budget {
+            return Err(Error::OutOfMemory(format!(
+                "memory_budget {budget} bytes: the packed weights alone take {}; raise it",
+                engine.fixed_bytes()
+            )));
+        }
+        if let Some(reason) = fallback {
+            log(LogLevel::Warning, &reason);
+        }
+        log(
+            LogLevel::Info,
+            &format!("engine {engine_name}, memory budget {} MiB", budget >> 20),
+        );
+        Ok(Self {
+            patch_macs: run::patch_macs(engine.as_ref(), options.patch_size as usize),
+            intensity,
+            classes: classes as usize,
+            engine_name,
+            budget,
+            state: Mutex::new(State::new(engine)),
+            control: Control::default(),
+            slices_done: AtomicU64::new(0),
+            workers: Some(workers),
+            process: std::process::id(),
+            options,
+        })
+    }
+
+    /// For people: the engine and how it runs.
+    pub fn engine_name(&self) -> &str {
+        &self.engine_name
+    }
+
+    /// Slices that the current or last [`Session::segment`] has finished.
+    pub fn slices_done(&self) -> u64 {
+        self.slices_done.load(Ordering::Acquire)
+    }
+
+    /// Asks the current or next call to stop. The wish stays until a call has returned
+    /// [`Error::Cancelled`].
+    pub fn cancel(&self) {
+        self.control.cancel();
+    }
+
+    /// Whether a call is running.
+    pub fn is_busy(&self) -> bool {
+        matches!(self.state.try_lock(), Err(TryLockError::WouldBlock))
+    }
+
+    /// What segmenting a volume of these extents would take.
+    pub fn estimate(&self, extents: Extents, roi: Option<&Volume<'_>>) -> Result<Estimate, Error> {
+        let mut state = self.enter()?;
+        let outcome = Run::new(self, extents, roi).and_then(|run| run.estimate(&mut state));
+        self.leave(outcome)
+    }
+
+    /// Segments `volume` into `outputs`. `roi` has the volume's extents. `progress` hears the fraction
+    /// done and the stage about every 50 ms on this thread, and stops the call by returning `false`.
+    pub fn segment(
+        &self,
+        volume: &Volume<'_>,
+        roi: Option<&Volume<'_>>,
+        outputs: &Outputs<'_>,
+        progress: &mut dyn FnMut(f64, Stage) -> bool,
+    ) -> Result<Report, Error> {
+        let began = Instant::now();
+        let mut state = self.enter()?;
+        let run = Run::new(self, volume.extents(), roi)?;
+        let grids = run.grids(volume, outputs)?;
+        self.slices_done.store(0, Ordering::Release);
+        let outcome = self.work(&run, &mut state, volume, grids, progress);
+        let mut report = self.leave(outcome)?;
+        report.timings.segment = began.elapsed();
+        Ok(report)
+    }
+
+    /// Runs the loop on the workers while this thread waits.
+    fn work(
+        &self,
+        run: &Run<'_>,
+        state: &mut State,
+        volume: &Volume<'_>,
+        mut grids: Grids<'_>,
+        progress: &mut dyn FnMut(f64, Stage) -> bool,
+    ) -> Result<Report, Error> {
+        let workers = self.workers.as_ref().ok_or(Error::WrongProcess)?;
+        let state_of_progress = Progress::default();
+        let (done, wait) = mpsc::sync_channel(1);
+        let mut heard = 0.0_f64;
+        let mut tell = |fraction: f64, stage: Stage| {
+            heard = heard.max(fraction);
+            if !progress(heard, stage) {
+                self.control.cancel();
+            }
+        };
+        let outcome = workers.in_place_scope(|scope| {
+            let watched = &state_of_progress;
+            scope.spawn(move |_| {
+                let outcome = run.segment(state, volume, &mut grids, watched);
+                // The receiver waits for this very message.
+                let _ = done.send(outcome);
+            });
+            loop {
+                match wait.recv_timeout(PROGRESS_EVERY) {
+                    Ok(outcome) => return outcome,
+                    Err(RecvTimeoutError::Timeout) => {
+                        let (fraction, stage) = watched.now(&self.control);
+                        tell(fraction, stage);
+                    }
+                    // The worker panicked; the scope carries its panic on.
+                    Err(RecvTimeoutError::Disconnected) => {
+                        return Err(Error::Panic("a worker thread panicked".into()));
+                    }
+                }
+            }
+        });
+        if outcome.is_ok() {
+            tell(1.0, Stage::Mask);
+        }
+        outcome
+    }
+
+    /// Begins a call: one at a time, in the process that made the session.
+    fn enter(&self) -> Result<MutexGuard<'_, State>, Error> {
+        if std::process::id() != self.process {
+            return Err(Error::WrongProcess);
+        }
+        let state = match self.state.try_lock() {
+            Ok(state) => state,
+            Err(TryLockError::WouldBlock) => return Err(Error::Busy),
+            Err(TryLockError::Poisoned(poisoned)) => {
+                self.state.clear_poison();
+                poisoned.into_inner()
+            }
+        };
+        Ok(state)
+    }
+
+    /// Ends a call: a wish to cancel that was heard is forgotten.
+    fn leave<T>(&self, outcome: Result<T, Error>) -> Result<T, Error> {
+        if matches!(outcome, Err(Error::Cancelled)) {
+            self.control.clear_cancel();
+        }
+        outcome
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if std::process::id() != self.process {
+            std::mem::forget(self.workers.take());
+        }
+    }
+}
+
+/// A quarter of the machine's memory, at most 4 GiB.
+fn automatic_budget() -> u64 {
+    const MOST: u64 = 4 << 30;
+    #[cfg(unix)]
+    {
+        // SAFETY: sysconf only reads.
+        let (pages, page) = unsafe {
+            (
+                libc::sysconf(libc::_SC_PHYS_PAGES),
+                libc::sysconf(libc::_SC_PAGESIZE),
+            )
+        };
+        if pages > 0 && page > 0 {
+            return (pages as u64).saturating_mul(page as u64).min(4 * MOST) / 4;
+        }
+    }
+    MOST / 4
+}

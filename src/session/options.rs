@@ -1,0 +1,184 @@
+//! What a caller can choose, and what comes back.
+
+use std::time::Duration;
+
+use crate::engine::{Device, DeviceChoice};
+use crate::error::Error;
+use crate::lattice::{Crop, Padding, check_patch};
+use crate::mask::Fill;
+use crate::volume::VolumeMut;
+use crate::weights::Model;
+
+/// How to segment. [`Options::for_model`] starts from the model's metadata.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Options {
+    /// Patch side in pixels, 32..=1024.
+    pub patch_size: u32,
+    /// Pixels between patch centres, 1..=patch_size.
+    pub stride: u32,
+    /// What taps see outside their patch.
+    pub padding: Padding,
+    /// How lattice classes become voxels.
+    pub fill: Fill,
+    /// (low, high) in HU, mapped to 0..1.
+    pub window: (f64, f64),
+    /// Subtracted from the intensity of each network channel.
+    pub mean: [f64; 3],
+    /// Divides the intensity of each network channel.
+    pub std: [f64; 3],
+    /// Equalise the histogram of every slice.
+    pub equalize: bool,
+    /// Share work between overlapping patches.
+    pub sharing: bool,
+    /// Outside of it everything is black; `None`: the whole slice.
+    pub crop: Option<Crop>,
+    /// The class whose probability is written.
+    pub lesion_class: u32,
+    /// Where to run.
+    pub device: DeviceChoice,
+    /// Worker threads; 0: one per core.
+    pub threads: u32,
+    /// Bytes that the library may hold; 0: automatic.
+    pub memory_budget: u64,
+}
+
+impl Options {
+    /// The model's metadata, and the documented defaults where it has none.
+    pub fn for_model(model: Option<&Model>) -> Self {
+        let metadata = model
+            .map(|model| model.metadata().clone())
+            .unwrap_or_default();
+        Self {
+            patch_size: metadata.patch_size.unwrap_or(257),
+            stride: metadata.stride.unwrap_or(7),
+            padding: Padding::Patch,
+            fill: Fill::Nearest,
+            window: metadata.window.unwrap_or((-160.0, 240.0)),
+            mean: metadata.mean.unwrap_or([0.0; 3]),
+            std: metadata.std.unwrap_or([1.0; 3]),
+            equalize: metadata.equalize.unwrap_or(false),
+            sharing: true,
+            crop: None,
+            lesion_class: metadata.lesion_class.unwrap_or(1),
+            device: DeviceChoice::Auto,
+            threads: 0,
+            memory_budget: 0,
+        }
+    }
+
+    /// Checks what does not depend on a volume.
+    pub(super) fn check(&self, classes: u32) -> Result<(), Error> {
+        check_patch(self.patch_size, self.stride)?;
+        for (name, values) in [("mean", self.mean), ("std", self.std)] {
+            for value in values {
+                if !value.is_finite() || (name == "std" && value <= 0.0) {
+                    return Err(Error::invalid(format!(
+                        "{name} {value}: must be finite{}",
+                        if name == "std" { " and above 0" } else { "" }
+                    )));
+                }
+            }
+        }
+        if self.lesion_class >= classes {
+            return Err(Error::invalid(format!(
+                "lesion_class {}: must be below the model's {classes} classes",
+                self.lesion_class
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// The caller's buffers, each optional; shapes are those of the volume, the logits'
+/// [depth][lattice height][lattice width][classes].
+#[derive(Default)]
+pub struct Outputs<'a> {
+    /// Class of each voxel; 0 where nothing was evaluated.
+    pub mask: Option<VolumeMut<'a, u8>>,
+    /// Probability of the lesion class.
+    pub probability: Option<VolumeMut<'a, f32>>,
+    /// 1 where a voxel was decided by evaluated patches.
+    pub coverage: Option<VolumeMut<'a, u8>>,
+    /// The network's outputs on the lattice; NaN where not evaluated.
+    pub logits: Option<VolumeMut<'a, f32>>,
+}
+
+/// How much there is to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Work {
+    /// Patches evaluated.
+    pub patches: u64,
+    /// Multiply-accumulates with shared work.
+    pub macs: u64,
+    /// Multiply-accumulates patch by patch.
+    pub macs_unshared: u64,
+    /// Tiles.
+    pub tiles: u64,
+}
+
+/// What segmenting would take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Estimate {
+    /// Lattice points along x.
+    pub lattice_width: u64,
+    /// Lattice points along y.
+    pub lattice_height: u64,
+    /// Classes of the model.
+    pub classes: u64,
+    /// Work of all slices.
+    pub work: Work,
+    /// Most bytes held at once.
+    pub peak_bytes: u64,
+}
+
+/// Seconds by stage.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Timings {
+    /// Finding shared work, laying out tiles.
+    pub plan: Duration,
+    /// Window, equalisation, padding.
+    pub intensity: Duration,
+    /// The network.
+    pub network: Duration,
+    /// Writing the caller's buffers.
+    pub mask: Duration,
+    /// The whole call.
+    pub segment: Duration,
+}
+
+/// What a call did.
+#[derive(Clone, Copy, Debug)]
+pub struct Report {
+    /// Work of all slices.
+    pub work: Work,
+    /// Most bytes held at once.
+    pub peak_bytes: u64,
+    /// Voxels that were NaN or infinite.
+    pub nonfinite_voxels: u64,
+    /// What it ran on.
+    pub device: Device,
+    /// Seconds by stage.
+    pub timings: Timings,
+}
+
+/// What a session is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Finding shared work, laying out tiles.
+    Plan = 1,
+    /// Window, equalisation, padding.
+    Intensity = 2,
+    /// The network.
+    Network = 3,
+    /// Writing the caller's buffers.
+    Mask = 4,
+}
+
+/// How important a log line is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogLevel {
+    /// The caller should know.
+    Warning,
+    /// What was chosen.
+    Info,
+}

@@ -1,0 +1,68 @@
+//! The session's own threads: a private pool that all arithmetic runs on.
+//!
+//! The host's threads only wait, so the host's floating-point modes (flush to zero, rounding) can
+//! neither change results nor be changed.
+
+use std::ops::Deref;
+
+use rayon::{ThreadPool, ThreadPoolBuilder};
+
+use crate::error::Error;
+use crate::panics::mark_worker_thread;
+
+/// A pool whose threads end when it is dropped.
+pub(crate) struct Workers(ThreadPool);
+
+impl Workers {
+    /// `threads` workers; 0: one per core that this process may use. Returns the number too.
+    pub fn new(threads: u32) -> Result<(Self, usize), Error> {
+        let available = std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = match threads as usize {
+            0 => available,
+            threads => threads,
+        };
+        if threads > MOST_THREADS {
+            return Err(Error::invalid(format!(
+                "threads {threads}: must be 0 (one per core) or 1..={MOST_THREADS}"
+            )));
+        }
+        ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .thread_name(|number| format!("patchmask-{number}"))
+            .start_handler(|_| {
+                mark_worker_thread();
+                default_float_modes();
+            })
+            .build()
+            .map(|pool| (Self(pool), threads))
+            .map_err(|error| {
+                Error::OutOfMemory(format!("{threads} threads could not be started: {error}"))
+            })
+    }
+}
+
+/// Most worker threads of one session.
+const MOST_THREADS: usize = 1024;
+
+impl Deref for Workers {
+    type Target = ThreadPool;
+
+    fn deref(&self) -> &ThreadPool {
+        &self.0
+    }
+}
+
+/// Round to nearest, denormals kept, exceptions masked: a new thread inherits its parent's modes.
+fn default_float_modes() {
+    #[cfg(target_arch = "x86_64")]
+    {
+        let modes: u32 = 0x1f80;
+        // SAFETY: sets this thread's MXCSR to the value that the ABI prescribes at program start.
+        unsafe { std::arch::asm!("ldmxcsr [{}]", in(reg) &modes, options(nostack, readonly)) };
+    }
+    #[cfg(target_arch = "aarch64")]
+    // SAFETY: sets this thread's FPCR to the value that the ABI prescribes at program start.
+    unsafe {
+        std::arch::asm!("msr fpcr, xzr", options(nostack, nomem));
+    }
+}

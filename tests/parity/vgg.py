@@ -1,0 +1,206 @@
+"""Random VGG16s of any width, as safetensors (torchvision names) and as ONNX with the same fp16-rounded weights.
+
+    model = random_vgg(NARROW, hidden=(12,), patch_size=65, seed=1)
+    save_safetensors(model, "m.safetensors", metadata)
+    onnx_bytes(model)                       the whole network, for one patch size
+    onnx_block(model, block)                the convolutions of one block, for images of any size
+
+A `Vgg` holds what stands in the file (`stored`) and what the network computes with (`convs`, `dense`): batch
+normalisation and average pooling folded in float64, then everything rounded to fp16 once.
+"""
+
+from dataclasses import dataclass, field
+
+import ml_dtypes
+import numpy as np
+import onnx
+import safetensors
+from onnx import TensorProto, helper, numpy_helper
+
+BLOCKS = (2, 2, 3, 3, 3)  # convolutions between poolings
+CONV_NAMES = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)  # torchvision's vgg16
+CONV_NAMES_BN = (0, 3, 7, 10, 14, 17, 20, 24, 27, 30, 34, 37, 40)  # vgg16_bn; the norm is at N + 1
+BN_EPSILON = 1e-5
+ADAPTIVE = 7  # torchvision's AdaptiveAvgPool2d((7, 7))
+
+NARROW = (4, 4, 8, 8, 8, 8, 8, 16, 16, 16, 16, 16, 16)
+EIGHT = (8,) * 13
+UNEVEN = (3, 5, 7, 6, 9, 10, 11, 12, 13, 9, 17, 15, 14)
+FULL = (64, 64, 128, 128, 256, 256, 256) + (512,) * 6
+
+DTYPES = {"F16": np.float16, "BF16": ml_dtypes.bfloat16, "F32": np.float32, "F64": np.float64}
+
+
+@dataclass
+class Vgg:
+    """One network for one patch size."""
+
+    patch_size: int
+    stored: dict  # name in the file -> float64 array that its dtype holds exactly
+    dtype: str  # of the file
+    convs: list = field(default_factory=list)  # 13 x (weight [out][in][3][3], bias [out]), f32 holding fp16 values
+    dense: list = field(default_factory=list)  # (weight [out][in], bias [out]), f32 holding fp16 values
+
+    @property
+    def channels(self):
+        """Input channels, 1 or 3."""
+        return self.convs[0][0].shape[1]
+
+    @property
+    def classes(self):
+        """Output classes."""
+        return self.dense[-1][0].shape[0]
+
+    @property
+    def side(self):
+        """Side of the last feature map."""
+        return self.patch_size >> 5
+
+
+def fp16(array):
+    """Rounded to fp16 once, as float32."""
+    return np.asarray(array).astype(np.float16).astype(np.float32)
+
+
+def random_vgg(
+    widths, hidden=(12,), classes=2, channels=1, patch_size=65, seed=0, dtype="F16", batch_norm=False, adaptive=False
+):
+    """Random weights whose activations neither grow nor fade. `hidden`: widths of all dense layers but the last.
+
+    `adaptive`: the first dense layer takes C * 7 * 7 inputs after AdaptiveAvgPool2d((7, 7)).
+    """
+    rng = np.random.default_rng(seed)
+    stored, in_width = {}, channels
+    names = CONV_NAMES_BN if batch_norm else CONV_NAMES
+    for name, width in zip(names, widths):
+        weight = rng.normal(0, np.sqrt(2 / (9 * in_width)), (width, in_width, 3, 3))
+        # Half of each filter's mean away: filters see contrast, so that patches get different logits.
+        weight -= 0.5 * weight.mean((1, 2, 3), keepdims=True)
+        stored[f"features.{name}.weight"] = weight
+        stored[f"features.{name}.bias"] = rng.normal(0, 0.1, width)
+        if batch_norm:
+            stored[f"features.{name + 1}.weight"] = rng.uniform(0.7, 1.3, width)
+            stored[f"features.{name + 1}.bias"] = rng.normal(0, 0.1, width)
+            stored[f"features.{name + 1}.running_mean"] = rng.normal(0, 0.1, width)
+            stored[f"features.{name + 1}.running_var"] = rng.uniform(0.6, 1.5, width)
+        in_width = width
+    inputs = in_width * (ADAPTIVE if adaptive else patch_size >> 5) ** 2
+    for index, width in enumerate((*hidden, classes)):
+        stored[f"classifier.{3 * index}.weight"] = rng.normal(0, np.sqrt(2 / inputs), (width, inputs))
+        stored[f"classifier.{3 * index}.bias"] = rng.normal(0, 0.1, width)
+        inputs = width
+    stored = {name: value.astype(DTYPES[dtype]).astype(np.float64) for name, value in stored.items()}
+    model = Vgg(patch_size, stored, dtype)
+    fold(model)
+    return model
+
+
+def fold(model):
+    """Fills `convs` and `dense` from `stored`."""
+    stored = model.stored
+    batch_norm = "features.1.running_var" in stored
+    model.convs, model.dense = [], []
+    for name in CONV_NAMES_BN if batch_norm else CONV_NAMES:
+        weight, bias = stored[f"features.{name}.weight"], stored[f"features.{name}.bias"]
+        if batch_norm:
+            norm = {part: stored[f"features.{name + 1}.{part}"] for part in ("weight", "bias", "running_mean", "running_var")}
+            scale = norm["weight"] / np.sqrt(norm["running_var"] + BN_EPSILON)
+            weight = weight * scale[:, None, None, None]
+            bias = (bias - norm["running_mean"]) * scale + norm["bias"]
+        model.convs.append((fp16(weight), fp16(bias)))
+    features, side = model.convs[-1][0].shape[0], model.side
+    for index in range(sum(name.startswith("classifier.") for name in stored) // 2):
+        weight, bias = stored[f"classifier.{3 * index}.weight"], stored[f"classifier.{3 * index}.bias"]
+        if index == 0 and weight.shape[1] == features * ADAPTIVE**2 and side != ADAPTIVE:
+            pool = adaptive_matrix(side, ADAPTIVE)
+            cells = weight.reshape(-1, features, ADAPTIVE, ADAPTIVE)
+            weight = np.einsum("ocij,iy,jx->ocyx", cells, pool, pool).reshape(len(weight), -1)
+        model.dense.append((fp16(weight), fp16(bias)))
+
+
+def adaptive_matrix(side, cells):
+    """[cells][side]: average pooling of `side` positions into `cells`, as torch's AdaptiveAvgPool defines it."""
+    matrix = np.zeros((cells, side))
+    for cell in range(cells):
+        first, end = cell * side // cells, -(-(cell + 1) * side // cells)
+        matrix[cell, first:end] = 1 / (end - first)
+    return matrix
+
+
+def set_last_bias(model, bias):
+    """Replaces the bias of the last dense layer (as the file's dtype holds it)."""
+    name = f"classifier.{3 * (len(model.dense) - 1)}.bias"
+    model.stored[name] = np.asarray(bias).astype(DTYPES[model.dtype]).astype(np.float64)
+    model.dense[-1] = (model.dense[-1][0], fp16(model.stored[name]))
+
+
+def save_safetensors(model, path, metadata=None):
+    """Writes the file that the library loads. `metadata`: `patchmask.*` keys and their texts."""
+    tensors = {
+        name: {
+            "dtype": {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64"}[model.dtype],
+            "shape": list(value.shape),
+            "data": np.ascontiguousarray(value.astype(DTYPES[model.dtype])).tobytes(),
+        }
+        for name, value in model.stored.items()
+    }
+    if "features.1.running_var" in model.stored:  # torch's files have these, and the library skips them
+        tensors["features.1.num_batches_tracked"] = {"dtype": "int64", "shape": [], "data": b"\x07" + bytes(7)}
+    safetensors.serialize_file(tensors, str(path), metadata)
+
+
+def _graph(nodes, weights, name, input_shape, output_shape):
+    tensor = lambda label, shape: helper.make_tensor_value_info(label, TensorProto.FLOAT, shape)
+    graph = helper.make_graph(
+        nodes,
+        name,
+        [tensor("input", input_shape)],
+        [tensor("output", output_shape)],
+        [numpy_helper.from_array(value, label) for label, value in weights.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    model.ir_version = 8
+    onnx.checker.check_model(model)
+    return model.SerializeToString()
+
+
+def _conv_nodes(model, indices, x, nodes, weights):
+    for index in indices:
+        weights[f"w{index}"], weights[f"b{index}"] = model.convs[index]
+        nodes.append(helper.make_node("Conv", [x, f"w{index}", f"b{index}"], [f"c{index}"], pads=[1, 1, 1, 1]))
+        nodes.append(helper.make_node("Relu", [f"c{index}"], [f"r{index}"]))
+        x = f"r{index}"
+    return x
+
+
+def onnx_bytes(model):
+    """[n][channels][P][P] -> [n][classes]: the network as it was trained, zeros at every patch's border."""
+    nodes, weights, x = [], {}, "input"
+    for block, count in enumerate(BLOCKS):
+        first = sum(BLOCKS[:block])
+        x = _conv_nodes(model, range(first, first + count), x, nodes, weights)
+        nodes.append(helper.make_node("MaxPool", [x], [f"p{block}"], kernel_shape=[2, 2], strides=[2, 2]))
+        x = f"p{block}"
+    nodes.append(helper.make_node("Flatten", [x], ["flat"]))
+    x = "flat"
+    for index, (weight, bias) in enumerate(model.dense):
+        weights[f"dw{index}"], weights[f"db{index}"] = weight, bias
+        last = index == len(model.dense) - 1
+        gemm = "output" if last else f"g{index}"
+        nodes.append(helper.make_node("Gemm", [x, f"dw{index}", f"db{index}"], [gemm], transB=1))
+        if not last:
+            nodes.append(helper.make_node("Relu", [gemm], [f"h{index}"]))
+            x = f"h{index}"
+    size = model.patch_size
+    return _graph(nodes, weights, "vgg16", ["n", model.channels, size, size], ["n", model.classes])
+
+
+def onnx_block(model, block):
+    """[1][in][h][w] -> [1][out][h][w]: the convolutions of one block, zeros around the image."""
+    first = sum(BLOCKS[:block])
+    indices = range(first, first + BLOCKS[block])
+    nodes, weights = [], {}
+    x = _conv_nodes(model, indices, "input", nodes, weights)
+    nodes.append(helper.make_node("Identity", [x], ["output"]))
+    in_width, out_width = model.convs[first][0].shape[1], model.convs[indices[-1]][0].shape[0]
+    return _graph(nodes, weights, f"block{block}", [1, in_width, "h", "w"], [1, out_width, "h", "w"])

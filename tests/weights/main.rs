@@ -1,0 +1,7 @@
+//! Loading models: the network that a file becomes, and the error that a bad file becomes.
+
+mod builder;
+mod folding;
+mod hostile;
+mod layers;
+mod metadata;
