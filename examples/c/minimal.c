@@ -7,8 +7,7 @@
 
 static int failed(const char *text)
 {
-    fprintf(stderr, "minimal: %s\n", text);
-    return EXIT_FAILURE;
+    return fprintf(stderr, "minimal: %s\n", text), EXIT_FAILURE;
 }
 
 int main(int count, char **words)
@@ -26,24 +25,24 @@ int main(int count, char **words)
     int16_t *voxels = calloc(size, sizeof *voxels); /* [z][y][x], HU */
     uint8_t *mask = calloc(size, 1);                /* [z][y][x], class */
     FILE *file = count == 6 ? fopen(words[2], "rb") : NULL;
-    if (!voxels || !mask ||
-        (count == 6 && (!file || fread(voxels, sizeof *voxels, size, file) != size))) {
+    if (!voxels || !mask || (file && fread(voxels, sizeof *voxels, size, file) != size) ||
+        (count == 6 && !file)) {
         return failed("the volume cannot be read");
     }
     for (size_t i = 0; !file && i < size; i++) {
         long x = (long)(i % width) - 40, y = (long)(i / width % height) - 30;
         voxels[i] = x * x + y * y < 200 ? 120 : 40;
     }
-    patchmask_model *model;
-    patchmask_session *session;
+    patchmask_model *model = NULL;
+    patchmask_session *session = NULL;
     patchmask_options options;
     patchmask_volume volume;
     patchmask_outputs outputs;
     if (patchmask_model_load(words[1], &model) ||
         patchmask_options_init(&options, sizeof options, model) ||
         patchmask_session_new(model, &options, &session) ||
-        patchmask_volume_init(&volume, sizeof volume, voxels, PATCHMASK_VOXEL_I16,
-                              width, height, depth) ||
+        patchmask_volume_init(&volume, sizeof volume, voxels, PATCHMASK_VOXEL_I16, width, height,
+                              depth) ||
         patchmask_outputs_init(&outputs, sizeof outputs)) {
         return failed(patchmask_last_error());
     }

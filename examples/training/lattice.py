@@ -50,7 +50,7 @@ class SparseValidation:
     Evaluating whole volumes after every epoch would take longer than the epochs.
     """
 
-    def __init__(self, scans, slices_per_scan=3, near=8, fine=2, coarse=6):
+    def __init__(self, scans, slices_per_scan=3, near=6, fine=2, coarse=9):
         self.points = []  # (scan, slice, rows, columns, weights, labels)
         for scan in scans:
             area = scan.truth.sum((1, 2))

@@ -24,7 +24,7 @@ import torch
 from torch.nn import functional
 from tqdm import tqdm
 
-from export import export
+from export import export, load
 from intensity import Intensity
 from lattice import SparseValidation, weighted_dice
 from patches import BalancedSampler, Scan, augmented
@@ -59,6 +59,9 @@ def arguments():
     parser.add_argument("--dropout", type=float, default=0.5, help="share of dense activations dropped (default 0.5)")
     parser.add_argument("--window", type=window, default="-160,240", metavar="LO,HI", help="HU mapped to 0..1")
     parser.add_argument("--equalize", action="store_true", help="equalise the histogram of every slice")
+    parser.add_argument("--start", type=Path, metavar="MODEL",
+                        help="go on from an exported model, in which batch normalisation is folded: its patch size, "
+                             "widths, window, mean and deviation are kept, and it trains without batch normalisation")  # fmt: skip
     parser.add_argument("--epochs", type=int, default=24, help="at most (default 24)")
     parser.add_argument("--steps", type=int, default=150, help="batches per epoch (default 150)")
     parser.add_argument("--batch", type=int, default=128, help="patches per batch, half of them lesion (default 128)")
@@ -143,15 +146,19 @@ def main():
     args = arguments()
     args.out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(args.seed)
+    start = None
+    if args.start:
+        start, intensity, _ = load(args.start, args.dropout)
+        args.patch_size, args.window, args.equalize = start.config["patch_size"], intensity.window, intensity.equalize
     raw = Intensity(args.window, args.equalize)
     train_scans = load_scans(args.train, raw, args.patch_size, strata=True)
     validation = SparseValidation(load_scans(args.held_out, raw, args.patch_size, strata=False))
-    intensity = measured(train_scans, args)
+    intensity = intensity if start else measured(train_scans, args)
     sampler = BalancedSampler(train_scans, args.patch_size, np.random.default_rng(args.seed))
     print("prior offsets in nats:", {name: round(value, 2) for name, value in sampler.offsets.items()})
     print(f"mean {intensity.mean}, std {intensity.std}; {validation.count} held-out patches per epoch")
 
-    model = Vgg16(args.patch_size, args.widths, args.dense, dropout=args.dropout)
+    model = start or Vgg16(args.patch_size, args.widths, args.dense, dropout=args.dropout)
     model = model.to(args.device, memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(model.parameters(), lr=args.learning_rate, weight_decay=0.01)
     steps, warm_up = args.epochs * args.steps, args.steps

@@ -20,6 +20,7 @@ class Vgg16(nn.Module):
         side = patch_size // 2 ** len(CONVOLUTIONS_PER_BLOCK)
         if side < 1:
             raise ValueError(f"patch size {patch_size}: five pools need at least 32 pixels")
+        self.batch_norm = batch_norm
         self.config = dict(patch_size=patch_size, widths=list(widths), dense=list(dense), classes=classes)
 
         layers, channels, remaining = [], 1, list(widths)
@@ -55,6 +56,9 @@ class Vgg16(nn.Module):
 def folded(model):
     """The same function (in evaluation mode) without batch normalisation, computed in float64."""
     plain = Vgg16(**model.config, batch_norm=False)
+    if not model.batch_norm:
+        plain.load_state_dict(model.state_dict())
+        return plain.eval()
     targets = iter(layer for layer in plain.features if isinstance(layer, nn.Conv2d))
     layers = list(model.features)
     for convolution, norm in zip(layers, layers[1:]):

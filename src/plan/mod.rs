@@ -22,6 +22,8 @@
 //! Only values that some patch needs are numbered: an odd row that a pool drops costs nothing.
 
 pub(crate) mod axis;
+#[cfg(test)]
+mod figures;
 pub(crate) mod pixels;
 
 pub(crate) use axis::{AxisPlan, AxisPlans, PatchRow, TapTable};

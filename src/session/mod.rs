@@ -80,7 +80,7 @@ impl Session {
             )));
         }
         if let Some(reason) = fallback {
-            log(LogLevel::Warning, &reason);
+            log(LogLevel::Info, &reason);
         }
         log(
             LogLevel::Info,

@@ -193,6 +193,7 @@ impl Float {
     }
 
     /// Element `index` of the little-endian `data`, exactly.
+    #[inline]
     pub(super) fn value(self, data: &[u8], index: usize) -> f64 {
         match self {
             Self::F16 => f16::from_le_bytes(element(data, index)).to_f64(),
@@ -203,6 +204,7 @@ impl Float {
     }
 }
 
+#[inline]
 fn element<const N: usize>(data: &[u8], index: usize) -> [u8; N] {
     let mut bytes = [0; N];
     bytes.copy_from_slice(&data[index * N..][..N]);

@@ -9,6 +9,9 @@
 //! weight'[o][c][r][s] = sum over cells (i,j) that cover (r,s) of weight[o][c][i][j] / size(i,j)
 //! ```
 
+use std::array::from_fn;
+use std::ops::Range;
+
 use half::f16;
 use ndarray::{Array1, Array2};
 
@@ -134,28 +137,18 @@ impl FirstDense {
 
     /// Appends [outputs][channels][side][side] to `weights`; this layer takes 7 x 7.
     fn fold_pooling(&self, side: usize, weights: &mut Vec<f16>) -> Result<(), Error> {
-        let mut shares: Vec<[f64; ADAPTIVE_POOL_SIDE]> = try_with_capacity(side, "pooling shares")?;
-        shares.extend((0..side).map(|position| pooling_shares(position, side)));
+        let mut covers: Vec<Cover> = try_with_capacity(side, "pooling cells")?;
+        covers.extend((0..side).map(|position| Cover::of(position, side)));
         for plane in 0..self.outputs * self.channels {
-            let cell = |i: usize, j: usize| {
-                let index = plane * CELLS + i * ADAPTIVE_POOL_SIDE + j;
-                self.float.value(&self.weight, index)
-            };
-            for row_shares in &shares {
-                // Columns of cells, their rows already spread.
-                let spread: [f64; ADAPTIVE_POOL_SIDE] = std::array::from_fn(|j| {
-                    let rows = row_shares.iter().enumerate();
-                    rows.filter(|&(_, &share)| share != 0.0)
-                        .map(|(i, share)| share * cell(i, j))
-                        .sum()
-                });
-                for column_shares in &shares {
-                    let sum = column_shares
-                        .iter()
-                        .zip(&spread)
-                        .map(|(share, x)| share * x)
-                        .sum();
-                    weights.push(self.round(sum, side)?);
+            let cells: [[f64; ADAPTIVE_POOL_SIDE]; ADAPTIVE_POOL_SIDE] = from_fn(|i| {
+                let row = plane * CELLS + i * ADAPTIVE_POOL_SIDE;
+                from_fn(|j| self.float.value(&self.weight, row + j))
+            });
+            for rows in &covers {
+                // [column of cells], spread over this row
+                let spread: [f64; ADAPTIVE_POOL_SIDE] = from_fn(|j| rows.sum(|i| cells[i][j]));
+                for columns in &covers {
+                    weights.push(self.round(columns.sum(|j| spread[j]), side)?);
                 }
             }
         }
@@ -172,18 +165,38 @@ impl FirstDense {
     }
 }
 
-/// What each of the 7 cells of an axis takes of `position` among `side`: one over its length if it
-/// covers the position, else 0.
-fn pooling_shares(position: usize, side: usize) -> [f64; ADAPTIVE_POOL_SIDE] {
-    std::array::from_fn(|cell| {
-        let start = cell * side / ADAPTIVE_POOL_SIDE;
-        let end = ((cell + 1) * side).div_ceil(ADAPTIVE_POOL_SIDE);
-        if (start..end).contains(&position) {
-            1.0 / (end - start) as f64
-        } else {
-            0.0
-        }
-    })
+/// The pooling cells of an axis that cover one position, and what each takes of it.
+struct Cover {
+    cells: Range<usize>,
+    /// [cell]: one over the cell's length, 0 outside `cells`
+    share: [f64; ADAPTIVE_POOL_SIDE],
+}
+
+impl Cover {
+    fn of(position: usize, side: usize) -> Self {
+        let span = |cell: usize| {
+            let start = cell * side / ADAPTIVE_POOL_SIDE;
+            start..((cell + 1) * side).div_ceil(ADAPTIVE_POOL_SIDE)
+        };
+        let covers = |&cell: &usize| span(cell).contains(&position);
+        let first = (0..ADAPTIVE_POOL_SIDE).find(covers).unwrap_or(0);
+        let count = (0..ADAPTIVE_POOL_SIDE).filter(covers).count(); // neighbours, as cells are in order
+        let cells = first..first + count;
+        let share = from_fn(|cell| {
+            if cells.contains(&cell) {
+                1.0 / span(cell).len() as f64
+            } else {
+                0.0
+            }
+        });
+        Self { cells, share }
+    }
+
+    /// Sum of `value` over the cells, each times its share.
+    fn sum(&self, value: impl Fn(usize) -> f64) -> f64 {
+        let cells = self.cells.clone();
+        cells.fold(0.0, |sum, cell| sum + self.share[cell] * value(cell))
+    }
 }
 
 fn read_bias(archive: &Archive<'_>, name: &str, outputs: usize) -> Result<Array1<f16>, Error> {

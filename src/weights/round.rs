@@ -12,11 +12,13 @@ pub(super) const F16_MAX: f64 = 65504.0;
 const F16_OVERFLOW: f64 = 65520.0;
 
 /// Whether `value` is finite and rounds to a finite fp16.
+#[inline]
 pub(super) fn fits_f16(value: f64) -> bool {
     value.abs() < F16_OVERFLOW // false for NaN
 }
 
 /// `value` rounded to the nearest fp16, ties to even; `None` unless [`fits_f16`].
+#[inline]
 pub(super) fn round_to_f16(value: f64) -> Option<f16> {
     const FRACTION: u32 = 52; // fraction bits of f64; fp16 has 10
     if !fits_f16(value) {

@@ -4,99 +4,26 @@
 
 Standard library only. `segment_refusals.py` holds the wrong inputs; this file runs both."""
 
-import json
 import math
 import os
 import pty
 import resource
 import signal
 import subprocess
-import sys
-import tempfile
 import time
 import unittest
 
 import maximum_model
+import segment_refusals
 import volume_files
-
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-SEGMENT = os.path.abspath(os.environ.get("SEGMENT", os.path.join(ROOT, "build", "segment")))
-
-SIZES = (44, 38, 3)
-GEOMETRY = (
-    "space: left-posterior-superior",
-    "space directions: (0.703125,0,0) (0,0.703125,0) (0,0,2.5)",
-    "space origin: (-180.5,-171.25,12)",
-    "kinds: domain domain domain",
-)
-
-
-def disc(sizes=SIZES):
-    """Soft tissue with a bright spot that moves from slice to slice."""
-    width, height, depth = sizes
-    return [
-        120 if (x - 30 + 9 * z) ** 2 + (y - 9 - 7 * z) ** 2 < 6 else 0
-        for z in range(depth)
-        for y in range(height)
-        for x in range(width)
-    ]
-
-
-class SegmentCase(unittest.TestCase):
-    """A fresh folder with a model and an input for every test."""
-
-    def setUp(self):
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.folder = folder.name
-        self.voxels = disc()
-        with open(self.path("model.safetensors"), "wb") as file:
-            file.write(maximum_model.build())
-        volume_files.write_volume(self.path("input.nrrd"), SIZES, self.voxels, extra=GEOMETRY)
-        self.inputs = set(os.listdir(self.folder))
-
-    def path(self, name):
-        return os.path.join(self.folder, name)
-
-    def command(self, *options, model="model.safetensors", paths=("input.nrrd", "mask.nrrd")):
-        return [SEGMENT, "--model", model, "--device", "cpu", *options, *paths]
-
-    def call(self, *options, **keywords):
-        """Runs segment in the folder."""
-        names = {k: keywords.pop(k) for k in ("model", "paths") if k in keywords}
-        command = self.command(*options, **names)
-        return subprocess.run(command, cwd=self.folder, capture_output=True, timeout=300, **keywords)
-
-    def succeed(self, *options, **keywords):
-        done = self.call(*options, **keywords)
-        self.assertEqual((done.returncode, done.stderr), (0, b""), done)
-        return done
-
-    def refuse(self, exit_code, *options, says=(), **keywords):
-        """Fails with `exit_code`, one line on stderr that has each text of `says`, and no new file."""
-        before = set(os.listdir(self.folder))
-        done = self.call(*options, **keywords)
-        error = done.stderr.decode()
-        self.assertEqual(done.returncode, exit_code, error)
-        self.assertRegex(error, r"\Asegment: [^\n]+\n\Z")
-        for text in [says] if isinstance(says, str) else says:
-            self.assertIn(text, error)
-        self.assertEqual(set(os.listdir(self.folder)), before, "files were left")
-
-    def read(self, name):
-        return volume_files.read(self.path(name))
-
-    def report(self, *options, **keywords):
-        self.succeed("--report", "report.json", *options, **keywords)
-        with open(self.path("report.json"), encoding="utf-8") as file:
-            return json.load(file, parse_constant=lambda word: self.fail(f"{word} is not JSON"))
+from segment_case import GEOMETRY, SIZES, SegmentCase
 
 
 class Results(SegmentCase):
     def test_mask_is_that_of_the_nearest_patches(self):
         done = self.succeed()
         fields, mask = self.read("mask.nrrd")
-        self.assertEqual(mask, maximum_model.mask(SIZES, self.voxels))
+        self.assert_mask(maximum_model.mask(SIZES, self.voxels))
         self.assertIn(1, mask)
         self.assertIn(0, mask)
         self.assertEqual((fields["type"], fields["sizes"]), ("uint8", "44 38 3"))
@@ -114,7 +41,7 @@ class Results(SegmentCase):
                     path = self.path("typed.nrrd")
                     volume_files.write_volume(path, SIZES, voxels, type_name, endian)
                     self.succeed(paths=("typed.nrrd", "mask.nrrd"))
-                    self.assertEqual(self.read("mask.nrrd")[1], expected)
+                    self.assert_mask(expected)
 
     def test_grid_is_carried_on_letter_by_letter(self):
         lines = (
@@ -171,11 +98,8 @@ class Results(SegmentCase):
         volume_files.write_volume(self.path("roi.nrrd"), SIZES, roi, "uint8", extra=GEOMETRY)
         report = self.report("--roi", "roi.nrrd", "--logits", "logits.nrrd")
         self.assertEqual(report["patches"], 3 * 5)  # centres 0, 8 and 16 have cells below 20
-        mask = self.read("mask.nrrd")[1]
         everywhere = maximum_model.mask(SIZES, self.voxels)
-        for i, value in enumerate(mask):
-            inside = i // (44 * 38) == 1 and i % 44 <= 20
-            self.assertEqual(value, everywhere[i] if inside else 0, i)
+        self.assert_mask([value * inside for value, inside in zip(everywhere, roi)])
         self.assertEqual(sum(not math.isnan(v) for v in self.read("logits.nrrd")[1]), 2 * 15)
 
     def test_roi_of_another_space_at_the_same_place(self):
@@ -192,15 +116,14 @@ class Results(SegmentCase):
         self.assertEqual(report["lattice"], [4, 4])
         self.assertEqual(report["options"]["crop"], [10, 4, 40, 36])
         mask = self.read("mask.nrrd")[1]
-        outside = [v for i, v in enumerate(mask) if not 10 <= i % 44 < 40]
-        self.assertEqual(set(outside), {0})
+        self.assertEqual({v for i, v in enumerate(mask) if not 10 <= i % 44 < 40}, {0})
         self.assertIn(1, mask)
 
     def test_linear_fill_without_sharing_and_with_little_memory(self):
         self.succeed("--no-sharing")
-        self.assertEqual(self.read("mask.nrrd")[1], maximum_model.mask(SIZES, self.voxels))
+        self.assert_mask(maximum_model.mask(SIZES, self.voxels))
         self.succeed("--memory", "64", "--threads", "1")
-        self.assertEqual(self.read("mask.nrrd")[1], maximum_model.mask(SIZES, self.voxels))
+        self.assert_mask(maximum_model.mask(SIZES, self.voxels))
         self.succeed("--fill", "linear", "--padding", "image")
 
 
@@ -385,12 +308,9 @@ class Interrupts(SegmentCase):
 
 
 def load_tests(loader, tests, _pattern):
-    import segment_refusals  # imports this file: only when it is complete
-
     tests.addTests(loader.loadTestsFromModule(segment_refusals))
     return tests
 
 
 if __name__ == "__main__":
-    sys.modules["segment_cli"] = sys.modules["__main__"]
     unittest.main()

@@ -9,7 +9,7 @@ import unittest
 
 import maximum_model
 import volume_files
-from segment_cli import GEOMETRY, SIZES, SegmentCase
+from segment_case import GEOMETRY, SIZES, SegmentCase
 
 
 class Usage(SegmentCase):
@@ -226,6 +226,6 @@ class Models(SegmentCase):
 
     def test_options_that_do_not_fit(self):
         self.refuse(1, "--stride", "33", says="stride 33")
-        self.refuse(1, "--patch-size", "64", says="64")
+        self.refuse(1, "--patch-size", "64", says="32..=63")
         self.refuse(1, "--crop", "0,0,45,38", says="45")
         self.refuse(1, "--device", "cuda:63")

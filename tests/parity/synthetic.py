@@ -23,3 +23,10 @@ def ct(width, height, depth, seed=0):
             hu[ellipse(cx, cy, radius, radius * rng.uniform(0.8, 1.3))] = rng.uniform(20, 75)
         slices.append(hu + rng.normal(0, 14, hu.shape))
     return np.clip(np.rint(np.stack(slices)), -1024, 3071).astype(np.int16)
+
+
+def ct_part(width, height, depth, seed=0):
+    """The middle of a volume of at least 48 x 48 pixels: slices of one pixel or column have something in them too."""
+    volume = ct(max(width, 48), max(height, 48), depth, seed)
+    top, left = (volume.shape[1] - height) // 2, (volume.shape[2] - width) // 2
+    return np.ascontiguousarray(volume[:, top : top + height, left : left + width])

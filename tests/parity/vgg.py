@@ -10,12 +10,15 @@ normalisation and average pooling folded in float64, then everything rounded to 
 """
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import ml_dtypes
 import numpy as np
 import onnx
-import safetensors
 from onnx import TensorProto, helper, numpy_helper
+from safetensors.numpy import save
+
+import synthetic
 
 BLOCKS = (2, 2, 3, 3, 3)  # convolutions between poolings
 CONV_NAMES = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)  # torchvision's vgg16
@@ -63,36 +66,74 @@ def fp16(array):
 
 
 def random_vgg(
-    widths, hidden=(12,), classes=2, channels=1, patch_size=65, seed=0, dtype="F16", batch_norm=False, adaptive=False
+    widths, hidden=(12,), classes=2, channels=1, patch_size=65, seed=0, dtype="F16", batch_norm=False, adaptive=False, mean=0.0, std=1.0
 ):
-    """Random weights whose activations neither grow nor fade. `hidden`: widths of all dense layers but the last.
+    """Random weights. `hidden`: widths of all dense layers but the last.
 
-    `adaptive`: the first dense layer takes C * 7 * 7 inputs after AdaptiveAvgPool2d((7, 7)).
+    Every layer is scaled and shifted by its statistics on a few sample patches, as batch normalisation would:
+    otherwise the logits of a deep random network hardly depend on the patch, and a comparison proves little.
+    `adaptive`: the first dense layer takes C * 7 * 7 inputs after AdaptiveAvgPool2d((7, 7)). `mean`, `std`: of the
+    intensity, one or one per channel.
     """
     rng = np.random.default_rng(seed)
-    stored, in_width = {}, channels
+    stored = {}
+    per_channel = lambda value: np.broadcast_to(np.asarray(value, np.float64), channels)[:, None, None]
+    x = (_sample_patches(patch_size, channels) - per_channel(mean)) / per_channel(std)  # [n][channels][h][w], float64
     names = CONV_NAMES_BN if batch_norm else CONV_NAMES
-    for name, width in zip(names, widths):
-        weight = rng.normal(0, np.sqrt(2 / (9 * in_width)), (width, in_width, 3, 3))
-        # Half of each filter's mean away: filters see contrast, so that patches get different logits.
-        weight -= 0.5 * weight.mean((1, 2, 3), keepdims=True)
-        stored[f"features.{name}.weight"] = weight
-        stored[f"features.{name}.bias"] = rng.normal(0, 0.1, width)
+    pooled_after = np.cumsum(BLOCKS) - 1
+    for index, (name, width) in enumerate(zip(names, widths)):
+        weight = rng.normal(0, np.sqrt(2 / (9 * x.shape[1])), (width, x.shape[1], 3, 3))
+        bias = rng.normal(0, 0.1, width)
+        y = _conv(x, weight)
+        mean, std = y.mean((0, 2, 3)), y.std((0, 2, 3)) + 1e-3
+        shift = rng.normal(0, 0.2, width)
         if batch_norm:
             stored[f"features.{name + 1}.weight"] = rng.uniform(0.7, 1.3, width)
-            stored[f"features.{name + 1}.bias"] = rng.normal(0, 0.1, width)
-            stored[f"features.{name + 1}.running_mean"] = rng.normal(0, 0.1, width)
-            stored[f"features.{name + 1}.running_var"] = rng.uniform(0.6, 1.5, width)
-        in_width = width
-    inputs = in_width * (ADAPTIVE if adaptive else patch_size >> 5) ** 2
+            stored[f"features.{name + 1}.bias"] = shift
+            stored[f"features.{name + 1}.running_mean"] = mean + bias
+            stored[f"features.{name + 1}.running_var"] = std**2
+        else:
+            weight, bias = weight / std[:, None, None, None], shift - mean / std
+        stored[f"features.{name}.weight"], stored[f"features.{name}.bias"] = weight, bias
+        x = np.maximum((y - mean[:, None, None]) / std[:, None, None] + shift[:, None, None], 0)
+        if index in pooled_after:
+            height, width = x.shape[2] // 2 * 2, x.shape[3] // 2 * 2
+            x = x[:, :, :height, :width].reshape(*x.shape[:2], height // 2, 2, width // 2, 2).max((3, 5))
+    if adaptive:
+        pool = adaptive_matrix(x.shape[2], ADAPTIVE)
+        x = np.einsum("iy,jx,ncyx->ncij", pool, pool, x)
+    x = x.reshape(len(x), -1)
     for index, width in enumerate((*hidden, classes)):
-        stored[f"classifier.{3 * index}.weight"] = rng.normal(0, np.sqrt(2 / inputs), (width, inputs))
-        stored[f"classifier.{3 * index}.bias"] = rng.normal(0, 0.1, width)
-        inputs = width
+        weight = rng.normal(0, np.sqrt(2 / x.shape[1]), (width, x.shape[1]))
+        y = x @ weight.T
+        weight, y = weight / y.std(0).mean(), y / y.std(0).mean()
+        bias = rng.normal(0, 0.1, width) - y.mean(0)
+        stored[f"classifier.{3 * index}.weight"], stored[f"classifier.{3 * index}.bias"] = weight, bias
+        x = np.maximum(y + bias, 0)
     stored = {name: value.astype(DTYPES[dtype]).astype(np.float64) for name, value in stored.items()}
     model = Vgg(patch_size, stored, dtype)
     fold(model)
     return model
+
+
+def _sample_patches(patch_size, channels, count=12):
+    """Patches to set the scales of a random network by: [count][channels][P][P] in 0..1, partly black."""
+    x0 = synthetic.ct(2 * patch_size, 2 * patch_size, 1, seed=77)[0]
+    image = np.pad(np.clip((x0 + 160) / 400, 0, 1), patch_size // 2)
+    starts = np.random.default_rng(5).integers(0, 2 * patch_size, (count, 2))
+    patches = np.stack([image[y : y + patch_size, x : x + patch_size] for y, x in starts])
+    return np.repeat(patches[:, None], channels, 1)
+
+
+def _conv(x, weight):
+    """3x3 convolution with zeros around: [n][in][h][w] -> [n][out][h][w], float64."""
+    padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))
+    height, width = x.shape[2:]
+    y = 0
+    for i in range(3):
+        for j in range(3):
+            y = y + np.tensordot(weight[:, :, i, j], padded[:, :, i : i + height, j : j + width], ((1,), (1,)))
+    return y.swapaxes(0, 1)
 
 
 def fold(model):
@@ -127,26 +168,28 @@ def adaptive_matrix(side, cells):
     return matrix
 
 
-def set_last_bias(model, bias):
-    """Replaces the bias of the last dense layer (as the file's dtype holds it)."""
+def balance(model, logits):
+    """Shifts the last bias so that no class wins everywhere; returns `logits` of the model as it is then.
+
+    Not where patches are few or hardly differ: what is left after the shift would be rounding, many times enlarged.
+    """
+    flat = logits[np.isfinite(logits[..., 0])]
+    if len(flat) < 8 or flat.std(0).max() < 0.15 * np.abs(flat).max():
+        return logits
     name = f"classifier.{3 * (len(model.dense) - 1)}.bias"
-    model.stored[name] = np.asarray(bias).astype(DTYPES[model.dtype]).astype(np.float64)
-    model.dense[-1] = (model.dense[-1][0], fp16(model.stored[name]))
+    before = model.dense[-1][1]
+    wanted = model.stored[name] - np.median(flat, 0)
+    model.stored[name] = wanted.astype(DTYPES[model.dtype]).astype(np.float64)
+    fold(model)
+    return logits - before + model.dense[-1][1]
 
 
 def save_safetensors(model, path, metadata=None):
     """Writes the file that the library loads. `metadata`: `patchmask.*` keys and their texts."""
-    tensors = {
-        name: {
-            "dtype": {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64"}[model.dtype],
-            "shape": list(value.shape),
-            "data": np.ascontiguousarray(value.astype(DTYPES[model.dtype])).tobytes(),
-        }
-        for name, value in model.stored.items()
-    }
+    tensors = {name: np.ascontiguousarray(value.astype(DTYPES[model.dtype])) for name, value in model.stored.items()}
     if "features.1.running_var" in model.stored:  # torch's files have these, and the library skips them
-        tensors["features.1.num_batches_tracked"] = {"dtype": "int64", "shape": [], "data": b"\x07" + bytes(7)}
-    safetensors.serialize_file(tensors, str(path), metadata)
+        tensors["features.1.num_batches_tracked"] = np.array(7, np.int64)
+    Path(path).write_bytes(save(tensors, metadata))
 
 
 def _graph(nodes, weights, name, input_shape, output_shape):

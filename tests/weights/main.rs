@@ -1,5 +1,6 @@
 //! Loading models: the network that a file becomes, and the error that a bad file becomes.
 
+#[path = "../support/builder.rs"]
 mod builder;
 mod folding;
 mod hostile;

@@ -1,0 +1,272 @@
+/* What goes in and what comes out: voxel types, strides, rescaling, non-finite voxels, ROI, crop, fill,
+ * output buffers of every kind. Results are compared bit by bit with those of a plain volume. */
+#include <math.h>
+
+#include "check.h"
+#include "segmentation.h"
+#include "tiny_model.h"
+
+enum { WIDTH = 75, HEIGHT = 61, DEPTH = 3, PATCH = 33, STRIDE = 7, VOXELS = WIDTH * HEIGHT * DEPTH };
+
+static patchmask_model *model;
+static int16_t *hu; /* [DEPTH][HEIGHT][WIDTH] */
+static patchmask_volume plain;
+static patchmask_options options;
+static segmentation expected;
+
+static void expect_same(const patchmask_volume *volume, const char *what)
+{
+    segmentation done = segment_all(model, &options, volume, NULL);
+    check_same(&expected, &done, what);
+    segmentation_free(&done);
+}
+
+static void the_model_tells_patches_apart(void)
+{
+    size_t lesion = 0;
+    for (size_t i = 0; i < VOXELS; i++) {
+        CHECK(expected.mask[i] < 2 && expected.coverage[i] == 1);
+        lesion += expected.mask[i];
+    }
+    CHECK(lesion > VOXELS / 20 && lesion < VOXELS * 19 / 20);
+    CHECK(expected.estimate.lattice_width == (WIDTH + STRIDE - 1) / STRIDE);
+    CHECK(expected.estimate.lattice_height == (HEIGHT + STRIDE - 1) / STRIDE);
+    CHECK(expected.estimate.classes == 2 && expected.result.nonfinite_voxels == 0);
+    CHECK(expected.result.engine == PATCHMASK_DEVICE_CPU);
+    CHECK(expected.result.segment_seconds >= expected.result.network_seconds);
+    for (size_t i = 0; i < expected.logits_length; i++) {
+        CHECK(isfinite(expected.logits[i]));
+    }
+}
+
+#define EXPECT_TYPE(c_type, number)                                                                \
+    do {                                                                                           \
+        static c_type data[VOXELS];                                                                \
+        patchmask_volume volume;                                                                   \
+        for (size_t i = 0; i < VOXELS; i++) {                                                      \
+            data[i] = (c_type)hu[i];                                                               \
+        }                                                                                          \
+        CHECK_OK(patchmask_volume_init(&volume, sizeof volume, data, number, WIDTH, HEIGHT, DEPTH)); \
+        expect_same(&volume, #number);                                                             \
+    } while (0)
+
+static void every_voxel_type_gives_the_same(void)
+{
+    EXPECT_TYPE(int8_t, PATCHMASK_VOXEL_I8);
+    EXPECT_TYPE(uint8_t, PATCHMASK_VOXEL_U8);
+    EXPECT_TYPE(int16_t, PATCHMASK_VOXEL_I16);
+    EXPECT_TYPE(uint16_t, PATCHMASK_VOXEL_U16);
+    EXPECT_TYPE(int32_t, PATCHMASK_VOXEL_I32);
+    EXPECT_TYPE(float, PATCHMASK_VOXEL_F32);
+    EXPECT_TYPE(double, PATCHMASK_VOXEL_F64);
+}
+
+/* Copies the volume to memory with these strides (bytes), at an odd address. */
+static void expect_same_with_strides(uint64_t x, uint64_t y, uint64_t z, const char *what)
+{
+    size_t bytes = (size_t)((WIDTH - 1) * x + (HEIGHT - 1) * y + (DEPTH - 1) * z) + 3;
+    uint8_t *memory = malloc(bytes);
+    CHECK(memory != NULL);
+    memset(memory, 0x5A, bytes);
+    for (size_t i = 0; i < VOXELS; i++) {
+        size_t at = i % WIDTH * x + i / WIDTH % HEIGHT * y + i / WIDTH / HEIGHT * z;
+        memcpy(memory + 1 + at, &hu[i], sizeof hu[i]);
+    }
+    patchmask_volume volume = plain;
+    volume.data = memory + 1;
+    volume.stride_x = x;
+    volume.stride_y = y;
+    volume.stride_z = z;
+    expect_same(&volume, what);
+    free(memory);
+}
+
+static void strides_of_every_kind(void)
+{
+    expect_same_with_strides(2, 2 * WIDTH + 10, 2 * WIDTH * HEIGHT + 900, "padded rows and slices");
+    expect_same_with_strides(2 * DEPTH * HEIGHT, 2 * DEPTH, 2, "z fastest");
+    expect_same_with_strides(2 * DEPTH, 2 * DEPTH * WIDTH, 2, "slices interleaved");
+    expect_same_with_strides(7, 7 * WIDTH + 3, 7 * WIDTH * HEIGHT + 1, "odd strides");
+    patchmask_volume volume = plain;
+    volume.stride_x = volume.stride_y = volume.stride_z = 0;
+    expect_same(&volume, "all strides 0 is dense");
+}
+
+static void rescaling(void)
+{
+    static const struct {
+        double slope, intercept;
+    } CASES[] = {{1, -1024}, {0.5, 0}, {-1, 200}, {0.25, -37}};
+    for (size_t i = 0; i < sizeof CASES / sizeof CASES[0]; i++) {
+        static int16_t stored[VOXELS];
+        for (size_t j = 0; j < VOXELS; j++) {
+            stored[j] = (int16_t)((hu[j] - CASES[i].intercept) / CASES[i].slope);
+        }
+        patchmask_volume volume = plain;
+        volume.data = stored;
+        volume.slope = CASES[i].slope;
+        volume.intercept = CASES[i].intercept;
+        expect_same(&volume, "rescaled");
+    }
+}
+
+static void nonfinite_voxels_are_black_and_counted(void)
+{
+    static const float BAD[] = {NAN, INFINITY, -INFINITY};
+    static float with[VOXELS], without[VOXELS];
+    for (size_t i = 0; i < VOXELS; i++) {
+        with[i] = without[i] = hu[i];
+    }
+    for (size_t i = 0; i < 9; i++) {
+        with[500 * i + 2000] = BAD[i % 3];
+        without[500 * i + 2000] = (float)options.window_low;
+    }
+    patchmask_volume volume;
+    CHECK_OK(patchmask_volume_init(&volume, sizeof volume, without, PATCHMASK_VOXEL_F32, WIDTH,
+                                   HEIGHT, DEPTH));
+    segmentation black = segment_all(model, &options, &volume, NULL);
+    volume.data = with;
+    segmentation bad = segment_all(model, &options, &volume, NULL);
+    check_same(&black, &bad, "non-finite voxels");
+    CHECK(black.result.nonfinite_voxels == 0 && bad.result.nonfinite_voxels == 9);
+    segmentation_free(&black);
+    segmentation_free(&bad);
+}
+
+/* A ROI never changes what is evaluated, only how much: the same logits or NAN, the same mask or 0. */
+static void check_roi(const uint8_t *inside, int32_t fill, uint64_t patches)
+{
+    patchmask_volume roi;
+    CHECK_OK(patchmask_volume_init(&roi, sizeof roi, inside, PATCHMASK_VOXEL_U8, WIDTH, HEIGHT, DEPTH));
+    patchmask_options with = options;
+    with.fill = fill;
+    segmentation all = segment_all(model, &with, &plain, NULL);
+    segmentation some = segment_all(model, &with, &plain, &roi);
+    CHECK(fill != PATCHMASK_FILL_NEAREST || some.result.patches == patches);
+    CHECK(some.result.patches <= all.result.patches);
+    for (size_t i = 0; i < VOXELS; i++) {
+        CHECK(some.coverage[i] == (inside[i] != 0));
+        CHECK(some.mask[i] == (inside[i] ? all.mask[i] : 0));
+        CHECK(some.probability[i] == (inside[i] ? all.probability[i] : 0));
+    }
+    uint64_t evaluated = 0;
+    for (size_t i = 0; i < some.logits_length; i++) {
+        CHECK(isnan(some.logits[i]) || some.logits[i] == all.logits[i]);
+        evaluated += !isnan(some.logits[i]);
+    }
+    CHECK(evaluated == 2 * some.result.patches);
+    segmentation_free(&all);
+    segmentation_free(&some);
+}
+
+static void roi_restricts(void)
+{
+    static uint8_t inside[VOXELS];
+    check_roi(inside, PATCHMASK_FILL_NEAREST, 0);
+    for (size_t i = 0; i < VOXELS; i++) { /* the cells of two centres, 5..=9 and 12..=16 */
+        size_t x = i % WIDTH, y = i / WIDTH % HEIGHT, z = i / WIDTH / HEIGHT;
+        inside[i] = z == 1 && y == 20 && x > 9 && x < 12 ? 200 : 0;
+    }
+    check_roi(inside, PATCHMASK_FILL_NEAREST, 2);
+    check_roi(inside, PATCHMASK_FILL_LINEAR, 0);
+    for (size_t i = 0; i < VOXELS; i++) {
+        inside[i] = i % 7 < 2 && i / WIDTH % HEIGHT > 40;
+    }
+    check_roi(inside, PATCHMASK_FILL_LINEAR, 0);
+    memset(inside, 1, sizeof inside);
+    check_roi(inside, PATCHMASK_FILL_NEAREST, expected.result.patches);
+}
+
+/* A crop is the volume cut to it: outside is black, the lattice starts at its corner. */
+static void crop_is_a_smaller_volume(void)
+{
+    enum { X0 = 9, Y0 = 4, X1 = 70, Y1 = 45 };
+    patchmask_options with = options;
+    with.crop_x0 = X0;
+    with.crop_y0 = Y0;
+    with.crop_x1 = X1;
+    with.crop_y1 = Y1;
+    segmentation cropped = segment_all(model, &with, &plain, NULL);
+    patchmask_volume cut = plain; /* same strides, other extents */
+    cut.data = hu + Y0 * WIDTH + X0;
+    cut.width = X1 - X0;
+    cut.height = Y1 - Y0;
+    segmentation small = segment_all(model, &options, &cut, NULL);
+    CHECK(cropped.logits_length == small.logits_length);
+    CHECK(memcmp(cropped.logits, small.logits, small.logits_length * sizeof(float)) == 0);
+    for (size_t i = 0; i < VOXELS; i++) {
+        size_t x = i % WIDTH, y = i / WIDTH % HEIGHT, z = i / WIDTH / HEIGHT;
+        int inside = x >= X0 && x < X1 && y >= Y0 && y < Y1;
+        size_t j = inside ? (z * (Y1 - Y0) + y - Y0) * (X1 - X0) + x - X0 : 0;
+        CHECK(cropped.coverage[i] == inside);
+        CHECK(cropped.mask[i] == (inside ? small.mask[j] : 0));
+        CHECK(cropped.probability[i] == (inside ? small.probability[j] : 0));
+    }
+    segmentation_free(&cropped);
+    segmentation_free(&small);
+}
+
+/* Probability of class 1 at a lattice point. */
+static double lesion(const segmentation *s, size_t z, size_t row, size_t column)
+{
+    const float *logit = s->logits + 2 * ((z * s->estimate.lattice_height + row) *
+                                              s->estimate.lattice_width + column);
+    return 1 / (1 + exp((double)logit[0] - (double)logit[1]));
+}
+
+/* Nearest centre (ties to the lower index), or the two around `at` and the weight of the second. */
+static double around(size_t at, size_t count, int linear, size_t point[2])
+{
+    double place = (double)at / STRIDE;
+    double last = (double)(count - 1);
+    place = place > last ? last : place;
+    point[0] = (size_t)(linear ? floor(place) : ceil(place - 0.5));
+    point[1] = point[0] + 1 < count && linear ? point[0] + 1 : point[0];
+    return linear ? place - (double)point[0] : 0;
+}
+
+static void fill_follows_its_definition(void)
+{
+    for (int linear = 0; linear < 2; linear++) {
+        patchmask_options with = options;
+        with.fill = linear ? PATCHMASK_FILL_LINEAR : PATCHMASK_FILL_NEAREST;
+        segmentation s = segment_all(model, &with, &plain, NULL);
+        size_t last_wrong = 0;
+        for (size_t i = 0; i < VOXELS; i++) {
+            size_t row[2], column[2], z = i / WIDTH / HEIGHT;
+            double v = around(i / WIDTH % HEIGHT, s.estimate.lattice_height, linear, row);
+            double u = around(i % WIDTH, s.estimate.lattice_width, linear, column);
+            double p = (1 - v) * ((1 - u) * lesion(&s, z, row[0], column[0]) +
+                                  u * lesion(&s, z, row[0], column[1])) +
+                       v * ((1 - u) * lesion(&s, z, row[1], column[0]) +
+                            u * lesion(&s, z, row[1], column[1]));
+            CHECK(fabs(p - s.probability[i]) < 1e-6);
+            CHECK(s.mask[i] == (p > 0.5) || fabs(p - 0.5) < 1e-6);
+            last_wrong += s.mask[i] != (p > 0.5);
+        }
+        CHECK(last_wrong < 3);
+        segmentation_free(&s);
+    }
+}
+
+int main(void)
+{
+    tiny_model spec = tiny_model_default();
+    model = tiny_model_load(&spec);
+    hu = synthetic_volume(WIDTH, HEIGHT, DEPTH);
+    plain = dense_volume(hu, WIDTH, HEIGHT, DEPTH);
+    options = synthetic_options(model, PATCH, STRIDE);
+    expected = segment_all(model, &options, &plain, NULL);
+    RUN(the_model_tells_patches_apart);
+    RUN(every_voxel_type_gives_the_same);
+    RUN(strides_of_every_kind);
+    RUN(rescaling);
+    RUN(nonfinite_voxels_are_black_and_counted);
+    RUN(roi_restricts);
+    RUN(crop_is_a_smaller_volume);
+    RUN(fill_follows_its_definition);
+    segmentation_free(&expected);
+    patchmask_model_free(model);
+    free(hu);
+    return 0;
+}

@@ -1,0 +1,9 @@
+//! Segmenting, against plain loops: what comes out is what patch-by-patch evaluation gives, whatever
+//! the geometry, threads, tiles or ROI.
+
+#[path = "../support/builder.rs"]
+mod builder;
+mod geometry;
+mod parity;
+mod reference;
+mod repeatability;

@@ -1,0 +1,156 @@
+//! The same bits for any number of threads, tile size, budget, ROI and repeat.
+
+use patchmask::error::Error;
+use patchmask::lattice::Padding;
+use patchmask::session::{Options, Session};
+use patchmask::volume::Extents;
+use patchmask::weights::Model;
+
+use crate::builder::Random;
+use crate::geometry::{Case, network};
+
+/// A case with enough lattice points for many tiles.
+fn dense_case(padding: Padding) -> (Case, Model) {
+    let mut random = Random(5);
+    let mut case = Case::random(&mut random, padding);
+    case.options.patch_size = 65;
+    case.options.stride = 5;
+    case.options.crop = None;
+    case.roi = None;
+    (case.width, case.height, case.depth) = (120, 97, 2);
+    case.voxels = (0..120 * 97 * 2)
+        .map(|_| (random.symmetric() * 400.0) as i16)
+        .collect();
+    let model = network(&mut random, 65);
+    (case, model)
+}
+
+fn bits(logits: &[f32]) -> Vec<u32> {
+    logits.iter().map(|logit| logit.to_bits()).collect()
+}
+
+/// The smallest budget, in bytes, that this case can run in with so many threads.
+fn least_budget(case: &Case, model: &Model, threads: u32) -> u64 {
+    let fits = |budget: u64| {
+        let options = Options {
+            memory_budget: budget,
+            threads,
+            ..case.options.clone()
+        };
+        let extents = Extents::new(
+            case.width as u64,
+            case.height as u64,
+            case.depth as u64,
+            "volume",
+        );
+        match Session::new(model, options, &mut |_, _| ()) {
+            Ok(session) => session.estimate(extents.unwrap(), None).is_ok(),
+            Err(Error::OutOfMemory(_)) => false,
+            Err(other) => panic!("{other}"),
+        }
+    };
+    let (mut low, mut high) = (1, 1 << 32);
+    while low + 4096 < high {
+        let middle = (low + high) / 2;
+        if fits(middle) {
+            high = middle
+        } else {
+            low = middle
+        }
+    }
+    high
+}
+
+#[test]
+fn bits_do_not_depend_on_threads_tiles_budget_or_repeat() {
+    for padding in [Padding::Patch, Padding::Image] {
+        let (case, model) = dense_case(padding);
+        let first = case.run(&model, case.options.clone());
+        let mut tiles = vec![first.report.work.tiles];
+        for threads in [1, 2, 4] {
+            let least = least_budget(&case, &model, threads);
+            for budget in [0, least, least + (1 << 19)] {
+                let options = Options {
+                    threads,
+                    memory_budget: budget,
+                    ..case.options.clone()
+                };
+                let session = Session::new(&model, options, &mut |_, _| ()).unwrap();
+                for _repeat in 0..2 {
+                    let again = case.run_in(&session, &model);
+                    assert_eq!(
+                        bits(&first.logits),
+                        bits(&again.logits),
+                        "{threads} threads, {budget}"
+                    );
+                    assert_eq!(first.mask, again.mask);
+                    tiles.push(again.report.work.tiles);
+                }
+            }
+        }
+        tiles.sort_unstable();
+        tiles.dedup();
+        println!("{padding:?}: tile counts {tiles:?}");
+        assert!(tiles.len() >= 2, "no budget made tiles: {tiles:?}");
+    }
+}
+
+#[test]
+fn a_budget_too_small_says_how_much_is_missing() {
+    let (case, model) = dense_case(Padding::Patch);
+    let options = Options {
+        threads: 2,
+        memory_budget: least_budget(&case, &model, 2) - (1 << 14),
+        ..case.options.clone()
+    };
+    let text = match Session::new(&model, options, &mut |_, _| ()) {
+        Err(error) => error.to_string(),
+        Ok(session) => {
+            let extents = Extents::new(120, 97, 2, "volume").unwrap();
+            session.estimate(extents, None).unwrap_err().to_string()
+        }
+    };
+    assert!(text.contains("memory") && text.contains("raise"), "{text}");
+}
+
+#[test]
+fn a_roi_changes_no_bit_of_what_it_evaluates() {
+    for padding in [Padding::Patch, Padding::Image] {
+        let (mut case, model) = dense_case(padding);
+        let all = case.run(&model, case.options.clone());
+        let mut random = Random(3);
+        case.roi = Some(
+            (0..case.voxels.len())
+                .map(|index| {
+                    let (x, y) = (index % 120, index / 120 % 97);
+                    u8::from(x.abs_diff(60) + y.abs_diff(40) < 25 && random.below(3) > 0)
+                })
+                .collect(),
+        );
+        let some = case.run(&model, case.options.clone());
+        let mut evaluated = 0;
+        for (index, (some, all)) in some.logits.iter().zip(&all.logits).enumerate() {
+            if !some.is_nan() {
+                evaluated += 1;
+                assert_eq!(some.to_bits(), all.to_bits(), "logit {index}");
+            }
+        }
+        assert!(
+            evaluated > 100 && evaluated < all.logits.len() / 2,
+            "{evaluated} logits"
+        );
+        assert!(some.report.work.macs < all.report.work.macs);
+    }
+}
+
+#[test]
+fn the_estimate_is_what_then_happens() {
+    let (case, model) = dense_case(Padding::Patch);
+    let session = Session::new(&model, case.options.clone(), &mut |_, _| ()).unwrap();
+    let extents = Extents::new(120, 97, 2, "volume").unwrap();
+    let estimate = session.estimate(extents, None).unwrap();
+    let outcome = case.run_in(&session, &model);
+    assert_eq!(estimate.work, outcome.report.work);
+    assert_eq!(estimate.peak_bytes, outcome.report.peak_bytes);
+    assert_eq!((estimate.lattice_width, estimate.lattice_height), (24, 20));
+}
