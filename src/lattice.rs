@@ -8,12 +8,8 @@
 //! ```
 
 use crate::error::{Error, try_filled};
+use crate::network::{PATCH_SIZE_MAX, PATCH_SIZE_MIN};
 use crate::volume::{Extents, Volume};
-
-/// Smallest patch side: five poolings leave one position.
-pub const PATCH_SIZE_MIN: u32 = 32;
-/// Largest patch side.
-pub const PATCH_SIZE_MAX: u32 = 1024;
 
 /// A rectangle of the slice in pixels, half-open; outside it everything is black.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,7 +126,7 @@ impl Lattice {
 
 /// Checks the ranges of patch size and stride.
 pub fn check_patch(patch_size: u32, stride: u32) -> Result<(), Error> {
-    if !(PATCH_SIZE_MIN..=PATCH_SIZE_MAX).contains(&patch_size) {
+    if !(PATCH_SIZE_MIN..=PATCH_SIZE_MAX).contains(&(patch_size as usize)) {
         return Err(Error::invalid(format!(
             "patch_size {patch_size}: must be {PATCH_SIZE_MIN}..={PATCH_SIZE_MAX} pixels"
         )));
@@ -286,19 +282,20 @@ impl Tile {
     }
 }
 
-/// Splits `rows` and `columns` into as few equal runs as `fits` allows, squares preferred. `None`
+/// Splits rows and columns into runs, `[row runs, column runs]`: as few as `fits` allows, all of about
+/// the same length, squares preferred. `None`
 /// when not even single patches fit.
 pub(crate) fn split<'a>(
     rows: &'a [usize],
     columns: &'a [usize],
     mut fits: impl FnMut(&[&[usize]], &[&[usize]]) -> Result<bool, Error>,
-) -> Result<Option<(Vec<&'a [usize]>, Vec<&'a [usize]>)>, Error> {
+) -> Result<Option<[Vec<&'a [usize]>; 2]>, Error> {
     let (mut row_len, mut column_len) = (rows.len(), columns.len());
     loop {
         let row_runs: Vec<_> = rows.chunks(row_len).collect();
         let column_runs: Vec<_> = columns.chunks(column_len).collect();
         if fits(&row_runs, &column_runs)? {
-            return Ok(Some((row_runs, column_runs)));
+            return Ok(Some([row_runs, column_runs]));
         }
         if row_len == 1 && column_len == 1 {
             return Ok(None);
@@ -372,7 +369,7 @@ mod tests {
         let rows: Vec<usize> = (0..37).collect();
         let columns: Vec<usize> = (5..22).collect();
         for limit in [1, 2, 7, 64, 300, 1000] {
-            let (row_runs, column_runs) =
+            let [row_runs, column_runs] =
                 split(&rows, &columns, |r, c| Ok(r[0].len() * c[0].len() <= limit))
                     .unwrap()
                     .expect("single points fit");

@@ -103,89 +103,82 @@ fn largest(values: &[f32]) -> usize {
     best
 }
 
-/// Writes slice `z` of every wanted grid.
-pub(crate) fn write_slice(
-    grids: &mut Grids<'_>,
-    z: usize,
-    (width, height): (usize, usize),
-    lattice: &Lattice,
-    selection: &Selection,
-    scores: &Scores,
-    fill: Fill,
-    lesion_class: usize,
-) {
-    if let Some(grid) = &mut grids.logits {
-        let columns = lattice.x.count();
-        for point in 0..lattice.points() {
+/// Turns the lattice of a slice into its voxels.
+pub(crate) struct Painter {
+    pub lattice: Lattice,
+    /// Pixels of a slice.
+    pub width: usize,
+    pub height: usize,
+    pub fill: Fill,
+    /// Whose probability is written.
+    pub lesion_class: usize,
+}
+
+impl Painter {
+    /// Writes slice `z` of every wanted grid.
+    pub fn slice(&self, grids: &mut Grids<'_>, z: usize, selection: &Selection, scores: &Scores) {
+        self.logits(grids, z, scores);
+        let (x_axis, y_axis) = (self.lattice.x, self.lattice.y);
+        let mut probabilities = vec![0.0; scores.classes];
+        for y in 0..self.height {
+            let row = y.checked_sub(y_axis.origin).filter(|&p| p < y_axis.len);
+            for x in 0..self.width {
+                let column = x.checked_sub(x_axis.origin).filter(|&p| p < x_axis.len);
+                let (class, probability, covered) = match (column, row) {
+                    (Some(px), Some(py)) if selection.contains_pixel(x, y) => {
+                        let class = self.decide(scores, px, py, &mut probabilities);
+                        (class as u8, probabilities[self.lesion_class], 1)
+                    }
+                    _ => (0, 0.0, 0),
+                };
+                let voxel = [0, x, y, z];
+                if let Some(grid) = &mut grids.mask {
+                    grid.set(voxel, class);
+                }
+                if let Some(grid) = &mut grids.probability {
+                    grid.set(voxel, probability);
+                }
+                if let Some(grid) = &mut grids.coverage {
+                    grid.set(voxel, covered);
+                }
+            }
+        }
+    }
+
+    fn logits(&self, grids: &mut Grids<'_>, z: usize, scores: &Scores) {
+        let Some(grid) = &mut grids.logits else {
+            return;
+        };
+        let columns = self.lattice.x.count();
+        for point in 0..self.lattice.points() {
             for (class, &logit) in scores.logits_of(point).iter().enumerate() {
                 grid.set([class, point % columns, point / columns, z], logit);
             }
         }
     }
-    let mut mixed = vec![0.0; scores.classes];
-    for y in 0..height {
-        let row = y
-            .checked_sub(lattice.y.origin)
-            .filter(|&p| p < lattice.y.len);
-        for x in 0..width {
-            let column = x
-                .checked_sub(lattice.x.origin)
-                .filter(|&p| p < lattice.x.len);
-            let decided = match (column, row) {
-                (Some(px), Some(py)) if selection.contains_pixel(x, y) => {
-                    Some(decide(lattice, scores, fill, px, py, &mut mixed))
-                }
-                _ => None,
-            };
-            let (class, covered) = match decided {
-                Some(class) => (class as u8, 1),
-                None => (0, 0),
-            };
-            if let Some(grid) = &mut grids.mask {
-                grid.set([0, x, y, z], class);
-            }
-            if let Some(grid) = &mut grids.coverage {
-                grid.set([0, x, y, z], covered);
-            }
-            if let Some(grid) = &mut grids.probability {
-                let probability = if covered == 1 {
-                    mixed[lesion_class]
-                } else {
-                    0.0
-                };
-                grid.set([0, x, y, z], probability);
-            }
-        }
-    }
-}
 
-/// Class of pixel (px, py) of the crop; leaves its class probabilities in `mixed`.
-fn decide(
-    lattice: &Lattice,
-    scores: &Scores,
-    fill: Fill,
-    px: usize,
-    py: usize,
-    mixed: &mut [f32],
-) -> usize {
-    let columns = lattice.x.count();
-    match fill {
-        Fill::Nearest => {
-            let point = lattice.y.nearest(py) * columns + lattice.x.nearest(px);
-            mixed.copy_from_slice(scores.probabilities_of(point));
-            largest(scores.logits_of(point))
-        }
-        Fill::Linear => {
-            let (y0, y1, down) = lattice.y.around(py);
-            let (x0, x1, right) = lattice.x.around(px);
-            let at = |y: usize, x: usize| scores.probabilities_of(y * columns + x);
-            let corners = (at(y0, x0), at(y0, x1), at(y1, x0), at(y1, x1));
-            for (class, mixed) in mixed.iter_mut().enumerate() {
-                let top = corners.0[class] * (1.0 - right) + corners.1[class] * right;
-                let bottom = corners.2[class] * (1.0 - right) + corners.3[class] * right;
-                *mixed = top * (1.0 - down) + bottom * down;
+    /// Class of pixel (px, py) of the crop; leaves its class probabilities in `probabilities`.
+    fn decide(&self, scores: &Scores, px: usize, py: usize, probabilities: &mut [f32]) -> usize {
+        let Lattice { x, y } = self.lattice;
+        let columns = x.count();
+        match self.fill {
+            Fill::Nearest => {
+                let point = y.nearest(py) * columns + x.nearest(px);
+                probabilities.copy_from_slice(scores.probabilities_of(point));
+                largest(scores.logits_of(point))
             }
-            largest(mixed)
+            Fill::Linear => {
+                let (y0, y1, down) = y.around(py);
+                let (x0, x1, right) = x.around(px);
+                let at = |y: usize, x: usize| scores.probabilities_of(y * columns + x);
+                let corners = [at(y0, x0), at(y0, x1), at(y1, x0), at(y1, x1)];
+                for (class, mixed) in probabilities.iter_mut().enumerate() {
+                    let top = corners[0][class] * (1.0 - right) + corners[1][class] * right;
+                    let bottom = corners[2][class] * (1.0 - right) + corners[3][class] * right;
+                    *mixed = top * (1.0 - down) + bottom * down;
+                }
+                largest(probabilities)
+            }
         }
     }
 }

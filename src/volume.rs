@@ -356,7 +356,7 @@ impl<'a, T: Copy> VolumeMut<'a, T> {
                     AXES[axis], strides[axis]
                 )));
             }
-            reach = strides[axis] * (shape[axis] - 1) + reach;
+            reach += strides[axis] * (shape[axis] - 1);
         }
         Ok(Grid {
             data: self.data.cast(),
@@ -382,9 +382,9 @@ impl<T: Copy> Grid<'_, T> {
     /// Writes element (class, x, y, z).
     pub(crate) fn set(&mut self, index: [usize; 4], value: T) {
         let mut offset = 0;
-        for axis in 0..4 {
-            assert!(index[axis] < self.shape[axis]);
-            offset += index[axis] * self.strides[axis];
+        for ((index, extent), stride) in index.into_iter().zip(self.shape).zip(self.strides) {
+            assert!(index < extent);
+            offset += index * stride;
         }
         // SAFETY: inside the shape, whose reach was checked and is writable by the contract of
         // `from_raw` (or the length of the slice).

@@ -1,5 +1,7 @@
 //! The numbers of the C interface. Each value is written out once, here, and is never reused.
 
+use crate::network::{PATCH_SIZE_MAX, PATCH_SIZE_MIN};
+
 /// Version of the header that the program was compiled with: major.
 pub const PATCHMASK_VERSION_MAJOR: u32 = 0;
 /// Version of the header that the program was compiled with: minor.
@@ -86,3 +88,7 @@ pub const PATCHMASK_LOG_INFO: i32 = 2;
 pub const PATCHMASK_PATCH_SIZE_MIN: u32 = 32;
 /// Largest patch size, in pixels.
 pub const PATCHMASK_PATCH_SIZE_MAX: u32 = 1024;
+
+// cbindgen wants literals; they are the library's.
+const _: () = assert!(PATCHMASK_PATCH_SIZE_MIN as usize == PATCH_SIZE_MIN);
+const _: () = assert!(PATCHMASK_PATCH_SIZE_MAX as usize == PATCH_SIZE_MAX);

@@ -195,9 +195,11 @@ impl PatchRow {
                 numbering.next_patch();
                 let (from, to) = (&needed[index], &needed[index + 1]);
                 let at = |position: i64| {
-                    from.contains(&position)
-                        .then(|| values[(position - from.start) as usize])
-                        .unwrap_or(ZERO)
+                    if from.contains(&position) {
+                        values[(position - from.start) as usize]
+                    } else {
+                        ZERO
+                    }
                 };
                 let numbered = to.clone().map(|j| {
                     numbering.number(match step {

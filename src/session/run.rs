@@ -9,7 +9,7 @@ use super::{Session, options::Options};
 use crate::engine::{Control, Engine};
 use crate::error::{Error, try_filled};
 use crate::lattice::{Lattice, Selection};
-use crate::mask::{Fill, Grids, Scores, write_slice};
+use crate::mask::{Fill, Grids, Painter, Scores};
 use crate::network::{CONVOLUTIONS, POOL_AFTER};
 use crate::plan::AxisPlans;
 use crate::volume::{Extents, Volume};
@@ -261,6 +261,14 @@ impl<'a> Run<'a> {
         let mut image = try_filled(self.extents.pixels(), 0.0, "one slice")?;
         let mut row = try_filled(width, 0.0, "one row")?;
         let mut scores = Scores::new(self.lattice.points(), session.classes)?;
+        let painter = Painter {
+            lattice: self.lattice,
+            width,
+            height,
+            fill: session.options.fill,
+            lesion_class: session.options.lesion_class as usize,
+        };
+        // Without a ROI all slices are cut alike.
         let mut whole_slice: Option<Vec<Piece>> = None;
         for z in 0..depth {
             check()?;
@@ -323,19 +331,7 @@ impl<'a> Run<'a> {
             progress.enter(Stage::Mask, at(1.0));
             timed(&mut timings.mask, || {
                 scores.softmax();
-                let Options {
-                    fill, lesion_class, ..
-                } = session.options;
-                write_slice(
-                    grids,
-                    z,
-                    (width, height),
-                    &self.lattice,
-                    &selection,
-                    &scores,
-                    fill,
-                    lesion_class as usize,
-                );
+                painter.slice(grids, z, &selection, &scores);
             });
             session.slices_done.store(z as u64 + 1, Ordering::Release);
             whole_slice = Some(pieces);

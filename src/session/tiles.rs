@@ -73,7 +73,7 @@ impl Cutter<'_> {
             least = least.min(most);
             Ok(most <= self.budget)
         })?;
-        let Some((row_runs, column_runs)) = runs else {
+        let Some([row_runs, column_runs]) = runs else {
             return Err(self.too_small(least));
         };
         let tile = |rows: &[usize], columns: &[usize]| {

@@ -217,7 +217,7 @@ static void volumes(void)
     BAD_VOLUME("stride", stride_x, UINT64_MAX, 1);
     BAD_VOLUME("stride", stride_y, UINT64_MAX / HEIGHT + 1, 1);
     BAD_VOLUME("stride", stride_z, UINT64_C(1) << 63, 1);
-    BAD_VOLUME("slope nan", slope, (double)NAN, 1);
+    BAD_VOLUME("slope NaN", slope, NAN, 1);
     BAD_VOLUME("slope 0", slope, 0, 1);
     BAD_VOLUME("intercept inf", intercept, INFINITY, 1);
 }

@@ -133,7 +133,6 @@ impl Case {
         let report = session
             .segment(&volume, roi.as_ref(), &outputs, &mut |_, _| true)
             .expect("it runs");
-        drop(outputs);
         Outcome {
             mask,
             probability,

@@ -1,4 +1,5 @@
 //! Model files built in memory: tiny VGG16s with reproducible random parameters.
+#![allow(dead_code)] // each test binary uses a part
 
 use std::collections::{BTreeMap, HashMap};
 

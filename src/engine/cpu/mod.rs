@@ -25,7 +25,7 @@ use crate::engine::{Control, Device, Engine, Settings};
 use crate::error::Error;
 use crate::plan::{AxisPlan, Image, STEPS, Step, TilePlan};
 use arena::try_zeroed;
-use table_conv::{Workspace, spare_pixels, table_conv};
+use table_conv::{TableConv, Workspace, spare_pixels};
 use table_max::table_max;
 use weights::Weights;
 
@@ -136,45 +136,33 @@ impl Engine for CpuEngine {
         for (pair, &intensity) in from.chunks_exact_mut(INPUT_CHANNELS).zip(input) {
             pair.copy_from_slice(&[intensity, 1.0]);
         }
+        let conv = |layer, macs| TableConv {
+            layer,
+            macs,
+            workspace: &self.workspace,
+            control,
+        };
         let mut channels = INPUT_CHANNELS;
         for (index, &step) in STEPS.iter().enumerate() {
             match step {
                 Step::Convolution(i) => {
                     let layer = &self.weights.convolutions[i];
                     let macs = self.weights.convolution_macs[i];
-                    table_conv(
-                        plan,
-                        index,
-                        layer,
-                        macs,
-                        from,
-                        into,
-                        &self.workspace,
-                        control,
-                    )?;
+                    conv(layer, macs).step(plan, index, from, into)?;
                     channels = layer.outputs();
                 }
                 Step::Pool => table_max(plan, index, channels, from, into, control)?,
                 Step::Head => {
                     let layer = &self.weights.dense[0];
-                    let macs = self.weights.head_macs;
-                    table_conv(
-                        plan,
-                        index,
-                        layer,
-                        macs,
-                        from,
-                        into,
-                        &self.workspace,
-                        control,
-                    )?;
+                    conv(layer, self.weights.head_macs).step(plan, index, from, into)?;
                 }
             }
             std::mem::swap(&mut from, &mut into);
         }
-        let lattice = plan.lattice();
+        let points = plan.lattice().len();
         for layer in &self.weights.dense[1..] {
-            table_conv::dense(lattice, layer, from, into, &self.workspace, control)?;
+            // Its work is counted with the head.
+            conv(layer, 0).pointwise(points, from, into)?;
             std::mem::swap(&mut from, &mut into);
         }
         let stride = self.weights.dense[self.weights.dense.len() - 1].outputs();

@@ -105,136 +105,113 @@ impl Taps<'_> {
     }
 }
 
-/// Step `index` of the plan. `macs`: of one output pixel, for the progress.
-#[allow(clippy::too_many_arguments)]
-pub(super) fn table_conv(
-    plan: &TilePlan,
-    index: usize,
-    layer: &Layer,
-    macs: u64,
-    from: &[f32],
-    into: &mut [f32],
-    workspace: &Workspace,
-    control: &Control,
-) -> Result<(), Error> {
-    let taps = Taps::Tables {
-        rows: plan.rows.layer(index),
-        columns: plan.columns.layer(index),
-        input: plan.input_of(index),
-        output: plan.output_of(index),
-    };
-    let pixels = plan.output_of(index).len();
-    convolve(&taps, pixels, layer, macs, from, into, workspace, control)
+/// One layer of one tile.
+pub(super) struct TableConv<'a> {
+    pub layer: &'a Layer,
+    /// Multiply-accumulates of one output pixel that are counted for the progress.
+    pub macs: u64,
+    pub workspace: &'a Workspace,
+    pub control: &'a Control,
 }
 
-/// A dense layer after the head: each lattice point by itself.
-pub(super) fn dense(
-    lattice: &Image,
-    layer: &Layer,
-    from: &[f32],
-    into: &mut [f32],
-    workspace: &Workspace,
-    control: &Control,
-) -> Result<(), Error> {
-    // Its work is counted with the head.
-    convolve(
-        &Taps::SamePixel,
-        lattice.len(),
-        layer,
-        0,
-        from,
-        into,
-        workspace,
-        control,
-    )
-}
-
-#[allow(clippy::too_many_arguments)]
-fn convolve(
-    taps: &Taps<'_>,
-    pixels: usize,
-    layer: &Layer,
-    macs: u64,
-    from: &[f32],
-    into: &mut [f32],
-    workspace: &Workspace,
-    control: &Control,
-) -> Result<(), Error> {
-    let outputs = layer.outputs();
-    let threads = workspace.gathered.len();
-    // Small images are spread over all threads.
-    let block = pixels
-        .div_ceil(2 * threads)
-        .next_multiple_of(PRODUCT_PIXELS)
-        .min(BLOCK_PIXELS);
-    into[..spare_pixels(pixels) * outputs]
-        .par_chunks_mut(block * outputs)
-        .enumerate()
-        .try_for_each(|(number, into)| {
-            let worker = rayon::current_thread_index().unwrap_or(0);
-            let mut gathered = workspace.gathered[worker]
-                .lock()
-                .map_err(|_| Error::Panic("a worker thread panicked before".into()))?;
-            let first = number * block;
-            convolve_block(
-                taps,
-                first,
-                pixels,
-                layer,
-                from,
-                into,
-                &mut gathered,
-                control,
-            )?;
-            control.add_macs(macs * (into.len() / outputs).min(pixels - first) as u64);
-            Ok(())
-        })
-}
-
-/// Output pixels `first..` that fit in `into` ([pixels][outputs]); those from `pixels` on are padding.
-#[allow(clippy::too_many_arguments)]
-fn convolve_block(
-    taps: &Taps<'_>,
-    first: usize,
-    pixels: usize,
-    layer: &Layer,
-    from: &[f32],
-    into: &mut [f32],
-    gathered: &mut [f32],
-    control: &Control,
-) -> Result<(), Error> {
-    let outputs = layer.outputs();
-    let channels = layer.channels;
-    let count = into.len() / outputs;
-    for row in into.chunks_exact_mut(outputs) {
-        row.copy_from_slice(layer.bias());
+impl TableConv<'_> {
+    /// Step `index` of the plan.
+    pub fn step(
+        &self,
+        plan: &TilePlan,
+        index: usize,
+        from: &[f32],
+        into: &mut [f32],
+    ) -> Result<(), Error> {
+        let taps = Taps::Tables {
+            rows: plan.rows.layer(index),
+            columns: plan.columns.layer(index),
+            input: plan.input_of(index),
+            output: plan.output_of(index),
+        };
+        self.run(&taps, plan.output_of(index).len(), from, into)
     }
-    let group = group_taps(layer);
-    for (number, positions) in layer.positions.chunks(group).enumerate() {
-        control.check()?;
-        let first_tap = number * group;
-        let inputs = positions.len() * channels;
-        // gathered: [pixels][taps of the group][channels]
-        for (i, row) in gathered.chunks_exact_mut(inputs).take(count).enumerate() {
-            let pixel = (first + i).min(pixels - 1);
-            taps.gather(pixel, positions, channels, from, row);
+
+    /// A dense layer after the head: each of `points` lattice points by itself.
+    pub fn pointwise(&self, points: usize, from: &[f32], into: &mut [f32]) -> Result<(), Error> {
+        self.run(&Taps::SamePixel, points, from, into)
+    }
+
+    /// `into`: [pixels][outputs].
+    fn run(
+        &self,
+        taps: &Taps<'_>,
+        pixels: usize,
+        from: &[f32],
+        into: &mut [f32],
+    ) -> Result<(), Error> {
+        let outputs = self.layer.outputs();
+        let threads = self.workspace.gathered.len();
+        // Small images are spread over all threads.
+        let block = pixels
+            .div_ceil(2 * threads)
+            .next_multiple_of(PRODUCT_PIXELS)
+            .min(BLOCK_PIXELS);
+        into[..spare_pixels(pixels) * outputs]
+            .par_chunks_mut(block * outputs)
+            .enumerate()
+            .try_for_each(|(number, into)| {
+                let worker = rayon::current_thread_index().unwrap_or(0);
+                let mut gathered = self.workspace.gathered[worker]
+                    .lock()
+                    .map_err(|_| Error::Panic("a worker thread panicked before".into()))?;
+                let first = number * block;
+                self.block(taps, first, pixels, from, into, &mut gathered)?;
+                self.control
+                    .add_macs(self.macs * (into.len() / outputs).min(pixels - first) as u64);
+                Ok(())
+            })
+    }
+
+    /// Output pixels `first..` that fit in `into` ([pixels][outputs]); those from `pixels` on are padding.
+    fn block(
+        &self,
+        taps: &Taps<'_>,
+        first: usize,
+        pixels: usize,
+        from: &[f32],
+        into: &mut [f32],
+        gathered: &mut [f32],
+    ) -> Result<(), Error> {
+        let layer = self.layer;
+        let outputs = layer.outputs();
+        let channels = layer.channels;
+        let count = into.len() / outputs;
+        for row in into.chunks_exact_mut(outputs) {
+            row.copy_from_slice(layer.bias());
         }
-        for (output, width, weights) in layer.panels() {
-            let weights = &weights[first_tap * channels * width..][..inputs * width];
-            for start in (0..count).step_by(PRODUCT_PIXELS) {
-                let columns = (count - start).min(PRODUCT_PIXELS);
-                let a = &gathered[start * inputs..][..columns * inputs];
-                let out = &mut into[start * outputs + output..];
-                add_product(out, outputs, a, inputs, weights, width, columns);
+        let group = group_taps(layer);
+        for (number, positions) in layer.positions.chunks(group).enumerate() {
+            self.control.check()?;
+            let first_tap = number * group;
+            let inputs = positions.len() * channels;
+            // gathered: [pixels][taps of the group][channels]
+            for (i, row) in gathered.chunks_exact_mut(inputs).take(count).enumerate() {
+                let pixel = (first + i).min(pixels - 1);
+                taps.gather(pixel, positions, channels, from, row);
+            }
+            for (output, width, weights) in layer.panels() {
+                let weights = &weights[first_tap * channels * width..][..inputs * width];
+                for start in (0..count).step_by(PRODUCT_PIXELS) {
+                    let columns = (count - start).min(PRODUCT_PIXELS);
+                    let a = &gathered[start * inputs..][..columns * inputs];
+                    let out = &mut into[start * outputs + output..];
+                    add_product(out, outputs, a, inputs, weights, width, columns);
+                }
             }
         }
-    }
-    if layer.relu {
-        for value in into {
-            *value = if *value < 0.0 { 0.0 } else { *value };
+        if layer.relu {
+            for value in into {
+                *value = if *value < 0.0 { 0.0 } else { *value };
+            }
         }
+        Ok(())
     }
-    Ok(())
 }
 
 /// out[column][output] += sum over i of a[column][i] * weights[i][output], `out` at stride `outputs`.
