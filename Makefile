@@ -8,14 +8,19 @@ PYTHON   ?= python3
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 SONAME  := libpatchmask.so.$(basename $(VERSION))
 
-WARNINGS := -Wall -Wextra -pedantic -Werror
-C        := $(CC) -std=c11 $(CFLAGS) $(WARNINGS) -Iinclude
-LINK     := -Lbuild -lpatchmask -Wl,-rpath,'$$ORIGIN'
+STRICT := -Wall -Wextra -pedantic -Werror -Iinclude
+C      := $(CC) -std=c11 $(CFLAGS) $(STRICT)
+CPLUS  := $(CXX) -std=c++17 $(CXXFLAGS) $(STRICT)
+LINK   := -Lbuild -lpatchmask -Wl,-rpath,'$$ORIGIN' -Wl,-rpath,'$$ORIGIN/..' -lm
 
 SEGMENT_SOURCES := $(filter-out examples/c/minimal.c,$(wildcard examples/c/*.c))
 SEGMENT_HEADERS := $(wildcard examples/c/*.h) include/patchmask.h
 
-.PHONY: all library demo test clean
+C_TEST_SUPPORT := tests/c/tiny_model.c tests/c/segmentation.c
+C_TESTS := $(basename $(notdir $(filter-out $(C_TEST_SUPPORT),$(wildcard tests/c/*.c)))) header_cpp
+
+.PHONY: all library demo test test-rust test-c test-valgrind test-exports test-segment test-examples \
+        test-real parity clean
 
 all: build/segment build/minimal
 
@@ -29,10 +34,62 @@ library:
 	@ln -sf $(SONAME) build/libpatchmask.so
 
 build/segment: $(SEGMENT_SOURCES) $(SEGMENT_HEADERS) Makefile | library
-	$(C) $(SEGMENT_SOURCES) -o $@ $(LINK) -lm
+	$(C) $(SEGMENT_SOURCES) -o $@ $(LINK)
 
 build/minimal: examples/c/minimal.c include/patchmask.h Makefile | library
-	$(C) $< -o $@ $(LINK) -lm
+	$(C) $< -o $@ $(LINK)
+
+# ---------------------------------------------------------------------------------------- make demo
+
+DEMO := examples/demo
+
+demo: all
+	@tools/need.sh /usr/lib/$(shell $(CC) -dumpmachine)/libEGL.so.1 libegl1 libgl1 libgl1-mesa-dri || true
+	@PYTHON=$(PYTHON) tools/venv.sh .venv $(DEMO)/requirements.txt
+	@mkdir -p build/demo
+	build/segment --model $(DEMO)/model.safetensors --truth $(DEMO)/truth.nrrd \
+	  --probability build/demo/probability.nrrd --report build/demo/report.json \
+	  $(DEMO)/ct.nrrd build/demo/mask.nrrd
+	.venv/bin/python $(DEMO)/render.py $(DEMO)/ct.nrrd $(DEMO)/truth.nrrd build/demo/mask.nrrd \
+	  --out build/demo
+
+# ---------------------------------------------------------------------------------------- make test
+
+test: test-rust test-exports test-c test-valgrind test-segment test-examples test-real
+	@echo "all tests passed"
+
+test-rust:
+	cargo test --release
+
+# What the shared library exports is what the committed list says.
+test-exports: library
+	@nm -D --defined-only build/libpatchmask.so | awk '{ print $$3 }' | sort | diff tests/c/exports.txt - \
+	  && echo "ok exports"
+
+build/tests/header_cpp: tests/c/header.cpp include/patchmask.h Makefile | library
+	@mkdir -p build/tests
+	$(CPLUS) $< -o $@ $(LINK)
+
+build/tests/%: tests/c/%.c $(C_TEST_SUPPORT) $(wildcard tests/c/*.h) include/patchmask.h Makefile | library
+	@mkdir -p build/tests
+	$(C) $< $(C_TEST_SUPPORT) -o $@ $(LINK) -lpthread
+
+test-c: $(C_TESTS:%=build/tests/%)
+	@for test in $^; do $$test || exit 1; done
+
+# memcheck offers AVX2 only, and address-space limits do not go with it.
+test-valgrind: $(C_TESTS:%=build/tests/%)
+	@tools/need.sh valgrind valgrind || { echo "SKIPPED valgrind: not installed"; exit 0; }; \
+	if command -v valgrind >/dev/null; then for test in $^; do \
+	  echo "valgrind $$test"; \
+	  PATCHMASK_SLOW=1 valgrind --quiet --error-exitcode=9 --leak-check=full \
+	    --errors-for-leak-kinds=definite $$test >build/tests/valgrind.log 2>&1 \
+	    || { cat build/tests/valgrind.log; exit 1; }; \
+	done; fi
+
+test-segment: all
+	SEGMENT=build/segment $(PYTHON) tests/c/segment_cli.py
+	SEGMENT=build/segment $(PYTHON) tests/golden/check.py
 
 clean:
 	rm -rf build target .venv

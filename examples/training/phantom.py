@@ -92,7 +92,7 @@ def main():
     parser.add_argument("--spacing", type=float, nargs=3, default=(3.0, 1.5, 1.5), metavar=("DZ", "DY", "DX"),
                         help="mm between slices, rows, columns (default 3 1.5 1.5)")  # fmt: skip
     parser.add_argument("--vary-spacing", type=float, default=0.0, metavar="FRACTION",
-                        help="draw the in-plane spacing of each phantom within +- this fraction (default 0)")  # fmt: skip
+                        help="vary each phantom's in-plane spacing by at most this fraction (default 0)")  # fmt: skip
     parser.add_argument("--phase", choices=sorted(anatomy.PHASES), help="contrast phase (default: drawn)")
     parser.add_argument("--lesions", type=int, help="lesions per phantom (default: drawn, 4 to 12)")
     parser.add_argument("--jobs", type=int, default=2, help="processes (default 2)")

@@ -4,8 +4,8 @@
     python phantom.py data/val --count 8 --first-seed 2001 --vary-spacing 0.1
     python train.py data/train data/val --out run
 
-writes run/model.safetensors (the epoch with the best held-out Dice), run/curves.png and run/history.json. Stops early when the
-held-out Dice has not risen for --patience epochs. Ctrl-C keeps what has been reached.
+writes run/model.safetensors (the epoch with the best held-out Dice), run/curves.png and run/history.json. Stops
+early when the held-out Dice has not risen for --patience epochs. Ctrl-C keeps what has been reached.
 
     phantoms -> class-balanced patches -> augmentation -> VGG16 with dropout -> prior-corrected loss
                                             held-out slices -> Dice -> best weights -> prior shift -> fp16 file
@@ -15,8 +15,12 @@ import argparse
 import copy
 import json
 import math
+import os
 import time
 from pathlib import Path
+
+# On a busy machine, threads that spin at every barrier cost four times the work itself. Before torch is loaded.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import matplotlib
 import numpy as np
@@ -60,8 +64,8 @@ def arguments():
     parser.add_argument("--window", type=window, default="-160,240", metavar="LO,HI", help="HU mapped to 0..1")
     parser.add_argument("--equalize", action="store_true", help="equalise the histogram of every slice")
     parser.add_argument("--start", type=Path, metavar="MODEL",
-                        help="go on from an exported model, in which batch normalisation is folded: its patch size, "
-                             "widths, window, mean and deviation are kept, and it trains without batch normalisation")  # fmt: skip
+                        help="go on from an exported model: its patch size, widths, window, mean and deviation are "
+                             "kept; batch normalisation is folded in it and stays away")  # fmt: skip
     parser.add_argument("--epochs", type=int, default=24, help="at most (default 24)")
     parser.add_argument("--steps", type=int, default=150, help="batches per epoch (default 150)")
     parser.add_argument("--batch", type=int, default=128, help="patches per batch, half of them lesion (default 128)")
@@ -115,7 +119,13 @@ def held_out_scores(model, validation, intensity, args):
     )
     signed = np.where(labels, margins, -margins)
     loss = float((weights * np.logaddexp(0, -signed)).sum() / weights.sum())
-    return weighted_dice(margins > 0, labels, weights), loss, (margins, weights, labels)
+    shift = best_shift(margins, weights, labels)
+    return {
+        "held_out_loss": loss,
+        "held_out_dice_unshifted": weighted_dice(margins > 0, labels, weights),
+        "shift": shift,
+        "held_out_dice": weighted_dice(margins + shift > 0, labels, weights),
+    }
 
 
 def best_shift(margins, weights, labels):
@@ -123,7 +133,7 @@ def best_shift(margins, weights, labels):
     shifts = np.arange(-4, 4.01, 0.1)
     dice = np.array([weighted_dice(margins + shift > 0, labels, weights) for shift in shifts])
     smooth = np.convolve(np.pad(dice, 3, mode="edge"), np.ones(7) / 7, mode="valid")  # a plateau, not a spike
-    return float(shifts[smooth.argmax()])
+    return round(float(shifts[smooth.argmax()]), 1)
 
 
 def draw_curves(path, history):
@@ -172,14 +182,13 @@ def main():
     try:
         for epoch in range(1, args.epochs + 1):
             loss = train_epoch(model, sampler, intensity, optimizer, schedule, args, f"epoch {epoch}/{args.epochs}")
-            dice, held_out_loss, scores = held_out_scores(model, validation, intensity, args)
-            row = dict(epoch=epoch, train_loss=loss, held_out_loss=held_out_loss, held_out_dice=dice,
+            row = dict(epoch=epoch, train_loss=loss, **held_out_scores(model, validation, intensity, args),
                        minutes=(time.time() - started) / 60)  # fmt: skip
             history.append(row)
             print(" ".join(f"{key} {value:.4g}" for key, value in row.items()), flush=True)
-            if best is None or dice > best["dice"]:
-                best = dict(epoch=epoch, dice=dice, weights=copy.deepcopy(model.state_dict()), scores=scores)
-                save(args, model, intensity, best)
+            if best is None or row["held_out_dice"] > best["held_out_dice"]:
+                best = row
+                save(args, model, intensity, row["shift"])
             draw_curves(args.out / "curves.png", history)
             (args.out / "history.json").write_text(json.dumps(history, indent=1) + "\n")
             if epoch - best["epoch"] >= args.patience:
@@ -188,15 +197,11 @@ def main():
     except KeyboardInterrupt:
         print("interrupted")
     if best:
-        print(f"best epoch {best['epoch']}, held-out Dice {best['dice']:.3f}: {args.out / 'model.safetensors'}")
+        print(f"best epoch {best['epoch']}, held-out Dice {best['held_out_dice']:.3f}: {args.out}/model.safetensors")
 
 
-def save(args, model, intensity, best):
-    """Export the best weights with the last prior correction in the last layer's biases."""
-    shift = best_shift(*best["scores"])
-    margins, weights, labels = best["scores"]
-    print(f"  best so far; lesion logit shifted by {shift:+.1f}: "
-          f"Dice {weighted_dice(margins + shift > 0, labels, weights):.3f}")  # fmt: skip
+def save(args, model, intensity, shift):
+    """Export the weights, with the last correction of the prior in the last layer's biases."""
     exported = copy.deepcopy(model).cpu()
     with torch.no_grad():
         exported.classifier[-1].bias += torch.tensor([-0.5 * shift, 0.5 * shift])

@@ -282,9 +282,9 @@ static void fork_leaves_the_session_behind(void)
 int main(void)
 {
     slow = getenv("PATCHMASK_SLOW") != NULL;
-    const uint64_t side = slow ? 64 : 160, depth = slow ? 3 : 12;
+    const uint64_t side = slow ? 64 : 140, depth = slow ? 3 : 7;
     tiny_model spec = tiny_model_default();
-    spec.width = slow ? 3 : 12;
+    spec.width = slow ? 3 : 10;
     model = tiny_model_load(&spec);
     hu = synthetic_volume(side, side, depth);
     volume = dense_volume(hu, side, side, depth);
