@@ -11,7 +11,8 @@ SONAME  := libpatchmask.so.$(basename $(VERSION))
 STRICT := -Wall -Wextra -pedantic -Werror -Iinclude
 C      := $(CC) -std=c11 $(CFLAGS) $(STRICT)
 CPLUS  := $(CXX) -std=c++17 $(CXXFLAGS) $(STRICT)
-LINK   := -Lbuild -lpatchmask -Wl,-rpath,'$$ORIGIN' -Wl,-rpath,'$$ORIGIN/..' -lm
+LINK   := -Lbuild -lpatchmask -Wl,-rpath,'$$ORIGIN' -lm
+LINK_TEST := -Lbuild -lpatchmask -Wl,-rpath,'$$ORIGIN/..' -lm -lpthread
 
 SEGMENT_SOURCES := $(filter-out examples/c/minimal.c,$(wildcard examples/c/*.c))
 SEGMENT_HEADERS := $(wildcard examples/c/*.h) include/patchmask.h
@@ -68,11 +69,11 @@ test-exports: library
 
 build/tests/header_cpp: tests/c/header.cpp include/patchmask.h Makefile | library
 	@mkdir -p build/tests
-	$(CPLUS) $< -o $@ $(LINK)
+	$(CPLUS) $< -o $@ $(LINK_TEST)
 
 build/tests/%: tests/c/%.c $(C_TEST_SUPPORT) $(wildcard tests/c/*.h) include/patchmask.h Makefile | library
 	@mkdir -p build/tests
-	$(C) $< $(C_TEST_SUPPORT) -o $@ $(LINK) -lpthread
+	$(C) $< $(C_TEST_SUPPORT) -o $@ $(LINK_TEST)
 
 test-c: $(C_TESTS:%=build/tests/%)
 	@for test in $^; do $$test || exit 1; done
@@ -90,6 +91,25 @@ test-valgrind: $(C_TESTS:%=build/tests/%)
 test-segment: all
 	SEGMENT=build/segment $(PYTHON) tests/c/segment_cli.py
 	SEGMENT=build/segment $(PYTHON) tests/golden/check.py
+
+# Every example is run, wrong input included.
+test-examples: all
+	build/minimal $(DEMO)/model.safetensors
+	@! build/minimal no-such-file.safetensors 2>build/minimal.log && grep -q no-such-file build/minimal.log \
+	  && echo "ok minimal refuses a file that is not there"
+
+# Real scans, where PATCHMASK_TEST_DATA names a folder with them.
+test-real: all
+	@if [ -z "$$PATCHMASK_TEST_DATA" ]; then \
+	  echo "SKIPPED real scans: PATCHMASK_TEST_DATA names no folder"; \
+	elif ! PYTHON=$(PYTHON) tools/venv.sh .venv tests/real/requirements.txt; then \
+	  echo "SKIPPED real scans: SimpleITK could not be installed"; \
+	else SEGMENT=build/segment .venv/bin/python tests/real/run.py; fi
+
+# The long comparison with onnxruntime, patch by patch; not part of `make test`.
+parity: all
+	@PYTHON=$(PYTHON) tools/venv.sh .venv tests/parity/requirements.txt
+	SEGMENT=build/segment .venv/bin/python tests/parity/compare.py
 
 clean:
 	rm -rf build target .venv

@@ -1,6 +1,5 @@
 //! One error type for the whole library. Texts name the value, the limit and the remedy.
 
-use std::collections::TryReserveError;
 use std::fmt;
 
 /// Why a call failed. Each variant is one status number of the C interface.
@@ -60,26 +59,3 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
-
-/// `vec![value; len]` that reports a failed allocation instead of aborting the host. `what` names
-/// the buffer in the error.
-pub(crate) fn try_filled<T: Clone>(len: usize, value: T, what: &str) -> Result<Vec<T>, Error> {
-    let mut vec = try_with_capacity(len, what)?;
-    vec.resize(len, value);
-    Ok(vec)
-}
-
-/// `Vec::with_capacity` that reports a failed allocation instead of aborting the host.
-pub(crate) fn try_with_capacity<T>(len: usize, what: &str) -> Result<Vec<T>, Error> {
-    let mut vec = Vec::new();
-    vec.try_reserve_exact(len)
-        .map_err(|error| out_of_memory(len.saturating_mul(size_of::<T>()), what, &error))?;
-    Ok(vec)
-}
-
-fn out_of_memory(bytes: usize, what: &str, error: &TryReserveError) -> Error {
-    Error::OutOfMemory(format!(
-        "{what}: {bytes} bytes could not be allocated ({error}); lower the memory budget or use a \
-         smaller volume"
-    ))
-}

@@ -7,7 +7,8 @@
 //! cell   k = the pixels of the crop that are nearest to centre k, ties to the lower index
 //! ```
 
-use crate::error::{Error, try_filled};
+use crate::error::Error;
+use crate::memory::try_filled;
 use crate::network::{PATCH_SIZE_MAX, PATCH_SIZE_MIN};
 use crate::volume::{Extents, Volume};
 

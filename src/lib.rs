@@ -31,6 +31,7 @@ pub mod ffi;
 pub mod intensity;
 pub mod lattice;
 pub mod mask;
+mod memory;
 pub mod network;
 mod panics;
 mod plan;

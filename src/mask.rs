@@ -7,8 +7,9 @@
 //! ```
 //! Equal values take the lowest class. Voxels outside the crop or the ROI are 0.
 
-use crate::error::{Error, try_filled};
+use crate::error::Error;
 use crate::lattice::{Lattice, Selection};
+use crate::memory::try_filled;
 use crate::volume::Grid;
 
 /// How lattice classes become voxels.

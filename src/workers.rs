@@ -8,6 +8,7 @@ use std::ops::Deref;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::error::Error;
+use crate::memory::ensure_headroom;
 use crate::panics::mark_worker_thread;
 
 /// A pool whose threads end when it is dropped.
@@ -26,6 +27,7 @@ impl Workers {
                 "threads {threads}: must be 0 (one per core) or 1..={MOST_THREADS}"
             )));
         }
+        ensure_headroom(threads.saturating_mul(THREAD_BYTES), "worker threads")?;
         ThreadPoolBuilder::new()
             .num_threads(threads)
             .thread_name(|number| format!("patchmask-{number}"))
@@ -41,6 +43,8 @@ impl Workers {
     }
 }
 
+/// Address space of one worker: its stack and what the system keeps for it.
+const THREAD_BYTES: usize = 3 << 20;
 /// Most worker threads of one session.
 const MOST_THREADS: usize = 1024;
 

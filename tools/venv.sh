@@ -4,7 +4,7 @@
 set -eu
 folder=$1
 requirements=$2
-stamp=$folder/$(basename "$(dirname "$requirements")").installed
+stamp=$folder/$(echo "$requirements" | tr / _).installed
 cmp -s "$requirements" "$stamp" && exit 0
 if [ ! -x "$folder/bin/python" ]; then
     "${PYTHON:-python3}" -m venv "$folder" || {

@@ -69,6 +69,8 @@ def arguments():
     parser.add_argument("--epochs", type=int, default=24, help="at most (default 24)")
     parser.add_argument("--steps", type=int, default=150, help="batches per epoch (default 150)")
     parser.add_argument("--batch", type=int, default=128, help="patches per batch, half of them lesion (default 128)")
+    parser.add_argument("--mine", type=int, default=6000,
+                        help="background patches searched for false positives after each epoch (default 6000)")  # fmt: skip
     parser.add_argument("--learning-rate", type=float, default=1.5e-3, help="peak of the schedule (default 1.5e-3)")
     parser.add_argument("--patience", type=int, default=8, help="epochs without a better Dice (default 8)")
     parser.add_argument("--seed", type=int, default=1, help="of weights, patches and augmentation (default 1)")
@@ -111,6 +113,20 @@ def train_epoch(model, sampler, intensity, optimizer, schedule, args, title):
             losses.append(loss.item())
             bar.set_postfix(loss=f"{np.mean(losses[-30:]):.3f}")
     return float(np.mean(losses))
+
+
+@torch.inference_mode()
+def mine(model, sampler, intensity, args):
+    """Collect background that this model takes for lesions, for the batches to come."""
+    model.eval()
+
+    def margins_of(patches):
+        patches = ((patches - intensity.mean) / intensity.std).to(args.device, memory_format=torch.channels_last)
+        with torch.autocast(args.device, torch.bfloat16, enabled=not args.float32):
+            logits = model(patches).float().cpu()
+        return (logits[:, 1] - logits[:, 0]).tolist()
+
+    return sampler.mine(margins_of, args.mine)
 
 
 def held_out_scores(model, validation, intensity, args):
@@ -181,9 +197,11 @@ def main():
     started = time.time()
     try:
         for epoch in range(1, args.epochs + 1):
+            if start or epoch > 2:  # before that, everything is a false positive
+                mine(model, sampler, intensity, args)
             loss = train_epoch(model, sampler, intensity, optimizer, schedule, args, f"epoch {epoch}/{args.epochs}")
             row = dict(epoch=epoch, train_loss=loss, **held_out_scores(model, validation, intensity, args),
-                       minutes=(time.time() - started) / 60)  # fmt: skip
+                       mined=len(sampler.mined), minutes=(time.time() - started) / 60)  # fmt: skip
             history.append(row)
             print(" ".join(f"{key} {value:.4g}" for key, value in row.items()), flush=True)
             if best is None or row["held_out_dice"] > best["held_out_dice"]:

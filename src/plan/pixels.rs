@@ -11,7 +11,8 @@ use std::sync::Arc;
 
 use super::axis::{AxisPlan, TapTable};
 use super::{Check, STEPS, Step};
-use crate::error::{Error, try_filled, try_with_capacity};
+use crate::error::Error;
+use crate::memory::{try_filled, try_with_capacity};
 
 /// The extended image of one layer: rows x columns of pixels, all of them or listed ones stored.
 #[derive(Debug)]

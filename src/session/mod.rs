@@ -20,6 +20,7 @@ use crate::engine::{self, Control, Settings};
 use crate::error::Error;
 use crate::intensity::Intensity;
 use crate::mask::Grids;
+use crate::memory::ensure_headroom;
 use crate::network::feature_side;
 use crate::volume::{Extents, Volume};
 use crate::weights::Model;
@@ -208,6 +209,7 @@ impl Session {
                 poisoned.into_inner()
             }
         };
+        ensure_headroom(0, "a call")?;
         Ok(state)
     }
 

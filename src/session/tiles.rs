@@ -7,8 +7,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::engine::Engine;
-use crate::error::{Error, try_filled};
+use crate::error::Error;
 use crate::lattice::{Axis, Lattice, Padding, Selection, Tile, split};
+use crate::memory::try_filled;
 use crate::plan::{AxisPlan, AxisPlans, Check, PatchRow, TilePlan};
 
 /// Without sharing: most patches at a time, and most bytes of activations for them.

@@ -11,7 +11,8 @@ use safetensors::tensor::{Metadata, TensorInfo};
 use safetensors::{Dtype, SafeTensors};
 
 use super::round::{F16_MAX, fits_f16, round_to_f16};
-use crate::error::{Error, try_with_capacity};
+use crate::error::Error;
+use crate::memory::try_with_capacity;
 
 /// Largest header in bytes. That of a VGG16 has about 5 KB; parsing takes a multiple of its length.
 const HEADER_MAX: u64 = 1 << 20;

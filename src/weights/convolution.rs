@@ -11,7 +11,8 @@ use ndarray::{Array1, Array4};
 
 use super::archive::{Archive, Tensor};
 use super::names::ConvolutionNames;
-use crate::error::{Error, try_with_capacity};
+use crate::error::Error;
+use crate::memory::try_with_capacity;
 use crate::network::Convolution;
 
 /// What torchvision's (and PyTorch's) batch norm adds to the variance.

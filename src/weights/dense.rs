@@ -17,7 +17,8 @@ use ndarray::{Array1, Array2};
 
 use super::archive::{Archive, Float};
 use super::round::round_to_f16;
-use crate::error::{Error, try_with_capacity};
+use crate::error::Error;
+use crate::memory::try_with_capacity;
 use crate::network::{ADAPTIVE_POOL_SIDE, Dense, PATCH_SIZE_MAX, PATCH_SIZE_MIN, patch_sizes};
 
 const CELLS: usize = ADAPTIVE_POOL_SIDE * ADAPTIVE_POOL_SIDE;

@@ -29,7 +29,8 @@ use self::archive::Archive;
 use self::dense::FirstDense;
 pub use self::metadata::Metadata;
 use self::names::Layers;
-use crate::error::{Error, try_with_capacity};
+use crate::error::Error;
+use crate::memory::{ensure_headroom, try_with_capacity};
 use crate::network::{CONVOLUTIONS, Convolution, Dense, feature_side};
 
 /// Largest model file, in bytes. VGG16 with torchvision's widths has 1.1 GB in f64.
@@ -84,6 +85,7 @@ impl Model {
     ///
     /// Errors: `BadModel` when they are not a usable VGG16, `OutOfMemory`.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, Error> {
+        ensure_headroom(0, "model")?;
         check_length(bytes.len() as u64)?;
         let archive = Archive::parse(bytes)?;
         let layers = Layers::find(archive.names())?;

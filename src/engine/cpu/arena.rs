@@ -4,15 +4,11 @@
 use std::alloc::{Layout, alloc_zeroed};
 
 use crate::error::Error;
+use crate::memory::{ensure_headroom, out_of_memory};
 
 /// `vec![0.0; len]` that reports a failed allocation instead of aborting the host.
 pub(super) fn try_zeroed(len: usize, what: &str) -> Result<Vec<f32>, Error> {
-    let failed = || {
-        Error::OutOfMemory(format!(
-            "{what}: {} bytes could not be allocated; lower the memory budget",
-            len.saturating_mul(size_of::<f32>())
-        ))
-    };
+    let failed = || out_of_memory(len.saturating_mul(size_of::<f32>()), what);
     if len == 0 {
         return Ok(Vec::new());
     }
@@ -23,5 +19,7 @@ pub(super) fn try_zeroed(len: usize, what: &str) -> Result<Vec<f32>, Error> {
         return Err(failed());
     }
     // SAFETY: from the global allocator with the layout of `len` f32, and all zero bits is 0.0.
-    Ok(unsafe { Vec::from_raw_parts(data, len, len) })
+    let vec = unsafe { Vec::from_raw_parts(data, len, len) };
+    ensure_headroom(0, what)?;
+    Ok(vec)
 }

@@ -4,9 +4,10 @@ use std::sync::Mutex;
 
 use rayon::prelude::*;
 
-use super::weights::{Layer, Weights};
+use super::weights::{LANES, Layer, Weights};
 use crate::engine::Control;
-use crate::error::{Error, try_filled};
+use crate::error::Error;
+use crate::memory::{ensure_headroom, try_filled};
 use crate::plan::{Image, TapTable, TilePlan};
 
 /// Pixels of one product. With 64 outputs at most, the `gemm` crate neither re-packs nor allocates,
@@ -41,6 +42,7 @@ impl Workspace {
         let gathered = (0..threads)
             .map(|_| Ok(Mutex::new(try_filled(floats, 0.0, "gathered inputs")?)))
             .collect::<Result<_, Error>>()?;
+        warm_up(threads)?;
         Ok(Self { gathered })
     }
 
@@ -48,6 +50,19 @@ impl Workspace {
         let floats = |buffer: &Mutex<Vec<f32>>| buffer.lock().map_or(0, |buffer| buffer.len());
         4 * self.gathered.iter().map(floats).sum::<usize>() as u64
     }
+}
+
+/// The `gemm` crate allocates a buffer of the size of the L2 cache at each thread's first product, and
+/// aborts the process if it cannot: so that happens now, when there is memory for it.
+fn warm_up(threads: usize) -> Result<(), Error> {
+    const MOST_L2_BYTES: usize = 4 << 20;
+    ensure_headroom(threads.saturating_mul(MOST_L2_BYTES), "matrix products")?;
+    rayon::broadcast(|_| {
+        let (a, weights) = ([1.0; 4 * PIXEL_GRAIN], [1.0; 4 * LANES]);
+        let mut out = [0.0; PIXEL_GRAIN * LANES];
+        add_product(&mut out, LANES, &a, 4, &weights, LANES, PIXEL_GRAIN);
+    });
+    Ok(())
 }
 
 /// Taps that are gathered at a time.

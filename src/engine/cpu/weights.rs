@@ -17,12 +17,13 @@
 
 use super::INPUT_CHANNELS;
 use crate::engine::Settings;
-use crate::error::{Error, try_filled};
+use crate::error::Error;
+use crate::memory::try_filled;
 use crate::network::Convolution;
 use crate::weights::Model;
 
 /// Outputs are padded to a multiple of this: one AVX-512 register of f32.
-const LANES: usize = 16;
+pub(super) const LANES: usize = 16;
 /// Most registers of outputs in a panel: what the product's inner kernel holds.
 const PANEL_LANES: usize = 4;
 
