@@ -105,7 +105,7 @@ static bool parse_whole(const char *option, const char *text, uint64_t lowest, u
                         uint64_t *out, problem *problem)
 {
     const char *cursor = text;
-    uint64_t number;
+    uint64_t number = 0;
     if (!scan_whole(&cursor, &number) || *cursor != '\0' || number < lowest || number > highest) {
         return misuse(problem, "%s %s: must be a whole number from %llu to %llu", option, text,
                       (unsigned long long)lowest, (unsigned long long)highest);
@@ -117,7 +117,7 @@ static bool parse_whole(const char *option, const char *text, uint64_t lowest, u
 static bool parse_small(const char *option, const char *text, uint32_t lowest, uint32_t highest,
                         uint32_t *out, problem *problem)
 {
-    uint64_t number;
+    uint64_t number = 0;
     if (!parse_whole(option, text, lowest, highest, &number, problem)) {
         return false;
     }
@@ -190,7 +190,7 @@ static bool parse_device(const char *text, arguments *out, problem *problem)
 
 static bool parse_memory(const char *text, uint64_t *out, problem *problem)
 {
-    uint64_t mebibytes;
+    uint64_t mebibytes = 0;
     if (!parse_whole("--memory", text, 0, UINT64_MAX >> 20, &mebibytes, problem)) {
         return false;
     }

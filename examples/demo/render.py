@@ -77,14 +77,17 @@ def choose_slices(scan, count):
     return [int(part[np.argmax(middle_first(part))]) for part in parts if len(part)]
 
 
-def body_box(ct, margin=4):
-    """Rows and columns around everything denser than air, with a margin, as slices."""
-    body = ct > BODY_HU
+def lesion_box(scan, margin_mm=35, least_mm=160):
+    """Rows and columns around all lesions with a margin, inside the body: (slice of rows, slice of columns)."""
+    lesions = (scan.truth | scan.result).any(0)
+    body = (scan.ct > BODY_HU).any(0)
     box = []
-    for axis in ((0, 2), (0, 1)):
-        inside = np.flatnonzero(body.sum(axis) > 3)
-        first, last = (inside[0], inside[-1]) if len(inside) else (0, body.shape[1 if axis == (0, 2) else 2] - 1)
-        box.append(slice(max(0, first - margin), last + margin + 1))
+    for axis, step in ((1, scan.spacing[1]), (0, scan.spacing[0])):
+        inside = np.flatnonzero(body.any(axis)) if body.any() else np.arange(body.shape[1 - axis])
+        wanted = np.flatnonzero(lesions.any(axis)) if lesions.any() else inside
+        room = max(margin_mm / step, (least_mm / step - np.ptp(wanted)) / 2)
+        first, last = max(inside[0] - 4, wanted[0] - room), min(inside[-1] + 4, wanted[-1] + room)
+        box.append(slice(max(0, int(first)), int(last) + 1))
     return tuple(box)
 
 
@@ -98,7 +101,7 @@ def outline(axes, mask, colour, **style):
 def overlay(scan, count, path):
     """The montage: a row per slice; input, truth, result (with the truth's outline dashed)."""
     chosen = choose_slices(scan, count)
-    box = body_box(scan.ct[chosen])
+    box = lesion_box(scan)
     rows, columns = scan.ct[0][box].shape
     aspect = scan.spacing[1] / scan.spacing[0]  # a pixel's height over its width
     width = 4.0
@@ -174,9 +177,7 @@ def surface(volume, level, scan, smooth_mm, close_ends):
     smoother.NormalizeCoordinatesOn()
     normals = vtk.vtkPolyDataNormals()
     normals.SetInputConnection(smoother.GetOutputPort())
-    normals.ConsistencyOn()
     normals.SplittingOff()
-    normals.AutoOrientNormalsOff()
     normals.Update()
     return normals.GetOutput()
 
@@ -267,9 +268,7 @@ def render_vtk(meshes, title, path, size=(1600, 640)):
     for view, names in enumerate((list(meshes), lesions)):
         renderer = vtk.vtkRenderer()
         renderer.SetViewport(view / 2, 0, (view + 1) / 2, 1)
-        renderer.SetBackground(0.07, 0.08, 0.10)
-        renderer.SetBackground2(0.16, 0.18, 0.22)
-        renderer.GradientBackgroundOn()
+        renderer.SetBackground(0.09, 0.10, 0.13)
         renderer.SetUseDepthPeeling(1)
         renderer.SetMaximumNumberOfPeels(12)
         renderer.SetOcclusionRatio(0.0)
@@ -282,8 +281,7 @@ def render_vtk(meshes, title, path, size=(1600, 640)):
             actor.SetMapper(mapper)
             actor.GetProperty().SetColor(*matplotlib.colors.to_rgb(colour))
             actor.GetProperty().SetOpacity(opacity)
-            actor.GetProperty().SetSpecular(0.25)
-            actor.GetProperty().SetSpecularPower(25)
+            actor.GetProperty().SetSpecular(0.2)
             renderer.AddActor(actor)
         camera = renderer.GetActiveCamera()
         camera.SetFocalPoint(0, 0, 0)
@@ -318,7 +316,7 @@ def render_matplotlib(meshes, title, path):
     figure = plt.figure(figsize=(9, 8))
     axes = figure.add_subplot(projection="3d")
     extent = []
-    for name in ("truth", "result"):
+    for name in ("result", "truth"):
         if name in meshes:
             points, faces = triangles(meshes[name], 15_000)
             colour, opacity, label = STYLE[name]
@@ -394,7 +392,7 @@ def main():
         )
         render_matplotlib(meshes, title, given.out / "surface.png")
     write_page(meshes, title, given.out / "surface.html")
-    print(f"{title}; wrote {', '.join(str(given.out / name) for name in ('overlay.png', 'surface.png', 'surface.html'))}")
+    print(f"{title}; wrote overlay.png, surface.png and surface.html in {given.out}")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ lesion. The other half is background from four strata, because a classifier that
 slices meets everything:
 
     shell      background within SHELL pixels of a lesion, in the slice: decides where borders end up
-    liver      liver that is not lesion: vessels, texture, the organ's edge from inside
+    liver      liver farther from lesions: vessels, texture, the organ's edge from inside
     lookalike  not liver, but locally as dense as a lesion: muscle, stomach content, bile, borders of organs to fat
     anywhere   every voxel of the scan: air, table, bone, lung, fat
 
@@ -18,6 +18,7 @@ the loss adds it to the lesion logit (logit adjustment: Menon et al., "Long-tail
 adjustment", 2021, section 4). The bare logits are then right for whole slices, and plain argmax is what to use.
 """
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,8 @@ from volume_io import read_nrrd
 
 SHELL = 3  # pixels
 BACKGROUND_SHARES = {"shell": 0.34, "liver": 0.24, "lookalike": 0.28, "anywhere": 0.14}
-MINED_SHARE = 0.2  # of the background, as soon as anything is mined
+MINED_SHARE = 0.2  # of the background, once MINED_ENOUGH are there
+MINED_ENOUGH = 600
 MINED_KEPT = 6000  # the newest
 LARGEST_OFFSET = 4.0  # nats; beyond this, rare strata would only add variance
 LOOKALIKE_HU = (-10, 100)
@@ -63,8 +65,8 @@ class Scan:
         return {
             "lesion": flat(self.truth),
             "shell": flat(near & background),
-            "liver": flat(liver & background),
-            "lookalike": flat(lookalike & background),
+            "liver": flat(liver & background & ~near),
+            "lookalike": flat(lookalike & background & ~near),
             "anywhere": flat(background),
         }
 
@@ -96,7 +98,8 @@ class BalancedSampler:
         drawn = self.rng.choice(len(names), size - size // 2, p=list(BACKGROUND_SHARES.values()))
         strata = ["lesion"] * (size // 2) + [names[k] for k in drawn]
         if self.mined:
-            for k in range(size - int(MINED_SHARE * (size - size // 2)), size):
+            share = min(MINED_SHARE, len(self.mined) / MINED_ENOUGH * MINED_SHARE)  # few are not to be learnt by heart
+            for k in range(size - math.ceil(share * (size - size // 2)), size):
                 strata[k] = "mined"
         patches = self._cut([self._draw(name) for name in strata])
         labels = torch.tensor([int(name == "lesion") for name in strata])

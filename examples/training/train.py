@@ -70,7 +70,7 @@ def arguments():
     parser.add_argument("--steps", type=int, default=150, help="batches per epoch (default 150)")
     parser.add_argument("--batch", type=int, default=128, help="patches per batch, half of them lesion (default 128)")
     parser.add_argument("--mine", type=int, default=6000,
-                        help="background patches searched for false positives after each epoch (default 6000)")  # fmt: skip
+                        help="background patches searched for false positives before an epoch (6000)")  # fmt: skip
     parser.add_argument("--learning-rate", type=float, default=1.5e-3, help="peak of the schedule (default 1.5e-3)")
     parser.add_argument("--patience", type=int, default=8, help="epochs without a better Dice (default 8)")
     parser.add_argument("--seed", type=int, default=1, help="of weights, patches and augmentation (default 1)")

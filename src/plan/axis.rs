@@ -262,23 +262,35 @@ fn too_large() -> Error {
 }
 
 /// Plans by geometry: slices and interior tiles repeat.
-#[derive(Default)]
 pub(crate) struct AxisPlans {
     known: HashMap<PatchRow, Arc<AxisPlan>>,
     bytes: usize,
+    /// Tables kept for reuse, at most, in bytes.
+    limit: usize,
 }
 
-/// Tables kept for reuse, at most.
-const CACHE_BYTES: usize = 64 << 20;
-
 impl AxisPlans {
+    /// Keeps tables of at most `limit` bytes.
+    pub fn new(limit: usize) -> Self {
+        Self {
+            known: HashMap::new(),
+            bytes: 0,
+            limit,
+        }
+    }
+
+    /// Most bytes of tables that are kept.
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
+
     /// The plan of `patches`, from the cache or made now.
     pub fn get(&mut self, patches: PatchRow, check: Check<'_>) -> Result<Arc<AxisPlan>, Error> {
         if let Some(plan) = self.known.get(&patches) {
             return Ok(Arc::clone(plan));
         }
         let plan = Arc::new(patches.number(check)?);
-        if self.bytes + plan.bytes() > CACHE_BYTES {
+        if self.bytes + plan.bytes() > self.limit {
             self.known.clear();
             self.bytes = 0;
         }

@@ -31,7 +31,7 @@ fn tera_macs(patch_size: u32, stride: u32, padding: Padding) -> f64 {
     let extents = Extents::new(512, 512, 1, "volume").unwrap();
     let lattice = Lattice::new(extents, patch_size, stride, None).unwrap();
     let all: Vec<usize> = (0..lattice.x.count()).collect();
-    let axis = AxisPlans::default()
+    let axis = AxisPlans::new(0)
         .get(PatchRow::new(&lattice.x, &all, padding), &go)
         .unwrap();
     let plan = TilePlan::new(axis.clone(), axis, None, &go).unwrap();

@@ -140,6 +140,13 @@ impl TilePlan {
         })
     }
 
+    /// Most bytes that [`TilePlan::bytes`] can be for these axes.
+    pub fn most_list_bytes(rows: &AxisPlan, columns: &AxisPlan) -> u64 {
+        (0..STEPS.len())
+            .map(|index| 8 * rows.layer(index).len() as u64 * columns.layer(index).len() as u64)
+            .sum()
+    }
+
     /// The image that step `index` reads.
     pub fn input_of(&self, index: usize) -> &Image {
         &self.images[index]

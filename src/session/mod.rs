@@ -93,7 +93,7 @@ impl Session {
             classes: classes as usize,
             engine_name,
             budget,
-            state: Mutex::new(State::new(engine)),
+            state: Mutex::new(State::new(engine, budget)),
             control: Control::default(),
             slices_done: AtomicU64::new(0),
             workers: Some(workers),

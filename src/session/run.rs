@@ -12,7 +12,7 @@ use crate::lattice::{Lattice, Selection};
 use crate::mask::{Fill, Grids, Painter, Scores};
 use crate::memory::try_filled;
 use crate::network::{CONVOLUTIONS, POOL_AFTER};
-use crate::plan::AxisPlans;
+use crate::plan::{AxisPlans, Check};
 use crate::volume::{Extents, Volume};
 
 /// What a session keeps between calls.
@@ -24,10 +24,12 @@ pub(super) struct State {
 }
 
 impl State {
-    pub fn new(engine: Box<dyn Engine>) -> Self {
+    /// `budget`: bytes for everything.
+    pub fn new(engine: Box<dyn Engine>, budget: u64) -> Self {
+        const MOST_PLANS: u64 = 64 << 20;
         Self {
             engine,
-            plans: AxisPlans::default(),
+            plans: AxisPlans::new((budget / 16).min(MOST_PLANS) as usize),
             input: Vec::new(),
         }
     }
@@ -197,12 +199,19 @@ impl<'a> Run<'a> {
             + selection
     }
 
-    fn cutter<'e>(&self, engine: &'e dyn Engine, check: crate::plan::Check<'e>) -> Cutter<'e> {
+    fn cutter<'e>(
+        &self,
+        engine: &'e dyn Engine,
+        plans: &AxisPlans,
+        check: Check<'e>,
+    ) -> Cutter<'e> {
+        let held = self.fixed_bytes(engine) + plans.limit() as u64;
         Cutter {
             lattice: self.lattice,
             padding: self.session.options.padding,
             sharing: self.session.options.sharing,
-            budget: self.session.budget.saturating_sub(self.fixed_bytes(engine)),
+            lists: self.roi.is_some(),
+            budget: self.session.budget.saturating_sub(held),
             engine,
             check,
         }
@@ -213,7 +222,7 @@ impl<'a> Run<'a> {
         let State { engine, plans, .. } = state;
         let engine = engine.as_ref();
         let check = || self.session.control.check();
-        let cutter = self.cutter(engine, &check);
+        let cutter = self.cutter(engine, plans, &check);
         let mut tally = Tally::default();
         let slices = if self.roi.is_some() {
             self.extents.depth
@@ -236,7 +245,7 @@ impl<'a> Run<'a> {
             lattice_height: self.lattice.y.count() as u64,
             classes: self.session.classes as u64,
             work: tally.work,
-            peak_bytes: self.fixed_bytes(engine) + tally.piece_bytes,
+            peak_bytes: self.fixed_bytes(engine) + tally.piece_bytes + tally.plans_bytes,
         })
     }
 
@@ -285,7 +294,7 @@ impl<'a> Run<'a> {
                 let pieces = match (self.roi, whole_slice.take()) {
                     (None, Some(pieces)) => pieces,
                     _ => self
-                        .cutter(state.engine.as_ref(), &check)
+                        .cutter(state.engine.as_ref(), &state.plans, &check)
                         .cut(&selection, &mut state.plans)?,
                 };
                 Ok::<_, Error>((selection, pieces))
@@ -297,7 +306,7 @@ impl<'a> Run<'a> {
             for piece in &pieces {
                 check()?;
                 let planned = timed(&mut timings.plan, || {
-                    self.cutter(state.engine.as_ref(), &check)
+                    self.cutter(state.engine.as_ref(), &state.plans, &check)
                         .plan(piece, &mut state.plans)
                 })?;
                 timed(&mut timings.intensity, || {
@@ -339,7 +348,9 @@ impl<'a> Run<'a> {
         }
         Ok(Report {
             work: tally.work,
-            peak_bytes: self.fixed_bytes(state.engine.as_ref()) + tally.piece_bytes,
+            peak_bytes: self.fixed_bytes(state.engine.as_ref())
+                + tally.piece_bytes
+                + tally.plans_bytes,
             nonfinite_voxels,
             device: state.engine.device(),
             timings,
@@ -359,8 +370,10 @@ fn timed<T>(total: &mut Duration, stage: impl FnOnce() -> T) -> T {
 #[derive(Default)]
 struct Tally {
     work: Work,
-    /// Most bytes that a piece took, with the plans kept then.
+    /// Most bytes that a piece took.
     piece_bytes: u64,
+    /// Most bytes of the plans kept for reuse.
+    plans_bytes: u64,
 }
 
 impl Tally {
@@ -379,8 +392,9 @@ impl Tally {
         self.work.macs += macs;
         self.work.macs_unshared += patches * run.session.patch_macs;
         self.work.tiles += 1;
-        let bytes = engine.plan_bytes(&piece.plan) + piece.bytes() + plans.bytes() as u64;
+        let bytes = engine.plan_bytes(&piece.plan) + piece.bytes();
         self.piece_bytes = self.piece_bytes.max(bytes);
+        self.plans_bytes = self.plans_bytes.max(plans.bytes() as u64);
         macs
     }
 }

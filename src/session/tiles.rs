@@ -47,7 +47,9 @@ pub(super) struct Cutter<'a> {
     pub lattice: Lattice,
     pub padding: Padding,
     pub sharing: bool,
-    /// Bytes for the activations and inputs of one piece.
+    /// Tiles may have to list the pixels that a ROI needs.
+    pub lists: bool,
+    /// Bytes for the activations, inputs and lists of one piece.
     pub budget: u64,
     pub engine: &'a dyn Engine,
     pub check: Check<'a>,
@@ -139,9 +141,14 @@ impl Cutter<'_> {
         Ok(distinct.into_values().collect())
     }
 
-    /// Bytes of a piece with these axes: input and activations.
+    /// Bytes of a piece with these axes: input, activations, lists.
     fn bytes(&self, rows: &AxisPlan, columns: &AxisPlan) -> u64 {
-        self.engine.tile_bytes(rows, columns) + input_bytes(rows, columns)
+        let lists = if self.lists {
+            TilePlan::most_list_bytes(rows, columns)
+        } else {
+            0
+        };
+        self.engine.tile_bytes(rows, columns) + input_bytes(rows, columns) + lists
     }
 
     fn too_small(&self, least: u64) -> Error {

@@ -1,7 +1,8 @@
 /* Checks for the C tests: the first one that fails prints its expression and line and ends the
- * program with status 1. Build a test from the repository's root with
+ * program with status 1. `make test-c` builds and runs all of them; one by hand, from the root:
  *
- *   cc -std=c11 -Iinclude tests/c/TEST.c tests/c/tiny_model.c tests/c/segmentation.c -Lbuild -lpatchmask -lpthread -lm
+ *   cc -std=c11 -Iinclude tests/c/TEST.c tests/c/tiny_model.c tests/c/segmentation.c \
+ *      -Lbuild -lpatchmask -lpthread -lm -o TEST
  */
 #ifndef CHECK_H
 #define CHECK_H
