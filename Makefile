@@ -19,18 +19,20 @@ SEGMENT_HEADERS := $(wildcard examples/c/*.h) include/patchmask.h
 
 C_TEST_SUPPORT := tests/c/tiny_model.c tests/c/segmentation.c
 C_TESTS := $(basename $(notdir $(filter-out $(C_TEST_SUPPORT),$(wildcard tests/c/*.c)))) header_cpp
+C_TEST_PARTS := $(C_TEST_SUPPORT) $(wildcard tests/c/*.h) include/patchmask.h Makefile
 
 .PHONY: all library demo test test-rust test-c test-valgrind test-exports test-segment test-examples \
         test-real parity clean
 
 all: build/segment build/minimal
 
-# cargo decides what is out of date.
+# cargo decides what is out of date. A new file takes the place of the old one, which running programs
+# keep.
 library:
 	@cargo build --release --lib
 	@mkdir -p build
 	@cmp -s target/release/libpatchmask.so build/libpatchmask.so.$(VERSION) || \
-	  cp -f target/release/libpatchmask.so build/libpatchmask.so.$(VERSION)
+	  { cp target/release/libpatchmask.so build/new.so && mv build/new.so build/libpatchmask.so.$(VERSION); }
 	@ln -sf libpatchmask.so.$(VERSION) build/$(SONAME)
 	@ln -sf $(SONAME) build/libpatchmask.so
 
@@ -45,14 +47,14 @@ build/minimal: examples/c/minimal.c include/patchmask.h Makefile | library
 DEMO := examples/demo
 
 demo: all
-	@tools/need.sh /usr/lib/$(shell $(CC) -dumpmachine)/libEGL.so.1 libegl1 libgl1 libgl1-mesa-dri || true
+	@tools/need.sh /usr/lib/$(shell $(CC) -dumpmachine)/libEGL.so.1 libegl1 libgl1-mesa-dri libxrender1 || true
 	@PYTHON=$(PYTHON) tools/venv.sh .venv $(DEMO)/requirements.txt
 	@mkdir -p build/demo
 	build/segment --model $(DEMO)/model.safetensors --truth $(DEMO)/truth.nrrd \
 	  --probability build/demo/probability.nrrd --report build/demo/report.json \
 	  $(DEMO)/ct.nrrd build/demo/mask.nrrd
-	.venv/bin/python $(DEMO)/render.py $(DEMO)/ct.nrrd $(DEMO)/truth.nrrd build/demo/mask.nrrd \
-	  --out build/demo
+	.venv/bin/python $(DEMO)/render.py --ct $(DEMO)/ct.nrrd --truth $(DEMO)/truth.nrrd \
+	  --mask build/demo/mask.nrrd --out build/demo
 
 # ---------------------------------------------------------------------------------------- make test
 
@@ -71,7 +73,12 @@ build/tests/header_cpp: tests/c/header.cpp include/patchmask.h Makefile | librar
 	@mkdir -p build/tests
 	$(CPLUS) $< -o $@ $(LINK_TEST)
 
-build/tests/%: tests/c/%.c $(C_TEST_SUPPORT) $(wildcard tests/c/*.h) include/patchmask.h Makefile | library
+# Opens the library itself.
+build/tests/unload: tests/c/unload.c $(C_TEST_PARTS) | library
+	@mkdir -p build/tests
+	$(C) $< tests/c/tiny_model.c -o $@ -ldl -lm
+
+build/tests/%: tests/c/%.c $(C_TEST_PARTS) | library
 	@mkdir -p build/tests
 	$(C) $< $(C_TEST_SUPPORT) -o $@ $(LINK_TEST)
 

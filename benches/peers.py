@@ -35,6 +35,10 @@ SIDE = 512  # of the slice
 ALONE_STRIDE = 16  # of the small lattice that --no-sharing evaluates
 DEFAULT_ROWS = ["257/8", "257/7", "65/4", "257", "64"]
 TOLERANCE = 1e-4
+COLUMNS = (
+    *("patch/stride", "what", "patches", "onnxruntime ms/patch, before and after", "onnxruntime s", "segment s"),
+    *("times faster", "segment ms/patch", "GFLOP/s of unshared work", "work shared", "peak RSS MiB", "logits differ"),
+)
 
 # A small process in between: what Linux calls a program's peak begins with that of the process that started it.
 MEASURE = """
@@ -164,7 +168,8 @@ def main():
     parser.add_argument("rows", nargs="*", metavar="ROW", default=DEFAULT_ROWS)
     parser.add_argument("--patches", type=int, default=64, help="patches that onnxruntime is timed on")
     parser.add_argument("--threads", type=int, default=2, help="of both programs")
-    parser.add_argument("--segment", type=os.path.abspath, default=os.environ.get("SEGMENT", ROOT / "build" / "segment"))
+    program = os.environ.get("SEGMENT", ROOT / "build" / "segment")
+    parser.add_argument("--segment", type=os.path.abspath, default=program, help="default: SEGMENT, else build/segment")
     parser.add_argument("--json", type=Path, help="also write the numbers here")
     given = parser.parse_args()
     if not os.path.exists(given.segment):
@@ -172,14 +177,15 @@ def main():
     machine = f"{processor()}, {given.threads} threads, onnxruntime {onnxruntime.__version__} f32"
     print(machine)
     print()
-    print("| patch/stride | what | patches | onnxruntime ms/patch | s | segment s | times faster | ms/patch | effective GFLOP/s | work shared | peak RSS MiB | logits |")
-    print("|---|---|---|---|---|---|---|---|---|---|---|---|")
+    print(f"| {' | '.join(COLUMNS)} |")
+    print("|" + "---|" * len(COLUMNS))
     results = []
     for row in given.rows:
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary)
             volume = synthetic.ct(SIDE, SIDE, 1, seed=9)
-            raw_nrrd.write(folder / "ct.nrrd", "int16", (SIDE, SIDE, 1), volume.astype("<i2").tobytes(), "little", raw_nrrd.ct_fields())
+            data = volume.astype("<i2").tobytes()
+            raw_nrrd.write(folder / "ct.nrrd", "int16", (SIDE, SIDE, 1), data, "little", raw_nrrd.ct_fields())
             results.append(one_row(row, given, folder, volume))
         print(table_line(results[-1]), flush=True)
     if given.json:

@@ -1,4 +1,54 @@
-/* Generated from src/ffi by cbindgen: never edit by hand (see CONTRIBUTING.md). */
+/*
+ * patchmask: a lesion mask from a CT volume.
+ *
+ * Generated from src/ffi by cbindgen: never edit by hand (see CONTRIBUTING.md).
+ *
+ * The library classifies every overlapping patch of every slice of a volume with a VGG16 and writes
+ * the reassembled mask to the caller's buffers. Work that overlapping patches share is done once, and
+ * the result is exactly that of patch-by-patch evaluation.
+ *
+ *   patchmask_model *model = NULL;
+ *   patchmask_session *session = NULL;
+ *   patchmask_options options;
+ *   patchmask_volume volume;
+ *   patchmask_outputs outputs;
+ *
+ *   patchmask_model_load("liver.safetensors", &model);
+ *   patchmask_options_init(&options, sizeof options, model);
+ *   patchmask_session_new(model, &options, &session);
+ *   patchmask_volume_init(&volume, sizeof volume, voxels, PATCHMASK_VOXEL_I16, 512, 512, 100);
+ *   patchmask_outputs_init(&outputs, sizeof outputs);
+ *   outputs.mask = mask;
+ *   patchmask_session_segment(session, &volume, NULL, &outputs, NULL);
+ *   patchmask_session_free(session);
+ *   patchmask_model_free(model);
+ *
+ * with the status of every call checked; examples/c/minimal.c is a whole program.
+ *
+ * Errors. Calls return a patchmask_status: PATCHMASK_OK or a number that says what kind of failure it
+ * was. patchmask_last_error() has the sentence for people, per thread: it names the value, the limit
+ * and the remedy. A call that fails leaves handles and structs as they were.
+ *
+ * Ownership. A model or session belongs to the caller from the call that made it until its _free
+ * function, which accepts NULL. Everything else is borrowed for the time of the call: the library
+ * keeps no pointer to volumes or buffers. Arguments come in this order: receiver, inputs, outputs
+ * (out_...). Pointers are valid or, where it says so, NULL; buffers are as large as their extents and
+ * strides say.
+ *
+ * Structs. The first field, struct_size, is set by the _init function, which is given sizeof: that
+ * tells a library which fields the program was compiled with. Fields are only ever appended.
+ *
+ * Threads. A model is immutable: any threads and sessions may use it at once. A session runs one call
+ * at a time; a second one returns PATCHMASK_BUSY. patchmask_session_cancel and
+ * patchmask_session_slices_done may be called from any thread, also while a call runs. All arithmetic
+ * runs on the session's own threads, so the caller's floating-point modes neither matter nor change.
+ * A session does not survive fork(): in the child its calls return PATCHMASK_WRONG_PROCESS.
+ *
+ * What it never does: abort, exit, print, throw into the caller, or write outside the buffers.
+ *
+ * Units. Sizes are in voxels (pixels within a slice), strides in bytes, intensities in HU, times in
+ * seconds.
+ */
 
 
 #ifndef PATCHMASK_H

@@ -443,3 +443,77 @@ impl Footprint {
         !(same_lattice && side_by_side)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Three slices more than 2^32 bytes apart, in memory that is never touched in between.
+    #[test]
+    fn strides_beyond_32_bits() {
+        const APART: usize = (1 << 32) + (1 << 31) + 7;
+        let mut bytes = vec![0u8; 2 * APART + 6];
+        bytes[2 * APART + 4] = 0x34;
+        bytes[2 * APART + 5] = 0x12;
+        let extents = Extents::new(3, 1, 3, "volume").unwrap();
+        let strides = Strides::new([2, 6, APART as u64], extents, 2, "volume").unwrap();
+        // SAFETY: the last byte that the strides reach is the last of the buffer.
+        let volume = unsafe {
+            Volume::from_raw(
+                bytes.as_ptr(),
+                VoxelType::I16,
+                extents,
+                strides,
+                (2.0, -1.0),
+                "volume",
+            )
+        }
+        .unwrap();
+        let mut row = [0.0; 3];
+        volume.read_row(0, 2, &mut row);
+        assert_eq!(row, [-1.0, -1.0, 2.0 * f64::from(0x1234) - 1.0]);
+        volume.read_row(0, 1, &mut row);
+        assert_eq!(row, [-1.0; 3]);
+    }
+
+    #[test]
+    fn extents_and_strides_that_cannot_be_are_named() {
+        let text = |outcome: Result<Strides, Error>| outcome.unwrap_err().to_string();
+        let many = Extents::new(1 << 20, 1 << 20, 1 << 20, "volume").unwrap();
+        assert_eq!(many.pixels(), 1 << 40);
+        assert!(text(Strides::dense(many, 8, "volume")).contains("address space"));
+        assert!(Extents::new(0, 1, 1, "volume").is_err());
+        assert!(Extents::new(1, SLICE_SIDE_MAX + 1, 1, "volume").is_err());
+        let small = Extents::new(4, 4, 4, "volume").unwrap();
+        assert!(text(Strides::new([1, 4, 0], small, 1, "volume")).contains("stride_z 0"));
+        let far = Strides::new([1, 4, u64::MAX / 2], small, 1, "volume");
+        assert!(text(far).contains("address space"));
+    }
+
+    #[test]
+    fn output_elements_may_not_overlap_each_other() {
+        let mut byte = 0u8;
+        // SAFETY: `grid` only checks; nothing is written.
+        let mut buffer = |strides| unsafe { VolumeMut::from_raw(&raw mut byte, strides) }.unwrap();
+        assert!(buffer([0, 1, 5, 20]).grid([1, 5, 4, 3], "mask").is_ok());
+        assert!(buffer([0, 12, 3, 1]).grid([1, 5, 4, 3], "mask").is_ok());
+        let error = buffer([0, 1, 4, 20])
+            .grid([1, 5, 4, 3], "mask")
+            .err()
+            .unwrap();
+        assert!(error.to_string().contains("stride_y 4"), "{error}");
+    }
+
+    #[test]
+    fn interleaved_arrays_do_not_overlap() {
+        let at = |start, strides| Footprint::new(start, strides, [1, 5, 4, 3], 4);
+        let strides = [0, 12, 60, 240];
+        let first = at(1000, strides);
+        assert!(!first.overlaps(&at(1004, strides)));
+        assert!(!at(1008, strides).overlaps(&first));
+        assert!(first.overlaps(&at(1002, strides)));
+        assert!(first.overlaps(&at(1012, strides)));
+        assert!(first.overlaps(&at(1004, [0, 12, 60, 300])));
+        assert!(!first.overlaps(&at(1000 + 240 * 2 + 60 * 3 + 12 * 4 + 4, strides)));
+    }
+}

@@ -341,15 +341,11 @@ def write_page(meshes, title, path):
         if name not in meshes:
             continue
         points, faces = triangles(meshes[name], TRIANGLES[name])
-        x, y, z = points.astype(np.float32).round(2).T
-        i, j, k = faces.astype(np.int32).T
+        mesh = dict(zip("xyzijk", (*points.astype(np.float32).round(2).T, *faces.astype(np.int32).T)))
         colour, opacity, label = STYLE[name]
-        figure.add_trace(
-            go.Mesh3d(
-                x=x, y=y, z=z, i=i, j=j, k=k, color=colour, opacity=opacity, name=label, showlegend=True,
-                flatshading=False, hoverinfo="name", lighting=dict(ambient=0.45, diffuse=0.8, specular=0.2),
-            )  # fmt: skip
-        )
+        light = dict(ambient=0.45, diffuse=0.8, specular=0.2)
+        trace = go.Mesh3d(**mesh, color=colour, opacity=opacity, name=label, hoverinfo="name", lighting=light)
+        figure.add_trace(trace.update(showlegend=True))
     hidden = dict(visible=False)
     figure.update_layout(
         title=dict(text=f"{title}. Drag to turn, scroll to zoom, click a name to hide it.", x=0.02, font_size=16),
@@ -364,7 +360,8 @@ def write_page(meshes, title, path):
         legend=dict(itemsizing="constant", font_size=16),
         margin=dict(l=0, r=0, t=50, b=0),
     )
-    page = figure.to_html(include_plotlyjs=True, default_height="100vh", config=dict(displaylogo=False, responsive=True))
+    config = dict(displaylogo=False, responsive=True)
+    page = figure.to_html(include_plotlyjs=True, default_height="100vh", config=config)
     path.write_text(page.replace("<body>", '<body style="margin: 0; background: #111">', 1), encoding="utf-8")
 
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::{Check, STEPS, Step, ZERO};
 use crate::error::Error;
 use crate::lattice::{Axis, Padding};
+use crate::memory::ensure_headroom;
 use crate::network::feature_side;
 
 /// Source of a value that is black wherever it is asked for.
@@ -161,6 +162,10 @@ impl PatchRow {
 
     /// Numbers the values. `check` is asked now and then whether to go on.
     fn number(&self, check: Check<'_>) -> Result<AxisPlan, Error> {
+        // What follows grows with patches and their pixels; hash tables allocate as they like.
+        const BYTES_PER_PIXEL: usize = 96;
+        let pixels = self.starts.len().saturating_mul(self.patch_size as usize);
+        ensure_headroom(pixels.saturating_mul(BYTES_PER_PIXEL), "plan of an axis")?;
         let needed: Vec<Vec<Range<i64>>> = self.starts.iter().map(|&s| self.needed(s)).collect();
         let mut inputs = Numbering::new(self.shared);
         // values[patch][position - needed.start]

@@ -122,9 +122,13 @@ impl TilePlan {
         if let Some(points) = points {
             let mut needed = try_with_capacity(points.len(), "ROI plan")?;
             needed.extend_from_slice(points);
+            // The input image stays whole.
             for index in (1..images.len()).rev() {
                 check()?;
                 images[index].list(&needed)?;
+                if index == 1 {
+                    break;
+                }
                 needed = before(
                     &needed,
                     rows.layer(index - 1),

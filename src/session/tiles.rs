@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::lattice::{Axis, Lattice, Padding, Selection, Tile, split};
-use crate::memory::try_filled;
+use crate::memory::{ensure_headroom, try_filled};
 use crate::plan::{AxisPlan, AxisPlans, Check, PatchRow, TilePlan};
 
 /// Without sharing: most patches at a time, and most bytes of activations for them.
@@ -58,6 +58,9 @@ pub(super) struct Cutter<'a> {
 impl Cutter<'_> {
     /// Cuts the wanted lattice points of a slice into pieces that fit the budget.
     pub fn cut(&self, selection: &Selection, plans: &mut AxisPlans) -> Result<Vec<Piece>, Error> {
+        const BYTES_PER_POINT: usize = 64;
+        let points = self.lattice.points();
+        ensure_headroom(points.saturating_mul(BYTES_PER_POINT), "tiles of a slice")?;
         let (rows, columns) = selection.rows_and_columns(&self.lattice);
         if rows.is_empty() {
             return Ok(Vec::new());

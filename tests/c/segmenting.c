@@ -6,7 +6,7 @@
 #include "segmentation.h"
 #include "tiny_model.h"
 
-enum { WIDTH = 75, HEIGHT = 61, DEPTH = 3, PATCH = 33, STRIDE = 7, VOXELS = WIDTH * HEIGHT * DEPTH };
+enum { WIDTH = 57, HEIGHT = 47, DEPTH = 2, PATCH = 33, STRIDE = 7, VOXELS = WIDTH * HEIGHT * DEPTH };
 
 static patchmask_model *model;
 static int16_t *hu; /* [DEPTH][HEIGHT][WIDTH] */
@@ -118,8 +118,8 @@ static void nonfinite_voxels_are_black_and_counted(void)
         with[i] = without[i] = hu[i];
     }
     for (size_t i = 0; i < 9; i++) {
-        with[500 * i + 2000] = BAD[i % 3];
-        without[500 * i + 2000] = (float)options.window_low;
+        with[300 * i + 1000] = BAD[i % 3];
+        without[300 * i + 1000] = (float)options.window_low;
     }
     patchmask_volume volume;
     CHECK_OK(patchmask_volume_init(&volume, sizeof volume, without, PATCHMASK_VOXEL_F32, WIDTH,
@@ -170,7 +170,7 @@ static void roi_restricts(void)
     check_roi(inside, PATCHMASK_FILL_NEAREST, 2);
     check_roi(inside, PATCHMASK_FILL_LINEAR, 0);
     for (size_t i = 0; i < VOXELS; i++) {
-        inside[i] = i % 7 < 2 && i / WIDTH % HEIGHT > 40;
+        inside[i] = i % 7 < 2 && i / WIDTH % HEIGHT > 30;
     }
     check_roi(inside, PATCHMASK_FILL_LINEAR, 0);
     memset(inside, 1, sizeof inside);
@@ -180,7 +180,7 @@ static void roi_restricts(void)
 /* A crop is the volume cut to it: outside is black, the lattice starts at its corner. */
 static void crop_is_a_smaller_volume(void)
 {
-    enum { X0 = 9, Y0 = 4, X1 = 70, Y1 = 45 };
+    enum { X0 = 9, Y0 = 4, X1 = 53, Y1 = 40 };
     patchmask_options with = options;
     with.crop_x0 = X0;
     with.crop_y0 = Y0;

@@ -204,11 +204,11 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=HERE)
     out = parser.parse_args().out
+    out.mkdir(parents=True, exist_ok=True)
     print(make_equalize(out))
     for case in CASES:
         print(make_case(case, out))
-    total = sum(path.stat().st_size for path in out.rglob("*") if path.suffix in (".nrrd", ".safetensors", ".json", ".txt"))
-    print(f"{total} bytes in all")
+    print(f"{sum(path.stat().st_size for path in out.rglob('*') if path.is_file())} bytes in all")
 
 
 if __name__ == "__main__":

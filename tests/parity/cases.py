@@ -112,7 +112,7 @@ CASES = [
     Case("p224_s31_adaptive_7x7", Setting(224, 31), eight(adaptive=True), (70, 64, 1), seed=4),
     Case("p129_s8", Setting(129, 8), narrow(), (64, 50, 2), seed=5),
     Case("p257_s7", Setting(257, 7), eight(), (50, 44, 1), seed=6),
-    Case("p257_s8_metadata", Setting(257, 8, equalize=True), narrow(), (64, 40, 1), seed=7, in_metadata=True, memory=32),
+    Case("p257_s8_meta", Setting(257, 8, equalize=True), narrow(), (64, 40, 1), seed=7, in_metadata=True, memory=32),
     Case("one_pixel", Setting(64, 7), eight(), (1, 1, 1), seed=8),
     Case("one_column", Setting(65, 8), narrow(), (1, 90, 2), seed=8),
     Case("one_row_image", Setting(64, 8, padding="image"), eight(), (83, 1, 2), seed=8),
@@ -151,7 +151,7 @@ CASES = [
     Case("linear", Setting(65, 6, fill="linear", lesion_class=2), narrow(classes=4), seed=17, quick=True),
     Case("image_p64_s8", Setting(64, 8, padding="image"), narrow(), (72, 60, 2), seed=18, memory=8, quick=True),
     Case("image_p65_s7", Setting(65, 7, padding="image"), eight(), (61, 53, 2), seed=19, quick=True),
-    Case("image_p97_s97", Setting(97, 90, padding="image"), narrow(), (120, 117, 1), seed=20),
+    Case("image_p97_s90", Setting(97, 90, padding="image"), narrow(), (120, 117, 1), seed=20),
     Case(
         "image_crop_mean_equalize",
         Setting(80, 9, padding="image", crop=(4, 8, 49, 44), equalize=True, **IMAGENET),

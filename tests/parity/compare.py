@@ -115,7 +115,8 @@ def same_bits(segment, case, folder, first):
         for name, a, b in zip(("logits", "mask", "probability"), first, again):
             if a.tobytes() != b.tobytes():
                 wrong = (a != b) & ~((a != a) & (b != b))
-                raise Failure(f"{' '.join(extra)} changes {name}: {first_bad(wrong, b, a, ('slice', 'row', 'column', 'class'))}")
+                where = first_bad(wrong, b, a, ("slice", "row", "column", "class"))
+                raise Failure(f"{' '.join(extra)} changes {name}: {where}")
 
 
 def one_case(case, segment, unshared):

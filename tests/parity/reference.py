@@ -141,11 +141,13 @@ class Network:
         if not wanted.any():
             return logits
         if setting.padding == "image":
-            logits[wanted] = self._image_scope(normalise(pixels, self.model.channels, setting), starts_y, starts_x)[wanted]
+            everywhere = self._image_scope(normalise(pixels, self.model.channels, setting), starts_y, starts_x)
+            logits[wanted] = everywhere[wanted]
             return logits
         size = setting.patch_size
-        cut = [pixels[starts_y[i] : starts_y[i] + size, starts_x[j] : starts_x[j] + size] for i, j in np.argwhere(wanted)]
-        logits[wanted] = self.patch_logits(normalise(np.stack(cut), self.model.channels, setting))
+        corners = [(starts_y[i], starts_x[j]) for i, j in np.argwhere(wanted)]
+        patches = np.stack([pixels[y : y + size, x : x + size] for y, x in corners])
+        logits[wanted] = self.patch_logits(normalise(patches, self.model.channels, setting))
         return logits
 
     def _image_scope(self, image, starts_y, starts_x):
@@ -205,9 +207,7 @@ def volume_logits(network, volume, setting, roi=None):
     """Logits [z][lattice y][lattice x][class] of a volume of HU [z][y][x]."""
     return np.stack(
         [
-            network.slice_logits(
-                intensity(hu, setting), setting, None if roi is None else roi_points(roi[z], setting)
-            )
+            network.slice_logits(intensity(hu, setting), setting, None if roi is None else roi_points(roi[z], setting))
             for z, hu in enumerate(volume)
         ]
     )

@@ -9,6 +9,7 @@ A `Vgg` holds what stands in the file (`stored`) and what the network computes w
 normalisation and average pooling folded in float64, then everything rounded to fp16 once.
 """
 
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -66,7 +67,17 @@ def fp16(array):
 
 
 def random_vgg(
-    widths, hidden=(12,), classes=2, channels=1, patch_size=65, seed=0, dtype="F16", batch_norm=False, adaptive=False, mean=0.0, std=1.0
+    widths,
+    hidden=(12,),
+    classes=2,
+    channels=1,
+    patch_size=65,
+    seed=0,
+    dtype="F16",
+    batch_norm=False,
+    adaptive=False,
+    mean=0.0,
+    std=1.0,
 ):
     """Random weights. `hidden`: widths of all dense layers but the last.
 
@@ -144,10 +155,10 @@ def fold(model):
     for name in CONV_NAMES_BN if batch_norm else CONV_NAMES:
         weight, bias = stored[f"features.{name}.weight"], stored[f"features.{name}.bias"]
         if batch_norm:
-            norm = {part: stored[f"features.{name + 1}.{part}"] for part in ("weight", "bias", "running_mean", "running_var")}
-            scale = norm["weight"] / np.sqrt(norm["running_var"] + BN_EPSILON)
+            norm = f"features.{name + 1}."
+            scale = stored[norm + "weight"] / np.sqrt(stored[norm + "running_var"] + BN_EPSILON)
             weight = weight * scale[:, None, None, None]
-            bias = (bias - norm["running_mean"]) * scale + norm["bias"]
+            bias = (bias - stored[norm + "running_mean"]) * scale + stored[norm + "bias"]
         model.convs.append((fp16(weight), fp16(bias)))
     features, side = model.convs[-1][0].shape[0], model.side
     for index in range(sum(name.startswith("classifier.") for name in stored) // 2):
@@ -186,10 +197,15 @@ def balance(model, logits):
 
 def save_safetensors(model, path, metadata=None):
     """Writes the file that the library loads. `metadata`: `patchmask.*` keys and their texts."""
-    tensors = {name: np.ascontiguousarray(value.astype(DTYPES[model.dtype])) for name, value in model.stored.items()}
+    tensors = {name: value.astype(DTYPES[model.dtype], order="C") for name, value in model.stored.items()}
     if "features.1.running_var" in model.stored:  # torch's files have these, and the library skips them
         tensors["features.1.num_batches_tracked"] = np.array(7, np.int64)
-    Path(path).write_bytes(save(tensors, metadata))
+    content = save(tensors, metadata)
+    # The package writes the metadata in random order: sort, so that the same model is the same file.
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.dumps(json.loads(content[8:end]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    Path(path).write_bytes(len(header).to_bytes(8, "little") + header + content[end:])
 
 
 def _graph(nodes, weights, name, input_shape, output_shape):

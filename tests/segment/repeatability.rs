@@ -154,3 +154,20 @@ fn the_estimate_is_what_then_happens() {
     assert_eq!(estimate.peak_bytes, outcome.report.peak_bytes);
     assert_eq!((estimate.lattice_width, estimate.lattice_height), (24, 20));
 }
+
+/// 4096 x 4096 x 200 voxels are more than 2^31, and so are the multiply-accumulates of one slice.
+#[test]
+fn sizes_are_64_bits_wide() {
+    let (case, model) = dense_case(Padding::Patch);
+    let options = Options {
+        patch_size: 65,
+        stride: 64,
+        memory_budget: 8 << 30,
+        ..case.options
+    };
+    let session = Session::new(&model, options, &mut |_, _| ()).unwrap();
+    let extents = Extents::new(4096, 4096, 200, "volume").unwrap();
+    let estimate = session.estimate(extents, None).unwrap();
+    assert_eq!(estimate.work.patches, 64 * 64 * 200);
+    assert!(estimate.work.macs > 1 << 40);
+}
