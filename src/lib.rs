@@ -23,6 +23,8 @@
 //! | [`mask`] | lattice classes to voxels |
 //! | [`session`] | slices x tiles, progress, cancel, timings |
 //! | [`ffi`] | the C interface |
+// Shapes are written [rows][columns][channels] everywhere, in the C header too.
+#![allow(rustdoc::broken_intra_doc_links)]
 #![warn(missing_docs)]
 
 pub mod engine;
