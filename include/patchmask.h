@@ -161,10 +161,10 @@
 // Stage of a progress report: writing the caller's buffers.
 #define PATCHMASK_STAGE_MASK 4
 
-// Log level: something the caller should know, such as a fallback from GPU to CPU.
+// Log level: something the caller should know.
 #define PATCHMASK_LOG_WARNING 1
 
-// Log level: what was chosen, such as the engine, tile size and memory.
+// Log level: what was chosen and why, such as the engine and the memory budget.
 #define PATCHMASK_LOG_INFO 2
 
 // Smallest patch size, in pixels: five poolings by 2 leave one position.
@@ -221,7 +221,7 @@ typedef struct patchmask_volume {
 typedef struct patchmask_outputs {
   // Set by patchmask_outputs_init.
   size_t struct_size;
-  // Class of each voxel, on the grid of the volume; 0 where nothing was evaluated.
+  // Class of each voxel, on the grid of the volume; 0 outside the ROI or the crop.
   uint8_t *mask;
   // Bytes between voxels of `mask` along x.
   uint64_t mask_stride_x;
@@ -229,7 +229,8 @@ typedef struct patchmask_outputs {
   uint64_t mask_stride_y;
   // Bytes between voxels of `mask` along z.
   uint64_t mask_stride_z;
-  // Probability (softmax) of the lesion class, on the grid of the volume; 0 where not evaluated.
+  // Probability (softmax) of the lesion class, on the grid of the volume; 0 outside the ROI or
+  // the crop.
   float *probability;
   // Bytes between voxels of `probability` along x.
   uint64_t probability_stride_x;
@@ -307,7 +308,7 @@ typedef struct patchmask_options {
   uint32_t lesion_class;
   // One of PATCHMASK_DEVICE_*. Default AUTO.
   int32_t device;
-  // Which GPU, counted from 0, for PATCHMASK_DEVICE_CUDA and AUTO. Default 0.
+  // Which GPU, counted from 0, for PATCHMASK_DEVICE_CUDA. Default 0.
   uint32_t device_index;
   // Worker threads of the CPU engine; 0: one per available core. Default 0.
   uint32_t threads;
@@ -473,8 +474,8 @@ void patchmask_model_free(struct patchmask_model *model);
 
 // Makes a session. Copies `*options`; keeps what it needs of the model, which may be freed before
 // the session. On success `*out_session` is a new session: free it with patchmask_session_free.
-// Errors: INVALID_ARGUMENT (an option, or a model that does not fit the patch size), NO_DEVICE,
-// OUT_OF_MEMORY.
+// Errors: INVALID_ARGUMENT (an option, or a model that does not fit the patch size), BAD_MODEL (weights that
+// overflow fp16 when pooling is folded), NO_DEVICE, OUT_OF_MEMORY.
 patchmask_status patchmask_session_new(const struct patchmask_model *model,
                                        const struct patchmask_options *options,
                                        struct patchmask_session **out_session);
@@ -485,19 +486,21 @@ const char *patchmask_session_engine_name(const struct patchmask_session *sessio
 
 // Says what segmenting would take, without running it. Uses the volume's extents only (its `data`
 // may be NULL) and, where given, the ROI's voxels. `*out_estimate` has been initialised by
-// patchmask_estimate_init.
+// patchmask_estimate_init. Errors: as patchmask_session_segment.
 patchmask_status patchmask_session_estimate(struct patchmask_session *session,
                                             const struct patchmask_volume *volume,
                                             const struct patchmask_volume *roi,
                                             struct patchmask_estimate *out_estimate);
 
 // Segments `volume` into the buffers of `outputs`. `roi` may be NULL; otherwise it has the extents
-// of the volume and only lattice points whose cells touch its non-zero voxels are evaluated.
+// of the volume, and only lattice points that decide a voxel inside it are evaluated: those whose cell
+// touches a non-zero voxel (its rescaled value is compared with 0; NaN is outside), and with
+// PATCHMASK_FILL_LINEAR all centres around such a voxel.
 // `out_result` may be NULL; otherwise patchmask_result_init has initialised it.
 //
 // Blocks until done; the calling thread only waits and runs the progress callback. Results do not
-// depend on threads, memory budget or repetition. Errors: INVALID_ARGUMENT, OUT_OF_MEMORY,
-// CANCELLED, BUSY, WRONG_PROCESS.
+// depend on threads, memory budget or repetition. Errors: INVALID_ARGUMENT, OUT_OF_MEMORY, UNSUPPORTED,
+// BAD_MODEL (activations overflow), CANCELLED, BUSY, WRONG_PROCESS.
 patchmask_status patchmask_session_segment(struct patchmask_session *session,
                                            const struct patchmask_volume *volume,
                                            const struct patchmask_volume *roi,
@@ -505,7 +508,8 @@ patchmask_status patchmask_session_segment(struct patchmask_session *session,
                                            struct patchmask_result *out_result);
 
 // How many slices the current or last patchmask_session_segment of this session has finished; after
-// a failure these slices of the outputs are valid. Any thread.
+// a failure these slices of the outputs are valid. A call that is refused for its structs or pointers, or
+// as BUSY, does not count. Any thread.
 patchmask_status patchmask_session_slices_done(const struct patchmask_session *session,
                                                uint64_t *out_slices);
 

@@ -14,7 +14,7 @@
 //! Mean and deviation are not applied here: the engine folds them into the first layer, because the
 //! zeros at a patch's border are zeros *after* normalisation, whereas black pixels are 0 before it.
 
-use crate::error::Error;
+use crate::error::{Check, Error};
 use crate::volume::Volume;
 
 const LEVELS: usize = 256;
@@ -47,16 +47,18 @@ impl Intensity {
     }
 
     /// Fills `image` ([height][width]) from slice `z`; returns how many voxels were not finite.
-    /// `row` is workspace of `width` values.
+    /// `row` is workspace of `width` values; `check` is asked at every row whether to go on.
     pub(crate) fn slice(
         &self,
         volume: &Volume<'_>,
         z: usize,
         row: &mut [f64],
         image: &mut [f32],
-    ) -> u64 {
+        check: Check<'_>,
+    ) -> Result<u64, Error> {
         let mut nonfinite = 0;
         for (y, pixels) in image.chunks_exact_mut(row.len()).enumerate() {
+            check()?;
             volume.read_row(y, z, row);
             for (pixel, &hu) in pixels.iter_mut().zip(&*row) {
                 *pixel = if hu.is_finite() {
@@ -75,7 +77,7 @@ impl Intensity {
         if self.equalize {
             equalize_levels(image);
         }
-        nonfinite
+        Ok(nonfinite)
     }
 }
 
@@ -112,7 +114,9 @@ mod tests {
         let volume = Volume::from_slice(voxels, width, height, 1).unwrap();
         let intensity = Intensity::new((-160.0, 240.0), equalize).unwrap();
         let mut image = vec![9.0; voxels.len()];
-        let nonfinite = intensity.slice(&volume, 0, &mut vec![0.0; width], &mut image);
+        let nonfinite = intensity
+            .slice(&volume, 0, &mut vec![0.0; width], &mut image, &|| Ok(()))
+            .unwrap();
         (image, nonfinite)
     }
 

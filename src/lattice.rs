@@ -7,7 +7,7 @@
 //! cell   k = the pixels of the crop that are nearest to centre k, ties to the lower index
 //! ```
 
-use crate::error::Error;
+use crate::error::{Check, Error};
 use crate::memory::try_filled;
 use crate::network::{PATCH_SIZE_MAX, PATCH_SIZE_MIN};
 use crate::volume::{Extents, Volume};
@@ -68,7 +68,7 @@ impl Axis {
     pub fn around(&self, p: usize) -> (usize, usize, f32) {
         let low = p / self.stride;
         let high = low + 1;
-        if high >= self.count() {
+        if high >= self.count() || p.is_multiple_of(self.stride) {
             return (low, low, 0.0);
         }
         (low, high, (p % self.stride) as f32 / self.stride as f32)
@@ -166,6 +166,7 @@ impl Selection {
         z: usize,
         lattice: &Lattice,
         interpolated: bool,
+        check: Check<'_>,
     ) -> Result<Self, Error> {
         let Extents { width, height, .. } = roi.extents();
         let mut inside = try_filled(width * height, false, "ROI of a slice")?;
@@ -173,6 +174,7 @@ impl Selection {
         let mut row = try_filled(width, 0.0, "ROI row")?;
         let columns = lattice.x.count();
         for y in 0..height {
+            check()?;
             roi.read_row(y, z, &mut row);
             for (x, &value) in row.iter().enumerate() {
                 inside[y * width + x] = value != 0.0 && !value.is_nan();
@@ -218,14 +220,20 @@ impl Selection {
     /// Lattice rows and columns with at least one point to evaluate.
     pub fn rows_and_columns(&self, lattice: &Lattice) -> (Vec<usize>, Vec<usize>) {
         let (columns, rows) = (lattice.x.count(), lattice.y.count());
-        let any =
-            |mut points: Box<dyn Iterator<Item = usize>>| points.any(|p| self.contains_point(p));
-        let used_rows = (0..rows)
-            .filter(|&y| any(Box::new((0..columns).map(move |x| y * columns + x))))
-            .collect();
-        let used_columns = (0..columns)
-            .filter(|&x| any(Box::new((0..rows).map(move |y| y * columns + x))))
-            .collect();
+        if self.points.is_empty() {
+            return ((0..rows).collect(), (0..columns).collect());
+        }
+        let mut used_columns = vec![false; columns];
+        let mut used_rows = Vec::new();
+        for (y, row) in self.points.chunks_exact(columns).enumerate() {
+            if row.contains(&true) {
+                used_rows.push(y);
+            }
+            for (used, &wanted) in used_columns.iter_mut().zip(row) {
+                *used |= wanted;
+            }
+        }
+        let used_columns = (0..columns).filter(|&x| used_columns[x]).collect();
         (used_rows, used_columns)
     }
 }

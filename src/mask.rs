@@ -7,7 +7,7 @@
 //! ```
 //! Equal values take the lowest class. Voxels outside the crop or the ROI are 0.
 
-use crate::error::Error;
+use crate::error::{Check, Error};
 use crate::lattice::{Lattice, Selection};
 use crate::memory::try_filled;
 use crate::volume::Grid;
@@ -68,13 +68,17 @@ impl Scores {
         self.logits[index * self.classes..][..self.classes].copy_from_slice(logits);
     }
 
-    /// Probabilities from logits, point by point, in f64.
-    pub fn softmax(&mut self) {
+    /// Probabilities from logits, point by point, in f64; points that were not evaluated keep theirs.
+    pub fn softmax(&mut self, check: Check<'_>) -> Result<(), Error> {
         for (logits, probabilities) in self
             .logits
             .chunks_exact(self.classes)
             .zip(self.probabilities.chunks_exact_mut(self.classes))
         {
+            if logits[0].is_nan() {
+                continue;
+            }
+            check()?;
             let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
             let exponential = |logit: f32| f64::from(logit - largest).exp();
             let sum: f64 = logits.iter().map(|&logit| exponential(logit)).sum();
@@ -82,6 +86,7 @@ impl Scores {
                 *probability = (exponential(logit) / sum) as f32;
             }
         }
+        Ok(())
     }
 
     fn logits_of(&self, point: usize) -> &[f32] {
@@ -117,11 +122,19 @@ pub(crate) struct Painter {
 
 impl Painter {
     /// Writes slice `z` of every wanted grid.
-    pub fn slice(&self, grids: &mut Grids<'_>, z: usize, selection: &Selection, scores: &Scores) {
+    pub fn slice(
+        &self,
+        grids: &mut Grids<'_>,
+        z: usize,
+        selection: &Selection,
+        scores: &Scores,
+        check: Check<'_>,
+    ) -> Result<(), Error> {
         self.logits(grids, z, scores);
         let (x_axis, y_axis) = (self.lattice.x, self.lattice.y);
         let mut probabilities = vec![0.0; scores.classes];
         for y in 0..self.height {
+            check()?;
             let row = y.checked_sub(y_axis.origin).filter(|&p| p < y_axis.len);
             for x in 0..self.width {
                 let column = x.checked_sub(x_axis.origin).filter(|&p| p < x_axis.len);
@@ -144,6 +157,7 @@ impl Painter {
                 }
             }
         }
+        Ok(())
     }
 
     fn logits(&self, grids: &mut Grids<'_>, z: usize, scores: &Scores) {

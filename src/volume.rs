@@ -1,6 +1,6 @@
 //! Borrowed views of the caller's voxels and output buffers: element type, extents, byte strides.
 //!
-//! All checks happen when a view is made, so that reading and writing through it is safe: extents are
+//! Checks happen before a view is made, so that reading and writing through it is safe: extents are
 //! positive, the last byte that the strides reach is addressable, and output views never reach a byte
 //! twice. Rows are copied out and in with unaligned accesses: any stride and any address will do.
 
@@ -309,8 +309,6 @@ pub struct VolumeMut<'a, T> {
 
 // SAFETY: an exclusive borrow of plain numbers.
 unsafe impl<T: Send> Send for VolumeMut<'_, T> {}
-// SAFETY: writing needs `&mut Grid`, made from it once per call.
-unsafe impl<T: Sync> Sync for VolumeMut<'_, T> {}
 
 impl<'a, T: Copy> VolumeMut<'a, T> {
     /// A dense buffer.
@@ -337,7 +335,7 @@ impl<'a, T: Copy> VolumeMut<'a, T> {
     }
 
     /// Checks the buffer against its shape (innermost first).
-    pub(crate) fn grid(&self, shape: [usize; 4], name: &str) -> Result<Grid<'_, T>, Error> {
+    pub(crate) fn grid(&mut self, shape: [usize; 4], name: &str) -> Result<Grid<'_, T>, Error> {
         let strides = checked_strides(self.strides, shape, size_of::<T>(), name)?;
         let elements = shape.iter().product::<usize>();
         if self.len.is_some_and(|len| len < elements) {
@@ -420,8 +418,8 @@ impl Footprint {
         }
     }
 
-    /// Whether two arrays may share a byte. Arrays interleaved in one buffer (same shape and strides,
-    /// elements side by side within the smallest stride) do not.
+    /// Whether two arrays may share a byte. Arrays of the same shape and strides that are interleaved in
+    /// one buffer do not: at some axis the second lies behind the first, within one stride.
     pub(crate) fn overlaps(&self, other: &Self) -> bool {
         let (low, high) = if self.start <= other.start {
             (self, other)
@@ -432,15 +430,28 @@ impl Footprint {
         if distance >= low.span {
             return false;
         }
-        let smallest = (0..4)
-            .filter(|&axis| low.shape[axis] > 1)
-            .map(|axis| low.strides[axis])
-            .min();
         let same_lattice = low.shape == high.shape
             && (0..4).all(|axis| low.shape[axis] == 1 || low.strides[axis] == high.strides[axis]);
-        let side_by_side = smallest
-            .is_some_and(|stride| low.element <= distance && distance + high.element <= stride);
-        !(same_lattice && side_by_side)
+        if !same_lattice {
+            return true;
+        }
+        let mut order = [0, 1, 2, 3];
+        order.sort_by_key(|&axis| low.strides[axis]);
+        // Bytes that the axes so far reach, of one array and then of both together.
+        let mut reach = low.element.max(high.element);
+        let mut apart = false;
+        for axis in order.into_iter().filter(|&axis| low.shape[axis] > 1) {
+            let stride = low.strides[axis];
+            if !apart && reach <= distance && distance + reach <= stride {
+                reach += distance;
+                apart = true;
+            }
+            if apart && stride < reach {
+                return true;
+            }
+            reach += stride * (low.shape[axis] - 1);
+        }
+        !apart
     }
 }
 
@@ -514,6 +525,13 @@ mod tests {
         assert!(first.overlaps(&at(1002, strides)));
         assert!(first.overlaps(&at(1012, strides)));
         assert!(first.overlaps(&at(1004, [0, 12, 60, 300])));
+        // Planes one behind the other in each slice.
+        let plane = |start| Footprint::new(start, [0, 4, 20, 240], [1, 5, 4, 3], 4);
+        assert!(!plane(0).overlaps(&plane(80)) && !plane(0).overlaps(&plane(160)));
+        assert!(plane(0).overlaps(&plane(76)) && plane(0).overlaps(&plane(164)));
+        // The end of a row of one is the beginning of a row of the other.
+        let tight = |start| Footprint::new(start, [0, 2, 5, 100], [1, 3, 4, 1], 1);
+        assert!(tight(0).overlaps(&tight(1)));
         assert!(!first.overlaps(&at(1000 + 240 * 2 + 60 * 3 + 12 * 4 + 4, strides)));
     }
 }

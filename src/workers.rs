@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::memory::ensure_headroom;
 use crate::panics::mark_worker_thread;
 
-/// A pool whose threads end when it is dropped.
+/// A pool whose threads end soon after it is dropped.
 pub(crate) struct Workers(ThreadPool);
 
 impl Workers {
@@ -19,7 +19,7 @@ impl Workers {
     pub fn new(threads: u32) -> Result<(Self, usize), Error> {
         let available = std::thread::available_parallelism().map_or(1, usize::from);
         let threads = match threads as usize {
-            0 => available,
+            0 => available.min(MOST_THREADS),
             threads => threads,
         };
         if threads > MOST_THREADS {

@@ -35,7 +35,7 @@ def export(path, model, intensity, stride):
     save_file(tensors, path, metadata)
 
 
-def load(path, dropout=0.5):
+def load(path):
     """(model with the file's fp16-rounded weights in f32, its Intensity, its stride)."""
     with safe_open(path, "pt") as file:
         meta = {key.removeprefix("patchmask."): value for key, value in file.metadata().items()}
@@ -50,7 +50,6 @@ def load(path, dropout=0.5):
         [weight.shape[0] for weight in weights("features")],
         [weight.shape[0] for weight in weights("classifier")[:-1]],
         len(meta["classes"].split(",")),
-        dropout=dropout,
         batch_norm=False,
     )
     model.load_state_dict(tensors)

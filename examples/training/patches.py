@@ -49,7 +49,8 @@ class Scan:
         self.shape = hu.shape
         self.pad = patch_size // 2 + 1 + MARGIN
         padding = ((0, 0), (self.pad, self.pad), (self.pad, self.pad))
-        self.image = np.pad(intensity.windowed(hu), padding).astype(np.float16)  # black is 0 before normalisation
+        # Black is 0 before the normalisation. Training keeps many scans in memory: 1/2000 of the window is enough.
+        self.image = np.pad(intensity.windowed(hu), padding).astype(np.float16 if strata else np.float32)
         self.body = ndimage.uniform_filter(hu.astype(np.float32), (1, 9, 9)) > -700
         if strata:
             liver = read_nrrd(path.with_name(f"{self.name}_liver.nrrd")).voxels > 0

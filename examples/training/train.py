@@ -32,7 +32,7 @@ from export import export, load
 from intensity import Intensity
 from lattice import SparseValidation, weighted_dice
 from patches import BalancedSampler, Scan, augmented
-from vgg import Vgg16
+from vgg import Vgg16, unfolded
 
 matplotlib.use("Agg")
 from matplotlib import pyplot  # noqa: E402
@@ -65,7 +65,7 @@ def arguments():
     parser.add_argument("--equalize", action="store_true", help="equalise the histogram of every slice")
     parser.add_argument("--start", type=Path, metavar="MODEL",
                         help="go on from an exported model: its patch size, widths, window, mean and deviation are "
-                             "kept; batch normalisation is folded in it and stays away")  # fmt: skip
+                             "kept")  # fmt: skip
     parser.add_argument("--epochs", type=int, default=24, help="at most (default 24)")
     parser.add_argument("--steps", type=int, default=150, help="batches per epoch (default 150)")
     parser.add_argument("--batch", type=int, default=128, help="patches per batch, half of them lesion (default 128)")
@@ -174,7 +174,7 @@ def main():
     torch.manual_seed(args.seed)
     start = None
     if args.start:
-        start, intensity, _ = load(args.start, args.dropout)
+        start, intensity, _ = load(args.start)
         args.patch_size, args.window, args.equalize = start.config["patch_size"], intensity.window, intensity.equalize
     raw = Intensity(args.window, args.equalize)
     train_scans = load_scans(args.train, raw, args.patch_size, strata=True)
@@ -184,7 +184,11 @@ def main():
     print("prior offsets in nats:", {name: round(value, 2) for name, value in sampler.offsets.items()})
     print(f"mean {intensity.mean}, std {intensity.std}; {validation.count} held-out patches per epoch")
 
-    model = start or Vgg16(args.patch_size, args.widths, args.dense, dropout=args.dropout)
+    if start:
+        sample = augmented(sampler.batch(256)[0], args.patch_size)
+        model = unfolded(start, (sample - intensity.mean) / intensity.std, args.dropout)
+    else:
+        model = Vgg16(args.patch_size, args.widths, args.dense, dropout=args.dropout)
     model = model.to(args.device, memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(model.parameters(), lr=args.learning_rate, weight_decay=0.01)
     steps, warm_up = args.epochs * args.steps, args.steps

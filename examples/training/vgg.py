@@ -20,7 +20,6 @@ class Vgg16(nn.Module):
         side = patch_size // 2 ** len(CONVOLUTIONS_PER_BLOCK)
         if side < 1:
             raise ValueError(f"patch size {patch_size}: five pools need at least 32 pixels")
-        self.batch_norm = batch_norm
         self.config = dict(patch_size=patch_size, widths=list(widths), dense=list(dense), classes=classes)
 
         layers, channels, remaining = [], 1, list(widths)
@@ -56,9 +55,6 @@ class Vgg16(nn.Module):
 def folded(model):
     """The same function (in evaluation mode) without batch normalisation, computed in float64."""
     plain = Vgg16(**model.config, batch_norm=False)
-    if not model.batch_norm:
-        plain.load_state_dict(model.state_dict())
-        return plain.eval()
     targets = iter(layer for layer in plain.features if isinstance(layer, nn.Conv2d))
     layers = list(model.features)
     for convolution, norm in zip(layers, layers[1:]):
@@ -70,3 +66,27 @@ def folded(model):
         target.bias.copy_(norm.bias.double() - norm.running_mean.double() * scale)
     plain.classifier.load_state_dict(model.classifier.state_dict())
     return plain.eval()
+
+
+@torch.no_grad()
+def unfolded(plain, patches, dropout=0.5):
+    """A plain network with batch normalisation put back so that it still computes the same: to go on training.
+
+    patches: normalised [n][1][P][P]; their statistics become the running ones.
+    """
+    model = Vgg16(**plain.config, dropout=dropout)
+    model.classifier.load_state_dict(plain.classifier.state_dict())
+    convolutions = iter(layer for layer in plain.features if isinstance(layer, nn.Conv2d))
+    x, layers = patches, list(model.features)
+    for layer, following in zip(layers, layers[1:] + [None]):
+        if isinstance(layer, nn.Conv2d):
+            source = next(convolutions)
+            layer.weight.copy_(source.weight)
+            y = layer(x)
+            variance, mean = torch.var_mean(y, (0, 2, 3))
+            following.running_mean.copy_(mean)
+            following.running_var.copy_(variance)
+            following.weight.copy_(torch.sqrt(variance + following.eps))
+            following.bias.copy_(mean + source.bias)
+        x = layer.eval()(x)
+    return model

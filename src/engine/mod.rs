@@ -67,6 +67,9 @@ pub(crate) trait Engine: Send {
     /// Multiply-accumulates of one output pixel of each convolution, and of one lattice point.
     fn unit_macs(&self) -> (&[u64], u64);
 
+    /// Gives workspace back that is larger than `bytes`.
+    fn trim(&mut self, bytes: u64);
+
     /// Evaluates a tile. `input`: intensities [rows][columns], 0 is black. `logits`: [stored lattice
     /// points][classes]. Runs on the calling thread and its rayon pool.
     fn run(
@@ -82,7 +85,7 @@ pub(crate) trait Engine: Send {
 #[derive(Default)]
 pub(crate) struct Control {
     cancelled: AtomicBool,
-    /// Multiply-accumulates done since the slice began.
+    /// Multiply-accumulates done since the tile began.
     macs: AtomicU64,
 }
 
@@ -110,12 +113,12 @@ impl Control {
         self.macs.fetch_add(macs, Ordering::Relaxed);
     }
 
-    /// A slice begins.
+    /// A tile begins.
     pub fn reset_macs(&self) {
         self.macs.store(0, Ordering::Relaxed);
     }
 
-    /// Work finished since the slice began.
+    /// Work finished since the tile began.
     pub fn macs(&self) -> u64 {
         self.macs.load(Ordering::Relaxed)
     }

@@ -79,9 +79,9 @@ pub const PATCHMASK_STAGE_NETWORK: i32 = 3;
 /// Stage of a progress report: writing the caller's buffers.
 pub const PATCHMASK_STAGE_MASK: i32 = 4;
 
-/// Log level: something the caller should know, such as a fallback from GPU to CPU.
+/// Log level: something the caller should know.
 pub const PATCHMASK_LOG_WARNING: i32 = 1;
-/// Log level: what was chosen, such as the engine, tile size and memory.
+/// Log level: what was chosen and why, such as the engine and the memory budget.
 pub const PATCHMASK_LOG_INFO: i32 = 2;
 
 /// Smallest patch size, in pixels: five poolings by 2 leave one position.

@@ -19,7 +19,9 @@ pub(super) fn guard(body: impl FnOnce() -> Result<(), Error>) -> patchmask_statu
         Ok(()) => PATCHMASK_OK,
         Err(error) => {
             let text = error.to_string().replace('\0', " ");
-            LAST_ERROR.with(|last| *last.borrow_mut() = CString::new(text).unwrap_or_default());
+            // A thread that is ending may have lost its storage: then the number must do.
+            let _ = LAST_ERROR
+                .try_with(|last| *last.borrow_mut() = CString::new(text).unwrap_or_default());
             status_of(&error)
         }
     }

@@ -22,8 +22,8 @@ pub struct patchmask_session {
 
 /// Makes a session. Copies `*options`; keeps what it needs of the model, which may be freed before
 /// the session. On success `*out_session` is a new session: free it with patchmask_session_free.
-/// Errors: INVALID_ARGUMENT (an option, or a model that does not fit the patch size), NO_DEVICE,
-/// OUT_OF_MEMORY.
+/// Errors: INVALID_ARGUMENT (an option, or a model that does not fit the patch size), BAD_MODEL (weights that
+/// overflow fp16 when pooling is folded), NO_DEVICE, OUT_OF_MEMORY.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn patchmask_session_new(
     model: *const patchmask_model,
@@ -75,7 +75,7 @@ pub unsafe extern "C" fn patchmask_session_engine_name(
 
 /// Says what segmenting would take, without running it. Uses the volume's extents only (its `data`
 /// may be NULL) and, where given, the ROI's voxels. `*out_estimate` has been initialised by
-/// patchmask_estimate_init.
+/// patchmask_estimate_init. Errors: as patchmask_session_segment.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn patchmask_session_estimate(
     session: *mut patchmask_session,
@@ -111,12 +111,14 @@ pub unsafe extern "C" fn patchmask_session_estimate(
 }
 
 /// Segments `volume` into the buffers of `outputs`. `roi` may be NULL; otherwise it has the extents
-/// of the volume and only lattice points whose cells touch its non-zero voxels are evaluated.
+/// of the volume, and only lattice points that decide a voxel inside it are evaluated: those whose cell
+/// touches a non-zero voxel (its rescaled value is compared with 0; NaN is outside), and with
+/// PATCHMASK_FILL_LINEAR all centres around such a voxel.
 /// `out_result` may be NULL; otherwise patchmask_result_init has initialised it.
 ///
 /// Blocks until done; the calling thread only waits and runs the progress callback. Results do not
-/// depend on threads, memory budget or repetition. Errors: INVALID_ARGUMENT, OUT_OF_MEMORY,
-/// CANCELLED, BUSY, WRONG_PROCESS.
+/// depend on threads, memory budget or repetition. Errors: INVALID_ARGUMENT, OUT_OF_MEMORY, UNSUPPORTED,
+/// BAD_MODEL (activations overflow), CANCELLED, BUSY, WRONG_PROCESS.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn patchmask_session_segment(
     session: *mut patchmask_session,
@@ -133,7 +135,7 @@ pub unsafe extern "C" fn patchmask_session_segment(
         // SAFETY: by contract of this function.
         let roi = unsafe { roi_in(roi) }?;
         // SAFETY: by contract of this function.
-        let outputs = unsafe { outputs_in(outputs) }?;
+        let mut outputs = unsafe { outputs_in(outputs) }?;
         if !out_result.is_null() {
             // SAFETY: by contract of this function.
             unsafe { check_struct_size(out_result, "out_result", "patchmask_result_init") }?;
@@ -153,7 +155,7 @@ pub unsafe extern "C" fn patchmask_session_segment(
         };
         let report = this
             .session
-            .segment(&volume, roi.as_ref(), &outputs, &mut progress)?;
+            .segment(&volume, roi.as_ref(), &mut outputs, &mut progress)?;
         if !out_result.is_null() {
             let result = patchmask_result {
                 struct_size: size_of::<patchmask_result>(),
@@ -180,7 +182,8 @@ pub unsafe extern "C" fn patchmask_session_segment(
 }
 
 /// How many slices the current or last patchmask_session_segment of this session has finished; after
-/// a failure these slices of the outputs are valid. Any thread.
+/// a failure these slices of the outputs are valid. A call that is refused for its structs or pointers, or
+/// as BUSY, does not count. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn patchmask_session_slices_done(
     session: *const patchmask_session,

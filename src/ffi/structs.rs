@@ -135,13 +135,17 @@ pub unsafe extern "C" fn patchmask_result_init(
 ///
 /// # Safety
 /// `repr(C)`, first field `struct_size: usize`, all-zero bytes are a valid value.
-unsafe trait Sized1 {}
-unsafe impl Sized1 for patchmask_outputs {}
-unsafe impl Sized1 for patchmask_model_info {}
-unsafe impl Sized1 for patchmask_estimate {}
-unsafe impl Sized1 for patchmask_result {}
+unsafe trait Zeroable {}
+// SAFETY: as the trait asks, see `types`.
+unsafe impl Zeroable for patchmask_outputs {}
+// SAFETY: as above.
+unsafe impl Zeroable for patchmask_model_info {}
+// SAFETY: as above.
+unsafe impl Zeroable for patchmask_estimate {}
+// SAFETY: as above.
+unsafe impl Zeroable for patchmask_result {}
 
-fn init_zeroed<T: Sized1>(out: *mut T, struct_size: usize, name: &str) -> Result<(), Error> {
+fn init_zeroed<T: Zeroable>(out: *mut T, struct_size: usize, name: &str) -> Result<(), Error> {
     check_init(out, struct_size, name)?;
     // SAFETY: writable for a whole T (checked), and the trait promises the layout.
     unsafe {

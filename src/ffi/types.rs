@@ -61,7 +61,7 @@ pub struct patchmask_volume {
 pub struct patchmask_outputs {
     /// Set by patchmask_outputs_init.
     pub struct_size: usize,
-    /// Class of each voxel, on the grid of the volume; 0 where nothing was evaluated.
+    /// Class of each voxel, on the grid of the volume; 0 outside the ROI or the crop.
     pub mask: *mut u8,
     /// Bytes between voxels of `mask` along x.
     pub mask_stride_x: u64,
@@ -69,7 +69,8 @@ pub struct patchmask_outputs {
     pub mask_stride_y: u64,
     /// Bytes between voxels of `mask` along z.
     pub mask_stride_z: u64,
-    /// Probability (softmax) of the lesion class, on the grid of the volume; 0 where not evaluated.
+    /// Probability (softmax) of the lesion class, on the grid of the volume; 0 outside the ROI or
+    /// the crop.
     pub probability: *mut f32,
     /// Bytes between voxels of `probability` along x.
     pub probability_stride_x: u64,
@@ -139,7 +140,7 @@ pub struct patchmask_options {
     pub lesion_class: u32,
     /// One of PATCHMASK_DEVICE_*. Default AUTO.
     pub device: i32,
-    /// Which GPU, counted from 0, for PATCHMASK_DEVICE_CUDA and AUTO. Default 0.
+    /// Which GPU, counted from 0, for PATCHMASK_DEVICE_CUDA. Default 0.
     pub device_index: u32,
     /// Worker threads of the CPU engine; 0: one per available core. Default 0.
     pub threads: u32,

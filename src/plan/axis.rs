@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::{Check, STEPS, Step, ZERO};
-use crate::error::Error;
+use super::{STEPS, Step, ZERO};
+use crate::error::{Check, Error};
 use crate::lattice::{Axis, Padding};
 use crate::memory::ensure_headroom;
 use crate::network::feature_side;
@@ -164,13 +164,15 @@ impl PatchRow {
     fn number(&self, check: Check<'_>) -> Result<AxisPlan, Error> {
         // What follows grows with patches and their pixels; hash tables allocate as they like.
         const BYTES_PER_PIXEL: usize = 96;
-        let pixels = self.starts.len().saturating_mul(self.patch_size as usize);
+        let reach = self.patch_size + 2 * IMAGE_REACH;
+        let pixels = self.starts.len().saturating_mul(reach as usize);
         ensure_headroom(pixels.saturating_mul(BYTES_PER_PIXEL), "plan of an axis")?;
         let needed: Vec<Vec<Range<i64>>> = self.starts.iter().map(|&s| self.needed(s)).collect();
         let mut inputs = Numbering::new(self.shared);
         // values[patch][position - needed.start]
         let mut values: Vec<Vec<i32>> = Vec::with_capacity(self.starts.len());
         for (&start, needed) in self.starts.iter().zip(&needed) {
+            check()?;
             inputs.next_patch();
             let numbered = needed[0].clone().map(|position| {
                 let pixel = start + position;

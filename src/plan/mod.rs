@@ -29,11 +29,7 @@ pub(crate) mod pixels;
 pub(crate) use axis::{AxisPlan, AxisPlans, PatchRow, TapTable};
 pub(crate) use pixels::{Image, TilePlan};
 
-use crate::error::Error;
 use crate::network::{CONVOLUTIONS, POOL_AFTER};
-
-/// Fails when the caller no longer wants the plan.
-pub(crate) type Check<'a> = &'a dyn Fn() -> Result<(), Error>;
 
 /// A tap that reads nothing but zeros.
 pub(crate) const ZERO: i32 = -1;

@@ -10,8 +10,8 @@
 use std::sync::Arc;
 
 use super::axis::{AxisPlan, TapTable};
-use super::{Check, STEPS, Step};
-use crate::error::Error;
+use super::{STEPS, Step};
+use crate::error::{Check, Error};
 use crate::memory::{try_filled, try_with_capacity};
 
 /// The extended image of one layer: rows x columns of pixels, all of them or listed ones stored.

@@ -43,7 +43,8 @@ pub struct Session {
     state: Mutex<State>,
     control: Control,
     slices_done: AtomicU64,
-    /// `None` only after a fork, when dropping would wait for threads that are not there.
+    /// `None` only while a session is dropped after a fork: the pool's locks may be held by threads that
+    /// this process does not have.
     workers: Option<Workers>,
     process: u32,
 }
@@ -71,7 +72,8 @@ impl Session {
         let (engine, fallback) = workers.install(|| engine::create(options.device, &settings))?;
         let engine_name = engine.name();
         let budget = match options.memory_budget {
-            0 => automatic_budget(),
+            // Room for tiles beside the weights, however small the machine.
+            0 => automatic_budget().max(engine.fixed_bytes() + LEAST_FOR_TILES),
             bytes => bytes,
         };
         if engine.fixed_bytes() >= budget {
@@ -136,14 +138,14 @@ impl Session {
         &self,
         volume: &Volume<'_>,
         roi: Option<&Volume<'_>>,
-        outputs: &Outputs<'_>,
+        outputs: &mut Outputs<'_>,
         progress: &mut dyn FnMut(f64, Stage) -> bool,
     ) -> Result<Report, Error> {
         let began = Instant::now();
         let mut state = self.enter()?;
+        self.slices_done.store(0, Ordering::Release);
         let run = Run::new(self, volume.extents(), roi)?;
         let grids = run.grids(volume, outputs)?;
-        self.slices_done.store(0, Ordering::Release);
         let outcome = self.work(&run, &mut state, volume, grids, progress);
         let mut report = self.leave(outcome)?;
         report.timings.segment = began.elapsed();
@@ -164,7 +166,7 @@ impl Session {
         let (done, wait) = mpsc::sync_channel(1);
         let mut heard = 0.0_f64;
         let mut tell = |fraction: f64, stage: Stage| {
-            heard = heard.max(fraction);
+            heard = heard.max(fraction).min(1.0);
             if !progress(heard, stage) {
                 self.control.cancel();
             }
@@ -190,10 +192,11 @@ impl Session {
                 }
             }
         });
-        if outcome.is_ok() {
-            tell(1.0, Stage::Mask);
-        }
-        outcome
+        let report = outcome?;
+        tell(1.0, Stage::Mask);
+        // A wish to stop that the workers no longer heard is this call's, not the next one's.
+        self.control.check()?;
+        Ok(report)
     }
 
     /// Begins a call: one at a time, in the process that made the session.
@@ -229,6 +232,9 @@ impl Drop for Session {
         }
     }
 }
+
+/// Bytes for tiles that the automatic budget always grants.
+const LEAST_FOR_TILES: u64 = 256 << 20;
 
 /// A quarter of the machine's memory, at most 4 GiB.
 fn automatic_budget() -> u64 {

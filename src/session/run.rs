@@ -7,12 +7,12 @@ use super::options::{Estimate, Outputs, Report, Stage, Timings, Work};
 use super::tiles::{Cutter, Piece, PlannedPiece};
 use super::{Session, options::Options};
 use crate::engine::{Control, Engine};
-use crate::error::Error;
+use crate::error::{Check, Error};
 use crate::lattice::{Lattice, Selection};
 use crate::mask::{Fill, Grids, Painter, Scores};
 use crate::memory::try_filled;
 use crate::network::{CONVOLUTIONS, POOL_AFTER};
-use crate::plan::{AxisPlans, Check};
+use crate::plan::AxisPlans;
 use crate::volume::{Extents, Volume};
 
 /// What a session keeps between calls.
@@ -120,7 +120,7 @@ impl<'a> Run<'a> {
     pub fn grids<'o>(
         &self,
         volume: &Volume<'_>,
-        outputs: &'o Outputs<'_>,
+        outputs: &'o mut Outputs<'_>,
     ) -> Result<Grids<'o>, Error> {
         let Extents {
             width,
@@ -131,14 +131,14 @@ impl<'a> Run<'a> {
         let Lattice { x, y } = self.lattice;
         let points = [self.session.classes, x.count(), y.count(), depth];
         let grids = Grids {
-            mask: (outputs.mask.as_ref().map(|o| o.grid(voxels, "mask"))).transpose()?,
-            probability: (outputs.probability.as_ref())
+            mask: (outputs.mask.as_mut().map(|o| o.grid(voxels, "mask"))).transpose()?,
+            probability: (outputs.probability.as_mut())
                 .map(|o| o.grid(voxels, "probability"))
                 .transpose()?,
-            coverage: (outputs.coverage.as_ref())
+            coverage: (outputs.coverage.as_mut())
                 .map(|o| o.grid(voxels, "coverage"))
                 .transpose()?,
-            logits: (outputs.logits.as_ref().map(|o| o.grid(points, "logits"))).transpose()?,
+            logits: (outputs.logits.as_mut().map(|o| o.grid(points, "logits"))).transpose()?,
         };
         let written: Vec<_> = [
             grids.mask.as_ref().map(|g| ("mask", g.footprint())),
@@ -178,7 +178,8 @@ impl<'a> Run<'a> {
         match self.roi {
             Some(roi) => {
                 let interpolated = self.session.options.fill == Fill::Linear;
-                Selection::from_roi(roi, z, &self.lattice, interpolated)
+                let check = || self.session.control.check();
+                Selection::from_roi(roi, z, &self.lattice, interpolated, &check)
             }
             None => Ok(Selection::everything()),
         }
@@ -268,6 +269,12 @@ impl<'a> Run<'a> {
         let mut timings = Timings::default();
         let mut tally = Tally::default();
         let mut nonfinite_voxels = 0;
+        // What earlier calls needed may be more than this one may hold.
+        let tile_budget = self
+            .cutter(state.engine.as_ref(), &state.plans, &check)
+            .budget;
+        state.engine.trim(tile_budget);
+        state.input = Vec::new();
         let mut image = try_filled(self.extents.pixels(), 0.0, "one slice")?;
         let mut row = try_filled(width, 0.0, "one row")?;
         let mut scores = Scores::new(self.lattice.points(), session.classes)?;
@@ -285,8 +292,10 @@ impl<'a> Run<'a> {
             let at = |part: f64| (z as f64 + part) / depth as f64;
             progress.enter(Stage::Intensity, at(0.0));
             nonfinite_voxels += timed(&mut timings.intensity, || {
-                session.intensity.slice(volume, z, &mut row, &mut image)
-            });
+                session
+                    .intensity
+                    .slice(volume, z, &mut row, &mut image, &check)
+            })?;
 
             progress.enter(Stage::Plan, at(0.0));
             let (selection, pieces) = timed(&mut timings.plan, || {
@@ -340,9 +349,9 @@ impl<'a> Run<'a> {
             check()?;
             progress.enter(Stage::Mask, at(1.0));
             timed(&mut timings.mask, || {
-                scores.softmax();
-                painter.slice(grids, z, &selection, &scores);
-            });
+                scores.softmax(&check)?;
+                painter.slice(grids, z, &selection, &scores, &check)
+            })?;
             session.slices_done.store(z as u64 + 1, Ordering::Release);
             whole_slice = Some(pieces);
         }

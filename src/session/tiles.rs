@@ -7,10 +7,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::engine::Engine;
-use crate::error::Error;
+use crate::error::{Check, Error};
 use crate::lattice::{Axis, Lattice, Padding, Selection, Tile, split};
-use crate::memory::{ensure_headroom, try_filled};
-use crate::plan::{AxisPlan, AxisPlans, Check, PatchRow, TilePlan};
+use crate::memory::{ensure_headroom, try_filled, try_with_capacity};
+use crate::plan::{AxisPlan, AxisPlans, PatchRow, TilePlan};
 
 /// Without sharing: most patches at a time, and most bytes of activations for them.
 const STACK_PATCHES: usize = 64;
@@ -58,7 +58,7 @@ pub(super) struct Cutter<'a> {
 impl Cutter<'_> {
     /// Cuts the wanted lattice points of a slice into pieces that fit the budget.
     pub fn cut(&self, selection: &Selection, plans: &mut AxisPlans) -> Result<Vec<Piece>, Error> {
-        const BYTES_PER_POINT: usize = 64;
+        const BYTES_PER_POINT: usize = 256;
         let points = self.lattice.points();
         ensure_headroom(points.saturating_mul(BYTES_PER_POINT), "tiles of a slice")?;
         let (rows, columns) = selection.rows_and_columns(&self.lattice);
@@ -70,8 +70,18 @@ impl Cutter<'_> {
         }
         let mut least = u64::MAX;
         let runs = split(&rows, &columns, |row_runs, column_runs| {
-            let rows = self.distinct(&self.lattice.y, row_runs, plans)?;
-            let columns = self.distinct(&self.lattice.x, column_runs, plans)?;
+            let planned = self
+                .distinct(&self.lattice.y, row_runs, plans)
+                .and_then(|rows| Ok((rows, self.distinct(&self.lattice.x, column_runs, plans)?)));
+            let (rows, columns) = match planned {
+                // Runs too long to plan are too long to evaluate.
+                Err(Error::OutOfMemory(_) | Error::Unsupported(_))
+                    if row_runs[0].len() > 1 || column_runs[0].len() > 1 =>
+                {
+                    return Ok(false);
+                }
+                planned => planned?,
+            };
             let pairs = rows
                 .iter()
                 .flat_map(|r| columns.iter().map(move |c| (r, c)));
@@ -99,6 +109,10 @@ impl Cutter<'_> {
         selection: &Selection,
         plans: &mut AxisPlans,
     ) -> Result<Vec<Piece>, Error> {
+        let one = self.one_patch(rows[0], columns[0], plans)?;
+        if one > self.budget {
+            return Err(self.too_small(one));
+        }
         let width = self.lattice.x.count();
         let wanted: Vec<(usize, usize)> = rows
             .iter()
@@ -116,17 +130,31 @@ impl Cutter<'_> {
             };
             return Ok(wanted.iter().map(single).collect());
         }
-        let patch_size = self.lattice.x.patch_size;
-        let column = plans.get(PatchRow::isolated(patch_size, 1), self.check)?;
-        let one = self.bytes(&column, &column);
-        if one > self.budget {
-            return Err(self.too_small(one));
-        }
         let count = (self.budget.min(STACK_BYTES) / one).clamp(1, STACK_PATCHES as u64);
         Ok(wanted
             .chunks(count as usize)
             .map(|points| Piece::Stack(points.to_vec()))
             .collect())
+    }
+
+    /// Bytes of a patch by itself.
+    fn one_patch(&self, row: usize, column: usize, plans: &mut AxisPlans) -> Result<u64, Error> {
+        let Lattice { x, y } = self.lattice;
+        let (rows, columns) = match self.padding {
+            Padding::Patch => (
+                PatchRow::isolated(y.patch_size, 1),
+                PatchRow::isolated(x.patch_size, 1),
+            ),
+            Padding::Image => (
+                PatchRow::new(&y, &[row], self.padding),
+                PatchRow::new(&x, &[column], self.padding),
+            ),
+        };
+        let (rows, columns) = (
+            plans.get(rows, self.check)?,
+            plans.get(columns, self.check)?,
+        );
+        Ok(self.bytes(&rows, &columns))
     }
 
     /// The plans of some runs of one axis, equal ones once.
@@ -174,12 +202,11 @@ impl Cutter<'_> {
                 let columns = plans.get(columns, self.check)?;
                 let plan = TilePlan::new(rows, columns, tile.points.as_deref(), self.check)?;
                 let lattice = plan.lattice();
-                let points = (0..lattice.len())
-                    .map(|slot| {
-                        let (row, column) = lattice.position(slot);
-                        tile.rows[row] * x.count() + tile.columns[column]
-                    })
-                    .collect();
+                let mut points = try_with_capacity(lattice.len(), "lattice points of a tile")?;
+                points.extend((0..lattice.len()).map(|slot| {
+                    let (row, column) = lattice.position(slot);
+                    tile.rows[row] * x.count() + tile.columns[column]
+                }));
                 let starts = vec![(y.start(tile.rows[0]), x.start(tile.columns[0]))];
                 Ok(PlannedPiece {
                     plan,
@@ -220,6 +247,7 @@ impl PlannedPiece {
         let (rows, columns) = (&self.plan.rows, &self.plan.columns);
         let needed = rows.inputs() * columns.inputs();
         if input.len() < needed {
+            *input = Vec::new(); // gives the old one back before the new one is taken
             *input = try_filled(needed, 0.0, "input of a tile")?;
         }
         let band = rows.inputs() / self.starts.len();

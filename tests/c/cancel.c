@@ -142,8 +142,21 @@ static void progress_is_told(void)
     patchmask_options with = listening(&l);
     job j = new_job(&with);
     check_complete(&j, "with progress");
-    CHECK(l.calls >= 2 && l.last == 1);
-    CHECK(l.stages & 1u << PATCHMASK_STAGE_NETWORK);
+    CHECK(l.calls >= 1 && l.last == 1);
+    CHECK(slow || (l.calls > 1 && (l.stages & 1u << PATCHMASK_STAGE_NETWORK) != 0));
+    free_job(&j);
+}
+
+/* At the very end there is nothing left to cancel, and the next call is another one. */
+static void callback_cancels_at_the_end(void)
+{
+    listener l = {.stop_at = 1};
+    patchmask_options with = listening(&l);
+    job j = new_job(&with);
+    patchmask_status status = run(&j);
+    CHECK(status == PATCHMASK_OK || status == PATCHMASK_CANCELLED);
+    l = (listener){.stop_at = 2, .thread = pthread_self()};
+    check_complete(&j, "after a cancel at the end");
     free_job(&j);
 }
 
@@ -282,19 +295,20 @@ static void fork_leaves_the_session_behind(void)
 int main(void)
 {
     slow = getenv("PATCHMASK_SLOW") != NULL;
-    const uint64_t side = slow ? 64 : 140, depth = slow ? 3 : 7;
+    const uint64_t side = slow ? 48 : 140, depth = slow ? 3 : 7;
     tiny_model spec = tiny_model_default();
     spec.width = slow ? 3 : 10;
     model = tiny_model_load(&spec);
     hu = synthetic_volume(side, side, depth);
     volume = dense_volume(hu, side, side, depth);
-    options = synthetic_options(model, 40, 3);
+    options = synthetic_options(model, 40, slow ? 8 : 3);
     double began = seconds_now();
     expected = segment_all(model, &options, &volume, NULL);
     full_seconds = seconds_now() - began;
     CHECK(slow || full_seconds > 0.2);
     RUN(progress_is_told);
     RUN(callback_cancels);
+    RUN(callback_cancels_at_the_end);
     RUN(another_thread_cancels);
     RUN(wish_stays_until_it_is_heard);
     RUN(own_callback_finds_it_busy);

@@ -124,14 +124,14 @@ impl Case {
         let mut probability = vec![77.0; voxels];
         let mut coverage = vec![77; voxels];
         let mut logits = vec![77.0; depth * rows * columns * classes];
-        let outputs = Outputs {
+        let mut outputs = Outputs {
             mask: Some(VolumeMut::from_slice(&mut mask)),
             probability: Some(VolumeMut::from_slice(&mut probability)),
             coverage: Some(VolumeMut::from_slice(&mut coverage)),
             logits: Some(VolumeMut::from_slice(&mut logits)),
         };
         let report = session
-            .segment(&volume, roi.as_ref(), &outputs, &mut |_, _| true)
+            .segment(&volume, roi.as_ref(), &mut outputs, &mut |_, _| true)
             .expect("it runs");
         Outcome {
             mask,

@@ -2,8 +2,8 @@
 
 use patchmask::error::Error;
 use patchmask::lattice::Padding;
-use patchmask::session::{Options, Session};
-use patchmask::volume::Extents;
+use patchmask::session::{Options, Outputs, Session};
+use patchmask::volume::{Extents, Volume, VolumeMut};
 use patchmask::weights::Model;
 
 use crate::builder::Random;
@@ -170,4 +170,43 @@ fn sizes_are_64_bits_wide() {
     let estimate = session.estimate(extents, None).unwrap();
     assert_eq!(estimate.work.patches, 64 * 64 * 200);
     assert!(estimate.work.macs > 1 << 40);
+}
+
+/// A deviation of almost nothing makes activations overflow: an error, not a mask of nothing.
+#[test]
+fn activations_that_overflow_are_an_error() {
+    let (case, model) = dense_case(Padding::Patch);
+    let options = Options {
+        std: [1e-40; 3],
+        ..case.options.clone()
+    };
+    let session = Session::new(&model, options, &mut |_, _| ()).unwrap();
+    let volume = Volume::from_slice(&case.voxels, 120, 97, 2).unwrap();
+    let mut mask = vec![0; case.voxels.len()];
+    let mut outputs = Outputs {
+        mask: Some(VolumeMut::from_slice(&mut mask)),
+        ..Outputs::default()
+    };
+    let outcome = session.segment(&volume, None, &mut outputs, &mut |_, _| true);
+    assert!(outcome.unwrap_err().to_string().contains("not finite"));
+}
+
+/// A callback that says stop at the very last report has stopped this call, not the next one.
+#[test]
+fn a_late_stop_is_not_left_for_the_next_call() {
+    let (case, model) = dense_case(Padding::Patch);
+    let session = Session::new(&model, case.options.clone(), &mut |_, _| ()).unwrap();
+    let volume = Volume::from_slice(&case.voxels, 120, 97, 2).unwrap();
+    let mut mask = vec![0; case.voxels.len()];
+    let mut outputs = Outputs {
+        mask: Some(VolumeMut::from_slice(&mut mask)),
+        ..Outputs::default()
+    };
+    let stopped = session.segment(&volume, None, &mut outputs, &mut |done, _| done < 1.0);
+    assert_eq!(stopped.unwrap_err(), Error::Cancelled);
+    assert!(
+        session
+            .segment(&volume, None, &mut outputs, &mut |_, _| true)
+            .is_ok()
+    );
 }

@@ -36,8 +36,8 @@ const INPUT_CHANNELS: usize = 2;
 pub(crate) struct CpuEngine {
     weights: Weights,
     workspace: Workspace,
-    /// Activations that a layer reads and writes; they change places.
-    arenas: [Vec<f32>; 2],
+    /// Activations: two parts, which a layer reads and writes and which then change places.
+    arena: Vec<f32>,
     threads: usize,
 }
 
@@ -48,12 +48,12 @@ impl CpuEngine {
         Ok(Self {
             weights,
             workspace,
-            arenas: [Vec::new(), Vec::new()],
+            arena: Vec::new(),
             threads: settings.threads,
         })
     }
 
-    /// Floats of the two arenas, given how many pixels each image stores. The dense layers follow
+    /// Floats of the two parts of the arena, given how many pixels each image stores. The dense layers follow
     /// the head as further images of the lattice.
     fn arena_floats(&self, pixels: impl Fn(usize) -> usize) -> [usize; 2] {
         let mut floats = [pixels(0) * INPUT_CHANNELS, 0];
@@ -83,11 +83,7 @@ impl CpuEngine {
 
 impl Engine for CpuEngine {
     fn name(&self) -> String {
-        let simd = if cfg!(target_arch = "x86_64") {
-            instruction_set()
-        } else {
-            std::env::consts::ARCH
-        };
+        let simd = instruction_set();
         let plural = if self.threads == 1 { "" } else { "s" };
         format!("cpu ({simd}, {} thread{plural})", self.threads)
     }
@@ -105,16 +101,22 @@ impl Engine for CpuEngine {
             0 => rows.inputs() * columns.inputs(),
             _ => rows.layer(image - 1).len() * columns.layer(image - 1).len(),
         });
-        4 * (floats[0] as u64 + floats[1] as u64)
+        floats_bytes(floats)
     }
 
     fn plan_bytes(&self, plan: &TilePlan) -> u64 {
         let floats = self.arena_floats(|image| image_of(plan, image).len());
-        4 * (floats[0] as u64 + floats[1] as u64)
+        floats_bytes(floats)
     }
 
     fn unit_macs(&self) -> (&[u64], u64) {
         (&self.weights.convolution_macs, self.weights.head_macs)
+    }
+
+    fn trim(&mut self, bytes: u64) {
+        if 4 * self.arena.len() as u64 > bytes {
+            self.arena = Vec::new();
+        }
     }
 
     fn run(
@@ -125,14 +127,12 @@ impl Engine for CpuEngine {
         control: &Control,
     ) -> Result<(), Error> {
         let floats = self.arena_floats(|image| image_of(plan, image).len());
-        for (arena, floats) in self.arenas.iter_mut().zip(floats) {
-            if arena.len() < floats {
-                *arena = Vec::new(); // gives the old one back before the new one is taken
-                *arena = try_zeroed(floats, "activations of a tile")?;
-            }
+        let needed = floats[0].saturating_add(floats[1]);
+        if self.arena.len() < needed {
+            self.arena = Vec::new(); // gives the old one back before the new one is taken
+            self.arena = try_zeroed(needed, "activations of a tile")?;
         }
-        let [x, y] = &mut self.arenas;
-        let (mut from, mut into) = (x, y);
+        let (mut from, mut into) = self.arena[..needed].split_at_mut(floats[0]);
         for (pair, &intensity) in from.chunks_exact_mut(INPUT_CHANNELS).zip(input) {
             pair.copy_from_slice(&[intensity, 1.0]);
         }
@@ -173,8 +173,21 @@ impl Engine for CpuEngine {
         {
             out.copy_from_slice(&padded[..classes]);
         }
+        if logits.iter().any(|logit| !logit.is_finite()) {
+            return Err(Error::bad_model(
+                "the network's output is not finite: its weights, with this mean and std, make \
+                 activations overflow"
+                    .into(),
+            ));
+        }
         Ok(())
     }
+}
+
+fn floats_bytes(floats: [usize; 2]) -> u64 {
+    (floats[0] as u64)
+        .saturating_add(floats[1] as u64)
+        .saturating_mul(4)
 }
 
 fn image_of(plan: &TilePlan, image: usize) -> &Image {
@@ -195,5 +208,5 @@ fn instruction_set() -> &'static str {
             return "fma";
         }
     }
-    "scalar"
+    std::env::consts::ARCH
 }

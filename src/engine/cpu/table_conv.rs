@@ -1,6 +1,6 @@
 //! table_conv: taps gathered into a matrix, multiplied by packed weights.
 
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
 use rayon::prelude::*;
 
@@ -28,6 +28,8 @@ pub(super) fn spare_pixels(pixels: usize) -> usize {
 
 /// Gathered inputs, one buffer per thread.
 pub(super) struct Workspace {
+    /// Of one thread.
+    floats: usize,
     gathered: Vec<Mutex<Vec<f32>>>,
 }
 
@@ -43,12 +45,11 @@ impl Workspace {
             .map(|_| Ok(Mutex::new(try_filled(floats, 0.0, "gathered inputs")?)))
             .collect::<Result<_, Error>>()?;
         warm_up(threads)?;
-        Ok(Self { gathered })
+        Ok(Self { floats, gathered })
     }
 
     pub fn bytes(&self) -> u64 {
-        let floats = |buffer: &Mutex<Vec<f32>>| buffer.lock().map_or(0, |buffer| buffer.len());
-        4 * self.gathered.iter().map(floats).sum::<usize>() as u64
+        4 * (self.gathered.len() * self.floats) as u64
     }
 }
 
@@ -174,7 +175,7 @@ impl TableConv<'_> {
                 let worker = rayon::current_thread_index().unwrap_or(0);
                 let mut gathered = self.workspace.gathered[worker]
                     .lock()
-                    .map_err(|_| Error::Panic("a worker thread panicked before".into()))?;
+                    .unwrap_or_else(PoisonError::into_inner);
                 let first = number * block;
                 self.block(taps, first, pixels, from, into, &mut gathered)?;
                 self.control
@@ -202,7 +203,6 @@ impl TableConv<'_> {
         }
         let group = group_taps(layer);
         for (number, positions) in layer.positions.chunks(group).enumerate() {
-            self.control.check()?;
             let first_tap = number * group;
             let inputs = positions.len() * channels;
             // gathered: [pixels][taps of the group][channels]
@@ -211,6 +211,7 @@ impl TableConv<'_> {
                 taps.gather(pixel, positions, channels, from, row);
             }
             for (output, width, weights) in layer.panels() {
+                self.control.check()?;
                 let weights = &weights[first_tap * channels * width..][..inputs * width];
                 for start in (0..count).step_by(PRODUCT_PIXELS) {
                     let columns = (count - start).min(PRODUCT_PIXELS);
