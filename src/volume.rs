@@ -437,21 +437,23 @@ impl Footprint {
         }
         let mut order = [0, 1, 2, 3];
         order.sort_by_key(|&axis| low.strides[axis]);
-        // Bytes that the axes so far reach, of one array and then of both together.
-        let mut reach = low.element.max(high.element);
-        let mut apart = false;
+        // Bytes that the axes so far reach: of each array, and once they are apart of both together.
+        let (mut reach_low, mut reach_high) = (low.element, high.element);
+        let mut both = None;
         for axis in order.into_iter().filter(|&axis| low.shape[axis] > 1) {
             let stride = low.strides[axis];
-            if !apart && reach <= distance && distance + reach <= stride {
-                reach += distance;
-                apart = true;
+            if both.is_none() && reach_low <= distance && distance + reach_high <= stride {
+                both = Some(distance + reach_high);
             }
-            if apart && stride < reach {
-                return true;
-            }
-            reach += stride * (low.shape[axis] - 1);
+            let more = stride * (low.shape[axis] - 1);
+            both = match both {
+                Some(reach) if stride < reach => return true,
+                reach => reach.map(|reach| reach + more),
+            };
+            reach_low += more;
+            reach_high += more;
         }
-        !apart
+        both.is_none()
     }
 }
 
@@ -525,6 +527,10 @@ mod tests {
         assert!(first.overlaps(&at(1002, strides)));
         assert!(first.overlaps(&at(1012, strides)));
         assert!(first.overlaps(&at(1004, [0, 12, 60, 300])));
+        // A byte and a float beside each other in a struct of 8 bytes.
+        let of = |start, element| Footprint::new(start, [0, 8, 40, 160], [1, 5, 4, 3], element);
+        assert!(!of(0, 1).overlaps(&of(4, 4)) && !of(1, 1).overlaps(&of(4, 4)));
+        assert!(of(2, 4).overlaps(&of(5, 1)) && !of(0, 4).overlaps(&of(7, 1)));
         // Planes one behind the other in each slice.
         let plane = |start| Footprint::new(start, [0, 4, 20, 240], [1, 5, 4, 3], 4);
         assert!(!plane(0).overlaps(&plane(80)) && !plane(0).overlaps(&plane(160)));
