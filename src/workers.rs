@@ -3,7 +3,7 @@
 //! The host's threads only wait, so the host's floating-point modes (flush to zero, rounding) can
 //! neither change results nor be changed.
 
-use std::ops::Deref;
+use std::thread::JoinHandle;
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
@@ -11,8 +11,12 @@ use crate::error::Error;
 use crate::memory::ensure_headroom;
 use crate::panics::mark_worker_thread;
 
-/// A pool whose threads end soon after it is dropped.
-pub(crate) struct Workers(ThreadPool);
+/// A pool whose threads have ended when it has been dropped: a host may unload the library then.
+pub(crate) struct Workers {
+    /// `None` while dropping.
+    pool: Option<ThreadPool>,
+    threads: Vec<JoinHandle<()>>,
+}
 
 impl Workers {
     /// `threads` workers; 0: one per core that this process may use. Returns the number too.
@@ -28,18 +32,46 @@ impl Workers {
             )));
         }
         ensure_headroom(threads.saturating_mul(THREAD_BYTES), "worker threads")?;
-        ThreadPoolBuilder::new()
+        let mut handles = Vec::new();
+        let pool = ThreadPoolBuilder::new()
             .num_threads(threads)
-            .thread_name(|number| format!("patchmask-{number}"))
-            .start_handler(|_| {
-                mark_worker_thread();
-                default_float_modes();
+            .spawn_handler(|worker| {
+                let name = format!("patchmask-{}", worker.index());
+                let handle = std::thread::Builder::new().name(name).spawn(|| {
+                    mark_worker_thread();
+                    default_float_modes();
+                    worker.run();
+                })?;
+                handles.push(handle);
+                Ok(())
             })
-            .build()
-            .map(|pool| (Self(pool), threads))
-            .map_err(|error| {
-                Error::OutOfMemory(format!("{threads} threads could not be started: {error}"))
-            })
+            .build();
+        // Where one thread could not be started, dropping joins those that were.
+        let workers = Self {
+            pool: pool.ok(),
+            threads: handles,
+        };
+        if workers.pool.is_none() {
+            return Err(Error::OutOfMemory(format!(
+                "{threads} worker threads could not be started: free memory or ask for fewer threads"
+            )));
+        }
+        Ok((workers, threads))
+    }
+
+    /// The pool.
+    pub fn pool(&self) -> Result<&ThreadPool, Error> {
+        self.pool.as_ref().ok_or(Error::WrongProcess)
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        drop(self.pool.take());
+        for thread in self.threads.drain(..) {
+            // A worker that panicked has told its caller already.
+            let _ = thread.join();
+        }
     }
 }
 
@@ -47,14 +79,6 @@ impl Workers {
 const THREAD_BYTES: usize = 3 << 20;
 /// Most worker threads of one session.
 const MOST_THREADS: usize = 1024;
-
-impl Deref for Workers {
-    type Target = ThreadPool;
-
-    fn deref(&self) -> &ThreadPool {
-        &self.0
-    }
-}
 
 /// Round to nearest, denormals kept, exceptions masked: a new thread inherits its parent's modes.
 fn default_float_modes() {

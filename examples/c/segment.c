@@ -103,7 +103,8 @@ static patchmask_status describe(patchmask_volume *out, const nrrd_volume *volum
                                  size[1], size[2]);
 }
 
-/* Describes the input and, where there is one, the ROI; asks how large the lattice is. */
+/* Describes the input and, where there is one, the ROI; asks how large the lattice is, which does not
+ * depend on the ROI: without it the answer comes at once. */
 static bool estimate(job *job, patchmask_volume *volume, patchmask_volume *roi, problem *problem)
 {
     patchmask_status status = describe(volume, &job->input);
@@ -114,8 +115,7 @@ static bool estimate(job *job, patchmask_volume *volume, patchmask_volume *roi, 
         status = patchmask_estimate_init(&job->estimate, sizeof job->estimate);
     }
     if (status == PATCHMASK_OK) {
-        status = patchmask_session_estimate(job->session, volume,
-                                            job->arguments.roi != NULL ? roi : NULL, &job->estimate);
+        status = patchmask_session_estimate(job->session, volume, NULL, &job->estimate);
     }
     return status == PATCHMASK_OK || library_failed(problem);
 }

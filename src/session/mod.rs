@@ -69,7 +69,9 @@ impl Session {
             std: options.std,
             threads,
         };
-        let (engine, fallback) = workers.install(|| engine::create(options.device, &settings))?;
+        let (engine, fallback) = workers
+            .pool()?
+            .install(|| engine::create(options.device, &settings))?;
         let engine_name = engine.name();
         let budget = match options.memory_budget {
             // Room for tiles beside the weights, however small the machine.
@@ -161,7 +163,7 @@ impl Session {
         mut grids: Grids<'_>,
         progress: &mut dyn FnMut(f64, Stage) -> bool,
     ) -> Result<Report, Error> {
-        let workers = self.workers.as_ref().ok_or(Error::WrongProcess)?;
+        let pool = self.workers.as_ref().ok_or(Error::WrongProcess)?.pool()?;
         let state_of_progress = Progress::default();
         let (done, wait) = mpsc::sync_channel(1);
         let mut heard = 0.0_f64;
@@ -171,7 +173,7 @@ impl Session {
                 self.control.cancel();
             }
         };
-        let outcome = workers.in_place_scope(|scope| {
+        let outcome = pool.in_place_scope(|scope| {
             let watched = &state_of_progress;
             scope.spawn(move |_| {
                 let outcome = run.segment(state, volume, &mut grids, watched);

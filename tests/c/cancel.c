@@ -314,7 +314,11 @@ int main(void)
     RUN(own_callback_finds_it_busy);
     RUN(another_thread_finds_it_busy);
     RUN(sessions_run_side_by_side);
-    RUN(fork_leaves_the_session_behind);
+    if (slow) { /* what the parent's threads held is lost in the child, which valgrind minds */
+        printf("SKIPPED fork_leaves_the_session_behind: PATCHMASK_SLOW is set\n");
+    } else {
+        RUN(fork_leaves_the_session_behind);
+    }
     segmentation_free(&expected);
     patchmask_model_free(model);
     free(hu);
