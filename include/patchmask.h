@@ -40,9 +40,10 @@
  *
  * Threads. A model is immutable: any threads and sessions may use it at once. A session runs one call
  * at a time; a second one returns PATCHMASK_BUSY. patchmask_session_cancel and
- * patchmask_session_slices_done may be called from any thread, also while a call runs. All arithmetic
- * runs on the session's own threads, so the caller's floating-point modes neither matter nor change.
- * A session does not survive fork(): in the child its calls return PATCHMASK_WRONG_PROCESS.
+ * patchmask_session_slices_done may be called from any thread, also while a call runs. A segmentation's
+ * arithmetic runs on the session's own threads, so the caller's floating-point modes neither matter nor
+ * change; freeing the session ends them. A session does not survive fork(): in the child estimating and
+ * segmenting return PATCHMASK_WRONG_PROCESS, and freeing it is all that is left to do.
  *
  * What it never does: abort, exit, print, throw into the caller, or write outside the buffers.
  *

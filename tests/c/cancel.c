@@ -85,7 +85,7 @@ static uint64_t check_slices_done(job *j)
 {
     uint64_t slices = UINT64_MAX;
     CHECK_OK(patchmask_session_slices_done(j->session, &slices));
-    CHECK(slices < volume.depth);
+    CHECK(slices <= volume.depth);
     segmentation part = expected, done = j->made;
     part.voxels = done.voxels = expected.voxels / (size_t)volume.depth * (size_t)slices;
     part.logits_length = done.logits_length =
@@ -167,7 +167,7 @@ static void callback_cancels(void)
     job j = new_job(&with);
     CHECK_REFUSED(PATCHMASK_CANCELLED, "cancelled", run(&j));
     uint64_t slices = check_slices_done(&j);
-    CHECK(slices > 0 || slow);
+    CHECK(slow || (slices > 0 && slices < volume.depth));
     l = (listener){.stop_at = 2, .thread = pthread_self()};
     check_complete(&j, "after a cancel");
     free_job(&j);
