@@ -1,6 +1,5 @@
-/* Cancelling, progress, sessions in use, several sessions at once, fork. The work is large enough to run
- * for a few hundred milliseconds; PATCHMASK_SLOW=1 (valgrind, sanitizers) makes it small and the
- * limits wide. */
+/* Cancelling, progress, sessions in use, several sessions at once, fork. The work is made large enough
+ * to run for a few hundred milliseconds; PATCHMASK_SLOW=1 (valgrind) makes it small and the limits wide. */
 #define _XOPEN_SOURCE 700
 #include <pthread.h>
 #include <sys/wait.h>
@@ -177,6 +176,7 @@ static void another_thread_cancels(void)
 {
     const double limit = slow ? 5 : 0.1;
     double worst = 0;
+    int heard = 0;
     for (int i = 1; i < 9; i++) {
         job j = new_job(&options);
         pthread_t thread;
@@ -185,18 +185,19 @@ static void another_thread_cancels(void)
         double asked = seconds_now();
         CHECK_OK(patchmask_session_cancel(j.session));
         CHECK(pthread_join(thread, NULL) == 0);
-        if (j.status == PATCHMASK_OK) { /* a machine that is busy otherwise was faster this time */
-            CHECK(i > 5);
+        if (j.status == PATCHMASK_OK) { /* faster this time: the wish waits for the next call */
             CHECK_STATUS(PATCHMASK_CANCELLED, run(&j));
         } else {
             CHECK_STATUS(PATCHMASK_CANCELLED, j.status);
             check_slices_done(&j);
             worst = j.finished - asked > worst ? j.finished - asked : worst;
+            heard++;
         }
         free_job(&j);
     }
-    printf("   cancelled within %.1f ms, of a call of %.0f ms\n", 1e3 * worst, 1e3 * full_seconds);
-    CHECK(worst < limit);
+    printf("   %d calls of %.0f ms cancelled within %.1f ms\n", heard, 1e3 * full_seconds,
+           1e3 * worst);
+    CHECK(heard > 0 && worst < limit);
 }
 
 static void wish_stays_until_it_is_heard(void)
@@ -295,17 +296,22 @@ static void fork_leaves_the_session_behind(void)
 int main(void)
 {
     slow = getenv("PATCHMASK_SLOW") != NULL;
-    const uint64_t side = slow ? 48 : 140, depth = slow ? 3 : 7;
     tiny_model spec = tiny_model_default();
     spec.width = slow ? 3 : 10;
     model = tiny_model_load(&spec);
-    hu = synthetic_volume(side, side, depth);
-    volume = dense_volume(hu, side, side, depth);
     options = synthetic_options(model, 40, slow ? 8 : 3);
-    double began = seconds_now();
-    expected = segment_all(model, &options, &volume, NULL);
-    full_seconds = seconds_now() - began;
-    CHECK(slow || full_seconds > 0.2);
+    const uint64_t side = slow ? 48 : 140;
+    for (uint64_t depth = slow ? 3 : 7;; depth *= 2) {
+        hu = synthetic_volume(side, side, depth);
+        volume = dense_volume(hu, side, side, depth);
+        expected = segment_all(model, &options, &volume, NULL);
+        full_seconds = expected.result.segment_seconds;
+        if (slow || full_seconds > 0.3) {
+            break;
+        }
+        segmentation_free(&expected); /* this machine is fast: more slices */
+        free(hu);
+    }
     RUN(progress_is_told);
     RUN(callback_cancels);
     RUN(callback_cancels_at_the_end);
