@@ -87,7 +87,7 @@ test-c: $(C_TESTS:%=build/tests/%)
 
 # memcheck offers AVX2 only. It slows arithmetic down a hundredfold: these tests are the ones that walk
 # through every argument, buffer layout and model file; PATCHMASK_SLOW=1 makes their work small.
-VALGRIND_TESTS := arguments models hooks outputs cancel
+VALGRIND_TESTS := arguments models hooks outputs
 test-valgrind: $(VALGRIND_TESTS:%=build/tests/%)
 	@tools/need.sh valgrind valgrind || { echo "SKIPPED valgrind: not installed"; exit 0; }; \
 	if command -v valgrind >/dev/null; then for test in $^; do \

@@ -44,7 +44,7 @@ impl Workspace {
         let gathered = (0..threads)
             .map(|_| Ok(Mutex::new(try_filled(floats, 0.0, "gathered inputs")?)))
             .collect::<Result<_, Error>>()?;
-        warm_up(threads)?;
+        warm_up()?;
         Ok(Self { floats, gathered })
     }
 
@@ -54,16 +54,20 @@ impl Workspace {
 }
 
 /// The `gemm` crate allocates a buffer of the size of the L2 cache at each thread's first product, and
-/// aborts the process if it cannot: so that happens now, when there is memory for it.
-fn warm_up(threads: usize) -> Result<(), Error> {
+/// aborts the process if it cannot: so that happens now, one thread after another, each when it has seen
+/// that there is memory for it.
+fn warm_up() -> Result<(), Error> {
     const MOST_L2_BYTES: usize = 4 << 20;
-    ensure_headroom(threads.saturating_mul(MOST_L2_BYTES), "matrix products")?;
-    rayon::broadcast(|_| {
+    let turn = Mutex::new(());
+    let outcomes = rayon::broadcast(|_| {
+        let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
+        ensure_headroom(MOST_L2_BYTES, "matrix products")?;
         let (a, weights) = ([1.0; 4 * PIXEL_GRAIN], [1.0; 4 * LANES]);
         let mut out = [0.0; PIXEL_GRAIN * LANES];
         add_product(&mut out, LANES, &a, 4, &weights, LANES, PIXEL_GRAIN);
+        Ok(())
     });
-    Ok(())
+    outcomes.into_iter().collect()
 }
 
 /// Taps that are gathered at a time.
