@@ -19,6 +19,10 @@ import volume_files
 from segment_case import GEOMETRY, SIZES, SegmentCase
 
 
+# A parent such as nohup hands its ignored signals down; the program honours that, and these tests send them.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 class Results(SegmentCase):
     def test_mask_is_that_of_the_nearest_patches(self):
         done = self.succeed()
