@@ -9,8 +9,9 @@ slices meets everything:
     lookalike  not liver, but locally as dense as a lesion: muscle, stomach content, bile, borders of organs to fat
     anywhere   every voxel of the scan: air, table, bone, lung, fat
 
-After every epoch `mine` adds what the network took for lesions among fresh background candidates to a fifth pool, from
-which MINED_SHARE of the background is drawn: gallbladder, vena cava and stomach are learnt faster that way.
+After every epoch `mine` adds what the network got wrong among fresh candidates to two pools, `mistaken` (background taken
+for lesion) and `missed` (lesion taken for background), from which up to MINED_SHARE of either half is drawn: gallbladder, vena
+cava, stomach and lesions that fill a thin part of the liver are learnt faster that way.
 
 Balancing changes the prior from about 1 : 300 to 1 : 1, and a network trained like that paints too much. So every
 sample carries an offset, the logarithm of how much its stratum is under-represented against lesions, and
@@ -30,9 +31,11 @@ from volume_io import read_nrrd
 
 SHELL = 3  # pixels
 BACKGROUND_SHARES = {"shell": 0.34, "liver": 0.24, "lookalike": 0.28, "anywhere": 0.14}
-MINED_SHARE = 0.2  # of the background, once MINED_ENOUGH are there
+MINED_SHARE = 0.2  # of the background and of the lesions, once MINED_ENOUGH are there
 MINED_ENOUGH = 600
 MINED_KEPT = 6000  # the newest
+MISTAKEN_ABOVE = -1.5  # lesion minus background logit of background that is kept
+MISSED_BELOW = -1.0  # and of lesions: clear misses, since on a lesion's border 0 is right
 LARGEST_OFFSET = 4.0  # nats; beyond this, rare strata would only add variance
 LOOKALIKE_HU = (-10, 100)
 MARGIN = 12  # pixels around a patch that rotation and scaling can bring in
@@ -90,34 +93,40 @@ class BalancedSampler:
             for name, share in BACKGROUND_SHARES.items()
         }
         self.offsets["lesion"] = self.offsets["shell"]  # what a lesion's voxels compete with first
-        self.offsets["mined"] = LARGEST_OFFSET
-        self.mined = []  # (scan, voxel)
+        self.offsets["missed"] = self.offsets["lesion"]
+        self.offsets["mistaken"] = LARGEST_OFFSET
+        self.mined = {"missed": [], "mistaken": []}  # (scan, voxel) each
 
     def batch(self, size):
         """(intensity 0..1 [size][1][P+2m][P+2m], labels [size], offsets [size]), m = MARGIN."""
+        half = size // 2
         names = list(BACKGROUND_SHARES)
-        drawn = self.rng.choice(len(names), size - size // 2, p=list(BACKGROUND_SHARES.values()))
-        strata = ["lesion"] * (size // 2) + [names[k] for k in drawn]
-        if self.mined:
-            share = min(MINED_SHARE, len(self.mined) / MINED_ENOUGH * MINED_SHARE)  # few are not to be learnt by heart
-            for k in range(size - math.ceil(share * (size - size // 2)), size):
-                strata[k] = "mined"
+        drawn = self.rng.choice(len(names), size - half, p=list(BACKGROUND_SHARES.values()))
+        strata = ["lesion"] * half + [names[k] for k in drawn]
+        for pool, first, length in (("missed", 0, half), ("mistaken", half, size - half)):
+            share = MINED_SHARE * min(1, len(self.mined[pool]) / MINED_ENOUGH)  # few are not to be learnt by heart
+            count = math.ceil(share * length)
+            strata[first : first + count] = [pool] * count
         patches = self._cut([self._draw(name) for name in strata])
-        labels = torch.tensor([int(name == "lesion") for name in strata])
+        labels = (torch.arange(size) < half).long()
         return patches, labels, torch.tensor([self.offsets[name] for name in strata])
 
-    def mine(self, margins_of, count, above=-1.5):
-        """Score `count` background patches and keep those whose lesion margin exceeds `above`.
+    def mine(self, margins_of, count):
+        """Score `count` candidates, a quarter of them lesions, and keep what the network gets wrong.
 
-        margins_of: [n][1][P][P] of intensity 0..1 -> lesion minus background logit [n]. Returns how many were kept.
+        margins_of: [n][1][P][P] of intensity 0..1 -> lesion minus background logit [n].
         """
-        found = []
+        names, shares = ["lesion", "liver", "lookalike"], [0.25, 0.3, 0.45]
         for _ in range(count // 500):
-            places = [self._draw("liver" if self.rng.random() < 0.4 else "lookalike") for _ in range(500)]
-            patches = self._cut(places)[:, :, MARGIN:-MARGIN, MARGIN:-MARGIN]
-            found += [place for place, margin in zip(places, margins_of(patches)) if margin > above]
-        self.mined = (self.mined + found)[-MINED_KEPT:]
-        return len(found)
+            strata = [names[k] for k in self.rng.choice(len(names), 500, p=shares)]
+            places = [self._draw(name) for name in strata]
+            margins = margins_of(self._cut(places)[:, :, MARGIN:-MARGIN, MARGIN:-MARGIN])
+            for name, place, margin in zip(strata, places, margins):
+                if name == "lesion" and margin < MISSED_BELOW:
+                    self.mined["missed"].append(place)
+                elif name != "lesion" and margin > MISTAKEN_ABOVE:
+                    self.mined["mistaken"].append(place)
+        self.mined = {pool: places[-MINED_KEPT:] for pool, places in self.mined.items()}
 
     def _cut(self, places):
         """Windows around (scan, voxel) pairs with MARGIN pixels to spare: [n][1][P+2m][P+2m]."""
@@ -134,8 +143,8 @@ class BalancedSampler:
     def _draw(self, name):
         """A scan and a voxel of it. Lesions: half by voxel, half by lesion, so that small ones count."""
         rng = self.rng
-        if name == "mined":
-            return self.mined[rng.integers(len(self.mined))]
+        if name in self.mined:
+            return self.mined[name][rng.integers(len(self.mined[name]))]
         while True:
             scans = self.with_lesions if name in ("lesion", "shell") else self.scans
             scan = scans[rng.integers(len(scans))]

@@ -69,8 +69,8 @@ def arguments():
     parser.add_argument("--epochs", type=int, default=24, help="at most (default 24)")
     parser.add_argument("--steps", type=int, default=150, help="batches per epoch (default 150)")
     parser.add_argument("--batch", type=int, default=128, help="patches per batch, half of them lesion (default 128)")
-    parser.add_argument("--mine", type=int, default=6000,
-                        help="background patches searched for false positives before an epoch (6000)")  # fmt: skip
+    parser.add_argument("--mine", type=int, default=8000,
+                        help="patches searched for what the network gets wrong before an epoch (8000)")  # fmt: skip
     parser.add_argument("--learning-rate", type=float, default=1.5e-3, help="peak of the schedule (default 1.5e-3)")
     parser.add_argument("--patience", type=int, default=8, help="epochs without a better Dice (default 8)")
     parser.add_argument("--seed", type=int, default=1, help="of weights, patches and augmentation (default 1)")
@@ -83,7 +83,7 @@ def load_scans(folder, intensity, patch_size, strata):
     paths = sorted(folder.glob("*_ct.nrrd"))
     if not paths:
         raise SystemExit(f"{folder}: no *_ct.nrrd here; make some with phantom.py")
-    return [Scan(path, intensity, patch_size, strata) for path in tqdm(paths, desc=f"reading {folder}", unit="scan")]
+    return [Scan(path, intensity, patch_size, strata) for path in tqdm(paths, desc=f"reading {folder}", unit="scan", disable=None)]
 
 
 def measured(scans, args):
@@ -96,7 +96,7 @@ def measured(scans, args):
 def train_epoch(model, sampler, intensity, optimizer, schedule, args, title):
     model.train()
     losses = []
-    with tqdm(range(args.steps), desc=title, unit="batch", leave=False) as bar:
+    with tqdm(range(args.steps), desc=title, unit="batch", leave=False, disable=None) as bar:
         for _ in bar:
             patches, labels, offsets = sampler.batch(args.batch)
             patches = (augmented(patches, args.patch_size) - intensity.mean) / intensity.std
@@ -117,7 +117,7 @@ def train_epoch(model, sampler, intensity, optimizer, schedule, args, title):
 
 @torch.inference_mode()
 def mine(model, sampler, intensity, args):
-    """Collect background that this model takes for lesions, for the batches to come."""
+    """Collect what this model gets wrong, for the batches to come."""
     model.eval()
 
     def margins_of(patches):
@@ -126,7 +126,7 @@ def mine(model, sampler, intensity, args):
             logits = model(patches).float().cpu()
         return (logits[:, 1] - logits[:, 0]).tolist()
 
-    return sampler.mine(margins_of, args.mine)
+    sampler.mine(margins_of, args.mine)
 
 
 def held_out_scores(model, validation, intensity, args):
@@ -201,11 +201,12 @@ def main():
     started = time.time()
     try:
         for epoch in range(1, args.epochs + 1):
-            if start or epoch > 2:  # before that, everything is a false positive
+            if start or epoch > 2:  # before that, everything is wrong
                 mine(model, sampler, intensity, args)
             loss = train_epoch(model, sampler, intensity, optimizer, schedule, args, f"epoch {epoch}/{args.epochs}")
             row = dict(epoch=epoch, train_loss=loss, **held_out_scores(model, validation, intensity, args),
-                       mined=len(sampler.mined), minutes=(time.time() - started) / 60)  # fmt: skip
+                       missed=len(sampler.mined["missed"]), mistaken=len(sampler.mined["mistaken"]),
+                       minutes=(time.time() - started) / 60)  # fmt: skip
             history.append(row)
             print(" ".join(f"{key} {value:.4g}" for key, value in row.items()), flush=True)
             if best is None or row["held_out_dice"] > best["held_out_dice"]:

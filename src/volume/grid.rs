@@ -1,0 +1,123 @@
+//! The caller's output buffers.
+
+use std::marker::PhantomData;
+
+use super::{AXES, Footprint, checked_strides};
+use crate::error::Error;
+
+/// An output buffer of the caller, whose shape is not known yet.
+pub struct VolumeMut<'a, T> {
+    data: *mut T,
+    /// Elements behind `data`, where known.
+    len: Option<usize>,
+    /// Bytes, innermost (class) first; all zero: dense.
+    strides: [u64; 4],
+    borrow: PhantomData<&'a mut [T]>,
+}
+
+// SAFETY: an exclusive borrow of plain numbers.
+unsafe impl<T: Send> Send for VolumeMut<'_, T> {}
+
+impl<'a, T: Copy> VolumeMut<'a, T> {
+    /// A dense buffer.
+    pub fn from_slice(buffer: &'a mut [T]) -> Self {
+        Self {
+            data: buffer.as_mut_ptr(),
+            len: Some(buffer.len()),
+            strides: [0; 4],
+            borrow: PhantomData,
+        }
+    }
+
+    /// A buffer at an address of the caller; `None` for NULL. Strides in bytes, innermost first.
+    ///
+    /// # Safety
+    /// Every element that the strides reach in the shape of this output is writable for `'a`.
+    pub unsafe fn from_raw(data: *mut T, strides: [u64; 4]) -> Option<Self> {
+        (!data.is_null()).then_some(Self {
+            data,
+            len: None,
+            strides,
+            borrow: PhantomData,
+        })
+    }
+
+    /// Checks the buffer against its shape (innermost first).
+    pub(crate) fn grid(&mut self, shape: [usize; 4], name: &str) -> Result<Grid<'_, T>, Error> {
+        let strides = checked_strides(self.strides, shape, size_of::<T>(), name)?;
+        let elements = shape.iter().product::<usize>();
+        if self.len.is_some_and(|len| len < elements) {
+            return Err(Error::invalid(format!(
+                "{name}: a buffer of {} elements given, {elements} needed",
+                self.len.unwrap_or(0)
+            )));
+        }
+        let mut order = [0, 1, 2, 3];
+        order.sort_by_key(|&axis| strides[axis]);
+        let mut reach = size_of::<T>();
+        for axis in order.into_iter().filter(|&axis| shape[axis] > 1) {
+            if strides[axis] < reach {
+                return Err(Error::invalid(format!(
+                    "{name} stride_{} {}: elements would overlap, must be at least {reach} bytes",
+                    AXES[axis], strides[axis]
+                )));
+            }
+            reach += strides[axis] * (shape[axis] - 1);
+        }
+        Ok(Grid {
+            data: self.data.cast(),
+            strides,
+            shape,
+            element: PhantomData,
+        })
+    }
+}
+
+/// An output buffer with its shape, checked: elements never overlap.
+pub(crate) struct Grid<'a, T> {
+    data: *mut u8,
+    strides: [usize; 4],
+    shape: [usize; 4],
+    element: PhantomData<&'a mut [T]>,
+}
+
+// SAFETY: an exclusive borrow of plain numbers.
+unsafe impl<T: Send> Send for Grid<'_, T> {}
+
+impl<T: Copy> Grid<'_, T> {
+    /// Writes element (class, x, y, z).
+    pub(crate) fn set(&mut self, index: [usize; 4], value: T) {
+        let mut offset = 0;
+        for ((index, extent), stride) in index.into_iter().zip(self.shape).zip(self.strides) {
+            assert!(index < extent);
+            offset += index * stride;
+        }
+        // SAFETY: inside the shape, whose reach was checked and is writable by the contract of
+        // `from_raw` (or the length of the slice).
+        unsafe { self.data.add(offset).cast::<T>().write_unaligned(value) };
+    }
+
+    /// The bytes that this grid reaches, for overlap checks.
+    pub(crate) fn footprint(&self) -> Footprint {
+        Footprint::new(self.data as usize, self.strides, self.shape, size_of::<T>())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn output_elements_may_not_overlap_each_other() {
+        let mut byte = 0u8;
+        // SAFETY: `grid` only checks; nothing is written.
+        let mut buffer = |strides| unsafe { VolumeMut::from_raw(&raw mut byte, strides) }.unwrap();
+        assert!(buffer([0, 1, 5, 20]).grid([1, 5, 4, 3], "mask").is_ok());
+        assert!(buffer([0, 12, 3, 1]).grid([1, 5, 4, 3], "mask").is_ok());
+        let error = buffer([0, 1, 4, 20])
+            .grid([1, 5, 4, 3], "mask")
+            .err()
+            .unwrap();
+        assert!(error.to_string().contains("stride_y 4"), "{error}");
+    }
+}

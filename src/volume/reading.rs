@@ -1,0 +1,206 @@
+//! The caller's voxels, read row by row.
+
+use std::marker::PhantomData;
+
+use super::{Extents, Footprint, Strides};
+use crate::error::Error;
+
+/// Type of the caller's voxels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VoxelType {
+    /// Signed 8-bit.
+    I8,
+    /// Unsigned 8-bit.
+    U8,
+    /// Signed 16-bit.
+    I16,
+    /// Unsigned 16-bit.
+    U16,
+    /// Signed 32-bit.
+    I32,
+    /// Single precision.
+    F32,
+    /// Double precision.
+    F64,
+}
+
+impl VoxelType {
+    /// Bytes of one voxel.
+    pub fn size(self) -> usize {
+        match self {
+            Self::I8 | Self::U8 => 1,
+            Self::I16 | Self::U16 => 2,
+            Self::I32 | Self::F32 => 4,
+            Self::F64 => 8,
+        }
+    }
+}
+
+/// Rust types that are voxels.
+pub trait Voxel: Copy + Send + Sync + 'static {
+    /// The matching [`VoxelType`].
+    const TYPE: VoxelType;
+}
+
+macro_rules! voxel {
+    ($($rust:ty => $name:ident),*) => {
+        $(impl Voxel for $rust { const TYPE: VoxelType = VoxelType::$name; })*
+    };
+}
+voxel!(i8 => I8, u8 => U8, i16 => I16, u16 => U16, i32 => I32, f32 => F32, f64 => F64);
+
+/// A borrowed, read-only volume.
+#[derive(Clone, Copy)]
+pub struct Volume<'a> {
+    data: *const u8,
+    voxel: VoxelType,
+    extents: Extents,
+    strides: Strides,
+    slope: f64,
+    intercept: f64,
+    borrow: PhantomData<&'a [u8]>,
+}
+
+// SAFETY: a shared borrow of plain numbers.
+unsafe impl Send for Volume<'_> {}
+// SAFETY: as above.
+unsafe impl Sync for Volume<'_> {}
+
+impl<'a> Volume<'a> {
+    /// A dense volume in a slice of `width * height * depth` voxels, x fastest, in HU.
+    pub fn from_slice<T: Voxel>(
+        voxels: &'a [T],
+        width: usize,
+        height: usize,
+        depth: usize,
+    ) -> Result<Self, Error> {
+        let extents = Extents::new(width as u64, height as u64, depth as u64, "volume")?;
+        if voxels.len() != extents.pixels() * depth {
+            return Err(Error::invalid(format!(
+                "volume: {} voxels given, {width} x {height} x {depth} needed",
+                voxels.len()
+            )));
+        }
+        let strides = Strides::dense(extents, T::TYPE.size(), "volume")?;
+        // SAFETY: the slice holds exactly the voxels that extents and dense strides reach.
+        unsafe {
+            Self::from_raw(
+                voxels.as_ptr().cast(),
+                T::TYPE,
+                extents,
+                strides,
+                (1.0, 0.0),
+                "volume",
+            )
+        }
+    }
+
+    /// A volume at an address of the caller. `rescale` is (slope, intercept): HU = slope * voxel +
+    /// intercept.
+    ///
+    /// # Safety
+    /// Every voxel that `extents` and `strides` reach from `data` is readable for `'a`.
+    pub unsafe fn from_raw(
+        data: *const u8,
+        voxel: VoxelType,
+        extents: Extents,
+        strides: Strides,
+        rescale: (f64, f64),
+        name: &str,
+    ) -> Result<Self, Error> {
+        let (slope, intercept) = rescale;
+        if !slope.is_finite() || slope == 0.0 || !intercept.is_finite() {
+            return Err(Error::invalid(format!(
+                "{name} slope {slope}, intercept {intercept}: must be finite, the slope not 0"
+            )));
+        }
+        Ok(Self {
+            data,
+            voxel,
+            extents,
+            strides,
+            slope,
+            intercept,
+            borrow: PhantomData,
+        })
+    }
+
+    /// The volume's extents.
+    pub fn extents(&self) -> Extents {
+        self.extents
+    }
+
+    /// Copies row `y` of slice `z` to `row` (`width` values, in HU).
+    pub fn read_row(&self, y: usize, z: usize, row: &mut [f64]) {
+        match self.voxel {
+            VoxelType::I8 => self.read_row_as::<i8>(y, z, row, f64::from),
+            VoxelType::U8 => self.read_row_as::<u8>(y, z, row, f64::from),
+            VoxelType::I16 => self.read_row_as::<i16>(y, z, row, f64::from),
+            VoxelType::U16 => self.read_row_as::<u16>(y, z, row, f64::from),
+            VoxelType::I32 => self.read_row_as::<i32>(y, z, row, f64::from),
+            VoxelType::F32 => self.read_row_as::<f32>(y, z, row, f64::from),
+            VoxelType::F64 => self.read_row_as::<f64>(y, z, row, |value| value),
+        }
+    }
+
+    fn read_row_as<T: Copy>(&self, y: usize, z: usize, row: &mut [f64], to_f64: impl Fn(T) -> f64) {
+        assert!(y < self.extents.height && z < self.extents.depth);
+        assert_eq!(row.len(), self.extents.width);
+        for (x, value) in row.iter_mut().enumerate() {
+            let offset = x * self.strides.x + y * self.strides.y + z * self.strides.z;
+            // SAFETY: (x, y, z) is inside the extents, and all of these are readable by the contract
+            // of `from_raw`; the offset was checked to stay below isize::MAX.
+            let voxel = unsafe { self.data.add(offset).cast::<T>().read_unaligned() };
+            *value = self.slope * to_f64(voxel) + self.intercept;
+        }
+    }
+
+    /// The bytes that this volume reaches, for overlap checks.
+    pub(crate) fn footprint(&self) -> Footprint {
+        let Extents {
+            width,
+            height,
+            depth,
+        } = self.extents;
+        let strides = [0, self.strides.x, self.strides.y, self.strides.z];
+        Footprint::new(
+            self.data as usize,
+            strides,
+            [1, width, height, depth],
+            self.voxel.size(),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Three slices more than 2^32 bytes apart, in memory that is never touched in between.
+    #[test]
+    fn strides_beyond_32_bits() {
+        const APART: usize = (1 << 32) + (1 << 31) + 7;
+        let mut bytes = vec![0u8; 2 * APART + 6];
+        bytes[2 * APART + 4] = 0x34;
+        bytes[2 * APART + 5] = 0x12;
+        let extents = Extents::new(3, 1, 3, "volume").unwrap();
+        let strides = Strides::new([2, 6, APART as u64], extents, 2, "volume").unwrap();
+        // SAFETY: the last byte that the strides reach is the last of the buffer.
+        let volume = unsafe {
+            Volume::from_raw(
+                bytes.as_ptr(),
+                VoxelType::I16,
+                extents,
+                strides,
+                (2.0, -1.0),
+                "volume",
+            )
+        }
+        .unwrap();
+        let mut row = [0.0; 3];
+        volume.read_row(0, 2, &mut row);
+        assert_eq!(row, [-1.0, -1.0, 2.0 * f64::from(0x1234) - 1.0]);
+        volume.read_row(0, 1, &mut row);
+        assert_eq!(row, [-1.0; 3]);
+    }
+}
