@@ -100,6 +100,9 @@
 // The requested device is not there or not usable; the text says why.
 #define PATCHMASK_NO_DEVICE 400
 
+// The device failed in the middle of a call (or was lost); the session is of no further use: free it.
+#define PATCHMASK_DEVICE_FAILED 401
+
 // The call was cancelled by patchmask_session_cancel or by the progress callback.
 #define PATCHMASK_CANCELLED 500
 

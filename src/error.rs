@@ -22,8 +22,12 @@ pub enum Error {
     BadModel(String),
     /// Memory could not be allocated, or the budget is too small.
     OutOfMemory(String),
+    /// Device memory could not be allocated, or the budget is too small for it.
+    DeviceOutOfMemory(String),
     /// The requested device is not there or not usable.
     NoDevice(String),
+    /// The device failed in the middle of its work.
+    DeviceFailed(String),
     /// The call was cancelled.
     Cancelled,
     /// A defect in the library.
@@ -48,7 +52,9 @@ impl fmt::Display for Error {
             | Self::Io(text)
             | Self::BadModel(text)
             | Self::OutOfMemory(text)
+            | Self::DeviceOutOfMemory(text)
             | Self::NoDevice(text)
+            | Self::DeviceFailed(text)
             | Self::Panic(text) => f.write_str(text),
             Self::Busy => f.write_str(
                 "the session is already running a call: wait for it, or use one session per thread",

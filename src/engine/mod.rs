@@ -1,19 +1,35 @@
-//! Engines evaluate one tile at a time: the plan's tables and an input image in, logits out.
+//! Engines turn slices of a volume into slices of a mask, as the session plans them.
 //!
-//! The whole network is two operations on extended images (see `plan`), and an engine implements just
-//! those:
+//! ```text
+//! begin                                    once a call
+//!   intensity   slice -> network input     once a slice
+//!   network     pieces -> logits           once or more a slice
+//!   submit      the slice is complete
+//!   wait, mask  logits -> caller's voxels  the oldest submitted slice
+//! end                                      once a call, also after a failure
+//! ```
+//! An engine may still work on slice z while slice z + 1 is handed to it ([`Engine::lag`]).
+//!
+//! The network is two operations on extended images (see `plan`), and an engine implements just those:
 //!
 //! ```text
 //! table_conv(x, row_taps[R][T], column_taps[C][T], weights, bias, relu) -> [R][C][out]
 //! table_max (x, row_taps[R][2], column_taps[C][2])                      -> [R][C][channels]
 //! ```
 
+mod bytes;
+mod control;
 pub(crate) mod cpu;
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+pub use bytes::Bytes;
+pub(crate) use control::Control;
 
 use crate::error::Error;
-use crate::plan::{AxisPlan, TilePlan};
+use crate::intensity::Intensity;
+use crate::lattice::{Lattice, Selection};
+use crate::mask::{Fill, Grids};
+use crate::plan::{AxisPlan, PlannedPiece};
+use crate::volume::{Extents, Volume};
 use crate::weights::Model;
 
 /// What the caller asked for.
@@ -47,7 +63,49 @@ pub(crate) struct Settings<'a> {
     pub threads: usize,
 }
 
-/// Evaluates tiles.
+/// The geometry that all slices of a call share.
+#[derive(Clone, Copy)]
+pub(crate) struct Geometry {
+    pub extents: Extents,
+    pub lattice: Lattice,
+    /// Only some pixels of each slice are wanted.
+    pub roi: bool,
+    /// The network's outputs.
+    pub classes: usize,
+}
+
+/// A call of [`crate::session::Session::segment`].
+#[derive(Clone, Copy)]
+pub(crate) struct Call<'a> {
+    pub geometry: Geometry,
+    pub volume: &'a Volume<'a>,
+    pub intensity: Intensity,
+    pub fill: Fill,
+    /// Whose probability is written.
+    pub lesion_class: usize,
+    pub control: &'a Control,
+}
+
+/// What the network evaluates.
+#[derive(Clone, Copy)]
+pub(crate) enum Pieces<'a> {
+    /// A piece that may not come again.
+    One(&'a PlannedPiece),
+    /// All pieces of the slice, the same for every slice of the call.
+    Standing(&'a [PlannedPiece]),
+}
+
+impl<'a> Pieces<'a> {
+    /// The pieces.
+    pub fn as_slice(self) -> &'a [PlannedPiece] {
+        match self {
+            Self::One(piece) => std::slice::from_ref(piece),
+            Self::Standing(pieces) => pieces,
+        }
+    }
+}
+
+/// See the module. All of it runs on the session's own threads, `network` on one of its rayon pool.
 pub(crate) trait Engine: Send {
     /// For people: what it runs on and how.
     fn name(&self) -> String;
@@ -55,73 +113,53 @@ pub(crate) trait Engine: Send {
     /// What it runs on.
     fn device(&self) -> Device;
 
-    /// Bytes held for the life of the engine: packed weights and workspace of the threads.
-    fn fixed_bytes(&self) -> u64;
+    /// Budget where the caller leaves the choice to the library.
+    fn automatic_budget(&self) -> Bytes;
 
-    /// Bytes that a tile of these axes takes when all its pixels are stored.
-    fn tile_bytes(&self, rows: &AxisPlan, columns: &AxisPlan) -> u64;
+    /// Held for the life of the engine: packed weights and workspace of the threads.
+    fn fixed_bytes(&self) -> Bytes;
 
-    /// Bytes that this tile takes.
-    fn plan_bytes(&self, plan: &TilePlan) -> u64;
+    /// Held during a call, besides what pieces take.
+    fn call_bytes(&self, geometry: &Geometry) -> Bytes;
+
+    /// Held for a tile of these axes when all its pixels are stored.
+    fn tile_bytes(&self, rows: &AxisPlan, columns: &AxisPlan) -> Bytes;
+
+    /// Held for this piece.
+    fn piece_bytes(&self, piece: &PlannedPiece) -> Bytes;
 
     /// Multiply-accumulates of one output pixel of each convolution, and of one lattice point.
     fn unit_macs(&self) -> (&[u64], u64);
 
-    /// Gives workspace back that is larger than `bytes`.
-    fn trim(&mut self, bytes: u64);
+    /// Slices that may be submitted and not yet waited for when the next one comes.
+    fn lag(&self) -> usize;
 
-    /// Evaluates a tile. `input`: intensities [rows][columns], 0 is black. `logits`: [stored lattice
-    /// points][classes]. Runs on the calling thread and its rayon pool.
-    fn run(
-        &mut self,
-        plan: &TilePlan,
-        input: &[f32],
-        logits: &mut [f32],
-        control: &Control,
-    ) -> Result<(), Error>;
-}
+    /// Makes room for pieces of up to `largest`. [`Error::DeviceOutOfMemory`] asks for smaller pieces.
+    fn reserve(&mut self, largest: Bytes) -> Result<(), Error>;
 
-/// What the thread that waits and the threads that work tell each other.
-#[derive(Default)]
-pub(crate) struct Control {
-    cancelled: AtomicBool,
-    /// Multiply-accumulates done since the tile began.
-    macs: AtomicU64,
-}
+    /// Gives back what can be had again when it is needed.
+    fn trim(&mut self);
 
-impl Control {
-    /// Asks the workers to stop.
-    pub fn cancel(&self) {
-        self.cancelled.store(true, Ordering::SeqCst);
-    }
+    /// A call begins.
+    fn begin(&mut self, call: &Call<'_>) -> Result<(), Error>;
 
-    /// Takes the wish to stop back: it has been heard.
-    pub fn clear_cancel(&self) {
-        self.cancelled.store(false, Ordering::SeqCst);
-    }
+    /// Slice `z` comes; nothing of it is evaluated yet.
+    fn intensity(&mut self, call: &Call<'_>, z: usize) -> Result<(), Error>;
 
-    /// Fails if the call is to stop.
-    pub fn check(&self) -> Result<(), Error> {
-        if self.cancelled.load(Ordering::Relaxed) {
-            return Err(Error::Cancelled);
-        }
-        Ok(())
-    }
+    /// Evaluates some of the slice's lattice points.
+    fn network(&mut self, call: &Call<'_>, pieces: Pieces<'_>) -> Result<(), Error>;
 
-    /// Counts finished work.
-    pub fn add_macs(&self, macs: u64) {
-        self.macs.fetch_add(macs, Ordering::Relaxed);
-    }
+    /// All wanted lattice points have been handed over; `selection` says which pixels count.
+    fn submit(&mut self, call: &Call<'_>, selection: Selection) -> Result<(), Error>;
 
-    /// A tile begins.
-    pub fn reset_macs(&self) {
-        self.macs.store(0, Ordering::Relaxed);
-    }
+    /// Waits for the oldest submitted slice. Returns how many of its voxels were not finite.
+    fn wait(&mut self, call: &Call<'_>) -> Result<u64, Error>;
 
-    /// Work finished since the tile began.
-    pub fn macs(&self) -> u64 {
-        self.macs.load(Ordering::Relaxed)
-    }
+    /// Writes that slice, number `z`, to the caller's buffers.
+    fn mask(&mut self, call: &Call<'_>, z: usize, grids: &mut Grids<'_>) -> Result<(), Error>;
+
+    /// The call is over: nothing of the caller's is touched after this.
+    fn end(&mut self);
 }
 
 /// Makes the engine that the caller asked for. The second value says why it is another than the best

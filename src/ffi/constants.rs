@@ -31,6 +31,8 @@ pub const PATCHMASK_OUT_OF_MEMORY: i32 = 300;
 pub const PATCHMASK_DEVICE_OUT_OF_MEMORY: i32 = 301;
 /// The requested device is not there or not usable; the text says why.
 pub const PATCHMASK_NO_DEVICE: i32 = 400;
+/// The device failed in the middle of a call (or was lost); the session is of no further use: free it.
+pub const PATCHMASK_DEVICE_FAILED: i32 = 401;
 /// The call was cancelled by patchmask_session_cancel or by the progress callback.
 pub const PATCHMASK_CANCELLED: i32 = 500;
 /// A defect in the library, caught before it could reach the caller. Please report the text.

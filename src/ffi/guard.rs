@@ -46,7 +46,9 @@ fn status_of(error: &Error) -> patchmask_status {
         Error::Io(_) => PATCHMASK_IO,
         Error::BadModel(_) => PATCHMASK_BAD_MODEL,
         Error::OutOfMemory(_) => PATCHMASK_OUT_OF_MEMORY,
+        Error::DeviceOutOfMemory(_) => PATCHMASK_DEVICE_OUT_OF_MEMORY,
         Error::NoDevice(_) => PATCHMASK_NO_DEVICE,
+        Error::DeviceFailed(_) => PATCHMASK_DEVICE_FAILED,
         Error::Cancelled => PATCHMASK_CANCELLED,
         Error::Panic(_) => PATCHMASK_PANIC,
     }
@@ -77,6 +79,7 @@ pub extern "C" fn patchmask_status_name(status: patchmask_status) -> *const c_ch
         PATCHMASK_OUT_OF_MEMORY => c"OUT_OF_MEMORY",
         PATCHMASK_DEVICE_OUT_OF_MEMORY => c"DEVICE_OUT_OF_MEMORY",
         PATCHMASK_NO_DEVICE => c"NO_DEVICE",
+        PATCHMASK_DEVICE_FAILED => c"DEVICE_FAILED",
         PATCHMASK_CANCELLED => c"CANCELLED",
         PATCHMASK_PANIC => c"PANIC",
         _ => c"UNKNOWN",

@@ -101,7 +101,7 @@ pub unsafe extern "C" fn patchmask_session_estimate(
             patches: estimate.work.patches,
             macs: estimate.work.macs,
             macs_unshared: estimate.work.macs_unshared,
-            peak_bytes: estimate.peak_bytes,
+            peak_bytes: estimate.peak.host,
             tiles: estimate.work.tiles,
         };
         // SAFETY: checked above to be a full struct.
@@ -162,7 +162,7 @@ pub unsafe extern "C" fn patchmask_session_segment(
                 patches: report.work.patches,
                 macs: report.work.macs,
                 macs_unshared: report.work.macs_unshared,
-                peak_bytes: report.peak_bytes,
+                peak_bytes: report.peak.host,
                 nonfinite_voxels: report.nonfinite_voxels,
                 tiles: report.work.tiles,
                 engine: match report.device {

@@ -298,12 +298,17 @@ impl AxisPlans {
         }
         let plan = Arc::new(patches.number(check)?);
         if self.bytes + plan.bytes() > self.limit {
-            self.known.clear();
-            self.bytes = 0;
+            self.forget();
         }
         self.bytes += plan.bytes();
         self.known.insert(patches, Arc::clone(&plan));
         Ok(plan)
+    }
+
+    /// Forgets all plans.
+    pub fn forget(&mut self) {
+        self.known = HashMap::new();
+        self.bytes = 0;
     }
 
     /// Bytes of the tables that are kept.

@@ -24,9 +24,11 @@
 pub(crate) mod axis;
 #[cfg(test)]
 mod figures;
+pub(crate) mod piece;
 pub(crate) mod pixels;
 
 pub(crate) use axis::{AxisPlan, AxisPlans, PatchRow, TapTable};
+pub(crate) use piece::PlannedPiece;
 pub(crate) use pixels::{Image, TilePlan};
 
 use crate::network::{CONVOLUTIONS, POOL_AFTER};

@@ -6,7 +6,10 @@
 //! The loop runs on the session's own threads; the caller's thread waits and runs its callback.
 
 mod options;
+mod progress;
 mod run;
+mod slices;
+mod tally;
 mod tiles;
 
 pub use options::{Estimate, LogLevel, Options, Outputs, Report, Stage, Timings, Work};
@@ -16,7 +19,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Mutex, MutexGuard, TryLockError};
 use std::time::{Duration, Instant};
 
-use crate::engine::{self, Control, Settings};
+use crate::engine::{self, Bytes, Control, Settings};
 use crate::error::Error;
 use crate::intensity::Intensity;
 use crate::mask::Grids;
@@ -25,7 +28,8 @@ use crate::network::feature_side;
 use crate::volume::{Extents, Volume};
 use crate::weights::Model;
 use crate::workers::Workers;
-use run::{Progress, Run, State};
+use progress::Progress;
+use run::{Run, State};
 
 /// How often the caller hears of progress.
 const PROGRESS_EVERY: Duration = Duration::from_millis(50);
@@ -36,7 +40,7 @@ pub struct Session {
     intensity: Intensity,
     classes: usize,
     engine_name: String,
-    budget: u64,
+    budget: Bytes,
     /// Multiply-accumulates of one patch by itself.
     patch_macs: u64,
     /// Taken for the time of a call: a second call finds it taken.
@@ -74,22 +78,30 @@ impl Session {
             .install(|| engine::create(options.device, &settings))?;
         let engine_name = engine.name();
         let budget = match options.memory_budget {
-            // Room for tiles beside the weights, however small the machine.
-            0 => automatic_budget().max(engine.fixed_bytes() + LEAST_FOR_TILES),
-            bytes => bytes,
+            0 => engine.automatic_budget(),
+            bytes => Bytes {
+                host: bytes,
+                device: bytes,
+            },
         };
-        if engine.fixed_bytes() >= budget {
-            return Err(Error::OutOfMemory(format!(
-                "memory_budget {budget} bytes: the packed weights alone take {}; raise it",
-                engine.fixed_bytes()
-            )));
+        let fixed = engine.fixed_bytes();
+        for (memory, budget, fixed) in [
+            ("host", budget.host, fixed.host),
+            ("device", budget.device, fixed.device),
+        ] {
+            if fixed > 0 && fixed >= budget {
+                return Err(Error::OutOfMemory(format!(
+                    "memory_budget {budget} bytes of the {memory}: the packed weights alone take \
+                     {fixed}; raise it"
+                )));
+            }
         }
         if let Some(reason) = fallback {
             log(LogLevel::Info, &reason);
         }
         log(
             LogLevel::Info,
-            &format!("engine {engine_name}, memory budget {} MiB", budget >> 20),
+            &format!("engine {engine_name}, memory budget {budget}"),
         );
         Ok(Self {
             patch_macs: run::patch_macs(engine.as_ref(), options.patch_size as usize),
@@ -132,6 +144,12 @@ impl Session {
         let mut state = self.enter()?;
         let outcome = Run::new(self, extents, roi).and_then(|run| run.estimate(&mut state));
         self.leave(outcome)
+    }
+
+    /// Gives back the memory that a call leaves behind for the next one: activations, plans.
+    pub fn trim(&self) -> Result<(), Error> {
+        self.enter()?.trim();
+        Ok(())
     }
 
     /// Segments `volume` into `outputs`. `roi` has the volume's extents. `progress` hears the fraction
@@ -233,26 +251,4 @@ impl Drop for Session {
             std::mem::forget(self.workers.take());
         }
     }
-}
-
-/// Bytes for tiles that the automatic budget always grants.
-const LEAST_FOR_TILES: u64 = 256 << 20;
-
-/// A quarter of the machine's memory, at most 4 GiB.
-fn automatic_budget() -> u64 {
-    const MOST: u64 = 4 << 30;
-    #[cfg(unix)]
-    {
-        // SAFETY: sysconf only reads.
-        let (pages, page) = unsafe {
-            (
-                libc::sysconf(libc::_SC_PHYS_PAGES),
-                libc::sysconf(libc::_SC_PAGESIZE),
-            )
-        };
-        if pages > 0 && page > 0 {
-            return (pages as u64).saturating_mul(page as u64).min(4 * MOST) / 4;
-        }
-    }
-    MOST / 4
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::engine::{Device, DeviceChoice};
+use crate::engine::{Bytes, Device, DeviceChoice};
 use crate::error::Error;
 use crate::lattice::{Crop, Padding, check_patch};
 use crate::mask::Fill;
@@ -38,7 +38,7 @@ pub struct Options {
     pub device: DeviceChoice,
     /// Worker threads; 0: one per core.
     pub threads: u32,
-    /// Bytes that the library may hold; 0: automatic.
+    /// Bytes that the library may hold, of the host and of a device each; 0: automatic.
     pub memory_budget: u64,
 }
 
@@ -127,8 +127,8 @@ pub struct Estimate {
     pub classes: u64,
     /// Work of all slices.
     pub work: Work,
-    /// Most bytes held at once.
-    pub peak_bytes: u64,
+    /// Most bytes held at once, host and device.
+    pub peak: Bytes,
 }
 
 /// Seconds by stage.
@@ -151,8 +151,8 @@ pub struct Timings {
 pub struct Report {
     /// Work of all slices.
     pub work: Work,
-    /// Most bytes held at once.
-    pub peak_bytes: u64,
+    /// Most bytes held at once, host and device.
+    pub peak: Bytes,
     /// Voxels that were NaN or infinite.
     pub nonfinite_voxels: u64,
     /// What it ran on.

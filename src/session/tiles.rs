@@ -6,11 +6,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::engine::Engine;
+use crate::engine::{Bytes, Engine};
 use crate::error::{Check, Error};
 use crate::lattice::{Axis, Lattice, Padding, Selection, Tile, split};
-use crate::memory::{ensure_headroom, try_filled, try_with_capacity};
-use crate::plan::{AxisPlan, AxisPlans, PatchRow, TilePlan};
+use crate::memory::{ensure_headroom, try_with_capacity};
+use crate::plan::{AxisPlan, AxisPlans, PatchRow, PlannedPiece, TilePlan};
 
 /// Without sharing: most patches at a time, and most bytes of activations for them.
 const STACK_PATCHES: usize = 64;
@@ -33,15 +33,6 @@ impl Piece {
     }
 }
 
-/// A piece with its tables.
-pub(super) struct PlannedPiece {
-    pub plan: TilePlan,
-    /// First pixel (row, column) of the crop that each band of input rows is counted from.
-    starts: Vec<(i64, i64)>,
-    /// Lattice index of each stored lattice point.
-    pub points: Vec<usize>,
-}
-
 /// What cutting depends on, besides the slice.
 pub(super) struct Cutter<'a> {
     pub lattice: Lattice,
@@ -49,26 +40,32 @@ pub(super) struct Cutter<'a> {
     pub sharing: bool,
     /// Tiles may have to list the pixels that a ROI needs.
     pub lists: bool,
-    /// Bytes for the activations, inputs and lists of one piece.
-    pub budget: u64,
+    /// For the activations and lists of one piece.
+    pub budget: Bytes,
     pub engine: &'a dyn Engine,
     pub check: Check<'a>,
 }
 
 impl Cutter<'_> {
-    /// Cuts the wanted lattice points of a slice into pieces that fit the budget.
-    pub fn cut(&self, selection: &Selection, plans: &mut AxisPlans) -> Result<Vec<Piece>, Error> {
+    /// Cuts the wanted lattice points of a slice into pieces that fit the budget. Returns what the largest
+    /// takes too.
+    pub fn cut(
+        &self,
+        selection: &Selection,
+        plans: &mut AxisPlans,
+    ) -> Result<(Vec<Piece>, Bytes), Error> {
         const BYTES_PER_POINT: usize = 256;
         let points = self.lattice.points();
         ensure_headroom(points.saturating_mul(BYTES_PER_POINT), "tiles of a slice")?;
         let (rows, columns) = selection.rows_and_columns(&self.lattice);
         if rows.is_empty() {
-            return Ok(Vec::new());
+            return Ok((Vec::new(), Bytes::default()));
         }
         if !self.sharing {
             return self.stacks(&rows, &columns, selection, plans);
         }
-        let mut least = u64::MAX;
+        // Of the last try, which is the smallest or the one that fits.
+        let mut largest = Bytes::default();
         let runs = split(&rows, &columns, |row_runs, column_runs| {
             let planned = self
                 .distinct(&self.lattice.y, row_runs, plans)
@@ -85,20 +82,21 @@ impl Cutter<'_> {
             let pairs = rows
                 .iter()
                 .flat_map(|r| columns.iter().map(move |c| (r, c)));
-            let most = pairs.map(|(r, c)| self.bytes(r, c)).max().unwrap_or(0);
-            least = least.min(most);
-            Ok(most <= self.budget)
+            largest = pairs
+                .map(|(r, c)| self.bytes(r, c))
+                .fold(Bytes::default(), Bytes::max);
+            Ok(largest.fits(self.budget))
         })?;
         let Some([row_runs, column_runs]) = runs else {
-            return Err(self.too_small(least));
+            return Err(self.too_small(largest));
         };
         let tile = |rows: &[usize], columns: &[usize]| {
             Tile::new(rows, columns, selection, &self.lattice).map(Piece::Tile)
         };
-        Ok(row_runs
+        let pieces = row_runs
             .iter()
-            .flat_map(|rows| column_runs.iter().filter_map(|columns| tile(rows, columns)))
-            .collect())
+            .flat_map(|rows| column_runs.iter().filter_map(|columns| tile(rows, columns)));
+        Ok((pieces.collect(), largest))
     }
 
     /// Single patches, as many at a time as fit.
@@ -108,9 +106,9 @@ impl Cutter<'_> {
         columns: &[usize],
         selection: &Selection,
         plans: &mut AxisPlans,
-    ) -> Result<Vec<Piece>, Error> {
+    ) -> Result<(Vec<Piece>, Bytes), Error> {
         let one = self.one_patch(rows[0], columns[0], plans)?;
-        if one > self.budget {
+        if !one.fits(self.budget) {
             return Err(self.too_small(one));
         }
         let width = self.lattice.x.count();
@@ -128,17 +126,28 @@ impl Cutter<'_> {
                     points: None,
                 })
             };
-            return Ok(wanted.iter().map(single).collect());
+            return Ok((wanted.iter().map(single).collect(), one));
         }
-        let count = (self.budget.min(STACK_BYTES) / one).clamp(1, STACK_PATCHES as u64);
-        Ok(wanted
-            .chunks(count as usize)
-            .map(|points| Piece::Stack(points.to_vec()))
-            .collect())
+        let most = |budget: u64, one: u64| budget.min(STACK_BYTES).checked_div(one);
+        let count = [
+            most(self.budget.host, one.host),
+            most(self.budget.device, one.device),
+        ];
+        let count = count.into_iter().flatten().min().unwrap_or(1);
+        let count = count.clamp(1, STACK_PATCHES as u64);
+        let stack = Bytes {
+            host: count * one.host,
+            device: count * one.device,
+        };
+        let stacks = wanted.chunks(count as usize);
+        Ok((
+            stacks.map(|points| Piece::Stack(points.to_vec())).collect(),
+            stack,
+        ))
     }
 
     /// Bytes of a patch by itself.
-    fn one_patch(&self, row: usize, column: usize, plans: &mut AxisPlans) -> Result<u64, Error> {
+    fn one_patch(&self, row: usize, column: usize, plans: &mut AxisPlans) -> Result<Bytes, Error> {
         let Lattice { x, y } = self.lattice;
         let (rows, columns) = match self.padding {
             Padding::Patch => (
@@ -172,23 +181,29 @@ impl Cutter<'_> {
         Ok(distinct.into_values().collect())
     }
 
-    /// Bytes of a piece with these axes: input, activations, lists.
-    fn bytes(&self, rows: &AxisPlan, columns: &AxisPlan) -> u64 {
+    /// Bytes of a piece with these axes: activations, lists.
+    fn bytes(&self, rows: &AxisPlan, columns: &AxisPlan) -> Bytes {
         let lists = if self.lists {
             TilePlan::most_list_bytes(rows, columns)
         } else {
             0
         };
-        self.engine.tile_bytes(rows, columns) + input_bytes(rows, columns) + lists
+        self.engine.tile_bytes(rows, columns) + Bytes::host(lists)
     }
 
-    fn too_small(&self, least: u64) -> Error {
-        Error::OutOfMemory(format!(
-            "the memory budget leaves {} bytes for activations, and the smallest tile needs {least}: \
-             raise the budget by {} MiB or use smaller patches",
-            self.budget,
-            (least.saturating_sub(self.budget) >> 20) + 1
-        ))
+    fn too_small(&self, least: Bytes) -> Error {
+        let text = |memory: &str, budget: u64, least: u64| {
+            format!(
+                "the memory budget leaves {budget} bytes of the {memory} for activations, and the \
+                 smallest tile needs {least}: raise the budget by {} MiB or use smaller patches",
+                (least.saturating_sub(budget) >> 20) + 1
+            )
+        };
+        if least.host > self.budget.host {
+            Error::OutOfMemory(text("host", self.budget.host, least.host))
+        } else {
+            Error::DeviceOutOfMemory(text("device", self.budget.device, least.device))
+        }
     }
 
     /// Makes the tables of a piece.
@@ -227,50 +242,4 @@ impl Cutter<'_> {
             }
         }
     }
-}
-
-impl PlannedPiece {
-    /// Bytes of the input image and the plan's lists.
-    pub fn bytes(&self) -> u64 {
-        input_bytes(&self.plan.rows, &self.plan.columns) + self.plan.bytes() as u64
-    }
-
-    /// Copies the pixels that the piece reads from `image` ([height][width] of the slice) to `input`
-    /// ([row values][column values]); black is 0.
-    pub fn fill_input(
-        &self,
-        lattice: &Lattice,
-        image: &[f32],
-        width: usize,
-        input: &mut Vec<f32>,
-    ) -> Result<(), Error> {
-        let (rows, columns) = (&self.plan.rows, &self.plan.columns);
-        let needed = rows.inputs() * columns.inputs();
-        if input.len() < needed {
-            *input = Vec::new(); // gives the old one back before the new one is taken
-            *input = try_filled(needed, 0.0, "input of a tile")?;
-        }
-        let band = rows.inputs() / self.starts.len();
-        for (row, pixels) in input[..needed]
-            .chunks_exact_mut(columns.inputs())
-            .enumerate()
-        {
-            let (top, left) = self.starts[row / band];
-            let Some(y) = rows.pixel(row, top, lattice.y.len) else {
-                pixels.fill(0.0);
-                continue;
-            };
-            let line = &image[(lattice.y.origin + y) * width + lattice.x.origin..];
-            for (column, pixel) in pixels.iter_mut().enumerate() {
-                *pixel = columns
-                    .pixel(column, left, lattice.x.len)
-                    .map_or(0.0, |x| line[x]);
-            }
-        }
-        Ok(())
-    }
-}
-
-fn input_bytes(rows: &AxisPlan, columns: &AxisPlan) -> u64 {
-    4 * rows.inputs() as u64 * columns.inputs() as u64
 }

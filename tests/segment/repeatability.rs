@@ -151,7 +151,7 @@ fn the_estimate_is_what_then_happens() {
     let estimate = session.estimate(extents, None).unwrap();
     let outcome = case.run_in(&session, &model);
     assert_eq!(estimate.work, outcome.report.work);
-    assert_eq!(estimate.peak_bytes, outcome.report.peak_bytes);
+    assert_eq!(estimate.peak.host, outcome.report.peak.host);
     assert_eq!((estimate.lattice_width, estimate.lattice_height), (24, 20));
 }
 

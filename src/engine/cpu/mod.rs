@@ -17,67 +17,57 @@
 //! depend on threads, tiles, budget or ROI.
 
 mod arena;
+mod network;
 mod table_conv;
 mod table_max;
 mod weights;
 
-use crate::engine::{Control, Device, Engine, Settings};
+use crate::engine::{Bytes, Call, Device, Engine, Geometry, Pieces, Settings};
 use crate::error::Error;
-use crate::plan::{AxisPlan, Image, STEPS, Step, TilePlan};
-use arena::try_zeroed;
-use table_conv::{TableConv, Workspace, spare_pixels};
-use table_max::table_max;
-use weights::Weights;
+use crate::lattice::Selection;
+use crate::mask::{Grids, Painter, Scores};
+use crate::memory::try_filled;
+use crate::plan::{AxisPlan, PlannedPiece};
+use network::Network;
 
 /// Channels of the first layer's input: intensity, and 1 inside the patch.
 const INPUT_CHANNELS: usize = 2;
 
 /// See the module.
 pub(crate) struct CpuEngine {
-    weights: Weights,
-    workspace: Workspace,
-    /// Activations: two parts, which a layer reads and writes and which then change places.
-    arena: Vec<f32>,
+    network: Network,
     threads: usize,
+    /// Of the call that runs.
+    slice: Option<Slice>,
+}
+
+/// The slice at work.
+struct Slice {
+    /// Intensities, [height][width].
+    image: Vec<f32>,
+    /// One row of voxels.
+    row: Vec<f64>,
+    nonfinite: u64,
+    scores: Scores,
+    selection: Selection,
 }
 
 impl CpuEngine {
     pub fn new(settings: &Settings<'_>) -> Result<Self, Error> {
-        let weights = Weights::new(settings)?;
-        let workspace = Workspace::new(settings.threads, &weights)?;
         Ok(Self {
-            weights,
-            workspace,
-            arena: Vec::new(),
+            network: Network::new(settings)?,
             threads: settings.threads,
+            slice: None,
         })
     }
 
-    /// Floats of the two parts of the arena, given how many pixels each image stores. The dense layers follow
-    /// the head as further images of the lattice.
-    fn arena_floats(&self, pixels: impl Fn(usize) -> usize) -> [usize; 2] {
-        let mut floats = [pixels(0) * INPUT_CHANNELS, 0];
-        let mut channels = INPUT_CHANNELS;
-        let mut into = 1;
-        let mut need = |count: usize, channels: usize| {
-            let count = spare_pixels(count).saturating_mul(channels);
-            floats[into] = floats[into].max(count);
-            into = 1 - into;
-        };
-        let mut lattice = 0;
-        for (index, &step) in STEPS.iter().enumerate() {
-            channels = match step {
-                Step::Convolution(i) => self.weights.convolutions[i].outputs(),
-                Step::Pool => channels,
-                Step::Head => self.weights.dense[0].outputs(),
-            };
-            lattice = pixels(index + 1);
-            need(lattice, channels);
-        }
-        for dense in &self.weights.dense[1..] {
-            need(lattice, dense.outputs());
-        }
-        floats
+    /// What [`Engine::begin`] made.
+    fn slice(&mut self) -> Result<(&mut Network, &mut Slice), Error> {
+        let slice = self.slice.as_mut();
+        Ok((
+            &mut self.network,
+            slice.ok_or_else(|| Error::Panic("no call has begun".into()))?,
+        ))
     }
 }
 
@@ -92,109 +82,152 @@ impl Engine for CpuEngine {
         Device::Cpu
     }
 
-    fn fixed_bytes(&self) -> u64 {
-        self.weights.bytes() + self.workspace.bytes()
+    /// A quarter of the machine's memory, at most 4 GiB, and room for tiles beside the weights however small
+    /// the machine.
+    fn automatic_budget(&self) -> Bytes {
+        const MOST: u64 = 4 << 30;
+        const LEAST_FOR_TILES: u64 = 256 << 20;
+        let bytes = machine_bytes().map_or(MOST, |bytes| bytes / 4).min(MOST);
+        Bytes::host(bytes.max(self.network.fixed_bytes() + LEAST_FOR_TILES))
     }
 
-    fn tile_bytes(&self, rows: &AxisPlan, columns: &AxisPlan) -> u64 {
-        let floats = self.arena_floats(|image| match image {
-            0 => rows.inputs() * columns.inputs(),
-            _ => rows.layer(image - 1).len() * columns.layer(image - 1).len(),
-        });
-        floats_bytes(floats)
+    fn fixed_bytes(&self) -> Bytes {
+        Bytes::host(self.network.fixed_bytes())
     }
 
-    fn plan_bytes(&self, plan: &TilePlan) -> u64 {
-        let floats = self.arena_floats(|image| image_of(plan, image).len());
-        floats_bytes(floats)
+    fn call_bytes(&self, geometry: &Geometry) -> Bytes {
+        let pixels = geometry.extents.pixels() as u64;
+        let points = geometry.lattice.points();
+        Bytes::host(
+            4 * pixels
+                + 8 * geometry.extents.width as u64
+                + Scores::bytes(points, geometry.classes),
+        )
+    }
+
+    fn tile_bytes(&self, rows: &AxisPlan, columns: &AxisPlan) -> Bytes {
+        Bytes::host(self.network.tile_bytes(rows, columns))
+    }
+
+    fn piece_bytes(&self, piece: &PlannedPiece) -> Bytes {
+        Bytes::host(self.network.piece_bytes(&piece.plan))
     }
 
     fn unit_macs(&self) -> (&[u64], u64) {
-        (&self.weights.convolution_macs, self.weights.head_macs)
+        let weights = &self.network.weights;
+        (&weights.convolution_macs, weights.head_macs)
     }
 
-    fn trim(&mut self, bytes: u64) {
-        if 4 * self.arena.len() as u64 > bytes {
-            self.arena = Vec::new();
-        }
+    fn lag(&self) -> usize {
+        0
     }
 
-    fn run(
-        &mut self,
-        plan: &TilePlan,
-        input: &[f32],
-        logits: &mut [f32],
-        control: &Control,
-    ) -> Result<(), Error> {
-        let floats = self.arena_floats(|image| image_of(plan, image).len());
-        let needed = floats[0].saturating_add(floats[1]);
-        if self.arena.len() < needed {
-            self.arena = Vec::new(); // gives the old one back before the new one is taken
-            self.arena = try_zeroed(needed, "activations of a tile")?;
-        }
-        let (mut from, mut into) = self.arena[..needed].split_at_mut(floats[0]);
-        for (pair, &intensity) in from.chunks_exact_mut(INPUT_CHANNELS).zip(input) {
-            pair.copy_from_slice(&[intensity, 1.0]);
-        }
-        let conv = |layer, macs| TableConv {
-            layer,
-            macs,
-            workspace: &self.workspace,
-            control,
-        };
-        let mut channels = INPUT_CHANNELS;
-        for (index, &step) in STEPS.iter().enumerate() {
-            match step {
-                Step::Convolution(i) => {
-                    let layer = &self.weights.convolutions[i];
-                    let macs = self.weights.convolution_macs[i];
-                    conv(layer, macs).step(plan, index, from, into)?;
-                    channels = layer.outputs();
+    fn reserve(&mut self, largest: Bytes) -> Result<(), Error> {
+        // What an earlier call needed may be more than this one may hold.
+        self.network.trim_to(largest.host);
+        Ok(())
+    }
+
+    fn trim(&mut self) {
+        self.network.trim();
+    }
+
+    fn begin(&mut self, call: &Call<'_>) -> Result<(), Error> {
+        let Geometry {
+            extents,
+            lattice,
+            classes,
+            ..
+        } = call.geometry;
+        self.slice = Some(Slice {
+            image: try_filled(extents.pixels(), 0.0, "one slice")?,
+            row: try_filled(extents.width, 0.0, "one row")?,
+            nonfinite: 0,
+            scores: Scores::new(lattice.points(), classes)?,
+            selection: Selection::everything(),
+        });
+        Ok(())
+    }
+
+    fn intensity(&mut self, call: &Call<'_>, z: usize) -> Result<(), Error> {
+        let (_, slice) = self.slice()?;
+        let Slice { image, row, .. } = slice;
+        let check = || call.control.check();
+        slice.nonfinite = call.intensity.slice(call.volume, z, row, image, &check)?;
+        slice.scores.clear();
+        Ok(())
+    }
+
+    fn network(&mut self, call: &Call<'_>, pieces: Pieces<'_>) -> Result<(), Error> {
+        let Geometry {
+            extents,
+            lattice,
+            classes,
+            ..
+        } = call.geometry;
+        let (network, slice) = self.slice()?;
+        for piece in pieces.as_slice() {
+            let (image, width) = (&slice.image, extents.width);
+            let (logits, padded) = network.run(piece, &lattice, image, width, call.control)?;
+            for (&point, logits) in piece.points.iter().zip(logits.chunks_exact(padded)) {
+                let logits = &logits[..classes];
+                if logits.iter().any(|logit| !logit.is_finite()) {
+                    return Err(Error::bad_model(
+                        "the network's output is not finite: its weights, with this mean and std, \
+                         make activations overflow"
+                            .into(),
+                    ));
                 }
-                Step::Pool => table_max(plan, index, channels, from, into, control)?,
-                Step::Head => {
-                    let layer = &self.weights.dense[0];
-                    conv(layer, self.weights.head_macs).step(plan, index, from, into)?;
-                }
+                slice.scores.set(point, logits);
             }
-            std::mem::swap(&mut from, &mut into);
-        }
-        let points = plan.lattice().len();
-        for layer in &self.weights.dense[1..] {
-            // Its work is counted with the head.
-            conv(layer, 0).pointwise(points, from, into)?;
-            std::mem::swap(&mut from, &mut into);
-        }
-        let stride = self.weights.dense[self.weights.dense.len() - 1].outputs();
-        let classes = self.weights.classes;
-        for (out, padded) in logits
-            .chunks_exact_mut(classes)
-            .zip(from.chunks_exact(stride))
-        {
-            out.copy_from_slice(&padded[..classes]);
-        }
-        if logits.iter().any(|logit| !logit.is_finite()) {
-            return Err(Error::bad_model(
-                "the network's output is not finite: its weights, with this mean and std, make \
-                 activations overflow"
-                    .into(),
-            ));
         }
         Ok(())
     }
-}
 
-fn floats_bytes(floats: [usize; 2]) -> u64 {
-    (floats[0] as u64)
-        .saturating_add(floats[1] as u64)
-        .saturating_mul(4)
-}
-
-fn image_of(plan: &TilePlan, image: usize) -> &Image {
-    match image {
-        0 => plan.input_of(0),
-        _ => plan.output_of(image - 1),
+    fn submit(&mut self, _call: &Call<'_>, selection: Selection) -> Result<(), Error> {
+        self.slice()?.1.selection = selection;
+        Ok(())
     }
+
+    fn wait(&mut self, _call: &Call<'_>) -> Result<u64, Error> {
+        Ok(self.slice()?.1.nonfinite)
+    }
+
+    fn mask(&mut self, call: &Call<'_>, z: usize, grids: &mut Grids<'_>) -> Result<(), Error> {
+        let (_, slice) = self.slice()?;
+        let check = || call.control.check();
+        slice.scores.softmax(&check)?;
+        let painter = Painter {
+            lattice: call.geometry.lattice,
+            width: call.geometry.extents.width,
+            height: call.geometry.extents.height,
+            fill: call.fill,
+            lesion_class: call.lesion_class,
+        };
+        painter.slice(grids, z, &slice.selection, &slice.scores, &check)
+    }
+
+    fn end(&mut self) {
+        self.slice = None;
+    }
+}
+
+/// Bytes of memory that the machine has, where the system tells.
+fn machine_bytes() -> Option<u64> {
+    #[cfg(unix)]
+    {
+        // SAFETY: sysconf only reads.
+        let (pages, page) = unsafe {
+            (
+                libc::sysconf(libc::_SC_PHYS_PAGES),
+                libc::sysconf(libc::_SC_PAGESIZE),
+            )
+        };
+        if pages > 0 && page > 0 {
+            return Some((pages as u64).saturating_mul(page as u64));
+        }
+    }
+    None
 }
 
 /// The instruction set that the `gemm` crate picks on this machine.

@@ -119,7 +119,6 @@ pub(super) struct Weights {
     pub convolutions: Vec<Layer>,
     /// The first is the head: taps are the positions of the feature map.
     pub dense: Vec<Layer>,
-    pub classes: usize,
     /// Multiply-accumulates of one output pixel of each convolution, padding and normalisation not
     /// counted.
     pub convolution_macs: Vec<u64>,
@@ -150,7 +149,6 @@ impl Weights {
         Ok(Self {
             convolutions,
             dense,
-            classes: model.describe().classes as usize,
             convolution_macs,
             head_macs,
         })

@@ -1,0 +1,247 @@
+// What the host hands to each kernel: one struct by value per launch. src/engine/cuda/params.rs mirrors
+// every struct; a test compares sizes and offsets.
+//
+// Activations are fp16 (as uint16_t bits), [rows][columns][channels], rows and columns being the values of the
+// plan's axes, channels padded with zeros to a multiple of CHANNEL_GRAIN.
+
+#pragma once
+#include "types.h"
+
+constexpr int CHANNEL_GRAIN = 16;
+
+// A convolution's output tile: TILE_ROWS x TILE_COLUMNS values of the two axes.
+constexpr int TILE_ROWS = 8;
+constexpr int TILE_COLUMNS = 16;
+constexpr int TILE_PIXELS = TILE_ROWS * TILE_COLUMNS;
+
+// Most distinct input rows and columns of a tile.
+constexpr int TILE_INPUT_ROWS = 12;
+constexpr int TILE_INPUT_COLUMNS = 22;
+constexpr int HALO_PIXELS = TILE_INPUT_ROWS * TILE_INPUT_COLUMNS;
+
+// A tap that reads zeros, in tap tables of values and of blocks.
+constexpr int32_t ZERO = -1;
+constexpr uint8_t BLOCK_ZERO = 255;
+
+// Consecutive values of the row axis: where their taps lie among the block's distinct input rows.
+struct RowBlock {
+    int32_t first;                       // value
+    int32_t count;                       // 1..TILE_ROWS values
+    int32_t inputs;                      // distinct input rows, 1..TILE_INPUT_ROWS
+    int32_t input[TILE_INPUT_ROWS];      // values of the previous layer
+    uint8_t tap[TILE_ROWS][4];           // index into input, or BLOCK_ZERO; the fourth is unused
+};
+
+// The same along the columns.
+struct ColumnBlock {
+    int32_t first;
+    int32_t count;                       // 1..TILE_COLUMNS values
+    int32_t inputs;                      // distinct input columns, 1..TILE_INPUT_COLUMNS
+    int32_t input[TILE_INPUT_COLUMNS];
+    uint8_t tap[TILE_COLUMNS][4];
+};
+
+// A tile that is evaluated, where a ROI leaves some out.
+struct Tile {
+    int32_t row_block;
+    int32_t column_block;
+    uint32_t wanted[TILE_PIXELS / 32];   // bit row * TILE_COLUMNS + column: this pixel is stored
+};
+
+// In every struct: `cancel` is a word of device memory, set to non-zero when the call is to stop: every block
+// reads it first and leaves. `overflow` is a word of device memory: a kernel that stores a value beyond fp16, or
+// NaN, sets bit `layer` of it. Both are what other streams or blocks may write at any time.
+
+// One slice of the caller's volume in device memory, aligned to its voxels.
+struct Voxels {
+    const uint8_t* data;                 // first voxel of the slice
+    int64_t stride_x;                    // bytes
+    int64_t stride_y;
+    int32_t type;                        // VoxelType
+    int32_t width;
+    int32_t height;
+    int32_t unused;
+    double slope;                        // HU = slope * voxel + intercept
+    double intercept;
+    double low;                          // HU that becomes 0
+    double high;                         // HU that becomes 1
+};
+
+// Numbers of the C interface, PATCHMASK_VOXEL_*.
+enum VoxelType : int32_t { I8 = 1, U8 = 2, I16 = 3, U16 = 4, I32 = 5, F32 = 6, F64 = 7 };
+
+constexpr int LEVELS = 256;
+
+// histogram: counts of the windowed slice's levels, and how many voxels are not finite.
+constexpr int HISTOGRAM_THREADS = 256;
+
+struct HistogramParams {
+    Voxels voxels;
+    uint32_t* counts;                    // [LEVELS], zero before
+    unsigned long long* nonfinite;       // added to
+    const volatile uint32_t* cancel;
+};
+
+// equalize: the look-up table of histogram equalisation.
+struct EqualizeParams {
+    const uint32_t* counts;              // [LEVELS]
+    float* table;                        // [LEVELS], intensity 0..1 of each level
+    const volatile uint32_t* cancel;
+};
+
+// Where a band of input rows begins: first pixel of its patches, counted from the crop's corner.
+struct Start {
+    int32_t row;
+    int32_t column;
+};
+
+// The source of an input value: pixels from its band's start, or BLACK.
+constexpr int32_t BLACK = -2147483647 - 1;
+
+// conv3_first: the first convolution, straight from the caller's voxels, in f32. One tile a block.
+constexpr int FIRST_THREADS = 128;
+
+struct FirstParams {
+    Voxels voxels;
+    const float* table;                  // of equalize, or null
+    uint16_t* output;                    // [rows][columns][channels]
+    const float* weights;                // [9 taps][2][channels]: of the intensity, and of 1 inside the patch
+    const float* bias;                   // [channels]
+    const int32_t* row_taps;             // [rows][3] input values, or ZERO
+    const int32_t* column_taps;          // [columns][3]
+    const int32_t* row_sources;          // [input rows]
+    const int32_t* column_sources;       // [input columns]
+    const Start* starts;                 // of each band
+    const Tile* tiles;                   // or null: all; blocks are 8 and 16 consecutive values here
+    const volatile uint32_t* cancel;
+    uint32_t* overflow;
+    int32_t rows;
+    int32_t columns;
+    int32_t channels;                    // padded
+    int32_t band_rows;                   // input rows of a band
+    int32_t crop_x;                      // the crop in the slice: corner and size
+    int32_t crop_y;
+    int32_t crop_width;
+    int32_t crop_height;
+    int32_t layer;
+    int32_t unused;
+};
+
+// conv3_CHUNK_OUTPUTS: a 3x3 table convolution with bias and ReLU. CHUNK input channels (64, 32 or 16, dividing
+// input_channels) are in shared memory at a time, OUTPUTS (128 or 64) output channels are made by a block.
+// Grid: x tiles, y output_channels / OUTPUTS, rounded up.
+constexpr int CONV_THREADS = 128;
+
+struct ConvParams {
+    const uint16_t* input;               // [input rows][input_columns][input_channels]
+    uint16_t* output;                    // [rows][columns][output_channels]
+    const uint16_t* weights;             // packed: see conv3_mma.cu
+    const float* bias;                   // [output_channels, padded to OUTPUTS]
+    const RowBlock* row_blocks;
+    const ColumnBlock* column_blocks;
+    const Tile* tiles;                   // or null: all pairs of blocks
+    const volatile uint32_t* cancel;
+    uint32_t* overflow;
+    int32_t column_block_count;
+    int32_t input_columns;
+    int32_t input_channels;              // padded
+    int32_t columns;
+    int32_t output_channels;             // padded
+    int32_t layer;
+};
+
+// table_max: 2x2 maximum. One tile a block.
+constexpr int MAX_THREADS = 128;
+
+struct MaxParams {
+    const uint16_t* input;
+    uint16_t* output;                    // [rows][columns][channels]
+    const int32_t* row_taps;             // [rows][2]
+    const int32_t* column_taps;          // [columns][2]
+    const Tile* tiles;                   // or null: all; blocks are 8 and 16 consecutive values here
+    const volatile uint32_t* cancel;
+    int32_t rows;
+    int32_t columns;
+    int32_t input_columns;
+    int32_t channels;
+};
+
+// dense_f16, dense_f32: a side x side table convolution whose output pixels are lattice points; side 1 without
+// tables is a dense layer of each point by itself. _f16 applies ReLU, _f32 gives bare sums.
+// Grid: x points / DENSE_POINTS, y output_channels / DENSE_OUTPUTS, rounded up.
+constexpr int DENSE_THREADS = 128;
+constexpr int DENSE_POINTS = 64;
+constexpr int DENSE_OUTPUTS = 64;
+constexpr int DENSE_CHUNK = 64;
+
+struct DenseParams {
+    const uint16_t* input;               // [input rows][input_columns][input_channels], or [points][input_channels]
+    void* output;                        // [points][output_channels], fp16 or f32
+    const uint16_t* weights;             // packed: see dense_mma.cu
+    const float* bias;                   // [output_channels, padded to DENSE_OUTPUTS]
+    const int32_t* row_taps;             // [rows][side], or null
+    const int32_t* column_taps;          // [columns][side], or null
+    const int32_t* pixels;               // row * columns + column of each point, or null: point by point
+    const volatile uint32_t* cancel;
+    uint32_t* overflow;
+    int32_t points;
+    int32_t columns;                     // of the lattice image
+    int32_t side;
+    int32_t input_columns;
+    int32_t input_channels;              // padded
+    int32_t output_channels;             // padded
+    int32_t layer;
+    int32_t unused;
+};
+
+// scores: softmax of a tile's logits, to their places in the slice's lattice. One point a thread.
+constexpr int SCORES_THREADS = 128;
+
+struct ScoresParams {
+    const float* tile_logits;            // [points][padded_classes]
+    const int32_t* lattice_points;       // place of each point in the slice's lattice
+    float* logits;                       // [lattice points][classes]
+    float* probabilities;                // [lattice points][classes]
+    const volatile uint32_t* cancel;
+    uint32_t* overflow;
+    int32_t points;
+    int32_t classes;
+    int32_t padded_classes;
+    int32_t layer;
+};
+
+// For one pixel of an axis: the centres whose classes it takes. Nearest: low, weight 0. Outside the crop: low -1.
+struct AxisFill {
+    int32_t low;
+    int32_t high;
+    float weight;                        // of high
+};
+
+// One output on the voxel grid; a null pointer where it is not wanted.
+struct Plane {
+    void* data;                          // first voxel of the slice
+    int64_t stride_x;                    // bytes
+    int64_t stride_y;
+};
+
+// paint: classes and probabilities of voxels. A block takes PAINT_THREADS voxels of a row; the grid is 1-D, row by
+// row.
+constexpr int PAINT_THREADS = 128;
+
+struct PaintParams {
+    const float* logits;                 // [lattice points][classes], NaN where not evaluated
+    const float* probabilities;          // [lattice points][classes]
+    const AxisFill* rows;                // [height]
+    const AxisFill* columns;             // [width]
+    const uint8_t* roi;                  // [height][width], or null: everywhere
+    Plane mask;                          // u8
+    Plane probability;                   // f32, of lesion_class
+    Plane coverage;                      // u8
+    const volatile uint32_t* cancel;
+    int32_t width;
+    int32_t height;
+    int32_t lattice_columns;
+    int32_t classes;
+    int32_t lesion_class;
+    int32_t linear;                      // interpolate, else nearest
+};

@@ -1,0 +1,65 @@
+//! Memory of the host and of a device, counted apart.
+
+use std::fmt;
+use std::ops::Add;
+
+/// Bytes held in each memory; sums saturate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bytes {
+    /// Of the host.
+    pub host: u64,
+    /// Of the device.
+    pub device: u64,
+}
+
+impl Bytes {
+    /// So many bytes of the host.
+    pub fn host(bytes: u64) -> Self {
+        Self {
+            host: bytes,
+            device: 0,
+        }
+    }
+
+    /// The larger of each.
+    pub fn max(self, other: Self) -> Self {
+        Self {
+            host: self.host.max(other.host),
+            device: self.device.max(other.device),
+        }
+    }
+
+    /// What is left of each after `taken`.
+    pub fn less(self, taken: Self) -> Self {
+        Self {
+            host: self.host.saturating_sub(taken.host),
+            device: self.device.saturating_sub(taken.device),
+        }
+    }
+
+    /// Whether neither memory holds more than `budget`.
+    pub fn fits(self, budget: Self) -> bool {
+        self.host <= budget.host && self.device <= budget.device
+    }
+}
+
+impl Add for Bytes {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            host: self.host.saturating_add(other.host),
+            device: self.device.saturating_add(other.device),
+        }
+    }
+}
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} MiB", self.host >> 20)?;
+        if self.device > 0 {
+            write!(f, ", {} MiB on the device", self.device >> 20)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,177 @@
+//! The loop over the slices of a call.
+
+use std::time::{Duration, Instant};
+
+use super::options::{Stage, Timings};
+use super::progress::Progress;
+use super::run::{Run, State};
+use super::tally::Tally;
+use super::tiles::Piece;
+use crate::engine::{Call, Pieces};
+use crate::error::{Check, Error};
+use crate::lattice::Selection;
+use crate::mask::Grids;
+use crate::plan::PlannedPiece;
+
+/// A call on its way.
+pub(super) struct Slices<'a> {
+    run: &'a Run<'a>,
+    call: Call<'a>,
+    progress: &'a Progress,
+    /// Without a ROI all slices are cut alike.
+    cut: Option<Cut>,
+    pub timings: Timings,
+    pub tally: Tally,
+    pub nonfinite_voxels: u64,
+}
+
+/// What a slice is cut into.
+enum Cut {
+    /// Planned one at a time: a ROI's plans are large, and stacks of single patches are many.
+    Pieces(Vec<Piece>),
+    /// Planned once for all slices.
+    Standing(Vec<PlannedPiece>),
+}
+
+impl<'a> Slices<'a> {
+    pub fn new(run: &'a Run<'a>, call: Call<'a>, progress: &'a Progress) -> Self {
+        Self {
+            run,
+            call,
+            progress,
+            cut: None,
+            timings: Timings::default(),
+            tally: Tally::default(),
+            nonfinite_voxels: 0,
+        }
+    }
+
+    /// Submits every slice and writes it as soon as it is done.
+    pub fn all(&mut self, state: &mut State, grids: &mut Grids<'_>) -> Result<(), Error> {
+        let depth = self.call.geometry.extents.depth;
+        let lag = state.engine.lag();
+        state.engine.begin(&self.call)?;
+        for step in 0..depth + lag {
+            if step < depth {
+                self.submit(state, step)?;
+            }
+            if let Some(z) = step.checked_sub(lag) {
+                self.write(state, z, grids)?;
+                self.run.finished(z);
+            }
+        }
+        Ok(())
+    }
+
+    fn submit(&mut self, state: &mut State, z: usize) -> Result<(), Error> {
+        let call = self.call;
+        call.control.check()?;
+        self.progress.enter(Stage::Intensity, self.fraction(z, 0.0));
+        timed(&mut self.timings.intensity, || {
+            state.engine.intensity(&call, z)
+        })?;
+        self.progress.enter(Stage::Plan, self.fraction(z, 0.0));
+        let began = Instant::now();
+        let selection = self.run.selection(z)?;
+        let cut = match self.cut.take() {
+            Some(cut) => cut,
+            None => self.cut(state, &selection)?,
+        };
+        self.timings.plan += began.elapsed();
+        match &cut {
+            Cut::Standing(pieces) => self.network(state, z, Pieces::Standing(pieces), 0.0..1.0)?,
+            Cut::Pieces(pieces) => {
+                let patches: usize = pieces.iter().map(Piece::patches).sum();
+                let mut done = 0;
+                for piece in pieces {
+                    let began = Instant::now();
+                    let planned = self.plan(state, piece)?;
+                    self.timings.plan += began.elapsed();
+                    let part = |patches_done: usize| patches_done as f64 / patches as f64;
+                    let span = part(done)..part(done + piece.patches());
+                    self.network(state, z, Pieces::One(&planned), span)?;
+                    done += piece.patches();
+                }
+            }
+        }
+        if !call.geometry.roi {
+            self.cut = Some(cut);
+        }
+        timed(&mut self.timings.network, || {
+            state.engine.submit(&call, selection)
+        })
+    }
+
+    /// Hands pieces to the engine; they are the part `span` of slice `z`.
+    fn network(
+        &mut self,
+        state: &mut State,
+        z: usize,
+        pieces: Pieces<'_>,
+        span: std::ops::Range<f64>,
+    ) -> Result<(), Error> {
+        let call = self.call;
+        call.control.check()?;
+        let State { engine, plans } = state;
+        let macs = (self.tally).add(self.run, engine.as_ref(), pieces.as_slice(), plans);
+        let share = (span.end - span.start) / call.geometry.extents.depth as f64;
+        let begin = self.fraction(z, span.start);
+        self.progress.pieces(begin, share, macs, call.control);
+        timed(&mut self.timings.network, || engine.network(&call, pieces))
+    }
+
+    fn write(&mut self, state: &mut State, z: usize, grids: &mut Grids<'_>) -> Result<(), Error> {
+        let call = self.call;
+        self.nonfinite_voxels += timed(&mut self.timings.network, || state.engine.wait(&call))?;
+        call.control.check()?;
+        self.progress.enter(Stage::Mask, self.fraction(z, 1.0));
+        timed(&mut self.timings.mask, || {
+            state.engine.mask(&call, z, grids)
+        })
+    }
+
+    /// Cuts a slice, into smaller pieces where the device has less memory than the budget says.
+    fn cut(&self, state: &mut State, selection: &Selection) -> Result<Cut, Error> {
+        let check: Check<'_> = &|| self.call.control.check();
+        let mut most_device_bytes = u64::MAX;
+        let pieces = loop {
+            let State { engine, plans } = &mut *state;
+            let mut cutter = self.run.cutter(engine.as_ref(), plans, check);
+            cutter.budget.device = cutter.budget.device.min(most_device_bytes);
+            let (pieces, largest) = cutter.cut(selection, plans)?;
+            match engine.reserve(largest) {
+                Err(Error::DeviceOutOfMemory(_)) => most_device_bytes = largest.device / 4 * 3,
+                outcome => {
+                    outcome?;
+                    break pieces;
+                }
+            }
+        };
+        if self.call.geometry.roi || !self.run.sharing() {
+            return Ok(Cut::Pieces(pieces));
+        }
+        let planned = pieces.iter().map(|piece| self.plan(state, piece));
+        Ok(Cut::Standing(planned.collect::<Result<_, _>>()?))
+    }
+
+    fn plan(&self, state: &mut State, piece: &Piece) -> Result<PlannedPiece, Error> {
+        let check: Check<'_> = &|| self.call.control.check();
+        let State { engine, plans } = state;
+        self.run
+            .cutter(engine.as_ref(), plans, check)
+            .plan(piece, plans)
+    }
+
+    /// How far the call is when `part` of slice `z` is done.
+    fn fraction(&self, z: usize, part: f64) -> f64 {
+        (z as f64 + part) / self.call.geometry.extents.depth as f64
+    }
+}
+
+/// Runs `stage` and adds its time to `total`.
+fn timed<T>(total: &mut Duration, stage: impl FnOnce() -> T) -> T {
+    let began = Instant::now();
+    let outcome = stage();
+    *total += began.elapsed();
+    outcome
+}
