@@ -46,6 +46,11 @@ impl Intensity {
         })
     }
 
+    /// (low, high) of the window in HU, and whether histograms are equalised.
+    pub(crate) fn settings(&self) -> ((f64, f64), bool) {
+        ((self.low, self.high), self.equalize)
+    }
+
     /// Fills `image` ([height][width]) from slice `z`; returns how many voxels were not finite.
     /// `row` is workspace of `width` values; `check` is asked at every row whether to go on.
     pub(crate) fn slice(

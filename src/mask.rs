@@ -29,6 +29,27 @@ pub(crate) struct Grids<'a> {
     pub logits: Option<Grid<'a, f32>>,
 }
 
+impl Grids<'_> {
+    /// Which of them are wanted.
+    pub fn wanted(&self) -> Wanted {
+        Wanted {
+            mask: self.mask.is_some(),
+            probability: self.probability.is_some(),
+            coverage: self.coverage.is_some(),
+            logits: self.logits.is_some(),
+        }
+    }
+}
+
+/// Which outputs the caller has buffers for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    pub mask: bool,
+    pub probability: bool,
+    pub coverage: bool,
+    pub logits: bool,
+}
+
 /// The lattice of one slice after the network.
 pub(crate) struct Scores {
     classes: usize,

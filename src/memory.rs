@@ -44,3 +44,21 @@ pub(crate) fn out_of_memory(bytes: usize, what: &str) -> Error {
         "{what}: {bytes} bytes could not be allocated; free memory, or lower the memory budget"
     ))
 }
+
+/// Bytes of memory that the machine has, where the system tells.
+pub(crate) fn machine_bytes() -> Option<u64> {
+    #[cfg(unix)]
+    {
+        // SAFETY: sysconf only reads.
+        let (pages, page) = unsafe {
+            (
+                libc::sysconf(libc::_SC_PHYS_PAGES),
+                libc::sysconf(libc::_SC_PAGESIZE),
+            )
+        };
+        if pages > 0 && page > 0 {
+            return Some((pages as u64).saturating_mul(page as u64));
+        }
+    }
+    None
+}

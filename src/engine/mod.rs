@@ -20,6 +20,8 @@
 mod bytes;
 mod control;
 pub(crate) mod cpu;
+pub(crate) mod cuda;
+mod first_layer;
 
 pub use bytes::Bytes;
 pub(crate) use control::Control;
@@ -27,7 +29,7 @@ pub(crate) use control::Control;
 use crate::error::Error;
 use crate::intensity::Intensity;
 use crate::lattice::{Lattice, Selection};
-use crate::mask::{Fill, Grids};
+use crate::mask::{Fill, Grids, Wanted};
 use crate::plan::{AxisPlan, PlannedPiece};
 use crate::volume::{Extents, Volume};
 use crate::weights::Model;
@@ -48,6 +50,8 @@ pub enum DeviceChoice {
 pub enum Device {
     /// The CPU.
     Cpu,
+    /// The NVIDIA GPU of this number.
+    Cuda(u32),
 }
 
 /// Settings that an engine is made from.
@@ -79,6 +83,8 @@ pub(crate) struct Geometry {
 pub(crate) struct Call<'a> {
     pub geometry: Geometry,
     pub volume: &'a Volume<'a>,
+    /// What the caller has buffers for.
+    pub wanted: Wanted,
     pub intensity: Intensity,
     pub fill: Fill,
     /// Whose probability is written.
@@ -162,21 +168,25 @@ pub(crate) trait Engine: Send {
     fn end(&mut self);
 }
 
-/// Makes the engine that the caller asked for. The second value says why it is another than the best
-/// one, where it is.
+/// Makes the engine that the caller asked for. The texts say why it is not the best one, where it is not.
 pub(crate) fn create(
     choice: DeviceChoice,
     settings: &Settings<'_>,
-) -> Result<(Box<dyn Engine>, Option<String>), Error> {
-    let no_cuda = "this version of patchmask has no CUDA engine";
+) -> Result<(Box<dyn Engine>, Vec<String>), Error> {
+    let cpu = || Ok::<Box<dyn Engine>, Error>(Box::new(cpu::CpuEngine::new(settings)?));
+    let cuda = |index| {
+        let engine = cuda::CudaEngine::new(index, settings)?;
+        let notes = engine.notes();
+        Ok::<(Box<dyn Engine>, Vec<String>), Error>((Box::new(engine), notes))
+    };
     match choice {
-        DeviceChoice::Cuda(index) => Err(Error::NoDevice(format!(
-            "device cuda:{index}: {no_cuda}; use the device auto or cpu"
-        ))),
-        DeviceChoice::Cpu => Ok((Box::new(cpu::CpuEngine::new(settings)?), None)),
-        DeviceChoice::Auto => Ok((
-            Box::new(cpu::CpuEngine::new(settings)?),
-            Some(format!("device auto: using the CPU, {no_cuda}")),
-        )),
+        DeviceChoice::Cpu => Ok((cpu()?, Vec::new())),
+        DeviceChoice::Cuda(index) => cuda(index),
+        DeviceChoice::Auto => match cuda(0) {
+            Err(
+                why @ (Error::NoDevice(_) | Error::DeviceOutOfMemory(_) | Error::DeviceFailed(_)),
+            ) => Ok((cpu()?, vec![format!("device auto: using the CPU: {why}")])),
+            outcome => outcome,
+        },
     }
 }

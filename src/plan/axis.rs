@@ -41,6 +41,11 @@ impl TapTable {
         self.table.len() / self.taps
     }
 
+    /// [values][taps]
+    pub fn all(&self) -> &[i32] {
+        &self.table
+    }
+
     /// Values of the previous layer that `value` reads.
     pub fn taps_of(&self, value: usize) -> &[i32] {
         &self.table[value * self.taps..(value + 1) * self.taps]
@@ -63,6 +68,11 @@ impl AxisPlan {
     pub fn pixel(&self, value: usize, start: i64, len: usize) -> Option<usize> {
         let pixel = start.checked_add(self.sources[value])?;
         usize::try_from(pixel).ok().filter(|&pixel| pixel < len)
+    }
+
+    /// Pixel that input `value` shows, counted from the first patch's start; `None`: black.
+    pub fn source(&self, value: usize) -> Option<i64> {
+        Some(self.sources[value]).filter(|&source| source != BLACK)
     }
 
     /// Bytes of the tables.

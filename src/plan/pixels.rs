@@ -47,6 +47,11 @@ impl Image {
         }
     }
 
+    /// Stored pixels (row * columns + column), ascending; `None`: all are.
+    pub fn listed(&self) -> Option<&[u32]> {
+        self.listed.as_ref().map(|listed| listed.pixels.as_slice())
+    }
+
     /// (row, column) of stored pixel `slot`.
     pub fn position(&self, slot: usize) -> (usize, usize) {
         let pixel = match &self.listed {

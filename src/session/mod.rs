@@ -73,7 +73,7 @@ impl Session {
             std: options.std,
             threads,
         };
-        let (engine, fallback) = workers
+        let (engine, notes) = workers
             .pool()?
             .install(|| engine::create(options.device, &settings))?;
         let engine_name = engine.name();
@@ -96,8 +96,8 @@ impl Session {
                 )));
             }
         }
-        if let Some(reason) = fallback {
-            log(LogLevel::Info, &reason);
+        for note in notes {
+            log(LogLevel::Info, &note);
         }
         log(
             LogLevel::Info,

@@ -233,6 +233,7 @@ impl<'a> Run<'a> {
         let call = Call {
             geometry: self.geometry,
             volume,
+            wanted: grids.wanted(),
             intensity: self.session.intensity,
             fill: self.session.options.fill,
             lesion_class: self.session.options.lesion_class as usize,

@@ -97,6 +97,28 @@ impl<T: Copy> Grid<'_, T> {
         unsafe { self.data.add(offset).cast::<T>().write_unaligned(value) };
     }
 
+    /// Writes a row of elements along x, all classes of each: `values` is [x][class].
+    pub(crate) fn set_row(&mut self, y: usize, z: usize, values: &[T]) {
+        let [classes, width, height, depth] = self.shape;
+        assert!(y < height && z < depth);
+        assert_eq!(values.len(), classes * width);
+        let start = y * self.strides[2] + z * self.strides[3];
+        let size = size_of::<T>();
+        let classes_touch = classes == 1 || self.strides[0] == size;
+        if classes_touch && self.strides[1] == classes * size {
+            // SAFETY: the elements of a row follow each other, and all of them are writable, as in `set`.
+            unsafe {
+                let to = self.data.add(start);
+                let from = values.as_ptr().cast::<u8>();
+                std::ptr::copy_nonoverlapping(from, to, size_of_val(values));
+            }
+            return;
+        }
+        for (index, &value) in values.iter().enumerate() {
+            self.set([index % classes, index / classes, y, z], value);
+        }
+    }
+
     /// The bytes that this grid reaches, for overlap checks.
     pub(crate) fn footprint(&self) -> Footprint {
         Footprint::new(self.data as usize, self.strides, self.shape, size_of::<T>())

@@ -143,6 +143,35 @@ impl<'a> Volume<'a> {
         }
     }
 
+    /// Copies the voxels of row `y` of slice `z` as they are to `row`, one behind the other.
+    pub(crate) fn copy_row(&self, y: usize, z: usize, row: &mut [u8]) {
+        let size = self.voxel.size();
+        assert!(y < self.extents.height && z < self.extents.depth);
+        assert_eq!(row.len(), self.extents.width * size);
+        let start = y * self.strides.y + z * self.strides.z;
+        if self.strides.x == size {
+            // SAFETY: a row of the volume, readable by the contract of `from_raw`; the caller's other buffers
+            // do not overlap it, and `row` is ours.
+            unsafe {
+                let from = self.data.add(start);
+                std::ptr::copy_nonoverlapping(from, row.as_mut_ptr(), row.len());
+            }
+            return;
+        }
+        for (x, voxel) in row.chunks_exact_mut(size).enumerate() {
+            // SAFETY: as above, voxel by voxel.
+            unsafe {
+                let from = self.data.add(start + x * self.strides.x);
+                std::ptr::copy_nonoverlapping(from, voxel.as_mut_ptr(), size);
+            }
+        }
+    }
+
+    /// Type of the voxels, and (slope, intercept) to HU.
+    pub(crate) fn voxel(&self) -> (VoxelType, (f64, f64)) {
+        (self.voxel, (self.slope, self.intercept))
+    }
+
     fn read_row_as<T: Copy>(&self, y: usize, z: usize, row: &mut [f64], to_f64: impl Fn(T) -> f64) {
         assert!(y < self.extents.height && z < self.extents.depth);
         assert_eq!(row.len(), self.extents.width);

@@ -17,11 +17,14 @@ mod dense;
 mod metadata;
 mod names;
 mod round;
+mod shared;
 
+use std::any::Any;
 use std::fmt;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
+use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
@@ -29,6 +32,7 @@ use self::archive::Archive;
 use self::dense::FirstDense;
 pub use self::metadata::Metadata;
 use self::names::Layers;
+use self::shared::Shared;
 use crate::error::Error;
 use crate::memory::{ensure_headroom, try_with_capacity};
 use crate::network::{CONVOLUTIONS, Convolution, Dense, feature_side};
@@ -43,6 +47,7 @@ pub struct Model {
     dense: Vec<Dense>,
     metadata: Metadata,
     description: Description,
+    shared: Shared,
 }
 
 /// What a model is, for reports and for choosing options.
@@ -149,6 +154,7 @@ impl Model {
             dense,
             metadata,
             description,
+            shared: Shared::default(),
         })
     }
 
@@ -180,6 +186,15 @@ impl Model {
     /// The dense layers after the first, perhaps none.
     pub fn dense(&self) -> &[Dense] {
         &self.dense
+    }
+
+    /// What an engine made of this model under `key`, if some session still holds it, else `make` makes it.
+    pub(crate) fn shared<T: Any + Send + Sync>(
+        &self,
+        key: &str,
+        make: impl FnOnce() -> Result<T, Error>,
+    ) -> Result<Arc<T>, Error> {
+        self.shared.get(key, make)
     }
 
     /// Whether patches whose last feature map is `side` x `side` fit the first dense layer:

@@ -10,8 +10,7 @@
 //! ```
 //!
 //! Activations are [stored pixels][channels], channels padded to a multiple of 16 with zeros. The first
-//! layer sees two channels, [intensity, 1]: the second carries the mean of the normalisation, which is
-//! there inside the patch and not in its zero border (see `weights`).
+//! layer sees two channels, [intensity, 1] (see `engine::first_layer`).
 //!
 //! A sum always runs over the same groups in the same order, whatever the block, so results do not
 //! depend on threads, tiles, budget or ROI.
@@ -26,12 +25,9 @@ use crate::engine::{Bytes, Call, Device, Engine, Geometry, Pieces, Settings};
 use crate::error::Error;
 use crate::lattice::Selection;
 use crate::mask::{Grids, Painter, Scores};
-use crate::memory::try_filled;
+use crate::memory::{machine_bytes, try_filled};
 use crate::plan::{AxisPlan, PlannedPiece};
 use network::Network;
-
-/// Channels of the first layer's input: intensity, and 1 inside the patch.
-const INPUT_CHANNELS: usize = 2;
 
 /// See the module.
 pub(crate) struct CpuEngine {
@@ -210,24 +206,6 @@ impl Engine for CpuEngine {
     fn end(&mut self) {
         self.slice = None;
     }
-}
-
-/// Bytes of memory that the machine has, where the system tells.
-fn machine_bytes() -> Option<u64> {
-    #[cfg(unix)]
-    {
-        // SAFETY: sysconf only reads.
-        let (pages, page) = unsafe {
-            (
-                libc::sysconf(libc::_SC_PHYS_PAGES),
-                libc::sysconf(libc::_SC_PAGESIZE),
-            )
-        };
-        if pages > 0 && page > 0 {
-            return Some((pages as u64).saturating_mul(page as u64));
-        }
-    }
-    None
 }
 
 /// The instruction set that the `gemm` crate picks on this machine.

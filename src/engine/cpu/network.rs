@@ -1,11 +1,11 @@
 //! All layers of one piece: two halves of an arena, which a layer reads and writes and which then change
 //! places.
 
-use super::INPUT_CHANNELS;
 use super::arena::try_zeroed;
 use super::table_conv::{TableConv, Workspace, spare_pixels};
 use super::table_max::table_max;
 use super::weights::Weights;
+use crate::engine::first_layer::INPUT_CHANNELS;
 use crate::engine::{Control, Settings};
 use crate::error::Error;
 use crate::lattice::Lattice;

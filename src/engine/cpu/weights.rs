@@ -4,19 +4,9 @@
 //! panels of at most 64 outputs, a multiple of 16:  weight[panel][input][output in panel]
 //! input = (tap row, tap column, channel), channels padded like the activations they meet
 //! ```
-//!
-//! Normalisation is folded into the first layer. Channel c of the network's input is (v - mean[c]) /
-//! std[c] for intensity v inside the patch and 0 in its zero border, so with the two channels [v, 1]
-//! (0 in the border, both) the layer is the same sum with
-//!
-//! ```text
-//! weight'[out][v] =   sum over c of weight[out][c] / std[c]
-//! weight'[out][1] = - sum over c of weight[out][c] * mean[c] / std[c]
-//! ```
-//! for each tap; computed in f64 and kept in f32.
 
-use super::INPUT_CHANNELS;
 use crate::engine::Settings;
+use crate::engine::first_layer::{INPUT_CHANNELS, first_layer_weight};
 use crate::error::Error;
 use crate::memory::try_filled;
 use crate::network::Convolution;
@@ -161,16 +151,9 @@ impl Weights {
 }
 
 fn first_layer(convolution: &Convolution, settings: &Settings<'_>) -> Result<Layer, Error> {
-    let weight = &convolution.weight;
-    let network_channels = weight.shape()[1];
     let bias = convolution.bias.iter().map(|bias| bias.to_f32());
     Layer::new(bias, 3, INPUT_CHANNELS, true, |output, tap, channel| {
-        let terms = (0..network_channels).map(|c| {
-            let w = weight[[output, c, tap / 3, tap % 3]].to_f64();
-            let factor = if channel == 0 { 1.0 } else { -settings.mean[c] };
-            w * factor / settings.std[c]
-        });
-        terms.sum::<f64>() as f32
+        first_layer_weight(convolution, settings, output, tap, channel)
     })
 }
 

@@ -1,0 +1,107 @@
+// From logits to voxels: softmax into the slice's lattice, and the lattice onto the voxel grid. Mirrors src/mask.rs.
+
+#include "params.h"
+#include "results.cuh"
+
+// Logits of a tile's points and their softmax, to their places in the lattice. f32. One point a thread.
+extern "C" __global__ void __launch_bounds__(SCORES_THREADS) scores(const __grid_constant__ ScoresParams p) {
+    if (cancelled(p.cancel)) {
+        return;
+    }
+    const int64_t point = int64_t(blockIdx.x) * SCORES_THREADS + threadIdx.x;
+    bool overflow = false;
+    if (point < p.points) {
+        const float* logits = p.tile_logits + point * p.padded_classes;
+        const int64_t place = int64_t(p.lattice_points[point]) * p.classes;
+        float largest = logits[0];
+        for (int i = 0; i < p.classes; i++) {
+            p.logits[place + i] = logits[i];
+            overflow |= !is_finite(logits[i]);
+            largest = logits[i] > largest ? logits[i] : largest;
+        }
+        float sum = 0.0f;
+        for (int i = 0; i < p.classes; i++) {
+            sum += expf(logits[i] - largest);
+        }
+        for (int i = 0; i < p.classes; i++) {
+            p.probabilities[place + i] = expf(logits[i] - largest) / sum;
+        }
+    }
+    report_overflow(p.overflow, p.layer, overflow);
+}
+
+struct Decision {
+    int largest;   // class
+    float lesion;  // probability
+};
+
+// Class and probabilities of the nearest centre; the lowest class of equal logits.
+__device__ inline Decision decide_nearest(const PaintParams& p, AxisFill row, AxisFill column) {
+    const int64_t point = (int64_t(row.low) * p.lattice_columns + column.low) * p.classes;
+    Decision decision{0, p.probabilities[point + p.lesion_class]};
+    float most = p.logits[point];
+    for (int i = 1; i < p.classes; i++) {
+        const float logit = p.logits[point + i];
+        if (logit > most) {
+            most = logit;
+            decision.largest = i;
+        }
+    }
+    return decision;
+}
+
+// The largest of the probabilities between four centres; the lowest class of equals.
+__device__ inline Decision decide_linear(const PaintParams& p, AxisFill row, AxisFill column) {
+    const int64_t low = int64_t(row.low) * p.lattice_columns, high = int64_t(row.high) * p.lattice_columns;
+    const float* top_left = p.probabilities + (low + column.low) * p.classes;
+    const float* top_right = p.probabilities + (low + column.high) * p.classes;
+    const float* bottom_left = p.probabilities + (high + column.low) * p.classes;
+    const float* bottom_right = p.probabilities + (high + column.high) * p.classes;
+    const float right = column.weight, down = row.weight;
+    Decision decision{0, 0.0f};
+    float most = 0.0f;
+    for (int i = 0; i < p.classes; i++) {
+        const float top = top_left[i] * (1.0f - right) + top_right[i] * right;
+        const float bottom = bottom_left[i] * (1.0f - right) + bottom_right[i] * right;
+        const float mixed = top * (1.0f - down) + bottom * down;
+        if (i == 0 || mixed > most) {
+            most = mixed;
+            decision.largest = i;
+        }
+        if (i == p.lesion_class) {
+            decision.lesion = mixed;
+        }
+    }
+    return decision;
+}
+
+template <class T>
+__device__ inline void store_voxel(const Plane& plane, int x, int y, T value) {
+    if (plane.data) {
+        uint8_t* at = static_cast<uint8_t*>(plane.data) + x * plane.stride_x + y * plane.stride_y;
+        *reinterpret_cast<T*>(at) = value;
+    }
+}
+
+// Every voxel of a slice, once: 0 outside the crop and the ROI.
+extern "C" __global__ void __launch_bounds__(PAINT_THREADS) paint(const __grid_constant__ PaintParams p) {
+    if (cancelled(p.cancel)) {
+        return;
+    }
+    const int across = (p.width + PAINT_THREADS - 1) / PAINT_THREADS;
+    const int y = blockIdx.x / across;
+    const int x = blockIdx.x % across * PAINT_THREADS + threadIdx.x;
+    if (x >= p.width) {
+        return;
+    }
+    const AxisFill row = p.rows[y], column = p.columns[x];
+    const bool covered =
+        row.low >= 0 && column.low >= 0 && (!p.roi || p.roi[int64_t(y) * p.width + x] != 0);
+    Decision decision{0, 0.0f};
+    if (covered) {
+        decision = p.linear ? decide_linear(p, row, column) : decide_nearest(p, row, column);
+    }
+    store_voxel(p.mask, x, y, static_cast<uint8_t>(decision.largest));
+    store_voxel(p.probability, x, y, decision.lesion);
+    store_voxel(p.coverage, x, y, static_cast<uint8_t>(covered));
+}

@@ -1,0 +1,47 @@
+// Dynamic shared memory of each kernel, for the kernels and for the host that launches them.
+// src/engine/cuda/params.rs mirrors the numbers.
+
+#pragma once
+#include "params.h"
+
+#ifdef __CUDACC_RTC__
+#define SIZE __device__ constexpr int
+#else
+#define SIZE constexpr int
+#endif
+
+// Stages of weights in shared memory: as many taps are on their way. With the largest tiles two have to do, so that
+// two blocks fit a multiprocessor of an H100; a tap is long enough there.
+SIZE conv_stages(int chunk, int outputs) { return chunk * outputs > 64 * 64 ? 2 : 3; }
+
+// conv3_CHUNK_OUTPUTS:                         64_128    64_64   32_128   32_64   16_128   16_64
+//   weights  [stages][OUTPUTS][CHUNK] fp16      32768    24576    24576   12288    12288    6144
+//   halos    [2][HALO_PIXELS + 1][CHUNK] fp16   67840    67840    33920   33920    16960   16960
+//   sources  [HALO_PIXELS] int32                 1056     1056     1056    1056     1056    1056
+//   bytes                                      101664    93472    59552   47264    30304   24160
+SIZE conv_weight_bytes(int chunk, int outputs) { return conv_stages(chunk, outputs) * outputs * chunk * 2; }
+SIZE conv_halo_bytes(int chunk) { return (HALO_PIXELS + 1) * chunk * 2; }
+SIZE conv_shared_bytes(int chunk, int outputs) {
+    return conv_weight_bytes(chunk, outputs) + 2 * conv_halo_bytes(chunk) + HALO_PIXELS * 4;
+}
+
+// dense_f16, dense_f32: 49152,
+//   [stages]([points][chunk] + [outputs][chunk]) fp16.
+constexpr int DENSE_STAGES = 3;
+constexpr int DENSE_STAGE_BYTES = (DENSE_POINTS + DENSE_OUTPUTS) * DENSE_CHUNK * 2;
+constexpr int DENSE_SHARED_BYTES = DENSE_STAGES * DENSE_STAGE_BYTES;
+
+// conv3_first: 5480, [FIRST_PIXELS] intensities, three words for each tap, two counts.
+constexpr int FIRST_ROW_TAPS = TILE_ROWS * 3;
+constexpr int FIRST_COLUMN_TAPS = TILE_COLUMNS * 3;
+constexpr int FIRST_PIXELS = FIRST_ROW_TAPS * FIRST_COLUMN_TAPS;
+constexpr int FIRST_SHARED_BYTES = FIRST_PIXELS * 4 + 3 * (FIRST_ROW_TAPS + FIRST_COLUMN_TAPS) * 4 + 8;
+
+// histogram: 8200, the levels of each warp, and the voxels that are not finite.
+constexpr int HISTOGRAM_WARPS = HISTOGRAM_THREADS / 32;
+constexpr int HISTOGRAM_SHARED_BYTES = HISTOGRAM_WARPS * LEVELS * 4 + 8;
+
+// equalize: 2048, two rows of sums. Its block has LEVELS threads.
+constexpr int EQUALIZE_SHARED_BYTES = 2 * LEVELS * 4;
+
+// table_max, scores, paint: none.

@@ -1,0 +1,207 @@
+//! What a call holds on the device and in page-locked memory, besides weights and activations.
+//!
+//! ```text
+//! slot 0, slot 1    two slices are on their way at a time: voxels and ROI in, planes and status out
+//! shared            histogram, look-up table, the slice's lattice: used by one slice after another
+//! ```
+
+use std::sync::Arc;
+
+use super::driver::{Context, DeviceMemory, Event, HostMemory};
+use super::params::{AxisFill, LEVELS};
+use crate::engine::{Bytes, Geometry};
+use crate::error::Error;
+use crate::lattice::Axis;
+use crate::mask::{Fill, Wanted};
+use crate::memory::try_with_capacity;
+
+/// Slices that may be on their way.
+pub(super) const SLOTS: usize = 2;
+
+/// The same bytes on both sides.
+pub(super) struct Staged {
+    pub host: HostMemory,
+    pub device: DeviceMemory,
+}
+
+impl Staged {
+    fn new(context: &Arc<Context>, bytes: usize, what: &str) -> Result<Self, Error> {
+        Ok(Self {
+            host: HostMemory::new(context, bytes, what)?,
+            device: DeviceMemory::new(context, bytes, what)?,
+        })
+    }
+}
+
+/// What comes back with every slice.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(super) struct Status {
+    /// Voxels that were not finite.
+    pub nonfinite: u64,
+    /// Bit i: layer i stored a value beyond fp16, or NaN.
+    pub overflow: u32,
+    pub unused: u32,
+}
+
+/// One slice on its way.
+pub(super) struct Slot {
+    pub voxels: Staged,
+    pub roi: Option<Staged>,
+    pub mask: Option<Staged>,
+    pub probability: Option<Staged>,
+    pub coverage: Option<Staged>,
+    pub logits: Option<Staged>,
+    pub status: Staged,
+    /// Voxels, and later the ROI, are on the device.
+    pub uploaded: Event,
+    /// The slice has been evaluated and painted.
+    pub computed: Event,
+    /// Everything is back in `host` memory.
+    pub downloaded: Event,
+    /// Tables that the device may still be copying.
+    pub kept: Vec<Vec<u8>>,
+}
+
+/// See the module.
+pub(super) struct Buffers {
+    shape: Shape,
+    pub slots: [Slot; SLOTS],
+    /// Histogram of the slice.
+    pub counts: DeviceMemory,
+    /// Look-up table of the equalisation.
+    pub table: DeviceMemory,
+    /// [lattice points][classes]
+    pub logits: DeviceMemory,
+    pub probabilities: DeviceMemory,
+    /// One [`AxisFill`] per row of the slice, then one per column.
+    pub fills: DeviceMemory,
+}
+
+/// What the sizes depend on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Shape {
+    width: usize,
+    height: usize,
+    voxel_bytes: usize,
+    points: usize,
+    classes: usize,
+    roi: bool,
+    wanted: Wanted,
+}
+
+impl Shape {
+    pub fn new(geometry: &Geometry, voxel_bytes: usize, wanted: Wanted) -> Self {
+        Self {
+            width: geometry.extents.width,
+            height: geometry.extents.height,
+            voxel_bytes,
+            points: geometry.lattice.points(),
+            classes: geometry.classes,
+            roi: geometry.roi,
+            wanted,
+        }
+    }
+
+    fn pixels(&self) -> usize {
+        self.width * self.height
+    }
+
+    /// Bytes of the logits of a lattice.
+    pub fn lattice_bytes(&self) -> usize {
+        4 * self.points * self.classes
+    }
+
+    /// Bytes of everything.
+    pub fn bytes(&self) -> Bytes {
+        let pixels = self.pixels();
+        let of = |wanted: bool, bytes: usize| if wanted { bytes } else { 0 };
+        let slot = pixels * self.voxel_bytes
+            + of(self.roi, pixels)
+            + of(self.wanted.mask, pixels)
+            + of(self.wanted.probability, 4 * pixels)
+            + of(self.wanted.coverage, pixels)
+            + of(self.wanted.logits, self.lattice_bytes())
+            + size_of::<Status>();
+        let shared = 8 * LEVELS
+            + 2 * self.lattice_bytes()
+            + size_of::<AxisFill>() * (self.width + self.height);
+        Bytes {
+            host: (SLOTS * slot) as u64,
+            device: (SLOTS * slot + shared) as u64,
+        }
+    }
+}
+
+impl Buffers {
+    pub fn new(context: &Arc<Context>, shape: Shape) -> Result<Self, Error> {
+        let device = |bytes, what| DeviceMemory::new(context, bytes, what);
+        Ok(Self {
+            shape,
+            slots: [Slot::new(context, &shape)?, Slot::new(context, &shape)?],
+            counts: device(4 * LEVELS, "histogram")?,
+            table: device(4 * LEVELS, "look-up table")?,
+            logits: device(shape.lattice_bytes(), "logits of a slice")?,
+            probabilities: device(shape.lattice_bytes(), "probabilities of a slice")?,
+            fills: device(
+                size_of::<AxisFill>() * (shape.width + shape.height),
+                "fill of a slice",
+            )?,
+        })
+    }
+
+    /// What they were made for.
+    pub fn shape(&self) -> Shape {
+        self.shape
+    }
+}
+
+impl Slot {
+    fn new(context: &Arc<Context>, shape: &Shape) -> Result<Self, Error> {
+        let pixels = shape.pixels();
+        let wanted = shape.wanted;
+        let staged = |if_wanted: bool, bytes, what| {
+            if_wanted
+                .then(|| Staged::new(context, bytes, what))
+                .transpose()
+        };
+        Ok(Self {
+            voxels: Staged::new(context, pixels * shape.voxel_bytes, "voxels of a slice")?,
+            roi: staged(shape.roi, pixels, "ROI of a slice")?,
+            mask: staged(wanted.mask, pixels, "mask of a slice")?,
+            probability: staged(wanted.probability, 4 * pixels, "probability of a slice")?,
+            coverage: staged(wanted.coverage, pixels, "coverage of a slice")?,
+            logits: staged(wanted.logits, shape.lattice_bytes(), "logits of a slice")?,
+            status: Staged::new(context, size_of::<Status>(), "status of a slice")?,
+            uploaded: Event::new(context)?,
+            computed: Event::new(context)?,
+            downloaded: Event::new(context)?,
+            kept: Vec::new(),
+        })
+    }
+}
+
+/// The centres that each of `len` pixels of an axis of the slice takes its class from.
+pub(super) fn axis_fills(axis: &Axis, len: usize, fill: Fill) -> Result<Vec<AxisFill>, Error> {
+    let mut fills = try_with_capacity(len, "fill of a slice")?;
+    fills.extend((0..len).map(|pixel| {
+        let inside = pixel.checked_sub(axis.origin).filter(|&p| p < axis.len);
+        let (low, high, weight) = match (inside, fill) {
+            (None, _) => {
+                return AxisFill {
+                    low: -1,
+                    high: -1,
+                    weight: 0.0,
+                };
+            }
+            (Some(p), Fill::Nearest) => (axis.nearest(p), axis.nearest(p), 0.0),
+            (Some(p), Fill::Linear) => axis.around(p),
+        };
+        AxisFill {
+            low: low as i32,
+            high: high as i32,
+            weight,
+        }
+    }));
+    Ok(fills)
+}

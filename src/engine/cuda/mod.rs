@@ -1,0 +1,710 @@
+//! The CUDA engine: fp16 activations and weights, f32 sums, on own kernels (kernels/ in the source tree).
+//!
+//! ```text
+//! upload stream    voxels of slice z + 1 ------+
+//! compute stream   histogram, table, first layer, graph of all other layers, paint ------+
+//! download stream                                    planes and status of slice z - 1 ---+--> caller's buffers
+//! ```
+//! Two slices are on their way at a time, each in a slot of its own; what they share (arena, lattice) belongs to
+//! the compute stream, which works on one after the other. The layers after the first are recorded once per call
+//! as a CUDA graph and replayed for every slice.
+//!
+//! Every output is summed in one order whatever tile it is in, so results do not depend on tiles, budget or ROI.
+//!
+//! Only this folder names cudarc.
+
+mod buffers;
+mod device;
+mod driver;
+mod kernels;
+mod known_answer;
+mod network;
+mod params;
+mod tables;
+mod weights;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::engine::{Bytes, Call, Control, Device as RunsOn, Engine, Geometry, Pieces, Settings};
+use crate::error::Error;
+use crate::lattice::Selection;
+use crate::mask::Grids;
+use crate::memory::machine_bytes;
+use crate::network::CONVOLUTIONS;
+use crate::plan::{AxisPlan, PlannedPiece};
+use crate::volume::Volume;
+use buffers::{Buffers, SLOTS, Shape, Slot, Status, axis_fills};
+use device::Device;
+use driver::{DeviceMemory, Event, Graph, HostMemory, Stream};
+use network::{Arena, Launches, arena_bytes, table_bytes};
+use params::{
+    AxisFill, EqualizeParams, HistogramParams, LEVELS, PaintParams, Plane, THREADS, Voxels,
+    voxel_number,
+};
+use tables::PieceTables;
+use weights::Weights;
+
+/// Tables kept on the host for copies that are still to be made, at most, in bytes.
+const MOST_KEPT: usize = 64 << 20;
+/// A quiet NaN, as bits.
+const NAN: u32 = 0x7fc0_0000;
+
+/// See the module.
+pub(crate) struct CudaEngine {
+    index: u32,
+    /// Of the call that runs.
+    standing: Vec<Standing>,
+    in_flight: VecDeque<usize>,
+    next_slot: usize,
+    /// Table of the equalisation for the slice at work, or 0.
+    table: u64,
+    voxels: Option<Voxels>,
+
+    buffers: Option<Buffers>,
+    arena: Option<Arena>,
+    /// Tables of pieces that come once.
+    once: Option<DeviceMemory>,
+    /// Two words of the device: cancel, overflow. On the host: 1.
+    words: DeviceMemory,
+    one: HostMemory,
+
+    upload: Stream,
+    compute: Stream,
+    download: Stream,
+    signal: Stream,
+    weights: Arc<Weights>,
+    device: Arc<Device>,
+    automatic_budget: Bytes,
+}
+
+/// A piece that every slice of the call has.
+struct Standing {
+    tables: PieceTables,
+    on_device: DeviceMemory,
+    /// The layers after the first, recorded when they come for the second time.
+    graph: Option<Graph>,
+    uses: usize,
+}
+
+impl CudaEngine {
+    /// An engine on GPU number `index`.
+    pub fn new(index: u32, settings: &Settings<'_>) -> Result<Self, Error> {
+        Self::on(Device::open(index)?, index, settings)
+    }
+
+    fn on(device: Arc<Device>, index: u32, settings: &Settings<'_>) -> Result<Self, Error> {
+        let context = &device.context;
+        let (free, _) = context.memory()?;
+        let key = format!(
+            "cuda {index}, process {}, side {}, mean {:?}, std {:?}",
+            std::process::id(),
+            settings.feature_side,
+            settings.mean,
+            settings.std
+        );
+        let weights = (settings.model).shared(&key, || Weights::new(&device, settings))?;
+        let mut one = HostMemory::new(context, 4, "cancel")?;
+        one.as_mut_slice().copy_from_slice(&1_u32.to_ne_bytes());
+        Ok(Self {
+            index,
+            standing: Vec::new(),
+            in_flight: VecDeque::new(),
+            next_slot: 0,
+            table: 0,
+            voxels: None,
+            buffers: None,
+            arena: None,
+            once: None,
+            words: DeviceMemory::new(context, 8, "cancel")?,
+            one,
+            upload: Stream::new(context)?,
+            compute: Stream::new(context)?,
+            download: Stream::new(context)?,
+            signal: Stream::new(context)?,
+            automatic_budget: Bytes {
+                host: machine_bytes().map_or(1 << 30, |bytes| bytes / 4),
+                // What other programs take later makes tiles shrink.
+                device: free / 10 * 9,
+            },
+            weights,
+            device,
+        })
+    }
+
+    /// What the caller should know about the device.
+    pub fn notes(&self) -> Vec<String> {
+        let note = |kernel: &&str| {
+            format!("the CUDA kernel {kernel} gave a wrong result in the test at the start: left out")
+        };
+        self.device.refused.iter().map(note).collect()
+    }
+
+    fn cancel_word(&self) -> u64 {
+        self.words.at(0)
+    }
+
+    fn overflow_word(&self) -> u64 {
+        self.words.at(4)
+    }
+
+    /// Tells running kernels to leave.
+    fn signal_cancel(&self) -> Result<(), Error> {
+        let to = self.cancel_word();
+        // SAFETY: neither end changes or goes away while the engine lives.
+        unsafe { self.signal.upload(to, self.one.as_slice()) }?;
+        self.signal.synchronize()
+    }
+
+    /// Waits for `event`; a wish to stop makes the kernels leave, and is reported once they have.
+    fn wait_for(&self, event: &Event, control: &Control) -> Result<(), Error> {
+        let began = Instant::now();
+        let mut cancelled = false;
+        while !event.is_done()? {
+            if !cancelled && control.check().is_err() {
+                self.signal_cancel()?;
+                cancelled = true;
+            }
+            if began.elapsed() > Duration::from_micros(200) {
+                std::thread::sleep(Duration::from_micros(50));
+            } else {
+                std::thread::yield_now();
+            }
+        }
+        control.check()
+    }
+
+    fn buffers(&self) -> Result<&Buffers, Error> {
+        (self.buffers.as_ref()).ok_or_else(|| Error::Panic("no call has begun".into()))
+    }
+
+    fn slot(&mut self, number: usize) -> Result<&mut Slot, Error> {
+        let buffers = self.buffers.as_mut();
+        let buffers = buffers.ok_or_else(|| Error::Panic("no call has begun".into()))?;
+        Ok(&mut buffers.slots[number])
+    }
+
+    fn launches<'a>(
+        &'a self,
+        call: &Call<'_>,
+        piece: &'a PlannedPiece,
+        tables: &'a PieceTables,
+        tables_at: u64,
+    ) -> Result<Launches<'a>, Error> {
+        let arena = self.arena.as_ref();
+        Ok(Launches {
+            device: &self.device,
+            weights: &self.weights,
+            arena: arena.ok_or_else(|| Error::Panic("no room for activations".into()))?,
+            stream: &self.compute,
+            piece,
+            tables,
+            tables_at,
+            lattice: call.geometry.lattice,
+            classes: call.geometry.classes,
+            cancel: self.cancel_word(),
+            overflow: self.overflow_word(),
+        })
+    }
+
+    /// Evaluates piece `number` of those that stand for the whole call.
+    fn standing(
+        &mut self,
+        call: &Call<'_>,
+        number: usize,
+        piece: &PlannedPiece,
+    ) -> Result<(), Error> {
+        if number == self.standing.len() {
+            let tables = PieceTables::new(piece)?;
+            self.standing.push(Standing {
+                on_device: DeviceMemory::from_slice(
+                    &self.device.context,
+                    &tables.bytes,
+                    "tables of a tile",
+                )?,
+                tables,
+                graph: None,
+                uses: 0,
+            });
+        }
+        let buffers = self.buffers()?;
+        let (logits, probabilities) = (buffers.logits.address(), buffers.probabilities.address());
+        let standing = &self.standing[number];
+        let tables_at = standing.on_device.address();
+        let launches = self.launches(call, piece, &standing.tables, tables_at)?;
+        // SAFETY: all of it belongs to this engine, which waits for the device before it lets go of anything; the
+        // caller's voxels are in a slot, or the caller's device memory, which lives as long as the call.
+        let graph = unsafe {
+            launches.first(self.voxels()?, self.table)?;
+            let rest = || launches.rest(logits, probabilities);
+            match (&standing.graph, standing.uses) {
+                (Some(graph), _) => {
+                    self.compute.replay(graph)?;
+                    None
+                }
+                (None, 0) => {
+                    rest()?;
+                    None
+                }
+                (None, _) => {
+                    let graph = self.compute.record(rest)?;
+                    self.compute.replay(&graph)?;
+                    Some(graph)
+                }
+            }
+        };
+        let standing = &mut self.standing[number];
+        standing.uses += 1;
+        if graph.is_some() {
+            standing.graph = graph;
+        }
+        Ok(())
+    }
+
+    /// Evaluates a piece that may not come again.
+    fn once(&mut self, call: &Call<'_>, piece: &PlannedPiece) -> Result<(), Error> {
+        let mut tables = PieceTables::new(piece)?;
+        let bytes = std::mem::take(&mut tables.bytes);
+        let slot = self.next_slot;
+        let kept: usize = self.slot(slot)?.kept.iter().map(Vec::len).sum();
+        let room = self.once.as_ref().map_or(0, DeviceMemory::bytes);
+        if kept + bytes.len() > MOST_KEPT || bytes.len() > room {
+            self.settle(call.control)?;
+        }
+        if bytes.len() > room {
+            self.once = None; // gives the old one back before the new one is taken
+            let room = bytes.len().next_power_of_two();
+            self.once = Some(DeviceMemory::new(
+                &self.device.context,
+                room,
+                "tables of a tile",
+            )?);
+        }
+        let tables_at = self.once.as_ref().map_or(0, DeviceMemory::address);
+        let buffers = self.buffers()?;
+        let (logits, probabilities) = (buffers.logits.address(), buffers.probabilities.address());
+        let launches = self.launches(call, piece, &tables, tables_at)?;
+        // SAFETY: as in `standing`; the tables are kept until the slice is done.
+        unsafe {
+            self.compute.upload(tables_at, &bytes)?;
+            launches.first(self.voxels()?, self.table)?;
+            launches.rest(logits, probabilities)?;
+        }
+        self.slot(slot)?.kept.push(bytes);
+        Ok(())
+    }
+
+    /// Waits for the compute stream, so that what it used can be let go.
+    fn settle(&mut self, control: &Control) -> Result<(), Error> {
+        let number = self.next_slot;
+        let slot = &self.buffers()?.slots[number];
+        slot.computed.record(&self.compute)?;
+        self.wait_for(&slot.computed, control)?;
+        self.slot(number)?.kept.clear();
+        Ok(())
+    }
+
+    fn voxels(&self) -> Result<Voxels, Error> {
+        self.voxels
+            .ok_or_else(|| Error::Panic("no slice has come".into()))
+    }
+
+    /// Copies slice `z` to the slot's page-locked memory and on to the device; returns where it lies.
+    fn stage_voxels(&mut self, volume: &Volume<'_>, z: usize) -> Result<u64, Error> {
+        let width = volume.extents().width;
+        let number = self.next_slot;
+        let slot = self.slot(number)?;
+        let row_bytes = width * volume.voxel().0.size();
+        let rows = slot.voxels.host.as_mut_slice().chunks_exact_mut(row_bytes);
+        for (y, row) in rows.enumerate() {
+            volume.copy_row(y, z, row);
+        }
+        let slot = &self.buffers()?.slots[number];
+        let to = slot.voxels.device.address();
+        // SAFETY: the slot is not written again before its slice has been waited for.
+        unsafe { self.upload.upload(to, slot.voxels.host.as_slice()) }?;
+        Ok(to)
+    }
+
+    /// What the downloaded status says of the slice.
+    fn check_status(&self, status: Status) -> Result<u64, Error> {
+        if status.overflow == 0 {
+            return Ok(status.nonfinite);
+        }
+        let layer = status.overflow.trailing_zeros() as usize;
+        let name = match layer.checked_sub(CONVOLUTIONS) {
+            None => format!("convolution {} of {CONVOLUTIONS}", layer + 1),
+            Some(dense) => format!("dense layer {} of {}", dense + 1, self.weights.dense.len()),
+        };
+        Err(Error::bad_model(format!(
+            "an activation of {name} is beyond the range of fp16 (65504): this model, with this mean \
+             and std, cannot run on a GPU as it is; use the device cpu, or scale the layer's weights \
+             and bias down and the next layer's weights up by the same power of two"
+        )))
+    }
+}
+
+impl Engine for CudaEngine {
+    fn name(&self) -> String {
+        format!("cuda:{} ({})", self.index, self.device.name)
+    }
+
+    fn device(&self) -> RunsOn {
+        RunsOn::Cuda(self.index)
+    }
+
+    fn automatic_budget(&self) -> Bytes {
+        self.automatic_budget + self.fixed_bytes()
+    }
+
+    fn fixed_bytes(&self) -> Bytes {
+        Bytes {
+            host: 0,
+            device: self.weights.bytes(),
+        }
+    }
+
+    fn call_bytes(&self, geometry: &Geometry) -> Bytes {
+        const LARGEST_VOXEL: usize = 8;
+        let everything = crate::mask::Wanted {
+            mask: true,
+            probability: true,
+            coverage: true,
+            logits: true,
+        };
+        Shape::new(geometry, LARGEST_VOXEL, everything).bytes()
+    }
+
+    fn tile_bytes(&self, rows: &AxisPlan, columns: &AxisPlan) -> Bytes {
+        let [a, b] = arena_bytes(&self.weights, rows, columns);
+        let arena = Bytes {
+            host: 0,
+            device: (a as u64).saturating_add(b as u64),
+        };
+        arena + table_bytes(rows, columns)
+    }
+
+    fn piece_bytes(&self, piece: &PlannedPiece) -> Bytes {
+        self.tile_bytes(&piece.plan.rows, &piece.plan.columns)
+    }
+
+    fn unit_macs(&self) -> (&[u64], u64) {
+        (&self.weights.convolution_macs, self.weights.head_macs)
+    }
+
+    fn lag(&self) -> usize {
+        SLOTS - 1
+    }
+
+    fn reserve(&mut self, largest: Bytes) -> Result<(), Error> {
+        let bytes = largest.device as usize;
+        if self
+            .arena
+            .as_ref()
+            .is_some_and(|arena| arena.bytes() >= bytes)
+        {
+            return Ok(());
+        }
+        let _entered = self.device.context.enter()?;
+        self.compute.synchronize()?;
+        self.arena = None; // gives the old one back before the new one is taken
+        self.arena = Some(Arena::new(&self.device, bytes)?);
+        Ok(())
+    }
+
+    fn trim(&mut self) {
+        self.arena = None;
+        self.buffers = None;
+        self.once = None;
+    }
+
+    fn begin(&mut self, call: &Call<'_>) -> Result<(), Error> {
+        let _entered = self.device.context.enter()?;
+        let Geometry {
+            extents,
+            lattice,
+            classes,
+            ..
+        } = call.geometry;
+        for (what, count) in [
+            ("pixels of a slice", extents.pixels()),
+            (
+                "logits of a slice",
+                lattice.points().saturating_mul(classes),
+            ),
+        ] {
+            if count > i32::MAX as usize {
+                return Err(Error::Unsupported(format!(
+                    "{what} on a GPU: {count}, at most {}: use the device cpu, or a larger stride",
+                    i32::MAX
+                )));
+            }
+        }
+        let voxel_bytes = call.volume.voxel().0.size();
+        let shape = Shape::new(&call.geometry, voxel_bytes, call.wanted);
+        if (self.buffers.as_ref()).is_none_or(|buffers| buffers.shape() != shape) {
+            self.buffers = None;
+            let context = &self.device.context;
+            self.buffers = Some(match Buffers::new(context, shape) {
+                Err(Error::DeviceOutOfMemory(_)) => {
+                    // Activations can be had again, for smaller tiles if need be.
+                    self.arena = None;
+                    self.once = None;
+                    Buffers::new(context, shape)?
+                }
+                outcome => outcome?,
+            });
+        }
+        let mut fills = axis_fills(&lattice.y, extents.height, call.fill)?;
+        fills.extend(axis_fills(&lattice.x, extents.width, call.fill)?);
+        // SAFETY: plain numbers without padding.
+        let fills = unsafe {
+            std::slice::from_raw_parts(fills.as_ptr().cast::<u8>(), size_of_val(&fills[..]))
+        };
+        let to = self.buffers()?.fills.address();
+        // SAFETY: waited for before `fills` goes away; the words live as long as the engine.
+        unsafe {
+            self.compute.upload(to, fills)?;
+            self.compute.fill(self.words.address(), 0, 2)?;
+        }
+        self.compute.synchronize()
+    }
+
+    fn intensity(&mut self, call: &Call<'_>, z: usize) -> Result<(), Error> {
+        let context = Arc::clone(&self.device.context);
+        let _entered = context.enter()?;
+        let data = self.stage_voxels(call.volume, z)?;
+        let (voxel_type, (slope, intercept)) = call.volume.voxel();
+        let extents = call.geometry.extents;
+        let voxel_bytes = voxel_type.size() as i64;
+        let ((low, high), equalize) = call.intensity.settings();
+        let voxels = Voxels {
+            data,
+            stride_x: voxel_bytes,
+            stride_y: voxel_bytes * extents.width as i64,
+            voxel_type: voxel_number(voxel_type),
+            width: extents.width as i32,
+            height: extents.height as i32,
+            unused: 0,
+            slope,
+            intercept,
+            low,
+            high,
+        };
+        let buffers = self.buffers()?;
+        let slot = &buffers.slots[self.next_slot];
+        slot.uploaded.record(&self.upload)?;
+        self.compute.wait_for(&slot.uploaded)?;
+        let kernels = &self.device.kernels;
+        let lattice_words = buffers.shape().lattice_bytes() / 4;
+        // SAFETY: all of it belongs to this engine, which waits for the device before it lets go of anything.
+        unsafe {
+            let compute = &self.compute;
+            compute.fill(buffers.counts.address(), 0, LEVELS)?;
+            compute.fill(slot.status.device.address(), 0, size_of::<Status>() / 4)?;
+            compute.fill(buffers.logits.address(), NAN, lattice_words)?;
+            let params = HistogramParams {
+                voxels,
+                counts: buffers.counts.address(),
+                nonfinite: slot
+                    .status
+                    .device
+                    .at(std::mem::offset_of!(Status, nonfinite)),
+                cancel: self.cancel_word(),
+            };
+            // A few rows for each block, and enough blocks for a large GPU.
+            let blocks = extents.height.clamp(1, 512);
+            compute.launch(&kernels.histogram, [blocks, 1], &params)?;
+            if equalize {
+                let params = EqualizeParams {
+                    counts: buffers.counts.address(),
+                    table: buffers.table.address(),
+                    cancel: self.cancel_word(),
+                };
+                compute.launch(&kernels.equalize, [1, 1], &params)?;
+            }
+        }
+        self.table = if equalize { buffers.table.address() } else { 0 };
+        self.voxels = Some(voxels);
+        Ok(())
+    }
+
+    fn network(&mut self, call: &Call<'_>, pieces: Pieces<'_>) -> Result<(), Error> {
+        let context = Arc::clone(&self.device.context);
+        let _entered = context.enter()?;
+        match pieces {
+            Pieces::One(piece) => self.once(call, piece),
+            Pieces::Standing(pieces) => {
+                for (number, piece) in pieces.iter().enumerate() {
+                    self.standing(call, number, piece)?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn submit(&mut self, call: &Call<'_>, selection: Selection) -> Result<(), Error> {
+        let context = Arc::clone(&self.device.context);
+        let _entered = context.enter()?;
+        let extents = call.geometry.extents;
+        let number = self.next_slot;
+        if let Some(roi) = &mut self.slot(number)?.roi {
+            let rows = roi.host.as_mut_slice().chunks_exact_mut(extents.width);
+            for (y, row) in rows.enumerate() {
+                for (x, inside) in row.iter_mut().enumerate() {
+                    *inside = u8::from(selection.contains_pixel(x, y));
+                }
+            }
+        }
+        let buffers = self.buffers()?;
+        let slot = &buffers.slots[number];
+        let plane = |staged: &Option<buffers::Staged>, size: i64| Plane {
+            data: staged.as_ref().map_or(0, |staged| staged.device.address()),
+            stride_x: size,
+            stride_y: size * extents.width as i64,
+        };
+        let row_fills = buffers.fills.address();
+        let params = PaintParams {
+            logits: buffers.logits.address(),
+            probabilities: buffers.probabilities.address(),
+            rows: row_fills,
+            columns: row_fills + (size_of::<AxisFill>() * extents.height) as u64,
+            roi: (slot.roi.as_ref()).map_or(0, |staged| staged.device.address()),
+            mask: plane(&slot.mask, 1),
+            probability: plane(&slot.probability, 4),
+            coverage: plane(&slot.coverage, 1),
+            cancel: self.cancel_word(),
+            width: extents.width as i32,
+            height: extents.height as i32,
+            lattice_columns: call.geometry.lattice.x.count() as i32,
+            classes: call.geometry.classes as i32,
+            lesion_class: call.lesion_class as i32,
+            linear: i32::from(call.fill == crate::mask::Fill::Linear),
+        };
+        let blocks = extents.width.div_ceil(THREADS as usize) * extents.height;
+        let overflow_at = std::mem::offset_of!(Status, overflow);
+        // SAFETY: all of it belongs to this engine, which waits for the device before it lets go of anything.
+        unsafe {
+            if let Some(roi) = &slot.roi {
+                (self.upload).upload(roi.device.address(), roi.host.as_slice())?;
+                slot.uploaded.record(&self.upload)?;
+                self.compute.wait_for(&slot.uploaded)?;
+            }
+            (self.compute).launch(&self.device.kernels.paint, [blocks, 1], &params)?;
+            let status = slot.status.device.at(overflow_at);
+            self.compute.copy(status, self.overflow_word(), 4)?;
+            if let Some(logits) = &slot.logits {
+                let bytes = buffers.shape().lattice_bytes();
+                (self.compute).copy(logits.device.address(), buffers.logits.address(), bytes)?;
+            }
+        }
+        slot.computed.record(&self.compute)?;
+        self.download.wait_for(&slot.computed)?;
+        let slot = self.slot(number)?;
+        let staged = [
+            &mut slot.mask,
+            &mut slot.probability,
+            &mut slot.coverage,
+            &mut slot.logits,
+        ];
+        let staged = staged.into_iter().flatten().chain([&mut slot.status]);
+        let copies: Vec<(*mut [u8], u64)> = staged
+            .map(|staged| {
+                let to: *mut [u8] = staged.host.as_mut_slice();
+                (to, staged.device.address())
+            })
+            .collect();
+        for (to, from) in copies {
+            // SAFETY: page-locked memory of the slot, which nobody touches before the slice has been waited for.
+            unsafe { self.download.download(&mut *to, from) }?;
+        }
+        let slot = &self.buffers()?.slots[number];
+        slot.downloaded.record(&self.download)?;
+        self.voxels = None;
+        self.in_flight.push_back(number);
+        self.next_slot = (number + 1) % SLOTS;
+        Ok(())
+    }
+
+    fn wait(&mut self, call: &Call<'_>) -> Result<u64, Error> {
+        let context = Arc::clone(&self.device.context);
+        let _entered = context.enter()?;
+        let number = (self.in_flight.front().copied())
+            .ok_or_else(|| Error::Panic("no slice was submitted".into()))?;
+        let slot = &self.buffers()?.slots[number];
+        self.wait_for(&slot.downloaded, call.control)?;
+        let status = slot.status.host.as_slice().as_ptr().cast::<Status>();
+        // SAFETY: plain numbers, as many bytes as the struct has.
+        let status = unsafe { status.read_unaligned() };
+        self.slot(number)?.kept.clear();
+        self.check_status(status)
+    }
+
+    fn mask(&mut self, call: &Call<'_>, z: usize, grids: &mut Grids<'_>) -> Result<(), Error> {
+        let number = (self.in_flight.pop_front())
+            .ok_or_else(|| Error::Panic("no slice was submitted".into()))?;
+        let width = call.geometry.extents.width;
+        let lattice = call.geometry.lattice;
+        let slot = &self.buffers()?.slots[number];
+        for (grid, staged) in [
+            (&mut grids.mask, &slot.mask),
+            (&mut grids.coverage, &slot.coverage),
+        ] {
+            if let (Some(grid), Some(staged)) = (grid, staged) {
+                let rows = staged.host.as_slice().chunks_exact(width);
+                for (y, row) in rows.enumerate() {
+                    grid.set_row(y, z, row);
+                }
+            }
+        }
+        for (grid, staged, row) in [
+            (&mut grids.probability, &slot.probability, width),
+            (
+                &mut grids.logits,
+                &slot.logits,
+                lattice.x.count() * call.geometry.classes,
+            ),
+        ] {
+            if let (Some(grid), Some(staged)) = (grid, staged) {
+                let rows = floats(staged.host.as_slice()).chunks_exact(row);
+                for (y, row) in rows.enumerate() {
+                    grid.set_row(y, z, row);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn end(&mut self) {
+        let context = Arc::clone(&self.device.context);
+        if let Ok(_entered) = context.enter() {
+            // A call that failed leaves work behind. A lost device has none, and reports errors here.
+            if !self.in_flight.is_empty() || self.voxels.is_some() {
+                let _ = self.signal_cancel();
+            }
+            for stream in [&self.upload, &self.compute, &self.download] {
+                let _ = stream.synchronize();
+            }
+        }
+        self.standing.clear();
+        self.in_flight.clear();
+        self.next_slot = 0;
+        self.voxels = None;
+        for slot in self
+            .buffers
+            .iter_mut()
+            .flat_map(|buffers| &mut buffers.slots)
+        {
+            slot.kept.clear();
+        }
+    }
+}
+
+/// Page-locked bytes, which are aligned to pages, as f32.
+fn floats(bytes: &[u8]) -> &[f32] {
+    // SAFETY: any bits are an f32; what is not aligned is left out.
+    let (before, floats, after) = unsafe { bytes.align_to::<f32>() };
+    assert!(before.is_empty() && after.is_empty());
+    floats
+}

@@ -1,0 +1,368 @@
+//! The network on the device: every layer of a piece is one launch, from one half of the arena to the other.
+
+use std::sync::Arc;
+
+use super::device::Device;
+use super::driver::{DeviceMemory, Stream};
+use super::params::{
+    ConvParams, DENSE_OUTPUTS, DENSE_POINTS, DenseParams, FirstParams, MaxParams, ScoresParams,
+    THREADS, TILE_COLUMNS, TILE_ROWS, Voxels,
+};
+use super::tables::{AxisTables, PieceTables, StepTables, Table};
+use super::weights::Weights;
+use crate::engine::Bytes;
+use crate::error::Error;
+use crate::lattice::Lattice;
+use crate::network::CONVOLUTIONS;
+use crate::plan::{AxisPlan, PlannedPiece, STEPS, Step};
+
+/// Activations: each piece parts it into two halves, which a layer reads and writes and which then change places.
+pub(super) struct Arena {
+    memory: DeviceMemory,
+}
+
+impl Arena {
+    pub fn new(device: &Arc<Device>, bytes: usize) -> Result<Self, Error> {
+        let what = "activations of a tile";
+        Ok(Self {
+            memory: DeviceMemory::new(&device.context, bytes, what)?,
+        })
+    }
+
+    /// Bytes of both halves.
+    pub fn bytes(&self) -> usize {
+        self.memory.bytes()
+    }
+}
+
+/// Halves begin at a multiple of this.
+const ALIGNMENT: usize = 256;
+
+/// Bytes of the two halves for a tile of these axes: images are stored whole.
+pub(super) fn arena_bytes(weights: &Weights, rows: &AxisPlan, columns: &AxisPlan) -> [usize; 2] {
+    let mut bytes = [0, 0];
+    let mut half = 0;
+    let mut need = |pixels: usize, channels: usize, size: usize| {
+        let count = pixels.saturating_mul(channels).saturating_mul(size);
+        bytes[half] = bytes[half].max(count);
+        half = 1 - half;
+    };
+    let mut channels = 0;
+    for (index, &step) in STEPS.iter().enumerate() {
+        channels = match step {
+            Step::Convolution(0) => weights.first.outputs,
+            Step::Convolution(i) => weights.convolutions[i - 1].outputs,
+            Step::Pool => channels,
+            Step::Head => break,
+        };
+        need(
+            rows.layer(index).len() * columns.layer(index).len(),
+            channels,
+            2,
+        );
+    }
+    let head = STEPS.len() - 1;
+    let points = rows.layer(head).len() * columns.layer(head).len();
+    for layer in &weights.dense {
+        need(points, layer.outputs, 4);
+    }
+    bytes.map(|bytes| {
+        bytes
+            .checked_next_multiple_of(ALIGNMENT)
+            .unwrap_or(usize::MAX)
+    })
+}
+
+/// Bytes that the tables of a tile of these axes take at most, a ROI's tiles and pixels included.
+pub(super) fn table_bytes(rows: &AxisPlan, columns: &AxisPlan) -> Bytes {
+    // Sources, and per step taps or blocks: at most 24 bytes a value and tap; tiles of 24 bytes for 128 pixels.
+    let axis = |axis: &AxisPlan| {
+        let steps = 0..STEPS.len();
+        let taps: usize = steps.map(|index| axis.layer(index).all().len()).sum();
+        24 * taps + 4 * axis.inputs()
+    };
+    let tiles: usize = (0..STEPS.len())
+        .map(|index| rows.layer(index).len() * columns.layer(index).len() / 2)
+        .sum();
+    let bytes = (axis(rows) + axis(columns) + tiles + (1 << 16)) as u64;
+    Bytes {
+        host: bytes,
+        device: bytes,
+    }
+}
+
+/// The layers of one piece, ready to be launched.
+pub(super) struct Launches<'a> {
+    pub device: &'a Device,
+    pub weights: &'a Weights,
+    pub arena: &'a Arena,
+    pub stream: &'a Stream,
+    pub piece: &'a PlannedPiece,
+    pub tables: &'a PieceTables,
+    /// Where the tables lie on the device.
+    pub tables_at: u64,
+    pub lattice: Lattice,
+    pub classes: usize,
+    /// Words of device memory.
+    pub cancel: u64,
+    pub overflow: u64,
+}
+
+impl Launches<'_> {
+    /// The first layer, from voxels. `table`: of the equalisation, or 0.
+    ///
+    /// # Safety
+    /// Voxels, table and everything in `self` live until the stream has done its work.
+    pub unsafe fn first(&self, voxels: Voxels, table: u64) -> Result<(), Error> {
+        let StepTables::Taps(tables) = &self.tables.steps[0] else {
+            return Err(Error::Panic("the first layer has taps".into()));
+        };
+        let (axis_rows, axis_columns) = (&self.piece.plan.rows, &self.piece.plan.columns);
+        let (height, width) = (axis_rows.layer(0).len(), axis_columns.layer(0).len());
+        let Lattice { x, y } = self.lattice;
+        let layer = &self.weights.first;
+        let params = FirstParams {
+            voxels,
+            table,
+            output: self.output_of(0),
+            weights: layer.weights.address(),
+            bias: layer.bias.address(),
+            row_taps: self.at(tables.rows),
+            column_taps: self.at(tables.columns),
+            row_sources: self.at(self.tables.row_sources),
+            column_sources: self.at(self.tables.column_sources),
+            starts: self.at(self.tables.starts),
+            tiles: self.at_some(tables.wanted),
+            cancel: self.cancel,
+            overflow: self.overflow,
+            rows: height as i32,
+            columns: width as i32,
+            channels: layer.outputs as i32,
+            band_rows: (axis_rows.inputs() / self.piece.starts.len()) as i32,
+            crop_x: x.origin as i32,
+            crop_y: y.origin as i32,
+            crop_width: x.len as i32,
+            crop_height: y.len as i32,
+            layer: 0,
+            unused: 0,
+        };
+        let tiles = even_tiles(height, width, tables.wanted);
+        // SAFETY: by contract, and the tables are those of the plan that sized the arena.
+        unsafe {
+            self.stream
+                .launch(&self.device.kernels.first, [tiles, 1], &params)
+        }
+    }
+
+    /// All further layers, and the scores of the lattice points to `logits` and `probabilities`.
+    ///
+    /// # Safety
+    /// Everything lives until the stream has done its work, and `logits` and `probabilities` have room for the
+    /// lattice.
+    pub unsafe fn rest(&self, logits: u64, probabilities: u64) -> Result<(), Error> {
+        for index in 1..self.layers() {
+            // SAFETY: by contract.
+            unsafe { self.layer(index) }?;
+        }
+        // SAFETY: by contract.
+        unsafe { self.scores(logits, probabilities) }
+    }
+
+    /// Layers: the plan's steps, then the later dense layers.
+    pub fn layers(&self) -> usize {
+        STEPS.len() + self.weights.dense.len() - 1
+    }
+
+    /// Where layer `index` writes; the next one reads it.
+    pub fn output_of(&self, index: usize) -> u64 {
+        let [first, _] = arena_bytes(
+            self.weights,
+            &self.piece.plan.rows,
+            &self.piece.plan.columns,
+        );
+        self.arena.memory.at(index % 2 * first)
+    }
+
+    /// Copies layer `index`'s output to `values`; the stream has done its work.
+    pub fn read<T: Copy>(&self, index: usize, values: &mut [T]) -> Result<(), Error> {
+        let offset = self.output_of(index) - self.arena.memory.address();
+        self.arena.memory.read(offset as usize, values)
+    }
+
+    /// Channels of layer `index`'s output, padding included.
+    pub fn channels_of(&self, index: usize) -> usize {
+        match STEPS.get(index) {
+            Some(Step::Convolution(0)) => self.weights.first.outputs,
+            Some(Step::Convolution(i)) => self.weights.convolutions[i - 1].outputs,
+            Some(Step::Pool) => self.channels_of(index - 1),
+            _ => self.weights.dense[index + 1 - STEPS.len()].outputs,
+        }
+    }
+
+    /// Layer `index`, not the first.
+    ///
+    /// # Safety
+    /// Everything in `self` lives until the stream has done its work.
+    pub unsafe fn layer(&self, index: usize) -> Result<(), Error> {
+        // SAFETY: by contract, and the tables are those of the plan that sized the arena.
+        unsafe {
+            match (STEPS.get(index), self.tables.steps.get(index)) {
+                (Some(&Step::Convolution(i)), Some(StepTables::Blocks(tables))) => {
+                    self.convolution(index, i, tables)
+                }
+                (Some(Step::Pool), Some(StepTables::Taps(tables))) => self.pool(index, tables),
+                (Some(Step::Head), Some(StepTables::Taps(tables))) => {
+                    let side = self.piece.plan.rows.layer(index).taps;
+                    let addresses = [
+                        self.at(tables.rows),
+                        self.at(tables.columns),
+                        self.at_some(tables.wanted),
+                    ];
+                    let input_columns = self.piece.plan.input_of(index).columns;
+                    self.dense(index, addresses, side, input_columns)
+                }
+                (None, None) => self.dense(index, [0; 3], 1, 0),
+                _ => Err(Error::Panic("tables of another step".into())),
+            }
+        }
+    }
+
+    unsafe fn convolution(
+        &self,
+        index: usize,
+        number: usize,
+        tables: &AxisTables,
+    ) -> Result<(), Error> {
+        let layer = &self.weights.convolutions[number - 1];
+        let kernel = &self.device.kernels.convolutions()[layer.kernel];
+        let params = ConvParams {
+            input: self.output_of(index - 1),
+            output: self.output_of(index),
+            weights: layer.weights.address(),
+            bias: layer.bias.address(),
+            row_blocks: self.at(tables.rows),
+            column_blocks: self.at(tables.columns),
+            tiles: self.at_some(tables.wanted),
+            cancel: self.cancel,
+            overflow: self.overflow,
+            column_block_count: tables.columns.len as i32,
+            input_columns: self.piece.plan.input_of(index).columns as i32,
+            input_channels: layer.inputs as i32,
+            columns: self.piece.plan.output_of(index).columns as i32,
+            output_channels: layer.outputs as i32,
+            layer: number as i32,
+        };
+        let tiles = match tables.wanted {
+            Some(tiles) => tiles.len,
+            None => tables.rows.len * tables.columns.len,
+        };
+        let blocks = [tiles, layer.outputs.div_ceil(kernel.outputs)];
+        // SAFETY: by contract of `layer`.
+        unsafe { self.stream.launch(&kernel.kernel, blocks, &params) }
+    }
+
+    unsafe fn pool(&self, index: usize, tables: &AxisTables) -> Result<(), Error> {
+        let output = self.piece.plan.output_of(index);
+        let params = MaxParams {
+            input: self.output_of(index - 1),
+            output: self.output_of(index),
+            row_taps: self.at(tables.rows),
+            column_taps: self.at(tables.columns),
+            tiles: self.at_some(tables.wanted),
+            cancel: self.cancel,
+            rows: output.rows as i32,
+            columns: output.columns as i32,
+            input_columns: self.piece.plan.input_of(index).columns as i32,
+            channels: self.channels_of(index) as i32,
+        };
+        let tiles = even_tiles(output.rows, output.columns, tables.wanted);
+        let kernel = &self.device.kernels.table_max;
+        // SAFETY: by contract of `layer`.
+        unsafe { self.stream.launch(kernel, [tiles, 1], &params) }
+    }
+
+    /// `tables`: addresses of row taps, column taps and pixels, or 0.
+    unsafe fn dense(
+        &self,
+        index: usize,
+        tables: [u64; 3],
+        side: usize,
+        input_columns: usize,
+    ) -> Result<(), Error> {
+        let number = index + 1 - STEPS.len();
+        let layer = &self.weights.dense[number];
+        let kernels = &self.device.kernels;
+        let kernel = if number + 1 == self.weights.dense.len() {
+            &kernels.dense_f32
+        } else {
+            &kernels.dense_f16
+        };
+        let points = self.piece.points.len();
+        let params = DenseParams {
+            input: self.output_of(index - 1),
+            output: self.output_of(index),
+            weights: layer.weights.address(),
+            bias: layer.bias.address(),
+            row_taps: tables[0],
+            column_taps: tables[1],
+            pixels: tables[2],
+            cancel: self.cancel,
+            overflow: self.overflow,
+            points: points as i32,
+            columns: self.piece.plan.lattice().columns as i32,
+            side: side as i32,
+            input_columns: input_columns as i32,
+            input_channels: layer.inputs as i32,
+            output_channels: layer.outputs as i32,
+            layer: (CONVOLUTIONS + number) as i32,
+            unused: 0,
+        };
+        let blocks = [
+            points.div_ceil(DENSE_POINTS),
+            layer.outputs.div_ceil(DENSE_OUTPUTS),
+        ];
+        // SAFETY: by contract of `layer`.
+        unsafe { self.stream.launch(kernel, blocks, &params) }
+    }
+
+    /// Scores of the lattice points from the last layer's output.
+    ///
+    /// # Safety
+    /// As [`Launches::rest`].
+    pub unsafe fn scores(&self, logits: u64, probabilities: u64) -> Result<(), Error> {
+        let points = self.piece.points.len();
+        let last = self.layers() - 1;
+        let params = ScoresParams {
+            tile_logits: self.output_of(last),
+            lattice_points: self.at(self.tables.lattice_points),
+            logits,
+            probabilities,
+            cancel: self.cancel,
+            overflow: self.overflow,
+            points: points as i32,
+            classes: self.classes as i32,
+            padded_classes: self.channels_of(last) as i32,
+            layer: (CONVOLUTIONS + self.weights.dense.len() - 1) as i32,
+        };
+        let blocks = [points.div_ceil(THREADS as usize), 1];
+        let kernel = &self.device.kernels.scores;
+        // SAFETY: by contract.
+        unsafe { self.stream.launch(kernel, blocks, &params) }
+    }
+
+    fn at(&self, table: Table) -> u64 {
+        self.tables_at + table.offset as u64
+    }
+
+    fn at_some(&self, table: Option<Table>) -> u64 {
+        table.map_or(0, |table| self.at(table))
+    }
+}
+
+/// Tiles of full blocks, or those that are wanted.
+fn even_tiles(rows: usize, columns: usize, wanted: Option<Table>) -> usize {
+    match wanted {
+        Some(tiles) => tiles.len,
+        None => rows.div_ceil(TILE_ROWS) * columns.div_ceil(TILE_COLUMNS),
+    }
+}

@@ -1,0 +1,263 @@
+//! A model's parameters as the kernels want them: fp16 (the first layer f32), in the order of shared memory.
+//!
+//! ```text
+//! convolution  [block of outputs][chunk of inputs][tap][output][channel, 16-byte pieces swizzled]
+//! dense        [block of 64 outputs][tap][piece of 64 inputs][output][channel, swizzled]
+//! ```
+//! The swizzle is what keeps the kernels' reads of shared memory free of bank conflicts; kernels/conv3_mma.cu derives
+//! it. Channels that do not exist are zeros.
+//!
+//! The first layer has two inputs, intensity and "inside the patch", as on the CPU (see `engine::first_layer`).
+
+use std::sync::Arc;
+
+use half::f16;
+
+use super::device::Device;
+use super::driver::DeviceMemory;
+use super::params::{CHANNEL_GRAIN, DENSE_CHUNK, DENSE_OUTPUTS};
+use crate::engine::Settings;
+use crate::engine::first_layer::{INPUT_CHANNELS, first_layer_weight};
+use crate::error::Error;
+use crate::memory::try_filled;
+use crate::network::Convolution;
+
+/// Weights and bias of a layer on the device.
+pub(super) struct Layer {
+    pub weights: DeviceMemory,
+    pub bias: DeviceMemory,
+    /// Index of the kernel among the device's convolutions; the other layers have one kernel.
+    pub kernel: usize,
+    /// Channels, padding included.
+    pub inputs: usize,
+    pub outputs: usize,
+}
+
+/// All layers.
+pub(super) struct Weights {
+    pub first: Layer,
+    /// Convolutions 1..13.
+    pub convolutions: Vec<Layer>,
+    /// The first is the head.
+    pub dense: Vec<Layer>,
+    pub convolution_macs: Vec<u64>,
+    pub head_macs: u64,
+}
+
+impl Weights {
+    pub fn new(device: &Arc<Device>, settings: &Settings<'_>) -> Result<Self, Error> {
+        let model = settings.model;
+        let convolutions = model.convolutions();
+        let first = first_layer(device, &convolutions[0], settings)?;
+        let mut layers: Vec<Layer> = Vec::new();
+        for convolution in &convolutions[1..] {
+            let inputs = layers.last().unwrap_or(&first).outputs;
+            layers.push(hidden_layer(device, convolution, inputs)?);
+        }
+        let inputs = layers.last().unwrap_or(&first).outputs;
+        let (dense, head_macs) = dense_layers(device, settings, inputs)?;
+        Ok(Self {
+            first,
+            convolutions: layers,
+            dense,
+            convolution_macs: convolutions.iter().map(|c| c.weight.len() as u64).collect(),
+            head_macs,
+        })
+    }
+
+    /// Bytes on the device.
+    pub fn bytes(&self) -> u64 {
+        let layers = self.convolutions.iter().chain(&self.dense);
+        let layers = layers.chain([&self.first]);
+        layers
+            .map(|layer| (layer.weights.bytes() + layer.bias.bytes()) as u64)
+            .sum()
+    }
+}
+
+fn padded(channels: usize) -> usize {
+    channels.next_multiple_of(CHANNEL_GRAIN)
+}
+
+/// The bias, zeros behind it.
+fn bias(
+    device: &Arc<Device>,
+    bias: impl Iterator<Item = f16>,
+    len: usize,
+) -> Result<DeviceMemory, Error> {
+    let mut values = try_filled(len, 0.0_f32, "packed weights")?;
+    for (value, bias) in values.iter_mut().zip(bias) {
+        *value = bias.to_f32();
+    }
+    DeviceMemory::from_slice(&device.context, &values, "weights")
+}
+
+fn first_layer(
+    device: &Arc<Device>,
+    convolution: &Convolution,
+    settings: &Settings<'_>,
+) -> Result<Layer, Error> {
+    let outputs = convolution.bias.len();
+    let channels = padded(outputs);
+    // [tap][input][output]
+    let mut packed = try_filled(9 * INPUT_CHANNELS * channels, 0.0_f32, "packed weights")?;
+    for (row, values) in packed.chunks_exact_mut(channels).enumerate() {
+        for (output, value) in values.iter_mut().enumerate().take(outputs) {
+            *value = first_layer_weight(
+                convolution,
+                settings,
+                output,
+                row / INPUT_CHANNELS,
+                row % INPUT_CHANNELS,
+            );
+        }
+    }
+    Ok(Layer {
+        weights: DeviceMemory::from_slice(&device.context, &packed, "weights")?,
+        bias: bias(device, convolution.bias.iter().copied(), channels)?,
+        kernel: 0,
+        inputs: INPUT_CHANNELS,
+        outputs: channels,
+    })
+}
+
+/// Where channel `channel` of output `output` lies in a block of `chunk` channels per output.
+fn swizzled(output: usize, channel: usize, chunk: usize) -> usize {
+    let swizzle = match chunk {
+        16 => output / 4 % 2,
+        32 => output / 2 % 4,
+        _ => output % 8,
+    };
+    output * chunk + ((channel / 8) ^ swizzle) * 8 + channel % 8
+}
+
+/// How a layer is packed.
+struct Packing {
+    taps: usize,
+    /// That exist, and with padding.
+    inputs: usize,
+    padded_inputs: usize,
+    outputs: usize,
+    /// Of a block.
+    chunk: usize,
+    block: usize,
+    /// Chunks outside, taps inside, as convolutions walk; else the other way round.
+    chunks_outside: bool,
+}
+
+impl Packing {
+    /// `weight(output, tap, input)` gives each parameter that exists.
+    fn pack(&self, weight: impl Fn(usize, usize, usize) -> f16) -> Result<Vec<u16>, Error> {
+        let blocks = self.outputs.div_ceil(self.block);
+        let chunks = self.padded_inputs.div_ceil(self.chunk);
+        let step = self.block * self.chunk;
+        let mut packed = try_filled(blocks * chunks * self.taps * step, 0, "packed weights")?;
+        for (number, values) in packed.chunks_exact_mut(step).enumerate() {
+            let block = number / (chunks * self.taps);
+            let within = number % (chunks * self.taps);
+            let (chunk, tap) = if self.chunks_outside {
+                (within / self.taps, within % self.taps)
+            } else {
+                (within % chunks, within / chunks)
+            };
+            let first_output = block * self.block;
+            let first_input = chunk * self.chunk;
+            for output in first_output..(first_output + self.block).min(self.outputs) {
+                for input in first_input..(first_input + self.chunk).min(self.inputs) {
+                    let place = swizzled(output - first_output, input - first_input, self.chunk);
+                    values[place] = weight(output, tap, input).to_bits();
+                }
+            }
+        }
+        Ok(packed)
+    }
+}
+
+/// A convolution after the first, which reads `inputs` channels, padding included.
+fn hidden_layer(
+    device: &Arc<Device>,
+    convolution: &Convolution,
+    inputs: usize,
+) -> Result<Layer, Error> {
+    let weight = &convolution.weight;
+    let outputs = convolution.bias.len();
+    let index = device.kernels.choose(inputs, padded(outputs))?;
+    let kernel = &device.kernels.convolutions()[index];
+    let packed = Packing {
+        taps: 9,
+        inputs: weight.dim().1,
+        padded_inputs: inputs,
+        outputs,
+        chunk: kernel.chunk,
+        block: kernel.outputs,
+        chunks_outside: true,
+    }
+    .pack(|output, tap, input| weight[[output, input, tap / 3, tap % 3]])?;
+    Ok(Layer {
+        weights: DeviceMemory::from_slice(&device.context, &packed, "weights")?,
+        bias: bias(
+            device,
+            convolution.bias.iter().copied(),
+            outputs.next_multiple_of(kernel.outputs),
+        )?,
+        kernel: index,
+        inputs,
+        outputs: padded(outputs),
+    })
+}
+
+/// The head (a convolution over the whole feature map) and the layers after it.
+fn dense_layers(
+    device: &Arc<Device>,
+    settings: &Settings<'_>,
+    inputs: usize,
+) -> Result<(Vec<Layer>, u64), Error> {
+    let taps = settings.feature_side * settings.feature_side;
+    let first = settings.model.first_dense(settings.feature_side)?;
+    let channels = first.weight.dim().1 / taps;
+    let mut macs = first.weight.len() as u64;
+    let mut layers = vec![dense_layer(
+        device,
+        [taps, channels, inputs],
+        first.bias.iter().copied(),
+        |output, tap, input| first.weight[[output, input * taps + tap]],
+    )?];
+    for dense in settings.model.dense() {
+        macs += dense.weight.len() as u64;
+        let inputs = layers[layers.len() - 1].outputs;
+        layers.push(dense_layer(
+            device,
+            [1, dense.weight.dim().1, inputs],
+            dense.bias.iter().copied(),
+            |output, _, input| dense.weight[[output, input]],
+        )?);
+    }
+    Ok((layers, macs))
+}
+
+/// `sizes`: taps, inputs, inputs with padding.
+fn dense_layer(
+    device: &Arc<Device>,
+    [taps, inputs, padded_inputs]: [usize; 3],
+    biases: impl ExactSizeIterator<Item = f16>,
+    weight: impl Fn(usize, usize, usize) -> f16,
+) -> Result<Layer, Error> {
+    let outputs = biases.len();
+    let packed = Packing {
+        taps,
+        inputs,
+        padded_inputs,
+        outputs,
+        chunk: DENSE_CHUNK,
+        block: DENSE_OUTPUTS,
+        chunks_outside: false,
+    }
+    .pack(weight)?;
+    Ok(Layer {
+        weights: DeviceMemory::from_slice(&device.context, &packed, "weights")?,
+        bias: bias(device, biases, outputs.next_multiple_of(DENSE_OUTPUTS))?,
+        kernel: 0,
+        inputs: padded_inputs,
+        outputs: padded(outputs),
+    })
+}

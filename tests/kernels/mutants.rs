@@ -1,0 +1,227 @@
+//! Wrong versions of the kernels, each of which a test must find.
+
+/// One change to one file; `text` occurs in it exactly once.
+pub struct Mutant {
+    pub name: &'static str,
+    /// In `kernels/`.
+    pub file: &'static str,
+    pub text: &'static str,
+    pub replacement: &'static str,
+    /// The test that must fail.
+    pub test: &'static str,
+}
+
+const fn mutant(
+    name: &'static str,
+    file: &'static str,
+    text: &'static str,
+    replacement: &'static str,
+    test: &'static str,
+) -> Mutant {
+    Mutant {
+        name,
+        file,
+        text,
+        replacement,
+        test,
+    }
+}
+
+pub const MUTANTS: &[Mutant] = &[
+    mutant(
+        "a step does not wait for its own weights",
+        "conv3_mma.cu",
+        "wait_copies<STAGES - 2>();",
+        "wait_copies<STAGES - 1>();",
+        "conv3_16_64",
+    ),
+    mutant(
+        "no barrier before a step",
+        "conv3_mma.cu",
+        "wait_copies<STAGES - 2>();\n            barrier();",
+        "wait_copies<STAGES - 2>();",
+        "conv3_16_64",
+    ),
+    mutant(
+        "weights are loaded over those that other warps still read",
+        "conv3_mma.cu",
+        "            barrier();\n            if (step + STAGES - 1 < steps) {\n                load_weights(step + STAGES - 1);\n            }",
+        "            if (step + STAGES - 1 < steps) {\n                load_weights(step + STAGES - 1);\n            }\n            barrier();",
+        "conv3_16_64",
+    ),
+    mutant(
+        "sources are used before they are there",
+        "conv3_mma.cu",
+        "barrier();  // sources are there",
+        "",
+        "conv3_16_64",
+    ),
+    mutant(
+        "halo of the other chunk",
+        "conv3_mma.cu",
+        "const uint32_t halo = halos_at + chunk % 2 * HALO_BYTES;",
+        "const uint32_t halo = halos_at + (chunk + 1) % 2 * HALO_BYTES;",
+        "conv3_16_64",
+    ),
+    mutant(
+        "a part of the next halo is left out",
+        "conv3_mma.cu",
+        "load_halo(chunk + 1, tap * halo_part,",
+        "load_halo(chunk + 1, tap * halo_part + 1,",
+        "conv3_16_64",
+    ),
+    mutant(
+        "weights of another stage",
+        "conv3_mma.cu",
+        "lane_weights + step % STAGES * STAGE_BYTES",
+        "lane_weights + (step + 1) % STAGES * STAGE_BYTES",
+        "conv3_16_64",
+    ),
+    mutant(
+        "columns take the tap of the rows",
+        "conv3_mma.cu",
+        "column_taps >> (tap % 3 * 8)",
+        "column_taps >> (tap / 3 * 8)",
+        "conv3_16_64",
+    ),
+    mutant(
+        "only one zero pixel is zero",
+        "conv3_mma.cu",
+        "if (thread < 2 * PIECES) {",
+        "if (thread < PIECES) {",
+        "conv3_16_64",
+    ),
+    mutant(
+        "unwanted pixels are stored",
+        "conv3_mma.cu",
+        "at < columns.count && (!tile || (tile->wanted[bit / 32] >> bit % 32 & 1));",
+        "at < columns.count;",
+        "conv3_16_64",
+    ),
+    mutant(
+        "pixels beyond a block are stored",
+        "conv3_mma.cu",
+        "row < rows.count && at < columns.count &&",
+        "row < rows.count &&",
+        "conv3_16_64",
+    ),
+    mutant(
+        "outputs beyond the last are stored",
+        "conv3_mma.cu",
+        "if (wanted && output < p.output_channels) {",
+        "if (wanted) {",
+        "conv3_16_64",
+    ),
+    mutant(
+        "the cancel word is not read",
+        "conv3_mma.cu",
+        "if (cancelled(p.cancel)) {",
+        "if (false) {",
+        "conv3_cancelled",
+    ),
+    mutant(
+        "another swizzle than the weights'",
+        "fragments.cuh",
+        "row / (8 / PIECES) % PIECES",
+        "row % PIECES",
+        "conv3_16_64",
+    ),
+    mutant(
+        "outputs change places within a quad",
+        "fragments.cuh",
+        "bit <= 2; bit *= 2",
+        "bit <= 1; bit *= 2",
+        "conv3_16_64",
+    ),
+    mutant(
+        "an infinite low half is not seen",
+        "results.cuh",
+        "0x04000400u",
+        "0x04000000u",
+        "dense_overflow",
+    ),
+    mutant(
+        "channels beyond the last are read",
+        "dense_mma.cu",
+        "source[i] != ZERO && channel < p.input_channels",
+        "source[i] != ZERO",
+        "dense_point_by_point",
+    ),
+    mutant(
+        "a dense step does not wait for its own rows",
+        "dense_mma.cu",
+        "wait_copies<DENSE_STAGES - 2>();",
+        "wait_copies<DENSE_STAGES - 1>();",
+        "dense_gathers",
+    ),
+    mutant(
+        "no barrier before a dense step",
+        "dense_mma.cu",
+        "wait_copies<DENSE_STAGES - 2>();\n        barrier();",
+        "wait_copies<DENSE_STAGES - 2>();",
+        "dense_gathers",
+    ),
+    mutant(
+        "points beyond the last are stored",
+        "dense_mma.cu",
+        "point < p.points ? p.output_channels - block_output : 0",
+        "p.output_channels - block_output",
+        "dense_point_by_point",
+    ),
+    mutant(
+        "the padding of a patch counts as inside",
+        "conv3_first.cu",
+        "const float one = inside ? 1.0f : 0.0f;",
+        "const float one = 1.0f;",
+        "first_windows",
+    ),
+    mutant(
+        "intensities are used before they are there",
+        "conv3_first.cu",
+        "    barrier();\n\n    // ---- 8 pixels",
+        "\n    // ---- 8 pixels",
+        "first_windows",
+    ),
+    mutant(
+        "a column beyond the crop is read",
+        "conv3_first.cu",
+        "column >= p.crop_width",
+        "column > p.crop_width",
+        "first_windows",
+    ),
+    mutant(
+        "counts are added up before they are complete",
+        "intensity.cu",
+        "    barrier();\n\n    for (int i = threadIdx.x; i < LEVELS;",
+        "\n    for (int i = threadIdx.x; i < LEVELS;",
+        "histogram_counts",
+    ),
+    mutant(
+        "sums are overwritten while they are read",
+        "intensity.cu",
+        "row = LEVELS - row;",
+        "row = 0;",
+        "equalize_as_the_cpu",
+    ),
+    mutant(
+        "a ZERO tap of a pool is read",
+        "table_max.cu",
+        "from_row == ZERO || from_column == ZERO",
+        "from_row == ZERO",
+        "max_of_taps",
+    ),
+    mutant(
+        "the highest of equal classes",
+        "mask.cu",
+        "if (logit > most) {",
+        "if (logit >= most) {",
+        "paint_nearest",
+    ),
+    mutant(
+        "padding counts as a class",
+        "mask.cu",
+        "const int64_t place = int64_t(p.lattice_points[point]) * p.classes;",
+        "const int64_t place = int64_t(p.lattice_points[point]) * p.padded_classes;",
+        "scores_softmax",
+    ),
+];

@@ -1,0 +1,177 @@
+// Host twins of kernels/ptx.cuh: the same functions, with the meaning that the PTX ISA gives the instructions.
+
+#pragma once
+#include "device.h"
+#include "half.h"
+
+// Names the block's dynamic shared memory.
+#define SHARED_MEMORY(NAME) uint8_t* const NAME = sim::shared()
+
+// Checked at every access.
+template <class T>
+class SharedArray {
+public:
+    SharedArray(uint8_t* shared, uint32_t byte) : first(sim::shared_offset(shared) + byte) {}
+    T& operator[](int index) const {
+        const uint32_t offset = first + uint32_t(index) * uint32_t(sizeof(T));
+        return *reinterpret_cast<T*>(sim::shared_at(offset, sizeof(T), alignof(T)));
+    }
+
+private:
+    uint32_t first;
+};
+
+inline uint32_t shared_address(const void* pointer) { return sim::shared_offset(pointer); }
+
+// ----------------------------------------------------------------------------------- threads and warps
+
+inline void barrier() { sim::barrier(false); }
+inline bool barrier_any(bool value) { return sim::barrier(value); }
+
+struct ShuffleLane {
+    uint32_t value;
+    uint32_t mask;
+    uint32_t result;
+};
+inline uint32_t shuffle_xor(uint32_t value, int mask) {
+    ShuffleLane lane{value, uint32_t(mask), 0};
+    sim::warp(
+        [](void* const lanes[]) {
+            for (uint32_t i = 0; i < sim::WARP; i++) {
+                auto& mine = *static_cast<ShuffleLane*>(lanes[i]);
+                mine.result = static_cast<ShuffleLane*>(lanes[i ^ mine.mask])->value;
+            }
+        },
+        &lane);
+    return lane.result;
+}
+
+struct BallotLane {
+    bool value;
+    uint32_t result;
+};
+inline uint32_t ballot(bool value) {
+    BallotLane lane{value, 0};
+    sim::warp(
+        [](void* const lanes[]) {
+            uint32_t bits = 0;
+            for (uint32_t i = 0; i < sim::WARP; i++) {
+                bits |= uint32_t(static_cast<BallotLane*>(lanes[i])->value) << i;
+            }
+            for (uint32_t i = 0; i < sim::WARP; i++) {
+                static_cast<BallotLane*>(lanes[i])->result = bits;
+            }
+        },
+        &lane);
+    return lane.result;
+}
+
+inline int count_bits(uint32_t bits) { return __builtin_popcount(bits); }
+
+// ----------------------------------------------------------------------------------------------- memory
+
+inline uint32_t atomic_add(uint32_t* to, uint32_t value) {
+    const uint32_t before = *to;
+    *to += value;
+    return before;
+}
+inline void atomic_add(unsigned long long* to, unsigned long long value) { *to += value; }
+inline void atomic_or(uint32_t* to, uint32_t bits) { *to |= bits; }
+
+inline void copy_async(uint32_t to, const void* from, uint32_t bytes) { sim::copy_async(to, from, bytes); }
+inline void commit_copies() { sim::commit_copies(); }
+template <int PENDING>
+inline void wait_copies() {
+    sim::wait_copies(PENDING);
+}
+
+// ---------------------------------------------------------------------------------------------- numbers
+
+inline float half_bits_to_float(uint16_t half) { return half_to_float(half); }
+inline uint32_t pack_halves(float low, float high) {
+    return float_to_half(low) | uint32_t(float_to_half(high)) << 16;
+}
+
+inline float max_or_nan(float a, float b) {
+    if (a != a || b != b) {
+        return NAN;
+    }
+    return a > b || (a == b && std::signbit(b)) ? a : b;
+}
+
+inline uint16_t max_half(uint16_t a, uint16_t b) {
+    const float x = half_to_float(a), y = half_to_float(b);
+    if (x != x || y != y) {
+        return 0x7fff;
+    }
+    return x > y || (x == y && std::signbit(y)) ? a : b;
+}
+inline uint32_t max_halves(uint32_t a, uint32_t b) {
+    return max_half(uint16_t(a), uint16_t(b)) | uint32_t(max_half(uint16_t(a >> 16), uint16_t(b >> 16))) << 16;
+}
+
+inline float fused_multiply_add(float a, float b, float c) { return std::fma(a, b, c); }
+
+// --------------------------------------------------------------------------------------- matrix products
+
+struct MatrixLane {
+    uint32_t address;
+    uint32_t* words;
+};
+inline void load_matrices(uint32_t (&words)[4], uint32_t address) {
+    sim::shared_at(address, 16, 16);
+    MatrixLane lane{address, words};
+    sim::warp(
+        [](void* const lanes[]) {
+            for (uint32_t matrix = 0; matrix < 4; matrix++) {
+                for (uint32_t i = 0; i < sim::WARP; i++) {
+                    const auto& row = *static_cast<MatrixLane*>(lanes[matrix * 8 + i / 4]);
+                    const uint8_t* from = sim::shared_at(row.address + i % 4 * 4, 4, 4);
+                    memcpy(&static_cast<MatrixLane*>(lanes[i])->words[matrix], from, 4);
+                }
+            }
+        },
+        &lane);
+}
+
+struct MultiplyLane {
+    float* sums;
+    const uint32_t* a;
+    uint32_t b[2];
+};
+
+// Where the ISA puts the elements ("Matrix Fragments for mma.m16n8k16"): lane = 4 group + place.
+inline void multiply_warp(void* const lanes[]) {
+    float a[16][16], b[16][8];  // [row][k], [k][column]
+    for (uint32_t i = 0; i < sim::WARP; i++) {
+        const auto& lane = *static_cast<MultiplyLane*>(lanes[i]);
+        const uint32_t group = i / 4, place = i % 4;
+        for (uint32_t half = 0; half < 2; half++) {
+            for (uint32_t word = 0; word < 4; word++) {
+                a[group + word % 2 * 8][place * 2 + half + word / 2 * 8] =
+                    half_to_float(uint16_t(lane.a[word] >> 16 * half));
+            }
+            for (uint32_t word = 0; word < 2; word++) {
+                b[place * 2 + half + word * 8][group] = half_to_float(uint16_t(lane.b[word] >> 16 * half));
+            }
+        }
+    }
+    float products[16][8] = {};
+    for (uint32_t row = 0; row < 16; row++) {
+        for (uint32_t k = 0; k < 16; k++) {
+            for (uint32_t column = 0; column < 8; column++) {
+                products[row][column] += a[row][k] * b[k][column];
+            }
+        }
+    }
+    for (uint32_t i = 0; i < sim::WARP; i++) {
+        const auto& lane = *static_cast<MultiplyLane*>(lanes[i]);
+        for (uint32_t sum = 0; sum < 4; sum++) {
+            lane.sums[sum] += products[i / 4 + sum / 2 * 8][i % 4 * 2 + sum % 2];
+        }
+    }
+}
+inline void multiply_add(float (&sums)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+    MultiplyLane lane{sums, a, {b0, b1}};
+    sim::warp(multiply_warp, &lane);
+}

@@ -1,0 +1,48 @@
+// Every kernel source, compiled for the host in this one object. -I names the folder of the kernels (a mutant's
+// is a changed copy).
+
+#include "registry.h"
+
+#include <cstring>
+
+#include "conv3_first.cu"
+#include "conv3_mma.cu"
+#include "dense_mma.cu"
+#include "intensity.cu"
+#include "mask.cu"
+#include "table_max.cu"
+
+namespace {
+
+template <class Params, void (*KERNEL)(Params)>
+void run(const void* params) {
+    Params copy;
+    memcpy(&copy, params, sizeof(Params));
+    KERNEL(copy);
+}
+
+template <class Params, void (*KERNEL)(Params)>
+constexpr Kernel kernel(const char* name) {
+    return {name, sizeof(Params), run<Params, KERNEL>};
+}
+
+#define KERNEL(PARAMS, NAME) kernel<PARAMS, NAME>(#NAME)
+
+constexpr Kernel KERNELS[] = {
+    KERNEL(ConvParams, conv3_64_128),    KERNEL(ConvParams, conv3_64_64),  KERNEL(ConvParams, conv3_32_128),
+    KERNEL(ConvParams, conv3_32_64),     KERNEL(ConvParams, conv3_16_128), KERNEL(ConvParams, conv3_16_64),
+    KERNEL(DenseParams, dense_f16),      KERNEL(DenseParams, dense_f32),   KERNEL(FirstParams, conv3_first),
+    KERNEL(HistogramParams, histogram),  KERNEL(EqualizeParams, equalize), KERNEL(MaxParams, table_max),
+    KERNEL(ScoresParams, scores),        KERNEL(PaintParams, paint),
+};
+
+}  // namespace
+
+const Kernel* find_kernel(const char* name) {
+    for (const Kernel& kernel : KERNELS) {
+        if (strcmp(kernel.name, name) == 0) {
+            return &kernel;
+        }
+    }
+    return nullptr;
+}

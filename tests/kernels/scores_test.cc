@@ -1,0 +1,94 @@
+// scores: softmax, and where it goes.
+
+#include <cmath>
+
+#include "logits.h"
+#include "launching.h"
+#include "random.h"
+#include "tests.h"
+
+namespace {
+
+constexpr int LAYER = 16;
+
+struct Scores {
+    Scores(int points, int classes, Random& random)
+        : points(points),
+          classes(classes),
+          padded_classes((classes + CHANNEL_GRAIN - 1) / CHANNEL_GRAIN * CHANNEL_GRAIN),
+          lattice(2 * points + 3),
+          tile_logits(random_logits(random, size_t(points) * padded_classes)) {
+        for (int i = 0; i < points; i++) {
+            places.push_back(i * 2 + int32_t(random.below(2)));
+        }
+    }
+
+    void run() {
+        DeviceBuffer<float> device_logits(tile_logits);
+        DeviceBuffer<int32_t> device_places(places);
+        ScoresParams p{};
+        p.tile_logits = device_logits.data();
+        p.lattice_points = device_places.data();
+        p.logits = logits.data();
+        p.probabilities = probabilities.data();
+        p.points = points;
+        p.classes = classes;
+        p.padded_classes = padded_classes;
+        p.layer = LAYER;
+        launch.run("scores", p, {divide_up(size_t(points), SCORES_THREADS), 1, 1}, SCORES_THREADS, 0);
+        logits.check_guards("logits");
+        probabilities.check_guards("probabilities");
+    }
+
+    const int points, classes, padded_classes, lattice;
+    std::vector<float> tile_logits;  // [points][padded_classes]
+    std::vector<int32_t> places;
+    DeviceBuffer<float> logits{size_t(lattice) * classes}, probabilities{size_t(lattice) * classes};
+    Launch launch;
+};
+
+}  // namespace
+
+// Within 2^-20 of the softmax in double: two exponentials and a quotient of 2^-23 each, sums of up to 255 terms.
+void scores_softmax() {
+    for (const int classes : {2, 3, 17, 255}) {
+        Random random(uint64_t{0} + classes);
+        Scores scores(130, classes, random);
+        scores.run();
+        std::vector<bool> written(size_t(scores.lattice), false);
+        for (int point = 0; point < scores.points; point++) {
+            const float* logits = &scores.tile_logits[size_t(point) * scores.padded_classes];
+            const size_t place = size_t(scores.places[size_t(point)]);
+            written[place] = true;
+            double sum = 0;
+            for (int i = 0; i < classes; i++) {
+                sum += std::exp(double(logits[i]));
+            }
+            for (int i = 0; i < classes; i++) {
+                const double want = std::exp(double(logits[i])) / sum;
+                const float have = scores.probabilities[place * classes + i];
+                if (!(std::fabs(have - want) <= std::ldexp(1.0, -20)) || scores.logits[place * classes + i] != logits[i]) {
+                    fail("%d classes, point %d, class %d: %g instead of %g", classes, point, i, have, want);
+                }
+            }
+        }
+        for (size_t place = 0; place < written.size(); place++) {
+            if (!written[place] && !scores.logits.untouched(place * classes)) {
+                fail("lattice point %zu is not in the tile, but stored", place);
+            }
+        }
+        check_equal(scores.launch.overflow[0], 0, "overflow");
+    }
+    for (const float strange : {INFINITY, -INFINITY, NAN}) {
+        Random random(1);
+        Scores scores(130, 3, random);
+        scores.tile_logits[129 * 16 + 2] = strange;
+        scores.run();
+        check_equal(scores.launch.overflow[0], 1u << LAYER, "overflow");
+        // Padding does not count.
+        Scores padding(130, 3, random);
+        padding.tile_logits[129 * 16 + 3] = strange;
+        padding.run();
+        check_equal(padding.launch.overflow[0], 0, "overflow of padding");
+    }
+}

@@ -1,0 +1,343 @@
+// See shim.h. Fibers are made with ucontext and switched with _setjmp/_longjmp: no system call at a switch.
+
+#undef _FORTIFY_SOURCE  // it takes a jump to another stack for an error
+#include <csetjmp>
+#include <cstdarg>
+#include <cstdio>
+#include <cstdlib>
+#include <memory>
+#include <vector>
+
+#include <ucontext.h>
+
+#include "async_copies.h"
+#include "device.h"
+#include "random.h"
+
+Dim3 threadIdx, blockIdx, blockDim, gridDim;
+
+namespace sim {
+namespace {
+
+constexpr size_t STACK_BYTES = 128 * 1024;
+constexpr size_t MOST_THREADS = 1024;
+constexpr size_t RED_ZONE = 1024;
+constexpr uint8_t RED = 0xAB;
+constexpr uint8_t POISON = 0xFF;  // NaN, as fp16 and as f32
+
+enum class State { Ready, AtBarrier, InWarp, Left };
+
+struct Fiber {
+    std::unique_ptr<char[]> stack{new char[STACK_BYTES]};
+    ucontext_t start;
+    jmp_buf context;
+    State state = State::Left;
+    AsyncCopies copies;
+};
+
+struct Warp {
+    uint32_t ready;            // bit lane: nothing holds it up
+    uint32_t operation_count;  // odd: from the first lane, even: from the last
+    // The lanes that have come to an operation.
+    int arrived;
+    Operation operation;
+    void* lanes[WARP];
+};
+
+Random random_numbers;
+Completion completion = Completion::Lazy;
+
+std::vector<std::unique_ptr<Fiber>> fibers;
+const std::function<void()>* body;
+ucontext_t creator;
+jmp_buf launcher;
+std::string problem;
+
+size_t threads, current, left_count;
+Warp warps[MOST_THREADS / WARP];
+uint32_t ready_warps;  // bit warp: it has ready lanes
+bool run_ahead;        // in this block a warp that runs is left only where all its lanes are held up
+bool may_leave;        // the running warp has completed an operation
+size_t at_barrier;
+bool barrier_value, barrier_result;
+
+alignas(1024) uint8_t arena[RED_ZONE + MOST_SHARED_BYTES + RED_ZONE];
+size_t shared_size;
+
+// ------------------------------------------------------------------------------------------- switching
+
+[[noreturn]] void resume(size_t next) {
+    current = next;
+    threadIdx.x = static_cast<unsigned>(next);
+    _longjmp(fibers[next]->context, 1);
+}
+
+[[noreturn]] void report_deadlock() {
+    size_t in_warp = 0;
+    for (size_t i = 0; i < threads; i++) {
+        in_warp += fibers[i]->state == State::InWarp;
+    }
+    fail("deadlock: of %zu threads %zu wait at a barrier, %zu for their warp, %zu have left", threads, at_barrier,
+         in_warp, left_count);
+}
+
+// Number of the bit that has `rank` set bits below it.
+size_t select_bit(uint32_t bits, uint64_t rank) {
+    for (; rank > 0; rank--) {
+        bits &= bits - 1;
+    }
+    return size_t(__builtin_ctz(bits));
+}
+
+// The lanes of a warp one after another, mostly: that is fast, and makes no difference where a GPU has them in step.
+// After every operation of the warp any other warp may be next.
+[[noreturn]] void resume_any() {
+    if (ready_warps == 0) {
+        report_deadlock();
+    }
+    size_t warp = current / WARP;
+    if (warps[warp].ready == 0 || (may_leave && !run_ahead)) {
+        warp = select_bit(ready_warps, random_numbers.below(uint64_t(__builtin_popcount(ready_warps))));
+        may_leave = false;
+    }
+    uint32_t& ready = warps[warp].ready;
+    const size_t lane = warps[warp].operation_count & 1 ? size_t(__builtin_ctz(ready)) : size_t(31 - __builtin_clz(ready));
+    ready &= ~(1u << lane);
+    if (ready == 0) {
+        ready_warps &= ~(1u << warp);
+    }
+    resume(warp * WARP + lane);
+}
+
+void make_ready(size_t thread) {
+    fibers[thread]->state = State::Ready;
+    warps[thread / WARP].ready |= 1u << thread % WARP;
+    ready_warps |= 1u << thread / WARP;
+}
+
+// Leaves the running thread where it is until make_ready.
+void hold(State why) {
+    Fiber& fiber = *fibers[current];
+    fiber.state = why;
+    if (_setjmp(fiber.context) == 0) {
+        resume_any();
+    }
+}
+
+// A fiber serves one thread of every block.
+void fiber_main() {
+    Fiber& fiber = *fibers[current];
+    if (_setjmp(fiber.context) == 0) {
+        setcontext(&creator);
+    }
+    for (;;) {
+        (*body)();
+        fiber.copies.finish(arena + RED_ZONE);
+        fiber.state = State::Left;
+        left_count++;
+        if (_setjmp(fiber.context) == 0) {
+            if (left_count == threads) {
+                _longjmp(launcher, 1);
+            }
+            resume_any();
+        }
+    }
+}
+
+void make_fibers(size_t count) {
+    while (fibers.size() < count) {
+        current = fibers.size();
+        fibers.push_back(std::make_unique<Fiber>());
+        Fiber& fiber = *fibers.back();
+        getcontext(&fiber.start);
+        fiber.start.uc_stack.ss_sp = fiber.stack.get();
+        fiber.start.uc_stack.ss_size = STACK_BYTES;
+        fiber.start.uc_link = nullptr;
+        makecontext(&fiber.start, fiber_main, 0);
+        swapcontext(&creator, &fiber.start);
+    }
+}
+
+// ---------------------------------------------------------------------------------------------- blocks
+
+void prepare_block() {
+    memset(arena, RED, RED_ZONE);
+    memset(arena + RED_ZONE, POISON, shared_size);
+    memset(arena + RED_ZONE + shared_size, RED, RED_ZONE);
+    left_count = at_barrier = 0;
+    barrier_value = false;
+    run_ahead = random_numbers.below(2) == 0;
+    may_leave = true;
+    ready_warps = 0;
+    current = 0;
+    for (Warp& warp : warps) {
+        warp.ready = 0;
+        warp.arrived = 0;
+        warp.operation_count = uint32_t(random_numbers.below(2));
+    }
+    for (size_t i = 0; i < threads; i++) {
+        make_ready(i);
+    }
+}
+
+void check_red_zones() {
+    for (size_t i = 0; i < RED_ZONE; i++) {
+        if (arena[i] != RED) {
+            problem = "shared memory written " + std::to_string(RED_ZONE - i) + " bytes before its start";
+        }
+        if (arena[RED_ZONE + shared_size + i] != RED && problem.empty()) {
+            problem = "shared memory written " + std::to_string(i) + " bytes behind its end";
+        }
+    }
+}
+
+void run_block() {
+    prepare_block();
+    if (_setjmp(launcher) == 0) {
+        resume_any();
+    }
+    if (problem.empty()) {
+        check_red_zones();
+    } else {
+        fibers.clear();  // stopped where they were: not to be used again
+    }
+}
+
+std::string refuse(Dim3 grid, Dim3 block, size_t shared_bytes) {
+    if (block.y != 1 || block.z != 1 || block.x == 0 || block.x > MOST_THREADS || block.x % WARP != 0) {
+        return "block of " + std::to_string(block.x) + " threads: must be one-dimensional, whole warps, at most 1024";
+    }
+    if (grid.x == 0 || grid.x > 0x7fffffffu || grid.y == 0 || grid.y > 65535 || grid.z != 1) {
+        return "grid of " + std::to_string(grid.x) + " x " + std::to_string(grid.y) + " x " + std::to_string(grid.z) +
+               " blocks: must be 1..2^31-1 x 1..65535 x 1";
+    }
+    if (shared_bytes > MOST_SHARED_BYTES) {
+        return std::to_string(shared_bytes) + " bytes of shared memory: a block has at most " +
+               std::to_string(MOST_SHARED_BYTES);
+    }
+    return "";
+}
+
+}  // namespace
+
+void configure(Completion when, uint64_t seed) {
+    completion = when;
+    random_numbers = Random(seed);
+}
+
+std::string launch(Dim3 grid, Dim3 block, size_t shared_bytes, const std::function<void()>& kernel) {
+    problem = refuse(grid, block, shared_bytes);
+    if (!problem.empty()) {
+        return problem;
+    }
+    gridDim = grid;
+    blockDim = block;
+    threadIdx = {0, 0, 0};
+    threads = block.x;
+    shared_size = shared_bytes;
+    body = &kernel;
+    make_fibers(threads);
+    // Every block once, beginning with any.
+    const uint64_t blocks = uint64_t(grid.x) * grid.y;
+    const uint64_t first = random_numbers.below(blocks);
+    for (uint64_t i = 0; i < blocks && problem.empty(); i++) {
+        const uint64_t index = (first + i) % blocks;
+        blockIdx = {unsigned(index % grid.x), unsigned(index / grid.x), 0};
+        run_block();
+    }
+    return problem;
+}
+
+// ---------------------------------------------------------------------------- what kernels call (device.h)
+
+void fail(const char* format, ...) {
+    char text[256];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof(text), format, arguments);
+    va_end(arguments);
+    problem = "block (" + std::to_string(blockIdx.x) + ", " + std::to_string(blockIdx.y) + ") thread " +
+              std::to_string(current) + ": " + text;
+    _longjmp(launcher, 1);
+}
+
+uint8_t* shared() { return arena + RED_ZONE; }
+
+uint8_t* shared_at(uint32_t offset, size_t bytes, size_t alignment) {
+    if (offset > shared_size || bytes > shared_size - offset) {
+        fail("%zu bytes at byte %u of shared memory, which has %zu", bytes, offset, shared_size);
+    }
+    if (offset % alignment != 0) {
+        fail("byte %u of shared memory is not aligned to %zu", offset, alignment);
+    }
+    return arena + RED_ZONE + offset;
+}
+
+uint32_t shared_offset(const void* pointer) {
+    return static_cast<uint32_t>(static_cast<const uint8_t*>(pointer) - shared());
+}
+
+bool barrier(bool value) {
+    barrier_value |= value;
+    if (++at_barrier < threads) {
+        hold(State::AtBarrier);
+        return barrier_result;
+    }
+    at_barrier = 0;
+    may_leave = true;
+    barrier_result = barrier_value;
+    barrier_value = false;
+    for (size_t i = 0; i < threads; i++) {
+        if (i != current) {
+            make_ready(i);
+        }
+    }
+    return barrier_result;
+}
+
+void warp(Operation operation, void* mine) {
+    const size_t first = current / WARP * WARP;
+    Warp& own = warps[current / WARP];
+    if (own.arrived > 0 && own.operation != operation) {
+        fail("threads of one warp come to different operations");
+    }
+    own.operation = operation;
+    own.lanes[current % WARP] = mine;
+    if (++own.arrived < WARP) {
+        hold(State::InWarp);
+        return;
+    }
+    own.arrived = 0;
+    own.operation_count++;
+    may_leave = true;
+    operation(own.lanes);
+    for (size_t thread = first; thread < first + WARP; thread++) {
+        if (thread != current) {
+            make_ready(thread);
+        }
+    }
+}
+
+void copy_async(uint32_t to, const void* from, uint32_t bytes) {
+    shared_at(to, 16, 16);
+    if (reinterpret_cast<uintptr_t>(from) % 16 != 0) {
+        fail("cp.async from address %p, which is not aligned to 16", from);
+    }
+    if (bytes > 16) {
+        fail("cp.async of %u bytes: 16 at most", bytes);
+    }
+    const bool at_once =
+        completion == Completion::Eager || (completion == Completion::Random && random_numbers.below(2) == 0);
+    const AsyncCopy copy{to, bytes, from};
+    if (at_once) {
+        copy.arrive(shared());
+    } else {
+        fibers[current]->copies.issue(copy);
+    }
+}
+
+void commit_copies() { fibers[current]->copies.commit(); }
+
+void wait_copies(size_t pending) { fibers[current]->copies.wait(pending, shared()); }
+
+}  // namespace sim
