@@ -2,17 +2,18 @@
 //
 //     pixel(v, u)     = starts[v / band_rows] + (row_sources[v], column_sources[u])    in the crop
 //     x(v, u)         = intensity of that voxel of the slice, 0 (black) outside the crop
-//     output[r][c][o] = relu(bias[o] + sum over taps that are not ZERO of x * weights[tap][0][o] + weights[tap][1][o])
+//     output[r][c][o] = relu(bias[o] + sum over taps that are not ZERO of
+//                                      x * weights[tap][0][o] + weights[tap][1][o])
 //
-// where v, u are the tap's input values. The second weight is that of a channel of ones inside the patch: a ZERO tap lies
-// outside and adds nothing at all. f32, taps in order, the intensity before the one. Mirrors the first step of
+// where v, u are the tap's input values. The second weight is that of a channel of ones inside the patch: a ZERO tap
+// lies outside and adds nothing at all. f32, taps in order, the intensity before the one. Mirrors the first step of
 // src/engine/cpu, whose input is src/intensity.rs.
 //
 // One tile of 8 x 16 pixels a block:
 //
 //     number the tile's distinct input rows and columns
 //     shared memory: the intensity of each pair, once (double arithmetic is slow)
-//     8 threads share a column of the tile, 8 outputs each at a time for its 8 pixels: weights are read once for 8 pixels
+//     8 threads share a column of the tile, 8 outputs each at a time for its 8 pixels: each weight serves 8 pixels
 
 #include "results.cuh"
 #include "shared_bytes.h"

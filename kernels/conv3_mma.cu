@@ -6,8 +6,8 @@
 // mirrors `convolve` of src/engine/cpu/table_conv.rs. fp16 in and out, sums in f32.
 //
 // A block makes OUTPUTS outputs of a tile of 8 x 16 pixels. The taps of a tile meet in few input pixels (the halo, at
-// most HALO_PIXELS): they are loaded once per CHUNK of channels, and all 9 taps read them where they lie: ldmatrix takes
-// one address per pixel, so the gather costs nothing.
+// most HALO_PIXELS): they are loaded once per CHUNK of channels, and all 9 taps read them where they lie: ldmatrix
+// takes one address per pixel, so the gather costs nothing.
 //
 //     sums = 0
 //     for chunk in chunks of CHUNK input channels:
@@ -18,7 +18,7 @@
 //     store relu(sums + bias) of the pixels that exist and are wanted
 //
 // Grid: x tiles (of `tiles`, or all pairs of blocks, columns fastest), y blocks of OUTPUTS outputs. 4 warps: with 128
-// outputs 2 x 2 of 64 pixels x 64 outputs each, with 64 outputs 4 x 1 of 32 x 64. An m16 tile of mma is a row of the tile.
+// outputs 2 x 2 of 64 pixels x 64 outputs each, with 64 outputs 4 x 1 of 32 x 64. An m16 of mma is a row of the tile.
 //
 // Every output is summed in one order (chunk, tap, 16 channels) whatever tile it is in: same bits for any tiling.
 //
@@ -167,7 +167,8 @@ __device__ inline void conv3(const ConvParams& p) {
     for (int i = 0; i < 2 * WARP_ROWS; i++) {
         const int row = first_row + i / 2, at = lane / 4 + i % 2 * 8;
         const int bit = row * TILE_COLUMNS + at;
-        const bool wanted = row < rows.count && at < columns.count && (!tile || (tile->wanted[bit / 32] >> bit % 32 & 1));
+        const bool exists = row < rows.count && at < columns.count;
+        const bool wanted = exists && (!tile || (tile->wanted[bit / 32] >> bit % 32 & 1));
         uint16_t* const pixel =
             p.output + (int64_t(rows.first + row) * p.columns + columns.first + at) * p.output_channels;
 #pragma unroll
@@ -188,7 +189,8 @@ __device__ inline void conv3(const ConvParams& p) {
     report_overflow(p.overflow, p.layer, overflow);
 }
 
-// Blocks that are to fit a multiprocessor: registers allow 2 with 128 outputs, 4 with 64, shared memory 2 with CHUNK 64.
+// Blocks that are to fit a multiprocessor: registers allow 2 with 128 outputs, 4 with 64; shared memory 2 with CHUNK
+// 64.
 #define CONV3(CHUNK, OUTPUTS)                                                                         \
     extern "C" __global__ void __launch_bounds__(CONV_THREADS, OUTPUTS == 128 || CHUNK == 64 ? 2 : 4) \
         conv3_##CHUNK##_##OUTPUTS(const __grid_constant__ ConvParams p) {                             \

@@ -18,10 +18,11 @@
 //
 // Weights are packed by the host:
 //
-//     [ceil(output_channels / 64)][side * side taps, y * side + x][ceil(input_channels / 64)][64 outputs][64] fp16, where
-//     channel c of output n of a step is at element n * 64 + ((c / 8) ^ (n % 8)) * 8 + c % 8
+//     [ceil(output_channels / 64)][side * side taps, y * side + x][ceil(input_channels / 64)][64 outputs][64] fp16,
+//     where channel c of output n of a step is at element n * 64 + ((c / 8) ^ (n % 8)) * 8 + c % 8
 //
-// with zeros for outputs and channels that do not exist. Limits: rows x columns of the input, and the points, below 2^31.
+// with zeros for outputs and channels that do not exist. Limits: rows x columns of the input, and the points, below
+// 2^31.
 
 #include "fragments.cuh"
 #include "results.cuh"
@@ -34,7 +35,10 @@ constexpr int DENSE_POINTS_BYTES = DENSE_POINTS * DENSE_CHUNK * 2;
 class DenseLoader {
 public:
     __device__ DenseLoader(const DenseParams& p, uint32_t shared_at)
-        : p(p), shared_at(shared_at), piece(threadIdx.x % 8), pieces((p.input_channels + DENSE_CHUNK - 1) / DENSE_CHUNK) {
+        : p(p),
+          shared_at(shared_at),
+          piece(threadIdx.x % 8),
+          pieces((p.input_channels + DENSE_CHUNK - 1) / DENSE_CHUNK) {
         weights = reinterpret_cast<const uint8_t*>(p.weights) +
                   int64_t(blockIdx.y) * steps() * (DENSE_STAGE_BYTES - DENSE_POINTS_BYTES) + threadIdx.x * 16;
 #pragma unroll
@@ -102,7 +106,8 @@ private:
 };
 
 // Stores the outputs of one point: 8 j + 2 quad and + 1, sums[j][0] and [1]. Returns whether one overflows.
-__device__ inline bool store_point(float* to, const float2 (&sums)[4], const float2 (&bias)[4], uint32_t quad, int limit) {
+__device__ inline bool store_point(float* to, const float2 (&sums)[4], const float2 (&bias)[4], uint32_t quad,
+                                   int limit) {
     bool overflow = false;
 #pragma unroll
     for (int j = 0; j < 4; j++) {

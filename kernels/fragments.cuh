@@ -7,8 +7,8 @@
 //
 //     swizzle(r) = r / (8 / PIECES) mod PIECES          CHUNK 64: r mod 8   32: r / 2 mod 4   16: r / 4 mod 2
 //
-// and any eight rows with different r mod 8 are read in one pass. Neighbouring taps are mostly such; equal rows (the zero
-// pixel) are one address.
+// and any eight rows with different r mod 8 are read in one pass. Neighbouring taps are mostly such; equal rows (the
+// zero pixel) are one address.
 
 #pragma once
 #include "ptx.cuh"

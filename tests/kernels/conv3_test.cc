@@ -245,7 +245,8 @@ void conv3_overflow() {
     const struct {
         float bias;
         bool overflow;
-    } values[] = {{65519.99f, false}, {65520.0f, true}, {INFINITY, true}, {NAN, true}, {-INFINITY, false}, {-1e6f, false}};
+    } values[] = {{65519.99f, false}, {65520.0f, true},    {INFINITY, true},
+                  {NAN, true},        {-INFINITY, false}, {-1e6f, false}};
     for (const auto& value : values) {
         Convolution convolution(whole, 3);
         std::fill(convolution.weights.begin(), convolution.weights.end(), 0);

@@ -174,14 +174,16 @@ void dense_overflow() {
         bool half, single;
     } values[] = {{65519.0f, false, false}, {65536.0f, true, false}, {-INFINITY, false, true}, {NAN, true, true}};
     for (const auto& value : values) {
-        Dense<uint16_t> half(c, 1);
-        half.bias[9] = value.bias;
-        half.run();
-        check_equal(half.launch.overflow[0], value.half ? 1u << LAYER : 0, "overflow of fp16");
-        Dense<float> single(c, 1);
-        single.bias[9] = value.bias;
-        single.run();
-        check_equal(single.launch.overflow[0], value.single ? 1u << LAYER : 0, "overflow of f32");
+        for (const size_t channel : {8, 9}) {  // the two halves of a word
+            Dense<uint16_t> half(c, 1);
+            half.bias[channel] = value.bias;
+            half.run();
+            check_equal(half.launch.overflow[0], value.half ? 1u << LAYER : 0, "overflow of fp16");
+            Dense<float> single(c, 1);
+            single.bias[channel] = value.bias;
+            single.run();
+            check_equal(single.launch.overflow[0], value.single ? 1u << LAYER : 0, "overflow of f32");
+        }
     }
     Dense<float> padding(c, 1);
     padding.bias[16] = NAN;

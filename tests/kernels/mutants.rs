@@ -94,15 +94,15 @@ pub const MUTANTS: &[Mutant] = &[
     mutant(
         "unwanted pixels are stored",
         "conv3_mma.cu",
-        "at < columns.count && (!tile || (tile->wanted[bit / 32] >> bit % 32 & 1));",
-        "at < columns.count;",
+        "const bool wanted = exists && (!tile || (tile->wanted[bit / 32] >> bit % 32 & 1));",
+        "const bool wanted = exists;",
         "conv3_16_64",
     ),
     mutant(
         "pixels beyond a block are stored",
         "conv3_mma.cu",
-        "row < rows.count && at < columns.count &&",
-        "row < rows.count &&",
+        "const bool exists = row < rows.count && at < columns.count;",
+        "const bool exists = row < rows.count;",
         "conv3_16_64",
     ),
     mutant(
@@ -218,10 +218,10 @@ pub const MUTANTS: &[Mutant] = &[
         "paint_nearest",
     ),
     mutant(
-        "padding counts as a class",
+        "exponentials of another zero than their sum's",
         "mask.cu",
-        "const int64_t place = int64_t(p.lattice_points[point]) * p.classes;",
-        "const int64_t place = int64_t(p.lattice_points[point]) * p.padded_classes;",
+        "sum += expf(logits[i] - largest);",
+        "sum += expf(logits[i]);",
         "scores_softmax",
     ),
 ];

@@ -52,7 +52,7 @@ struct Scores {
 // Within 2^-20 of the softmax in double: two exponentials and a quotient of 2^-23 each, sums of up to 255 terms.
 void scores_softmax() {
     for (const int classes : {2, 3, 17, 255}) {
-        Random random(uint64_t{0} + classes);
+        Random random(static_cast<uint64_t>(classes));
         Scores scores(130, classes, random);
         scores.run();
         std::vector<bool> written(size_t(scores.lattice), false);
@@ -67,7 +67,8 @@ void scores_softmax() {
             for (int i = 0; i < classes; i++) {
                 const double want = std::exp(double(logits[i])) / sum;
                 const float have = scores.probabilities[place * classes + i];
-                if (!(std::fabs(have - want) <= std::ldexp(1.0, -20)) || scores.logits[place * classes + i] != logits[i]) {
+                const bool right = std::fabs(have - want) <= std::ldexp(1.0, -20);
+                if (!right || scores.logits[place * classes + i] != logits[i]) {
                     fail("%d classes, point %d, class %d: %g instead of %g", classes, point, i, have, want);
                 }
             }

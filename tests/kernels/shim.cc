@@ -101,7 +101,8 @@ size_t select_bit(uint32_t bits, uint64_t rank) {
         may_leave = false;
     }
     uint32_t& ready = warps[warp].ready;
-    const size_t lane = warps[warp].operation_count & 1 ? size_t(__builtin_ctz(ready)) : size_t(31 - __builtin_clz(ready));
+    const bool from_first = warps[warp].operation_count & 1;
+    const size_t lane = size_t(from_first ? __builtin_ctz(ready) : 31 - __builtin_clz(ready));
     ready &= ~(1u << lane);
     if (ready == 0) {
         ready_warps &= ~(1u << warp);

@@ -6,6 +6,8 @@
     TEST(shim_orders)             \
     TEST(shim_finds_faults)       \
     TEST(halves)                  \
+    TEST(fragments_in_one_pass)   \
+    TEST(fragments_gathered)      \
     TEST(conv3_64_128)            \
     TEST(conv3_64_64)             \
     TEST(conv3_32_128)            \

@@ -3,6 +3,7 @@
 
 #[path = "../support/builder.rs"]
 mod builder;
+#[path = "../support/geometry.rs"]
 mod geometry;
 mod parity;
 mod reference;

@@ -348,8 +348,16 @@ impl Stream {
         let enqueued = enqueue();
         // SAFETY: capturing, as just begun.
         let graph = unsafe { result::stream::end_capture(self.stream) };
-        enqueued?;
-        let graph = graph.map_err(|error| failed(what, error))?;
+        let graph = match (enqueued, graph) {
+            (Ok(()), graph) => graph.map_err(|error| failed(what, error))?,
+            (Err(error), graph) => {
+                if let Ok(graph) = graph {
+                    // SAFETY: a graph that nothing uses.
+                    let _ = unsafe { result::graph::destroy(graph) };
+                }
+                return Err(error);
+            }
+        };
         let flags = sys::CUgraphInstantiate_flags(0);
         // SAFETY: a graph that was just made; it is not needed once it has been instantiated.
         let executable = unsafe {

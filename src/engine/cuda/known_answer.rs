@@ -16,7 +16,6 @@ use safetensors::tensor::{Dtype, TensorView};
 
 use super::CudaEngine;
 use super::device::Device;
-use super::driver::DeviceMemory;
 use super::network::Launches;
 use super::params::CHANNEL_GRAIN;
 use super::tables::PieceTables;
@@ -80,21 +79,15 @@ pub(super) fn first_wrong_kernel(device: &Arc<Device>) -> Result<Option<&'static
         control: &control,
     };
     let piece = whole_slice(&call.geometry.lattice)?;
+    // Before the engine, which waits for the device when it goes.
+    let tables = PieceTables::new(&piece)?;
     let mut engine = CudaEngine::on(Arc::clone(device), 0, &settings)?;
-    engine.reserve(engine.piece_bytes(&piece))?;
     engine.begin(&call)?;
+    engine.reserve(engine.piece_bytes(&piece))?;
     engine.intensity(&call, 0)?;
-    let outcome = try_layers(&engine, &call, &piece, &settings);
-    let logits = match outcome {
-        Ok(Ok(logits)) => logits,
-        Ok(Err(kernel)) => {
-            engine.end();
-            return Ok(Some(kernel));
-        }
-        Err(error) => {
-            engine.end();
-            return Err(error);
-        }
+    let logits = match try_layers(&engine, &call, &piece, &tables, &settings)? {
+        Ok(logits) => logits,
+        Err(kernel) => return Ok(Some(kernel)),
     };
     engine.submit(&call, Selection::everything())?;
     engine.wait(&call)?;
@@ -108,13 +101,15 @@ fn try_layers(
     engine: &CudaEngine,
     call: &Call<'_>,
     piece: &PlannedPiece,
+    tables: &PieceTables,
     settings: &Settings<'_>,
 ) -> Result<Result<Vec<f32>, &'static str>, Error> {
     let device = &engine.device;
     let _entered = device.context.enter()?;
-    let tables = PieceTables::new(piece)?;
-    let on_device = DeviceMemory::from_slice(&device.context, &tables.bytes, "tables")?;
-    let launches = engine.launches(call, piece, &tables, on_device.address())?;
+    let launches = engine.launches(call, piece, tables)?;
+    // SAFETY: the tables live longer than the engine.
+    unsafe { (engine.compute).upload(launches.arena.tables(), &tables.bytes) }?;
+    engine.compute.synchronize()?;
     let buffers = engine.buffers()?;
 
     let mut image = vec![0.0; WIDTH * HEIGHT];

@@ -38,7 +38,7 @@ use crate::volume::Volume;
 use buffers::{Buffers, SLOTS, Shape, Slot, Status, axis_fills};
 use device::Device;
 use driver::{DeviceMemory, Event, Graph, HostMemory, Stream};
-use network::{Arena, Launches, arena_bytes, table_bytes};
+use network::{Arena, Launches, arena_bytes};
 use params::{
     AxisFill, EqualizeParams, HistogramParams, LEVELS, PaintParams, Plane, THREADS, Voxels,
     voxel_number,
@@ -62,10 +62,10 @@ pub(crate) struct CudaEngine {
     table: u64,
     voxels: Option<Voxels>,
 
+    /// What `begin` has handed over to be copied.
+    fills: Vec<AxisFill>,
     buffers: Option<Buffers>,
     arena: Option<Arena>,
-    /// Tables of pieces that come once.
-    once: Option<DeviceMemory>,
     /// Two words of the device: cancel, overflow. On the host: 1.
     words: DeviceMemory,
     one: HostMemory,
@@ -82,7 +82,6 @@ pub(crate) struct CudaEngine {
 /// A piece that every slice of the call has.
 struct Standing {
     tables: PieceTables,
-    on_device: DeviceMemory,
     /// The layers after the first, recorded when they come for the second time.
     graph: Option<Graph>,
     uses: usize,
@@ -116,7 +115,7 @@ impl CudaEngine {
             voxels: None,
             buffers: None,
             arena: None,
-            once: None,
+            fills: Vec::new(),
             words: DeviceMemory::new(context, 8, "cancel")?,
             one,
             upload: Stream::new(context)?,
@@ -136,7 +135,9 @@ impl CudaEngine {
     /// What the caller should know about the device.
     pub fn notes(&self) -> Vec<String> {
         let note = |kernel: &&str| {
-            format!("the CUDA kernel {kernel} gave a wrong result in the test at the start: left out")
+            format!(
+                "the CUDA kernel {kernel} gave a wrong result in the test at the start: left out"
+            )
         };
         self.device.refused.iter().map(note).collect()
     }
@@ -190,17 +191,22 @@ impl CudaEngine {
         call: &Call<'_>,
         piece: &'a PlannedPiece,
         tables: &'a PieceTables,
-        tables_at: u64,
     ) -> Result<Launches<'a>, Error> {
         let arena = self.arena.as_ref();
+        let arena = arena.ok_or_else(|| Error::Panic("no room for activations".into()))?;
+        let plan = &piece.plan;
+        if arena_bytes(&self.weights, &plan.rows, &plan.columns) > arena.bytes()
+            || tables.len > PieceTables::most_bytes(&plan.rows, &plan.columns)
+        {
+            return Err(Error::Panic("a tile is larger than was foreseen".into()));
+        }
         Ok(Launches {
             device: &self.device,
             weights: &self.weights,
-            arena: arena.ok_or_else(|| Error::Panic("no room for activations".into()))?,
+            arena,
             stream: &self.compute,
             piece,
             tables,
-            tables_at,
             lattice: call.geometry.lattice,
             classes: call.geometry.classes,
             cancel: self.cancel_word(),
@@ -208,56 +214,51 @@ impl CudaEngine {
         })
     }
 
-    /// Evaluates piece `number` of those that stand for the whole call.
-    fn standing(
-        &mut self,
-        call: &Call<'_>,
-        number: usize,
-        piece: &PlannedPiece,
-    ) -> Result<(), Error> {
-        if number == self.standing.len() {
-            let tables = PieceTables::new(piece)?;
-            self.standing.push(Standing {
-                on_device: DeviceMemory::from_slice(
-                    &self.device.context,
-                    &tables.bytes,
-                    "tables of a tile",
-                )?,
-                tables,
-                graph: None,
-                uses: 0,
-            });
-        }
-        let buffers = self.buffers()?;
-        let (logits, probabilities) = (buffers.logits.address(), buffers.probabilities.address());
-        let standing = &self.standing[number];
-        let tables_at = standing.on_device.address();
-        let launches = self.launches(call, piece, &standing.tables, tables_at)?;
-        // SAFETY: all of it belongs to this engine, which waits for the device before it lets go of anything; the
-        // caller's voxels are in a slot, or the caller's device memory, which lives as long as the call.
-        let graph = unsafe {
-            launches.first(self.voxels()?, self.table)?;
-            let rest = || launches.rest(logits, probabilities);
-            match (&standing.graph, standing.uses) {
-                (Some(graph), _) => {
-                    self.compute.replay(graph)?;
-                    None
-                }
-                (None, 0) => {
-                    rest()?;
-                    None
-                }
-                (None, _) => {
-                    let graph = self.compute.record(rest)?;
-                    self.compute.replay(&graph)?;
-                    Some(graph)
-                }
+    /// Evaluates the pieces that stand for the whole call.
+    fn standing(&mut self, call: &Call<'_>, pieces: &[PlannedPiece]) -> Result<(), Error> {
+        for (number, piece) in pieces.iter().enumerate() {
+            if number == self.standing.len() {
+                self.standing.push(Standing {
+                    tables: PieceTables::new(piece)?,
+                    graph: None,
+                    uses: 0,
+                });
             }
-        };
-        let standing = &mut self.standing[number];
-        standing.uses += 1;
-        if graph.is_some() {
-            standing.graph = graph;
+            let standing = &self.standing[number];
+            let launches = self.launches(call, piece, &standing.tables)?;
+            let buffers = self.buffers()?;
+            let (logits, probabilities) =
+                (buffers.logits.address(), buffers.probabilities.address());
+            // SAFETY: all of it belongs to this engine, which waits for the device before it lets go of anything.
+            let graph = unsafe {
+                // A piece that is alone finds its tables where they were.
+                if standing.uses == 0 || pieces.len() > 1 {
+                    let to = launches.arena.tables();
+                    self.compute.upload(to, &standing.tables.bytes)?;
+                }
+                launches.first(self.voxels()?, self.table)?;
+                let rest = || launches.rest(logits, probabilities);
+                match (&standing.graph, standing.uses) {
+                    (Some(graph), _) => {
+                        self.compute.replay(graph)?;
+                        None
+                    }
+                    (None, 0) => {
+                        rest()?;
+                        None
+                    }
+                    (None, _) => {
+                        let graph = self.compute.record(rest)?;
+                        self.compute.replay(&graph)?;
+                        Some(graph)
+                    }
+                }
+            };
+            let standing = &mut self.standing[number];
+            standing.uses += 1;
+            if graph.is_some() {
+                standing.graph = graph;
+            }
         }
         Ok(())
     }
@@ -268,31 +269,20 @@ impl CudaEngine {
         let bytes = std::mem::take(&mut tables.bytes);
         let slot = self.next_slot;
         let kept: usize = self.slot(slot)?.kept.iter().map(Vec::len).sum();
-        let room = self.once.as_ref().map_or(0, DeviceMemory::bytes);
-        if kept + bytes.len() > MOST_KEPT || bytes.len() > room {
+        if kept + bytes.len() > MOST_KEPT {
             self.settle(call.control)?;
         }
-        if bytes.len() > room {
-            self.once = None; // gives the old one back before the new one is taken
-            let room = bytes.len().next_power_of_two();
-            self.once = Some(DeviceMemory::new(
-                &self.device.context,
-                room,
-                "tables of a tile",
-            )?);
-        }
-        let tables_at = self.once.as_ref().map_or(0, DeviceMemory::address);
+        self.slot(slot)?.kept.push(bytes);
         let buffers = self.buffers()?;
         let (logits, probabilities) = (buffers.logits.address(), buffers.probabilities.address());
-        let launches = self.launches(call, piece, &tables, tables_at)?;
+        let launches = self.launches(call, piece, &tables)?;
+        let bytes = (buffers.slots[slot].kept.last()).map_or(&[][..], |bytes| &bytes[..]);
         // SAFETY: as in `standing`; the tables are kept until the slice is done.
         unsafe {
-            self.compute.upload(tables_at, &bytes)?;
+            self.compute.upload(launches.arena.tables(), bytes)?;
             launches.first(self.voxels()?, self.table)?;
-            launches.rest(logits, probabilities)?;
+            launches.rest(logits, probabilities)
         }
-        self.slot(slot)?.kept.push(bytes);
-        Ok(())
     }
 
     /// Waits for the compute stream, so that what it used can be let go.
@@ -377,12 +367,10 @@ impl Engine for CudaEngine {
     }
 
     fn tile_bytes(&self, rows: &AxisPlan, columns: &AxisPlan) -> Bytes {
-        let [a, b] = arena_bytes(&self.weights, rows, columns);
-        let arena = Bytes {
-            host: 0,
-            device: (a as u64).saturating_add(b as u64),
-        };
-        arena + table_bytes(rows, columns)
+        Bytes {
+            host: PieceTables::most_bytes(rows, columns) as u64,
+            device: arena_bytes(&self.weights, rows, columns) as u64,
+        }
     }
 
     fn piece_bytes(&self, piece: &PlannedPiece) -> Bytes {
@@ -416,7 +404,6 @@ impl Engine for CudaEngine {
     fn trim(&mut self) {
         self.arena = None;
         self.buffers = None;
-        self.once = None;
     }
 
     fn begin(&mut self, call: &Call<'_>) -> Result<(), Error> {
@@ -450,25 +437,25 @@ impl Engine for CudaEngine {
                 Err(Error::DeviceOutOfMemory(_)) => {
                     // Activations can be had again, for smaller tiles if need be.
                     self.arena = None;
-                    self.once = None;
                     Buffers::new(context, shape)?
                 }
                 outcome => outcome?,
             });
         }
-        let mut fills = axis_fills(&lattice.y, extents.height, call.fill)?;
-        fills.extend(axis_fills(&lattice.x, extents.width, call.fill)?);
+        self.fills = axis_fills(&lattice.y, extents.height, call.fill)?;
+        let columns = axis_fills(&lattice.x, extents.width, call.fill)?;
+        self.fills.extend(columns);
         // SAFETY: plain numbers without padding.
         let fills = unsafe {
-            std::slice::from_raw_parts(fills.as_ptr().cast::<u8>(), size_of_val(&fills[..]))
+            let first = self.fills.as_ptr().cast::<u8>();
+            std::slice::from_raw_parts(first, size_of_val(&self.fills[..]))
         };
         let to = self.buffers()?.fills.address();
-        // SAFETY: waited for before `fills` goes away; the words live as long as the engine.
+        // SAFETY: all of it lives until the call has ended.
         unsafe {
             self.compute.upload(to, fills)?;
-            self.compute.fill(self.words.address(), 0, 2)?;
+            self.compute.fill(self.words.address(), 0, 2)
         }
-        self.compute.synchronize()
     }
 
     fn intensity(&mut self, call: &Call<'_>, z: usize) -> Result<(), Error> {
@@ -535,12 +522,7 @@ impl Engine for CudaEngine {
         let _entered = context.enter()?;
         match pieces {
             Pieces::One(piece) => self.once(call, piece),
-            Pieces::Standing(pieces) => {
-                for (number, piece) in pieces.iter().enumerate() {
-                    self.standing(call, number, piece)?;
-                }
-                Ok(())
-            }
+            Pieces::Standing(pieces) => self.standing(call, pieces),
         }
     }
 
@@ -683,8 +665,9 @@ impl Engine for CudaEngine {
             if !self.in_flight.is_empty() || self.voxels.is_some() {
                 let _ = self.signal_cancel();
             }
-            for stream in [&self.upload, &self.compute, &self.download] {
-                let _ = stream.synchronize();
+            for stream in [&self.signal, &self.upload, &self.compute, &self.download] {
+                // The first error may be that of earlier work.
+                let _ = stream.synchronize().or_else(|_| stream.synchronize());
             }
         }
         self.standing.clear();
@@ -698,6 +681,13 @@ impl Engine for CudaEngine {
         {
             slot.kept.clear();
         }
+    }
+}
+
+impl Drop for CudaEngine {
+    fn drop(&mut self) {
+        // After a panic the device may still be at work on what goes away now.
+        self.end();
     }
 }
 

@@ -10,13 +10,13 @@ use super::params::{
 };
 use super::tables::{AxisTables, PieceTables, StepTables, Table};
 use super::weights::Weights;
-use crate::engine::Bytes;
 use crate::error::Error;
 use crate::lattice::Lattice;
 use crate::network::CONVOLUTIONS;
 use crate::plan::{AxisPlan, PlannedPiece, STEPS, Step};
 
-/// Activations: each piece parts it into two halves, which a layer reads and writes and which then change places.
+/// Tables and activations. Each piece parts it anew: its tables, and two halves, which a layer reads and writes and
+/// which then change places.
 pub(super) struct Arena {
     memory: DeviceMemory,
 }
@@ -29,17 +29,22 @@ impl Arena {
         })
     }
 
-    /// Bytes of both halves.
+    /// Bytes of everything.
     pub fn bytes(&self) -> usize {
         self.memory.bytes()
     }
+
+    /// Where a piece's tables lie.
+    pub fn tables(&self) -> u64 {
+        self.memory.address()
+    }
 }
 
-/// Halves begin at a multiple of this.
+/// Tables and halves begin at a multiple of this.
 const ALIGNMENT: usize = 256;
 
 /// Bytes of the two halves for a tile of these axes: images are stored whole.
-pub(super) fn arena_bytes(weights: &Weights, rows: &AxisPlan, columns: &AxisPlan) -> [usize; 2] {
+fn half_bytes(weights: &Weights, rows: &AxisPlan, columns: &AxisPlan) -> [usize; 2] {
     let mut bytes = [0, 0];
     let mut half = 0;
     let mut need = |pixels: usize, channels: usize, size: usize| {
@@ -73,22 +78,11 @@ pub(super) fn arena_bytes(weights: &Weights, rows: &AxisPlan, columns: &AxisPlan
     })
 }
 
-/// Bytes that the tables of a tile of these axes take at most, a ROI's tiles and pixels included.
-pub(super) fn table_bytes(rows: &AxisPlan, columns: &AxisPlan) -> Bytes {
-    // Sources, and per step taps or blocks: at most 24 bytes a value and tap; tiles of 24 bytes for 128 pixels.
-    let axis = |axis: &AxisPlan| {
-        let steps = 0..STEPS.len();
-        let taps: usize = steps.map(|index| axis.layer(index).all().len()).sum();
-        24 * taps + 4 * axis.inputs()
-    };
-    let tiles: usize = (0..STEPS.len())
-        .map(|index| rows.layer(index).len() * columns.layer(index).len() / 2)
-        .sum();
-    let bytes = (axis(rows) + axis(columns) + tiles + (1 << 16)) as u64;
-    Bytes {
-        host: bytes,
-        device: bytes,
-    }
+/// Bytes of the arena for a tile of these axes: tables and activations.
+pub(super) fn arena_bytes(weights: &Weights, rows: &AxisPlan, columns: &AxisPlan) -> usize {
+    let [a, b] = half_bytes(weights, rows, columns);
+    let tables = PieceTables::most_bytes(rows, columns).next_multiple_of(ALIGNMENT);
+    tables.saturating_add(a).saturating_add(b)
 }
 
 /// The layers of one piece, ready to be launched.
@@ -99,8 +93,6 @@ pub(super) struct Launches<'a> {
     pub stream: &'a Stream,
     pub piece: &'a PlannedPiece,
     pub tables: &'a PieceTables,
-    /// Where the tables lie on the device.
-    pub tables_at: u64,
     pub lattice: Lattice,
     pub classes: usize,
     /// Words of device memory.
@@ -175,12 +167,13 @@ impl Launches<'_> {
 
     /// Where layer `index` writes; the next one reads it.
     pub fn output_of(&self, index: usize) -> u64 {
-        let [first, _] = arena_bytes(
+        let [first, _] = half_bytes(
             self.weights,
             &self.piece.plan.rows,
             &self.piece.plan.columns,
         );
-        self.arena.memory.at(index % 2 * first)
+        let halves = self.tables.len.next_multiple_of(ALIGNMENT);
+        self.arena.memory.at(halves + index % 2 * first)
     }
 
     /// Copies layer `index`'s output to `values`; the stream has done its work.
@@ -351,7 +344,7 @@ impl Launches<'_> {
     }
 
     fn at(&self, table: Table) -> u64 {
-        self.tables_at + table.offset as u64
+        self.arena.tables() + table.offset as u64
     }
 
     fn at_some(&self, table: Option<Table>) -> u64 {

@@ -38,6 +38,8 @@ pub(super) enum StepTables {
 /// All tables of a piece.
 pub(super) struct PieceTables {
     pub bytes: Vec<u8>,
+    /// Number of the bytes, also when they have been taken out.
+    pub len: usize,
     pub steps: Vec<StepTables>,
     pub row_sources: Table,
     pub column_sources: Table,
@@ -46,6 +48,29 @@ pub(super) struct PieceTables {
 }
 
 impl PieceTables {
+    /// Most bytes that the tables of a tile of these axes can take, whatever the ROI.
+    pub fn most_bytes(rows: &AxisPlan, columns: &AxisPlan) -> usize {
+        const EVERY_TABLE: usize = 64;
+        // A block takes 4 bytes a tap of its values, 4 a distinct input (at most one a tap) and its head.
+        let axis = |axis: &AxisPlan| {
+            let taps =
+                (0..STEPS.len()).map(|index| 24 * axis.layer(index).all().len() + EVERY_TABLE);
+            taps.sum::<usize>() + size_of::<ColumnBlock>() * STEPS.len() + 12 * axis.inputs()
+        };
+        // A tile has 4 x 7 pixels at least, but for the last of each axis. The head and the lattice list points.
+        let product = |index: usize| {
+            let (rows, columns) = (rows.layer(index).len(), columns.layer(index).len());
+            rows * columns + size_of::<Tile>() * (rows + columns + 1)
+        };
+        let head = STEPS.len() - 1;
+        let points = rows.layer(head).len() * columns.layer(head).len();
+        axis(rows)
+            + axis(columns)
+            + (0..head).map(product).sum::<usize>()
+            + 8 * points
+            + EVERY_TABLE
+    }
+
     pub fn new(piece: &PlannedPiece) -> Result<Self, Error> {
         let plan = &piece.plan;
         let mut writer = Writer { bytes: Vec::new() };
@@ -104,6 +129,7 @@ impl PieceTables {
             });
         }
         Ok(Self {
+            len: writer.bytes.len(),
             bytes: writer.bytes,
             steps,
             row_sources,

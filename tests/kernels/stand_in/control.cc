@@ -141,6 +141,11 @@ void stand_in_fail(const char* call, uint64_t nth, int cuda_error) {
     world().faults.fail(call, nth, static_cast<CUresult>(cuda_error));
 }
 
+void stand_in_spoil(const char* kernel) {
+    const std::lock_guard<Turnstile> turn(world().turnstile);
+    world().faults.spoil(kernel);
+}
+
 void stand_in_lose_device(int device, uint64_t after_launches) {
     const std::lock_guard<Turnstile> turn(world().turnstile);
     if (device >= 0 && device < MAX_DEVICES) {

@@ -30,6 +30,9 @@ void stand_in_init_error(int cuda_error);
 // frees, destroys, unloads and releases are carried out all the same. Several may be set.
 void stand_in_fail(const char* call, uint64_t nth, int cuda_error);
 
+// From now on the kernel of this name does nothing when it runs: what a wrong kernel is to the host.
+void stand_in_spoil(const char* kernel);
+
 // The device is lost after so many more kernel runs (0: now). From then on every call in its contexts does nothing
 // but return CUDA_ERROR_LAUNCH_FAILED, save that what is freed no longer counts as live; a retain returns
 // CUDA_ERROR_DEVICE_UNAVAILABLE. Getting, setting, pushing and popping the current context always work.

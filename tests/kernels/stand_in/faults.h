@@ -1,8 +1,9 @@
-// Counts every call by name and makes chosen ones fail.
+// Counts every call by name and makes chosen ones fail; makes chosen kernels do nothing.
 
 #pragma once
 #include <cstdint>
 #include <map>
+#include <set>
 #include <string>
 
 #include "driver.h"
@@ -33,12 +34,17 @@ public:
         return name.empty() ? total_ : found == calls_.end() ? 0 : found->second.made;
     }
 
+    // From now on this kernel does nothing when it runs.
+    void spoil(const std::string& kernel) { spoilt_.insert(kernel); }
+    bool is_spoilt(const std::string& kernel) const { return spoilt_.count(kernel) != 0; }
+
 private:
     struct Calls {
         uint64_t made = 0;
         std::map<uint64_t, CUresult> fail_at; // by number of the call
     };
     std::map<std::string, Calls> calls_;
+    std::set<std::string> spoilt_;
     uint64_t total_ = 0;
 };
 

@@ -75,7 +75,7 @@ void run(const Launch& launch, Context& context) {
     --device.runs_left;
     ++world().kernel_runs;
     std::string text = complaint(launch, context);
-    if (text.empty()) {
+    if (text.empty() && !world().faults.is_spoilt(launch.name)) {
         text = sim::launch(launch.grid, launch.block, launch.shared_bytes,
                            [&] { launch.kernel->run(launch.params.data()); });
         text = text.empty() ? text : launch.name + ": " + text;

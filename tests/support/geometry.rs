@@ -1,4 +1,5 @@
 //! Random cases: a small volume, a tiny network and options that fit each other.
+#![allow(dead_code)] // each test binary uses a part
 
 use patchmask::engine::DeviceChoice;
 use patchmask::lattice::{Crop, Padding};

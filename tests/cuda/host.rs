@@ -1,0 +1,169 @@
+//! What the host program sees: its own context, several sessions, memory given back, cancelling.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use patchmask::engine::DeviceChoice;
+use patchmask::error::Error;
+use patchmask::lattice::Padding;
+use patchmask::session::{Options, Outputs, Session};
+use patchmask::volume::{Volume, VolumeMut};
+
+use crate::builder::Random;
+use crate::geometry::{Case, network};
+use crate::{bits, on_gpu, stand_in};
+
+pub fn small_case(seed: u64) -> (Case, patchmask::weights::Model) {
+    let mut random = Random(seed);
+    let mut case = Case::random(&mut random, Padding::Patch);
+    (case.options.patch_size, case.options.stride) = (32, 16);
+    (case.options.crop, case.roi) = (None, None);
+    (case.width, case.height, case.depth) = (33, 20, 3);
+    case.voxels = (0..33 * 20 * 3)
+        .map(|_| (random.symmetric() * 400.0) as i16)
+        .collect();
+    let model = network(&mut random, 32);
+    (case, model)
+}
+
+#[test]
+fn the_callers_context_stays_current() {
+    let Some((_turn, gpu)) = stand_in::take() else {
+        return;
+    };
+    let own = gpu.make_context();
+    let (case, model) = small_case(1);
+    let session = Session::new(&model, on_gpu(&case), &mut |_, _| ()).unwrap();
+    assert_eq!(gpu.current_context(), own);
+    case.run_in(&session, &model);
+    assert_eq!(gpu.current_context(), own);
+    session.trim().unwrap();
+    assert_eq!(gpu.current_context(), own);
+    drop(session);
+    assert_eq!(gpu.current_context(), own);
+    gpu.destroy_context(own);
+    assert_eq!(gpu.live(""), 0);
+}
+
+#[test]
+fn sessions_share_weights_and_run_side_by_side() {
+    let Some((_turn, gpu)) = stand_in::take() else {
+        return;
+    };
+    let (case, model) = small_case(2);
+    let alone = bits(&case.run(&model, on_gpu(&case)));
+    let first = Session::new(&model, on_gpu(&case), &mut |_, _| ()).unwrap();
+    let with_one = gpu.live("bytes");
+    let second = Session::new(&model, on_gpu(&case), &mut |_, _| ()).unwrap();
+    let more = gpu.live("bytes") - with_one;
+    assert!(more < with_one / 10, "{more} bytes more than {with_one}");
+    std::thread::scope(|scope| {
+        for session in [&first, &second] {
+            let (case, model, alone) = (&case, &model, &alone);
+            scope.spawn(move || {
+                for _ in 0..2 {
+                    assert!(&bits(&case.run_in(session, model)) == alone);
+                }
+            });
+        }
+    });
+    let after_call = gpu.live("bytes");
+    first.trim().unwrap();
+    assert!(gpu.live("bytes") < after_call, "a trim gives memory back");
+    assert!(
+        bits(&case.run_in(&first, &model)) == alone,
+        "and the session goes on"
+    );
+    drop((first, second));
+    assert_eq!(gpu.live(""), 0);
+    assert_eq!(gpu.error(), "");
+}
+
+#[test]
+fn two_devices() {
+    let Some((_turn, gpu)) = stand_in::take() else {
+        return;
+    };
+    gpu.devices(2, 1 << 30);
+    let (case, model) = small_case(3);
+    let on = |index| Options {
+        device: DeviceChoice::Cuda(index),
+        ..on_gpu(&case)
+    };
+    let first = Session::new(&model, on(0), &mut |_, _| ()).unwrap();
+    let second = Session::new(&model, on(1), &mut |_, _| ()).unwrap();
+    assert!(first.engine_name().starts_with("cuda:0"));
+    assert!(second.engine_name().starts_with("cuda:1"));
+    let bits_of = |session| bits(&case.run_in(session, &model));
+    assert!(bits_of(&first) == bits_of(&second));
+    match Session::new(&model, on(2), &mut |_, _| ()) {
+        Err(Error::NoDevice(text)) => assert!(text.contains("there are 2"), "{text}"),
+        _ => panic!("there is no third device"),
+    }
+    // One is lost; the other goes on.
+    gpu.lose(0, 3);
+    let lost = segment(&case, &first);
+    assert!(matches!(lost, Err(Error::DeviceFailed(_))), "{lost:?}");
+    bits_of(&second);
+    drop((first, second));
+    assert_eq!(gpu.live(""), 0);
+}
+
+#[test]
+fn cancelled_from_the_callback_and_from_another_thread() {
+    let Some((_turn, gpu)) = stand_in::take() else {
+        return;
+    };
+    let (mut case, model) = small_case(4);
+    case.depth = 40;
+    case.voxels = case
+        .voxels
+        .iter()
+        .cycle()
+        .take(33 * 20 * 40)
+        .copied()
+        .collect();
+    let session = Session::new(&model, on_gpu(&case), &mut |_, _| ()).unwrap();
+    let volume = Volume::from_slice(&case.voxels, case.width, case.height, case.depth).unwrap();
+    let mut mask = vec![0; case.voxels.len()];
+    let heard = AtomicUsize::new(0);
+    let mut run = |progress: &mut dyn FnMut() -> bool| {
+        let mut outputs = Outputs {
+            mask: Some(VolumeMut::from_slice(&mut mask)),
+            ..Outputs::default()
+        };
+        session.segment(&volume, None, &mut outputs, &mut |_, _| {
+            heard.fetch_add(1, Ordering::SeqCst);
+            progress()
+        })
+    };
+    assert!(matches!(run(&mut || false), Err(Error::Cancelled)));
+    let outcome = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while heard.load(Ordering::SeqCst) < 3 {
+                std::thread::yield_now();
+            }
+            session.cancel();
+        });
+        run(&mut || true)
+    });
+    assert!(matches!(outcome, Err(Error::Cancelled)), "{outcome:?}");
+    assert!(session.slices_done() < case.depth as u64);
+    assert_eq!(gpu.error(), "");
+    case.depth = 3;
+    case.voxels.truncate(33 * 20 * 3);
+    case.run_in(&session, &model);
+    drop(session);
+    assert_eq!(gpu.live(""), 0);
+}
+
+/// Runs the case for its mask.
+pub fn segment(case: &Case, session: &Session) -> Result<Vec<u8>, Error> {
+    let volume = Volume::from_slice(&case.voxels, case.width, case.height, case.depth)?;
+    let mut mask = vec![0; case.voxels.len()];
+    let mut outputs = Outputs {
+        mask: Some(VolumeMut::from_slice(&mut mask)),
+        ..Outputs::default()
+    };
+    session.segment(&volume, None, &mut outputs, &mut |_, _| true)?;
+    Ok(mask)
+}

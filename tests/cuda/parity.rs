@@ -1,0 +1,153 @@
+//! The CUDA engine against the CPU engine.
+
+use patchmask::engine::Device;
+use patchmask::lattice::Padding;
+use patchmask::mask::Fill;
+use patchmask::session::{Options, Session};
+
+use crate::builder::Random;
+use crate::geometry::{Case, network};
+use crate::{on_gpu, stand_in};
+
+/// Most that a logit may differ, relative to the largest of the case.
+const TOLERANCE: f32 = 1e-2;
+
+/// What was compared.
+#[derive(Default)]
+struct Seen {
+    cases: usize,
+    points: usize,
+    worst: f32,
+    changed_voxels: usize,
+}
+
+impl Seen {
+    fn compare(&mut self, case: &Case, model: &patchmask::weights::Model, options: Options) {
+        let cpu = case.run(model, case.options.clone());
+        let gpu = case.run(model, options);
+        assert_eq!(gpu.report.device, Device::Cuda(0));
+        assert_eq!(cpu.report.work.patches, gpu.report.work.patches);
+        assert_eq!(cpu.report.nonfinite_voxels, gpu.report.nonfinite_voxels);
+        assert_eq!(cpu.coverage, gpu.coverage);
+        let finite = cpu.logits.iter().filter(|logit| logit.is_finite());
+        let largest = finite.fold(0.0_f32, |most, logit| most.max(logit.abs()));
+        for (point, (cpu, gpu)) in cpu.logits.iter().zip(&gpu.logits).enumerate() {
+            assert_eq!(cpu.is_nan(), gpu.is_nan(), "logit {point}");
+            if !cpu.is_nan() {
+                let error = (cpu - gpu).abs() / largest;
+                assert!(
+                    error <= TOLERANCE,
+                    "logit {point}: {cpu} and {gpu} of {largest}"
+                );
+                self.worst = self.worst.max(error);
+                self.points += 1;
+            }
+        }
+        for (cpu, gpu) in cpu.probability.iter().zip(&gpu.probability) {
+            assert!((cpu - gpu).abs() <= 0.05, "probabilities {cpu} and {gpu}");
+        }
+        let changed = cpu.mask.iter().zip(&gpu.mask).filter(|(a, b)| a != b);
+        self.changed_voxels += changed.count();
+        self.cases += 1;
+    }
+
+    fn print(&self, what: &str) {
+        println!(
+            "{what}: {} cases, {} logits, largest error {:.1e}, {} voxels of another class",
+            self.cases, self.points, self.worst, self.changed_voxels
+        );
+    }
+}
+
+#[test]
+fn random_cases_agree_with_the_cpu() {
+    let Some((_turn, gpu)) = stand_in::take() else {
+        return;
+    };
+    for padding in [Padding::Patch, Padding::Image] {
+        let mut seen = Seen::default();
+        for number in 0..8 {
+            gpu.completion(number % 3, number as u64);
+            let mut random = Random(100 + number as u64);
+            let mut case = Case::random(&mut random, padding);
+            case.options.fill = [Fill::Nearest, Fill::Linear][number as usize % 2];
+            case.options.equalize = number % 3 == 1;
+            let model = network(&mut random, case.options.patch_size);
+            seen.compare(&case, &model, on_gpu(&case));
+            assert_eq!(gpu.error(), "");
+            assert_eq!(gpu.live(""), 0);
+        }
+        seen.print(&format!("{padding:?}"));
+    }
+}
+
+/// Patch by patch: stacks of patches, each with values of its own.
+#[test]
+fn without_sharing() {
+    let Some((_turn, gpu)) = stand_in::take() else {
+        return;
+    };
+    let mut random = Random(5);
+    let mut case = Case::random(&mut random, Padding::Patch);
+    (case.options.patch_size, case.options.stride) = (33, 16);
+    let model = network(&mut random, case.options.patch_size);
+    let mut seen = Seen::default();
+    let options = Options {
+        sharing: false,
+        ..on_gpu(&case)
+    };
+    seen.compare(&case, &model, options);
+    seen.print("no sharing");
+    assert_eq!(gpu.error(), "");
+}
+
+/// NaN and infinite voxels, every voxel type, strides.
+#[test]
+fn voxels_of_every_type() {
+    use patchmask::session::Outputs;
+    use patchmask::volume::{Volume, VolumeMut, Voxel};
+    let Some((_turn, gpu)) = stand_in::take() else {
+        return;
+    };
+    let mut random = Random(9);
+    let mut case = Case::random(&mut random, Padding::Patch);
+    (case.options.patch_size, case.options.stride) = (32, 24);
+    (case.options.crop, case.options.equalize) = (None, true);
+    let model = network(&mut random, 32);
+    let cpu = Session::new(&model, case.options.clone(), &mut |_, _| ()).unwrap();
+    let cuda = Session::new(&model, on_gpu(&case), &mut |_, _| ()).unwrap();
+    fn run<T: Voxel>(session: &Session, voxels: &[T], side: usize) -> (Vec<u8>, Vec<f32>, u64) {
+        let volume = Volume::from_slice(voxels, side, side, 2).unwrap();
+        let mut mask = vec![9; side * side * 2];
+        let mut probability = vec![9.0; side * side * 2];
+        let mut outputs = Outputs {
+            mask: Some(VolumeMut::from_slice(&mut mask)),
+            probability: Some(VolumeMut::from_slice(&mut probability)),
+            ..Outputs::default()
+        };
+        let report = session.segment(&volume, None, &mut outputs, &mut |_, _| true);
+        (mask, probability, report.unwrap().nonfinite_voxels)
+    }
+    const SIDE: usize = 40;
+    let numbers: Vec<i32> = (0..SIDE * SIDE * 2)
+        .map(|_| random.below(127) as i32)
+        .collect();
+    macro_rules! check {
+        ($($voxel:ty),*) => {$({
+            let mut voxels: Vec<$voxel> = numbers.iter().map(|&n| n as $voxel).collect();
+            // Not a number, where the type has one; 0 where it has not.
+            voxels[17] = f64::NAN as $voxel;
+            voxels[SIDE * SIDE + 3] = (f64::INFINITY as $voxel).min(f64::MAX as $voxel);
+            let (mask, probability, bad) = run(&cpu, &voxels, SIDE);
+            let (mask_gpu, probability_gpu, bad_gpu) = run(&cuda, &voxels, SIDE);
+            assert_eq!(bad, bad_gpu, stringify!($voxel));
+            let changed = mask.iter().zip(&mask_gpu).filter(|(a, b)| a != b).count();
+            for (a, b) in probability.iter().zip(&probability_gpu) {
+                assert!((a - b).abs() < 0.02, "{} {a} {b}", stringify!($voxel));
+            }
+            println!("{}: {changed} voxels of another class, {bad} not finite", stringify!($voxel));
+        })*};
+    }
+    check!(i8, u8, i16, u16, i32, f32, f64);
+    assert_eq!(gpu.error(), "");
+}

@@ -1,0 +1,195 @@
+//! The stand-in for the CUDA driver: compiled from `tests/kernels` and loaded before the library looks for the real one.
+
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+
+const FLAGS: [&str; 10] = [
+    "-std=c++17",
+    "-O2",
+    "-fPIC",
+    "-shared",
+    "-fvisibility=hidden",
+    "-ffp-contract=off",
+    "-fno-strict-aliasing",
+    "-DPATCHMASK_HOST",
+    "-Wno-unknown-pragmas",
+    "-pthread",
+];
+
+/// Compiles the library; where it lies, or why it could not be made.
+pub fn build() -> Result<PathBuf, String> {
+    static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    BUILT.get_or_init(compile).clone()
+}
+
+fn compile() -> Result<PathBuf, String> {
+    let compiler = std::env::var("CXX").unwrap_or_else(|_| "c++".into());
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let sources = root.join("tests/kernels");
+    let folder =
+        Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("stand_in_{}", std::process::id()));
+    std::fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
+    let library = folder.join("libcuda.so.1");
+    let output = Command::new(&compiler)
+        .args(FLAGS)
+        .arg(format!("-I{}", sources.display()))
+        .arg(format!("-I{}", root.join("kernels").display()))
+        .args(["stand_in.cc", "registry.cc", "shim.cc"].map(|name| sources.join(name)))
+        // The name that the library asks for; cudarc opens and closes the driver before it keeps it.
+        .args(["-Wl,-soname,libcuda.so", "-Wl,-z,nodelete", "-o"])
+        .arg(&library)
+        .output()
+        .map_err(|error| format!("no C++ compiler ({compiler}: {error})"))?;
+    assert!(
+        output.status.success(),
+        "the stand-in does not compile:\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let link = folder.join("libcuda.so");
+    let _ = std::os::unix::fs::symlink("libcuda.so.1", link);
+    Ok(library)
+}
+
+/// The functions of `tests/kernels/stand_in/control.h`.
+pub struct StandIn {
+    handle: usize,
+}
+
+/// The stand-in, for one test at a time, with a default machine; `None`, with the reason printed, where it cannot be
+/// compiled.
+pub fn take() -> Option<(MutexGuard<'static, ()>, &'static StandIn)> {
+    static TURN: Mutex<()> = Mutex::new(());
+    static LOADED: OnceLock<StandIn> = OnceLock::new();
+    let library = match build() {
+        Ok(library) => library,
+        Err(why) => {
+            println!("SKIPPED CUDA on the stand-in: {why}");
+            return None;
+        }
+    };
+    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let stand_in = LOADED.get_or_init(|| {
+        let path = CString::new(library.to_str().unwrap()).unwrap();
+        // SAFETY: a library of our own, whose initialisers only read the environment.
+        let handle = unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_NOW | libc::RTLD_GLOBAL) };
+        assert!(!handle.is_null(), "{} does not load", library.display());
+        StandIn {
+            handle: handle as usize,
+        }
+    });
+    stand_in.reset();
+    Some((turn, stand_in))
+}
+
+macro_rules! function {
+    ($stand_in:expr, $name:literal, fn($($argument:ty),*) $(-> $result:ty)?) => {{
+        let name = concat!($name, "\0");
+        // SAFETY: the library exports it with this signature.
+        unsafe {
+            let symbol = libc::dlsym($stand_in.handle as *mut c_void, name.as_ptr().cast());
+            assert!(!symbol.is_null(), "the stand-in lacks {}", $name);
+            std::mem::transmute::<*mut c_void, unsafe extern "C" fn($($argument),*) $(-> $result)?>(symbol)
+        }
+    }};
+}
+
+impl StandIn {
+    /// Forgets faults and counts; the default machine again. Returns how many objects are still live.
+    pub fn reset(&self) -> u64 {
+        let reset = function!(self, "stand_in_reset", fn() -> u64);
+        let init = function!(self, "cuInit", fn(u32) -> c_int);
+        // SAFETY: as declared. The library initialises the driver once in a process, and a reset undoes that.
+        unsafe {
+            let live = reset();
+            assert_eq!(init(0), 0);
+            live
+        }
+    }
+
+    pub fn devices(&self, count: i32, memory_bytes: u64) {
+        let devices = function!(self, "stand_in_devices", fn(c_int, c_int, c_int, u64, u64));
+        // SAFETY: as declared.
+        unsafe { devices(count, 8, 0, memory_bytes, 163 << 10) };
+    }
+
+    /// The `nth` call of `call` from now on fails with this CUDA error, once.
+    pub fn fail(&self, call: &str, nth: u64, error: i32) {
+        let fail = function!(self, "stand_in_fail", fn(*const c_char, u64, c_int));
+        let call = CString::new(call).unwrap();
+        // SAFETY: as declared.
+        unsafe { fail(call.as_ptr(), nth, error) };
+    }
+
+    /// From now on the kernel of this name does nothing.
+    pub fn spoil(&self, kernel: &str) {
+        let spoil = function!(self, "stand_in_spoil", fn(*const c_char));
+        let kernel = CString::new(kernel).unwrap();
+        // SAFETY: as declared.
+        unsafe { spoil(kernel.as_ptr()) };
+    }
+
+    /// The device is gone after so many more kernel runs.
+    pub fn lose(&self, device: i32, after_launches: u64) {
+        let lose = function!(self, "stand_in_lose_device", fn(c_int, u64));
+        // SAFETY: as declared.
+        unsafe { lose(device, after_launches) };
+    }
+
+    /// When work runs: 0 eager, 1 lazy, 2 random.
+    pub fn completion(&self, mode: i32, seed: u64) {
+        let completion = function!(self, "stand_in_completion", fn(c_int, u64));
+        // SAFETY: as declared.
+        unsafe { completion(mode, seed) };
+    }
+
+    /// How often a function was called.
+    pub fn calls(&self, call: &str) -> u64 {
+        let calls = function!(self, "stand_in_calls", fn(*const c_char) -> u64);
+        let call = CString::new(call).unwrap();
+        // SAFETY: as declared.
+        unsafe { calls(call.as_ptr()) }
+    }
+
+    /// How many objects of this kind are live; "": all.
+    pub fn live(&self, kind: &str) -> u64 {
+        let live = function!(self, "stand_in_live", fn(*const c_char) -> u64);
+        let kind = CString::new(kind).unwrap();
+        // SAFETY: as declared.
+        unsafe { live(kind.as_ptr()) }
+    }
+
+    /// The first thing that went wrong, or "".
+    pub fn error(&self) -> String {
+        let error = function!(self, "stand_in_error", fn() -> *const c_char);
+        // SAFETY: as declared; a text that stays until the next call.
+        unsafe { CStr::from_ptr(error()) }
+            .to_string_lossy()
+            .into_owned()
+    }
+
+    /// Makes a context of device 0 and leaves it current on this thread.
+    pub fn make_context(&self) -> usize {
+        let create = function!(self, "cuCtxCreate_v2", fn(*mut usize, u32, c_int) -> c_int);
+        let mut context = 0;
+        // SAFETY: as declared.
+        assert_eq!(unsafe { create(&raw mut context, 0, 0) }, 0);
+        context
+    }
+
+    /// The context that is current on this thread.
+    pub fn current_context(&self) -> usize {
+        let current = function!(self, "cuCtxGetCurrent", fn(*mut usize) -> c_int);
+        let mut context = 0;
+        // SAFETY: as declared.
+        assert_eq!(unsafe { current(&raw mut context) }, 0);
+        context
+    }
+
+    pub fn destroy_context(&self, context: usize) {
+        let destroy = function!(self, "cuCtxDestroy_v2", fn(usize) -> c_int);
+        // SAFETY: as declared.
+        assert_eq!(unsafe { destroy(context) }, 0);
+    }
+}
