@@ -21,8 +21,8 @@ C_TEST_SUPPORT := tests/c/tiny_model.c tests/c/segmentation.c
 C_TESTS := $(basename $(notdir $(filter-out $(C_TEST_SUPPORT),$(wildcard tests/c/*.c)))) header_cpp
 C_TEST_PARTS := $(C_TEST_SUPPORT) $(wildcard tests/c/*.h) include/patchmask.h Makefile
 
-.PHONY: all library demo test test-rust test-c test-valgrind test-exports test-segment test-examples \
-        test-real parity clean
+.PHONY: all library kernels demo test test-rust test-ptx test-c test-valgrind test-exports test-segment \
+        test-cuda test-examples test-real parity clean
 
 all: build/segment build/minimal
 
@@ -42,6 +42,11 @@ build/segment: $(SEGMENT_SOURCES) $(SEGMENT_HEADERS) Makefile | library
 build/minimal: examples/c/minimal.c include/patchmask.h Makefile | library
 	$(C) $< -o $@ $(LINK)
 
+# The PTX that the library embeds, from kernels/*.cu; needs no GPU and no CUDA toolkit.
+kernels:
+	@PYTHON=$(PYTHON) tools/venv.sh .venv kernels/requirements.txt
+	.venv/bin/python tools/kernels.py
+
 # ---------------------------------------------------------------------------------------- make demo
 
 DEMO := examples/demo
@@ -58,11 +63,17 @@ demo: all
 
 # ---------------------------------------------------------------------------------------- make test
 
-test: test-rust test-exports test-c test-valgrind test-segment test-examples test-real
+test: test-rust test-ptx test-exports test-c test-valgrind test-segment test-cuda test-examples test-real
 	@echo "all tests passed"
 
 test-rust:
 	cargo test --release
+
+# The committed PTX is what the sources compile to, and no kernel spills.
+test-ptx:
+	@if ! why=$$(PYTHON=$(PYTHON) tools/venv.sh .venv kernels/requirements.txt 2>&1); then \
+	  echo "SKIPPED PTX: its compiler could not be installed: $$(echo "$$why" | tail -n 1)"; \
+	else .venv/bin/python tools/kernels.py --check; fi
 
 # What the shared library exports is what the committed list says.
 test-exports: library
@@ -101,6 +112,18 @@ test-valgrind: $(VALGRIND_TESTS:%=build/tests/%)
 test-segment: all
 	SEGMENT=build/segment $(PYTHON) tests/c/segment_cli.py
 	SEGMENT=build/segment $(PYTHON) tests/golden/check.py
+
+# A driver that runs the kernels on the CPU (tests/kernels/stand_in.cc), in place of the real one.
+STAND_IN := build/tests/stand_in
+STAND_IN_SOURCES := $(addprefix tests/kernels/,stand_in.cc registry.cc shim.cc)
+
+$(STAND_IN)/libcuda.so.1: $(wildcard kernels/*.* tests/kernels/*.* tests/kernels/stand_in/*) Makefile
+	@mkdir -p $(STAND_IN)
+	$(CXX) @tests/kernels/stand_in.flags -Itests/kernels -Ikernels $(STAND_IN_SOURCES) -o $@
+	@ln -sf libcuda.so.1 $(STAND_IN)/libcuda.so
+
+test-cuda: all $(STAND_IN)/libcuda.so.1
+	SEGMENT=build/segment STAND_IN=$(STAND_IN) $(PYTHON) tests/c/cuda_cli.py
 
 # Every example is run, wrong input included.
 test-examples: all

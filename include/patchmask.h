@@ -153,6 +153,12 @@
 // An NVIDIA GPU (device_index counts from 0), in fp16 with f32 sums.
 #define PATCHMASK_DEVICE_CUDA 2
 
+// A buffer in the host's memory.
+#define PATCHMASK_MEMORY_HOST 0
+
+// A buffer in the memory of the session's CUDA device, allocated in its primary context (as the CUDA runtime does).
+#define PATCHMASK_MEMORY_CUDA 1
+
 // Stage of a progress report: finding shared work and laying out tiles.
 #define PATCHMASK_STAGE_PLAN 1
 
@@ -215,6 +221,12 @@ typedef struct patchmask_volume {
   double slope;
   // HU at stored value 0 (DICOM Rescale Intercept), 0 after init.
   double intercept;
+  // One of PATCHMASK_MEMORY_*: where `data` lies, HOST after init. In CUDA memory, address and strides are
+  // multiples of the voxel's size, and the session runs on that device; no copy is made. A ROI lies in host memory.
+  int32_t memory;
+  // For PATCHMASK_MEMORY_CUDA: the CUstream (cudaStream_t) whose work so far fills `data`; NULL is the default
+  // stream. The call waits for it.
+  void *stream;
 } patchmask_volume;
 
 // Where results go: buffers of the caller, each optional (NULL), at least one given. Strides are in
@@ -261,6 +273,13 @@ typedef struct patchmask_outputs {
   uint64_t logits_stride_y;
   // Bytes between slices of `logits`.
   uint64_t logits_stride_z;
+  // One of PATCHMASK_MEMORY_*: where all of the buffers lie, HOST after init. In CUDA memory, addresses and strides
+  // are multiples of the element's size, classes and x of `logits` are dense, and everything is written when the
+  // call returns.
+  int32_t memory;
+  // For PATCHMASK_MEMORY_CUDA: the CUstream (cudaStream_t) whose work so far uses the buffers; NULL is the
+  // default stream. The call waits for it.
+  void *stream;
 } patchmask_outputs;
 
 // Told how far a segmentation is, on the thread that called patchmask_session_segment, about
@@ -317,7 +336,7 @@ typedef struct patchmask_options {
   // Worker threads of the CPU engine; 0: one per available core. Default 0.
   uint32_t threads;
   // Limit in bytes for what the library allocates for a session, packed weights included, the
-  // caller's buffers not; 0: automatic. Default 0.
+  // caller's buffers not, in host memory and in device memory each; 0: automatic. Default 0.
   uint64_t memory_budget;
   // May be NULL.
   patchmask_progress_callback progress;
@@ -367,10 +386,12 @@ typedef struct patchmask_estimate {
   uint64_t macs;
   // Multiply-accumulates patch by patch, all slices.
   uint64_t macs_unshared;
-  // Most bytes that the library would hold at once, packed weights included.
+  // Most bytes of host memory that the library would hold at once, packed weights included.
   uint64_t peak_bytes;
   // Tiles, all slices.
   uint64_t tiles;
+  // Most bytes of device memory that the library would hold at once; 0 on the CPU.
+  uint64_t device_peak_bytes;
 } patchmask_estimate;
 
 // What a segmentation did.
@@ -383,7 +404,7 @@ typedef struct patchmask_result {
   uint64_t macs;
   // Multiply-accumulates that patch by patch evaluation would have done.
   uint64_t macs_unshared;
-  // Most bytes that the library held at once, packed weights included.
+  // Most bytes of host memory that the library held at once, packed weights included.
   uint64_t peak_bytes;
   // Voxels that were NaN or infinite and were treated as black.
   uint64_t nonfinite_voxels;
@@ -401,6 +422,8 @@ typedef struct patchmask_result {
   double mask_seconds;
   // Seconds of the whole call.
   double segment_seconds;
+  // Most bytes of device memory that the library held at once; 0 on the CPU.
+  uint64_t device_peak_bytes;
 } patchmask_result;
 
 #ifdef __cplusplus
@@ -479,7 +502,7 @@ void patchmask_model_free(struct patchmask_model *model);
 // Makes a session. Copies `*options`; keeps what it needs of the model, which may be freed before
 // the session. On success `*out_session` is a new session: free it with patchmask_session_free.
 // Errors: INVALID_ARGUMENT (an option, or a model that does not fit the patch size), BAD_MODEL (weights that
-// overflow fp16 when pooling is folded), NO_DEVICE, OUT_OF_MEMORY.
+// overflow fp16 when pooling is folded), NO_DEVICE, OUT_OF_MEMORY, DEVICE_OUT_OF_MEMORY, DEVICE_FAILED.
 patchmask_status patchmask_session_new(const struct patchmask_model *model,
                                        const struct patchmask_options *options,
                                        struct patchmask_session **out_session);
@@ -504,12 +527,17 @@ patchmask_status patchmask_session_estimate(struct patchmask_session *session,
 //
 // Blocks until done; the calling thread only waits and runs the progress callback. Results do not
 // depend on threads, memory budget or repetition. Errors: INVALID_ARGUMENT, OUT_OF_MEMORY, UNSUPPORTED,
-// BAD_MODEL (activations overflow), CANCELLED, BUSY, WRONG_PROCESS.
+// DEVICE_OUT_OF_MEMORY,
+// DEVICE_FAILED, BAD_MODEL (activations overflow), CANCELLED, BUSY, WRONG_PROCESS.
 patchmask_status patchmask_session_segment(struct patchmask_session *session,
                                            const struct patchmask_volume *volume,
                                            const struct patchmask_volume *roi,
                                            const struct patchmask_outputs *outputs,
                                            struct patchmask_result *out_result);
+
+// Gives back what a call leaves behind for the next one: activations, page-locked and device buffers, plans. The
+// session stays usable. Errors: BUSY, WRONG_PROCESS.
+patchmask_status patchmask_session_trim(struct patchmask_session *session);
 
 // How many slices the current or last patchmask_session_segment of this session has finished; after
 // a failure these slices of the outputs are valid. A call that is refused for its structs or pointers, or

@@ -10,7 +10,7 @@
 use crate::error::{Check, Error};
 use crate::lattice::{Lattice, Selection};
 use crate::memory::try_filled;
-use crate::volume::Grid;
+use crate::volume::{Grid, Memory};
 
 /// How lattice classes become voxels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +39,60 @@ impl Grids<'_> {
             logits: self.logits.is_some(),
         }
     }
+
+    /// Where the wanted ones lie in device memory; `None`: in host memory.
+    pub fn on_device(&self) -> Result<Option<DevicePlanes>, Error> {
+        let memories = [
+            self.mask.as_ref().map(Grid::memory),
+            self.probability.as_ref().map(Grid::memory),
+            self.coverage.as_ref().map(Grid::memory),
+            self.logits.as_ref().map(Grid::memory),
+        ];
+        let mut memories = memories.into_iter().flatten();
+        let first = memories.next().unwrap_or(Memory::Host);
+        if memories.any(|memory| memory != first) {
+            return Err(Error::invalid(
+                "outputs in different memories: all buffers of a call lie in host memory, or all in \
+                 device memory with one stream"
+                    .into(),
+            ));
+        }
+        Ok(match first {
+            Memory::Host => None,
+            Memory::Cuda { stream } => Some(DevicePlanes {
+                mask: self.mask.as_ref().map(Grid::plane),
+                probability: self.probability.as_ref().map(Grid::plane),
+                coverage: self.coverage.as_ref().map(Grid::plane),
+                logits: self.logits.as_ref().map(Grid::plane),
+                stream,
+            }),
+        })
+    }
+}
+
+impl<T: Copy> Grid<'_, T> {
+    fn plane(&self) -> DevicePlane {
+        let (address, strides) = self.slice_at(0);
+        DevicePlane { address, strides }
+    }
+}
+
+/// An output in device memory: address of its first element, strides in bytes (class, x, y, z).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct DevicePlane {
+    pub address: usize,
+    pub strides: [usize; 4],
+}
+
+/// The outputs in device memory that are wanted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct DevicePlanes {
+    pub mask: Option<DevicePlane>,
+    pub probability: Option<DevicePlane>,
+    pub coverage: Option<DevicePlane>,
+    pub logits: Option<DevicePlane>,
+    /// The caller's stream.
+    pub stream: usize,
 }
 
 /// Which outputs the caller has buffers for.
@@ -48,6 +102,21 @@ pub(crate) struct Wanted {
     pub probability: bool,
     pub coverage: bool,
     pub logits: bool,
+}
+
+impl Wanted {
+    pub const EVERYTHING: Self = Self {
+        mask: true,
+        probability: true,
+        coverage: true,
+        logits: true,
+    };
+    pub const NOTHING: Self = Self {
+        mask: false,
+        probability: false,
+        coverage: false,
+        logits: false,
+    };
 }
 
 /// The lattice of one slice after the network.

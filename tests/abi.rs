@@ -33,6 +33,8 @@ fn of_rust() -> BTreeMap<String, usize> {
             stride_z,
             slope,
             intercept,
+            memory,
+            stream,
         }
         patchmask_outputs {
             struct_size,
@@ -53,6 +55,8 @@ fn of_rust() -> BTreeMap<String, usize> {
             logits_stride_x,
             logits_stride_y,
             logits_stride_z,
+            memory,
+            stream,
         }
         patchmask_options {
             struct_size,
@@ -101,6 +105,7 @@ fn of_rust() -> BTreeMap<String, usize> {
             macs_unshared,
             peak_bytes,
             tiles,
+            device_peak_bytes,
         }
         patchmask_result {
             struct_size,
@@ -116,6 +121,7 @@ fn of_rust() -> BTreeMap<String, usize> {
             network_seconds,
             mask_seconds,
             segment_seconds,
+            device_peak_bytes,
         }
     }
     layout

@@ -4,6 +4,8 @@
     python tools/kernels.py                        writes kernels/ptx and prints what each kernel costs
     python tools/kernels.py --check                compares with what is there instead, and writes nothing
 
+`make kernels` and `make test-ptx` do both.
+
     for every source:  NVRTC -> PTX, without what depends on the machine
                        ptxas -v for every GPU generation: registers, shared memory, spills
     a kernel that spills or has a stack frame is an error: it would be slow
@@ -107,7 +109,7 @@ def main():
     if not arguments.check:
         PTX.mkdir(exist_ok=True)
     sources = sorted(KERNELS.glob("*.cu"))
-    print(f"{'kernel':<14} {'GPU':<6} {'registers':>9} {'frame':>6} {'spilled':>8}")
+    costs = [f"{'kernel':<14} {'GPU':<6} {'registers':>9} {'frame':>6} {'spilled':>8}"]
     for source in sources:
         ptx = without_machine(nvrtc.compile(source))
         committed = PTX / f"{source.stem}.{VIRTUAL}.ptx"
@@ -118,13 +120,20 @@ def main():
         for gpu in GPUS:
             for usage in assemble(ptx, gpu):
                 spilled = int(usage["stores"]) + int(usage["loads"])
-                print(f"{usage['kernel']:<14} {gpu:<6} {usage['registers']:>9} {usage['frame']:>6} {spilled:>8}")
+                costs.append(
+                    f"{usage['kernel']:<14} {gpu:<6} {usage['registers']:>9} {usage['frame']:>6} {spilled:>8}"
+                )
                 if spilled or int(usage["frame"]):
                     problems.append(f"{usage['kernel']} on {gpu}: spills or has a stack frame")
     names = {f"{source.stem}.{VIRTUAL}.ptx" for source in sources}
     problems += [f"{file.relative_to(ROOT)} has no source" for file in PTX.glob("*.ptx") if file.name not in names]
+    if problems or not arguments.check:
+        print("\n".join(costs))
     if problems:
         sys.exit("\n".join(problems))
+    if arguments.check:
+        kernels = (len(costs) - 1) // len(GPUS)
+        print(f"ok PTX of {kernels} kernels, nothing spills on {', '.join(GPUS)}")
 
 
 if __name__ == "__main__":

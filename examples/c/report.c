@@ -157,7 +157,8 @@ void report_write_json(FILE *file, const run_report *report)
         put_number_entry(file, ",\n  \"precision\": ", overlap_precision(report->overlap));
         fputs(",\n", file);
     }
-    fprintf(file, "  \"peak_bytes\": %" PRIu64 "\n}\n", r->peak_bytes);
+    fprintf(file, "  \"peak_bytes\": %" PRIu64 ",\n", r->peak_bytes);
+    fprintf(file, "  \"device_peak_bytes\": %" PRIu64 "\n}\n", r->device_peak_bytes);
 }
 
 void report_print_summary(FILE *file, const run_report *report)

@@ -29,7 +29,7 @@ pub(crate) use control::Control;
 use crate::error::Error;
 use crate::intensity::Intensity;
 use crate::lattice::{Lattice, Selection};
-use crate::mask::{Fill, Grids, Wanted};
+use crate::mask::{DevicePlanes, Fill, Grids, Wanted};
 use crate::plan::{AxisPlan, PlannedPiece};
 use crate::volume::{Extents, Volume};
 use crate::weights::Model;
@@ -85,6 +85,8 @@ pub(crate) struct Call<'a> {
     pub volume: &'a Volume<'a>,
     /// What the caller has buffers for.
     pub wanted: Wanted,
+    /// Where they lie, if in device memory.
+    pub planes: Option<DevicePlanes>,
     pub intensity: Intensity,
     pub fill: Fill,
     /// Whose probability is written.

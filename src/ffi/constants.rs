@@ -72,6 +72,11 @@ pub const PATCHMASK_DEVICE_CPU: i32 = 1;
 /// An NVIDIA GPU (device_index counts from 0), in fp16 with f32 sums.
 pub const PATCHMASK_DEVICE_CUDA: i32 = 2;
 
+/// A buffer in the host's memory.
+pub const PATCHMASK_MEMORY_HOST: i32 = 0;
+/// A buffer in the memory of the session's CUDA device, allocated in its primary context (as the CUDA runtime does).
+pub const PATCHMASK_MEMORY_CUDA: i32 = 1;
+
 /// Stage of a progress report: finding shared work and laying out tiles.
 pub const PATCHMASK_STAGE_PLAN: i32 = 1;
 /// Stage of a progress report: window, equalisation, black padding.

@@ -19,16 +19,19 @@ mod constants;
 mod types;
 
 mod guard;
-mod structs;
+mod pointers;
+
+mod convert;
+mod init;
 
 mod model;
 mod session;
 
 pub use constants::*;
 pub use guard::{patchmask_last_error, patchmask_status_name};
+pub use init::*;
 pub use model::*;
 pub use session::*;
-pub use structs::*;
 pub use types::*;
 
 use std::ffi::c_char;

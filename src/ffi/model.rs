@@ -6,7 +6,7 @@ use std::ptr;
 use std::sync::Arc;
 
 use super::guard::{guard, guard_value};
-use super::structs::{borrow, check_out, check_struct_size, invalid_null};
+use super::pointers::{borrow, check_out, check_struct_size, invalid_null};
 use super::types::{patchmask_model_info, patchmask_status};
 use crate::error::Error;
 use crate::weights::Model;

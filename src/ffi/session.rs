@@ -4,9 +4,10 @@ use std::ffi::{CString, c_char, c_void};
 use std::ptr;
 
 use super::constants::*;
+use super::convert::{options_in, outputs_in, volume_in};
 use super::guard::{guard, guard_value};
 use super::model::patchmask_model;
-use super::structs::{borrow, check_out, check_struct_size, options_in, outputs_in, volume_in};
+use super::pointers::{borrow, check_out, check_struct_size};
 use super::types::*;
 use crate::engine::Device;
 use crate::session::{LogLevel, Session, Stage};
@@ -23,7 +24,7 @@ pub struct patchmask_session {
 /// Makes a session. Copies `*options`; keeps what it needs of the model, which may be freed before
 /// the session. On success `*out_session` is a new session: free it with patchmask_session_free.
 /// Errors: INVALID_ARGUMENT (an option, or a model that does not fit the patch size), BAD_MODEL (weights that
-/// overflow fp16 when pooling is folded), NO_DEVICE, OUT_OF_MEMORY.
+/// overflow fp16 when pooling is folded), NO_DEVICE, OUT_OF_MEMORY, DEVICE_OUT_OF_MEMORY, DEVICE_FAILED.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn patchmask_session_new(
     model: *const patchmask_model,
@@ -103,6 +104,7 @@ pub unsafe extern "C" fn patchmask_session_estimate(
             macs_unshared: estimate.work.macs_unshared,
             peak_bytes: estimate.peak.host,
             tiles: estimate.work.tiles,
+            device_peak_bytes: estimate.peak.device,
         };
         // SAFETY: checked above to be a full struct.
         unsafe { out_estimate.write(out) };
@@ -118,7 +120,8 @@ pub unsafe extern "C" fn patchmask_session_estimate(
 ///
 /// Blocks until done; the calling thread only waits and runs the progress callback. Results do not
 /// depend on threads, memory budget or repetition. Errors: INVALID_ARGUMENT, OUT_OF_MEMORY, UNSUPPORTED,
-/// BAD_MODEL (activations overflow), CANCELLED, BUSY, WRONG_PROCESS.
+/// DEVICE_OUT_OF_MEMORY,
+/// DEVICE_FAILED, BAD_MODEL (activations overflow), CANCELLED, BUSY, WRONG_PROCESS.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn patchmask_session_segment(
     session: *mut patchmask_session,
@@ -174,11 +177,24 @@ pub unsafe extern "C" fn patchmask_session_segment(
                 network_seconds: report.timings.network.as_secs_f64(),
                 mask_seconds: report.timings.mask.as_secs_f64(),
                 segment_seconds: report.timings.segment.as_secs_f64(),
+                device_peak_bytes: report.peak.device,
             };
             // SAFETY: checked above to be a full struct.
             unsafe { out_result.write(result) };
         }
         Ok(())
+    })
+}
+
+/// Gives back what a call leaves behind for the next one: activations, page-locked and device buffers, plans. The
+/// session stays usable. Errors: BUSY, WRONG_PROCESS.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn patchmask_session_trim(
+    session: *mut patchmask_session,
+) -> patchmask_status {
+    guard(|| {
+        // SAFETY: by contract of this function.
+        unsafe { borrow(session, "session") }?.session.trim()
     })
 }
 

@@ -49,6 +49,12 @@ pub struct patchmask_volume {
     pub slope: f64,
     /// HU at stored value 0 (DICOM Rescale Intercept), 0 after init.
     pub intercept: f64,
+    /// One of PATCHMASK_MEMORY_*: where `data` lies, HOST after init. In CUDA memory, address and strides are
+    /// multiples of the voxel's size, and the session runs on that device; no copy is made. A ROI lies in host memory.
+    pub memory: i32,
+    /// For PATCHMASK_MEMORY_CUDA: the CUstream (cudaStream_t) whose work so far fills `data`; NULL is the default
+    /// stream. The call waits for it.
+    pub stream: *mut c_void,
 }
 
 /// Where results go: buffers of the caller, each optional (NULL), at least one given. Strides are in
@@ -97,6 +103,13 @@ pub struct patchmask_outputs {
     pub logits_stride_y: u64,
     /// Bytes between slices of `logits`.
     pub logits_stride_z: u64,
+    /// One of PATCHMASK_MEMORY_*: where all of the buffers lie, HOST after init. In CUDA memory, addresses and strides
+    /// are multiples of the element's size, classes and x of `logits` are dense, and everything is written when the
+    /// call returns.
+    pub memory: i32,
+    /// For PATCHMASK_MEMORY_CUDA: the CUstream (cudaStream_t) whose work so far uses the buffers; NULL is the
+    /// default stream. The call waits for it.
+    pub stream: *mut c_void,
 }
 
 /// How to segment. patchmask_options_init fills it from the model's metadata, or with the defaults
@@ -145,7 +158,7 @@ pub struct patchmask_options {
     /// Worker threads of the CPU engine; 0: one per available core. Default 0.
     pub threads: u32,
     /// Limit in bytes for what the library allocates for a session, packed weights included, the
-    /// caller's buffers not; 0: automatic. Default 0.
+    /// caller's buffers not, in host memory and in device memory each; 0: automatic. Default 0.
     pub memory_budget: u64,
     /// May be NULL.
     pub progress: patchmask_progress_callback,
@@ -199,10 +212,12 @@ pub struct patchmask_estimate {
     pub macs: u64,
     /// Multiply-accumulates patch by patch, all slices.
     pub macs_unshared: u64,
-    /// Most bytes that the library would hold at once, packed weights included.
+    /// Most bytes of host memory that the library would hold at once, packed weights included.
     pub peak_bytes: u64,
     /// Tiles, all slices.
     pub tiles: u64,
+    /// Most bytes of device memory that the library would hold at once; 0 on the CPU.
+    pub device_peak_bytes: u64,
 }
 
 /// What a segmentation did.
@@ -217,7 +232,7 @@ pub struct patchmask_result {
     pub macs: u64,
     /// Multiply-accumulates that patch by patch evaluation would have done.
     pub macs_unshared: u64,
-    /// Most bytes that the library held at once, packed weights included.
+    /// Most bytes of host memory that the library held at once, packed weights included.
     pub peak_bytes: u64,
     /// Voxels that were NaN or infinite and were treated as black.
     pub nonfinite_voxels: u64,
@@ -235,4 +250,6 @@ pub struct patchmask_result {
     pub mask_seconds: f64,
     /// Seconds of the whole call.
     pub segment_seconds: f64,
+    /// Most bytes of device memory that the library held at once; 0 on the CPU.
+    pub device_peak_bytes: u64,
 }

@@ -8,13 +8,13 @@ use super::progress::Progress;
 use super::slices::Slices;
 use super::tally::Tally;
 use super::tiles::Cutter;
-use crate::engine::{Bytes, Call, Engine, Geometry};
+use crate::engine::{Bytes, Call, Device, Engine, Geometry};
 use crate::error::{Check, Error};
 use crate::lattice::{Lattice, Selection};
 use crate::mask::{Fill, Grids};
 use crate::network::{CONVOLUTIONS, POOL_AFTER};
 use crate::plan::AxisPlans;
-use crate::volume::{Extents, Volume};
+use crate::volume::{Extents, Memory, Volume};
 
 /// What a session keeps between calls.
 pub(super) struct State {
@@ -60,6 +60,11 @@ impl<'a> Run<'a> {
                 "roi of {} x {} x {} voxels: must have the volume's extents, {} x {} x {}",
                 r.width, r.height, r.depth, extents.width, extents.height, extents.depth
             )));
+        }
+        if roi.is_some_and(|roi| roi.memory() != Memory::Host) {
+            return Err(Error::invalid(
+                "roi in device memory: copy it to host memory".into(),
+            ));
         }
         let Options {
             patch_size,
@@ -234,11 +239,24 @@ impl<'a> Run<'a> {
             geometry: self.geometry,
             volume,
             wanted: grids.wanted(),
+            planes: grids.on_device()?,
             intensity: self.session.intensity,
             fill: self.session.options.fill,
             lesion_class: self.session.options.lesion_class as usize,
             control: &self.session.control,
         };
+        let in_device_memory = [
+            ("volume", volume.memory() != Memory::Host),
+            ("outputs", call.planes.is_some()),
+        ];
+        for (name, on_device) in in_device_memory {
+            if on_device && state.engine.device() == Device::Cpu {
+                return Err(Error::invalid(format!(
+                    "{name} in device memory: this session runs on the CPU; copy to host memory, or make the \
+                     session with the device cuda"
+                )));
+            }
+        }
         let mut slices = Slices::new(self, call, progress);
         let outcome = slices.all(state, grids);
         state.engine.end();

@@ -2,12 +2,13 @@
 
 use std::marker::PhantomData;
 
-use super::{AXES, Footprint, checked_strides};
+use super::{AXES, Footprint, Memory, checked_strides};
 use crate::error::Error;
 
 /// An output buffer of the caller, whose shape is not known yet.
 pub struct VolumeMut<'a, T> {
     data: *mut T,
+    memory: Memory,
     /// Elements behind `data`, where known.
     len: Option<usize>,
     /// Bytes, innermost (class) first; all zero: dense.
@@ -23,6 +24,7 @@ impl<'a, T: Copy> VolumeMut<'a, T> {
     pub fn from_slice(buffer: &'a mut [T]) -> Self {
         Self {
             data: buffer.as_mut_ptr(),
+            memory: Memory::Host,
             len: Some(buffer.len()),
             strides: [0; 4],
             borrow: PhantomData,
@@ -32,10 +34,11 @@ impl<'a, T: Copy> VolumeMut<'a, T> {
     /// A buffer at an address of the caller; `None` for NULL. Strides in bytes, innermost first.
     ///
     /// # Safety
-    /// Every element that the strides reach in the shape of this output is writable for `'a`.
-    pub unsafe fn from_raw(data: *mut T, strides: [u64; 4]) -> Option<Self> {
+    /// Every element that the strides reach in the shape of this output is writable for `'a`, in `memory`.
+    pub unsafe fn from_raw(data: *mut T, memory: Memory, strides: [u64; 4]) -> Option<Self> {
         (!data.is_null()).then_some(Self {
             data,
+            memory,
             len: None,
             strides,
             borrow: PhantomData,
@@ -66,6 +69,7 @@ impl<'a, T: Copy> VolumeMut<'a, T> {
         }
         Ok(Grid {
             data: self.data.cast(),
+            memory: self.memory,
             strides,
             shape,
             element: PhantomData,
@@ -76,6 +80,7 @@ impl<'a, T: Copy> VolumeMut<'a, T> {
 /// An output buffer with its shape, checked: elements never overlap.
 pub(crate) struct Grid<'a, T> {
     data: *mut u8,
+    memory: Memory,
     strides: [usize; 4],
     shape: [usize; 4],
     element: PhantomData<&'a mut [T]>,
@@ -87,6 +92,7 @@ unsafe impl<T: Send> Send for Grid<'_, T> {}
 impl<T: Copy> Grid<'_, T> {
     /// Writes element (class, x, y, z).
     pub(crate) fn set(&mut self, index: [usize; 4], value: T) {
+        assert!(self.memory == Memory::Host);
         let mut offset = 0;
         for ((index, extent), stride) in index.into_iter().zip(self.shape).zip(self.strides) {
             assert!(index < extent);
@@ -100,6 +106,7 @@ impl<T: Copy> Grid<'_, T> {
     /// Writes a row of elements along x, all classes of each: `values` is [x][class].
     pub(crate) fn set_row(&mut self, y: usize, z: usize, values: &[T]) {
         let [classes, width, height, depth] = self.shape;
+        assert!(self.memory == Memory::Host);
         assert!(y < height && z < depth);
         assert_eq!(values.len(), classes * width);
         let start = y * self.strides[2] + z * self.strides[3];
@@ -119,6 +126,17 @@ impl<T: Copy> Grid<'_, T> {
         }
     }
 
+    /// Where the elements lie.
+    pub(crate) fn memory(&self) -> Memory {
+        self.memory
+    }
+
+    /// Address of slice `z`, and all strides (class, x, y, z), for a device.
+    pub(crate) fn slice_at(&self, z: usize) -> (usize, [usize; 4]) {
+        assert!(z < self.shape[3]);
+        (self.data as usize + z * self.strides[3], self.strides)
+    }
+
     /// The bytes that this grid reaches, for overlap checks.
     pub(crate) fn footprint(&self) -> Footprint {
         Footprint::new(self.data as usize, self.strides, self.shape, size_of::<T>())
@@ -133,7 +151,8 @@ mod tests {
     fn output_elements_may_not_overlap_each_other() {
         let mut byte = 0u8;
         // SAFETY: `grid` only checks; nothing is written.
-        let mut buffer = |strides| unsafe { VolumeMut::from_raw(&raw mut byte, strides) }.unwrap();
+        let mut buffer =
+            |strides| unsafe { VolumeMut::from_raw(&raw mut byte, Memory::Host, strides) }.unwrap();
         assert!(buffer([0, 1, 5, 20]).grid([1, 5, 4, 3], "mask").is_ok());
         assert!(buffer([0, 12, 3, 1]).grid([1, 5, 4, 3], "mask").is_ok());
         let error = buffer([0, 1, 4, 20])

@@ -18,6 +18,18 @@ use crate::error::Error;
 /// Most pixels along x or y of a slice.
 pub const SLICE_SIDE_MAX: u64 = 1 << 24;
 
+/// Where a buffer lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Memory {
+    /// Memory of the host.
+    Host,
+    /// Memory of the session's CUDA device, ready when the work of `stream` (a CUstream) is done.
+    Cuda {
+        /// Address of the CUstream; 0 is the default stream.
+        stream: usize,
+    },
+}
+
 /// Voxels along x (columns), y (rows) and z (slices), all positive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Extents {

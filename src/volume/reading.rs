@@ -2,7 +2,7 @@
 
 use std::marker::PhantomData;
 
-use super::{Extents, Footprint, Strides};
+use super::{Extents, Footprint, Memory, Strides};
 use crate::error::Error;
 
 /// Type of the caller's voxels.
@@ -53,6 +53,7 @@ voxel!(i8 => I8, u8 => U8, i16 => I16, u16 => U16, i32 => I32, f32 => F32, f64 =
 #[derive(Clone, Copy)]
 pub struct Volume<'a> {
     data: *const u8,
+    memory: Memory,
     voxel: VoxelType,
     extents: Extents,
     strides: Strides,
@@ -86,6 +87,7 @@ impl<'a> Volume<'a> {
         unsafe {
             Self::from_raw(
                 voxels.as_ptr().cast(),
+                Memory::Host,
                 T::TYPE,
                 extents,
                 strides,
@@ -99,9 +101,10 @@ impl<'a> Volume<'a> {
     /// intercept.
     ///
     /// # Safety
-    /// Every voxel that `extents` and `strides` reach from `data` is readable for `'a`.
+    /// Every voxel that `extents` and `strides` reach from `data` is readable for `'a`, in `memory`.
     pub unsafe fn from_raw(
         data: *const u8,
+        memory: Memory,
         voxel: VoxelType,
         extents: Extents,
         strides: Strides,
@@ -116,6 +119,7 @@ impl<'a> Volume<'a> {
         }
         Ok(Self {
             data,
+            memory,
             voxel,
             extents,
             strides,
@@ -146,6 +150,7 @@ impl<'a> Volume<'a> {
     /// Copies the voxels of row `y` of slice `z` as they are to `row`, one behind the other.
     pub(crate) fn copy_row(&self, y: usize, z: usize, row: &mut [u8]) {
         let size = self.voxel.size();
+        assert!(self.memory == Memory::Host);
         assert!(y < self.extents.height && z < self.extents.depth);
         assert_eq!(row.len(), self.extents.width * size);
         let start = y * self.strides.y + z * self.strides.z;
@@ -167,12 +172,24 @@ impl<'a> Volume<'a> {
         }
     }
 
+    /// Where the voxels lie.
+    pub(crate) fn memory(&self) -> Memory {
+        self.memory
+    }
+
+    /// Address of slice `z`, and the strides of a slice.
+    pub(crate) fn slice_at(&self, z: usize) -> (usize, Strides) {
+        assert!(z < self.extents.depth);
+        (self.data as usize + z * self.strides.z, self.strides)
+    }
+
     /// Type of the voxels, and (slope, intercept) to HU.
     pub(crate) fn voxel(&self) -> (VoxelType, (f64, f64)) {
         (self.voxel, (self.slope, self.intercept))
     }
 
     fn read_row_as<T: Copy>(&self, y: usize, z: usize, row: &mut [f64], to_f64: impl Fn(T) -> f64) {
+        assert!(self.memory == Memory::Host);
         assert!(y < self.extents.height && z < self.extents.depth);
         assert_eq!(row.len(), self.extents.width);
         for (x, value) in row.iter_mut().enumerate() {
@@ -218,6 +235,7 @@ mod tests {
         let volume = unsafe {
             Volume::from_raw(
                 bytes.as_ptr(),
+                Memory::Host,
                 VoxelType::I16,
                 extents,
                 strides,

@@ -167,6 +167,8 @@ static void session_functions(void)
     CHECK_INVALID("out_slices", patchmask_session_slices_done(session, NULL));
     CHECK_UNTOUCHED(slices);
     CHECK_INVALID("session", patchmask_session_cancel(NULL));
+    CHECK_INVALID("session", patchmask_session_trim(NULL));
+    CHECK_OK(patchmask_session_trim(session));
     patchmask_session_free(NULL);
 }
 
@@ -217,6 +219,9 @@ static void volumes(void)
     BAD_VOLUME("stride", stride_x, UINT64_MAX, 1);
     BAD_VOLUME("stride", stride_y, UINT64_MAX / HEIGHT + 1, 1);
     BAD_VOLUME("stride", stride_z, UINT64_C(1) << 63, 1);
+    BAD_VOLUME("volume.memory 2", memory, 2, 1);
+    BAD_VOLUME("volume.memory -1", memory, -1, 1);
+    BAD_VOLUME("volume in device memory", memory, PATCHMASK_MEMORY_CUDA, 1);
     BAD_VOLUME("slope NaN", slope, NAN, 1);
     BAD_VOLUME("slope 0", slope, 0, 1);
     BAD_VOLUME("intercept inf", intercept, INFINITY, 1);
@@ -236,6 +241,9 @@ static void regions(void)
     roi = good_volume;
     roi.voxel_type = 0;
     check_volume("roi.voxel_type 0", &good_volume, &roi, 0);
+    roi = good_volume;
+    roi.memory = PATCHMASK_MEMORY_CUDA;
+    check_volume("roi in device memory", &good_volume, &roi, 0);
     roi = good_volume;
     roi.struct_size = 1;
     check_volume("roi: struct_size 1", &good_volume, &roi, 0);
@@ -298,6 +306,11 @@ static void output_buffers(void)
     outputs.probability_stride_y = 4 * WIDTH;
     outputs.probability_stride_z = 4 * WIDTH * HEIGHT;
     check_outputs("probability stride_x 3", &outputs, NULL);
+    outputs = good_outputs;
+    outputs.memory = 2;
+    check_outputs("outputs.memory 2", &outputs, NULL);
+    outputs.memory = PATCHMASK_MEMORY_CUDA;
+    check_outputs("outputs in device memory", &outputs, NULL);
 }
 
 static void overlapping_buffers(void)

@@ -22,7 +22,9 @@ AT(patchmask_volume, stride_y, 56);
 AT(patchmask_volume, stride_z, 64);
 AT(patchmask_volume, slope, 72);
 AT(patchmask_volume, intercept, 80);
-SIZE(patchmask_volume, 88);
+AT(patchmask_volume, memory, 88);
+AT(patchmask_volume, stream, 96);
+SIZE(patchmask_volume, 104);
 
 AT(patchmask_outputs, struct_size, 0);
 AT(patchmask_outputs, mask, 8);
@@ -42,7 +44,9 @@ AT(patchmask_outputs, logits_stride_class, 112);
 AT(patchmask_outputs, logits_stride_x, 120);
 AT(patchmask_outputs, logits_stride_y, 128);
 AT(patchmask_outputs, logits_stride_z, 136);
-SIZE(patchmask_outputs, 144);
+AT(patchmask_outputs, memory, 144);
+AT(patchmask_outputs, stream, 152);
+SIZE(patchmask_outputs, 160);
 
 AT(patchmask_options, struct_size, 0);
 AT(patchmask_options, patch_size, 8);
@@ -90,7 +94,8 @@ AT(patchmask_estimate, macs, 40);
 AT(patchmask_estimate, macs_unshared, 48);
 AT(patchmask_estimate, peak_bytes, 56);
 AT(patchmask_estimate, tiles, 64);
-SIZE(patchmask_estimate, 72);
+AT(patchmask_estimate, device_peak_bytes, 72);
+SIZE(patchmask_estimate, 80);
 
 AT(patchmask_result, struct_size, 0);
 AT(patchmask_result, patches, 8);
@@ -105,7 +110,8 @@ AT(patchmask_result, intensity_seconds, 72);
 AT(patchmask_result, network_seconds, 80);
 AT(patchmask_result, mask_seconds, 88);
 AT(patchmask_result, segment_seconds, 96);
-SIZE(patchmask_result, 104);
+AT(patchmask_result, device_peak_bytes, 104);
+SIZE(patchmask_result, 112);
 
 NUMBER(PATCHMASK_ABI_VERSION, 1);
 NUMBER(PATCHMASK_OK, 0);
@@ -118,6 +124,7 @@ NUMBER(PATCHMASK_BAD_MODEL, 201);
 NUMBER(PATCHMASK_OUT_OF_MEMORY, 300);
 NUMBER(PATCHMASK_DEVICE_OUT_OF_MEMORY, 301);
 NUMBER(PATCHMASK_NO_DEVICE, 400);
+NUMBER(PATCHMASK_DEVICE_FAILED, 401);
 NUMBER(PATCHMASK_CANCELLED, 500);
 NUMBER(PATCHMASK_PANIC, 900);
 NUMBER(PATCHMASK_VOXEL_I8, 1);
@@ -134,6 +141,8 @@ NUMBER(PATCHMASK_FILL_LINEAR, 1);
 NUMBER(PATCHMASK_DEVICE_AUTO, 0);
 NUMBER(PATCHMASK_DEVICE_CPU, 1);
 NUMBER(PATCHMASK_DEVICE_CUDA, 2);
+NUMBER(PATCHMASK_MEMORY_HOST, 0);
+NUMBER(PATCHMASK_MEMORY_CUDA, 1);
 NUMBER(PATCHMASK_STAGE_PLAN, 1);
 NUMBER(PATCHMASK_STAGE_INTENSITY, 2);
 NUMBER(PATCHMASK_STAGE_NETWORK, 3);
@@ -193,6 +202,7 @@ static void versions_and_names(void)
         {300, "OUT_OF_MEMORY"},
         {301, "DEVICE_OUT_OF_MEMORY"},
         {400, "NO_DEVICE"},
+        {401, "DEVICE_FAILED"},
         {500, "CANCELLED"},
         {900, "PANIC"},
         {-1, "UNKNOWN"},

@@ -3,11 +3,15 @@
 
 #[path = "../support/builder.rs"]
 mod builder;
+#[path = "../support/cxx.rs"]
+mod cxx;
+mod device_memory;
 mod faults;
 #[path = "../support/geometry.rs"]
 mod geometry;
 mod host;
 mod parity;
+mod probe;
 mod repeatability;
 #[path = "../support/stand_in.rs"]
 mod stand_in;

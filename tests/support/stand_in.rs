@@ -1,54 +1,52 @@
-//! The stand-in for the CUDA driver: compiled from `tests/kernels` and loaded before the library looks for the real one.
+//! The stand-in for the CUDA driver: compiled from `tests/kernels` and loaded before the library looks for the real
+//! one.
+
+#![allow(dead_code)] // each test binary uses a part
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::symlink;
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-const FLAGS: [&str; 10] = [
-    "-std=c++17",
-    "-O2",
-    "-fPIC",
-    "-shared",
-    "-fvisibility=hidden",
-    "-ffp-contract=off",
-    "-fno-strict-aliasing",
-    "-DPATCHMASK_HOST",
-    "-Wno-unknown-pragmas",
-    "-pthread",
-];
+use crate::cxx;
 
-/// Compiles the library; where it lies, or why it could not be made.
+/// With the project's kernels: where `libcuda.so.1` lies, and `libcuda.so` beside it, or why there is no compiler.
 pub fn build() -> Result<PathBuf, String> {
-    static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    BUILT.get_or_init(compile).clone()
+    compile(&[
+        "-Itests/kernels",
+        "-Ikernels",
+        "tests/kernels/stand_in.cc",
+        "tests/kernels/registry.cc",
+        "tests/kernels/shim.cc",
+    ])
 }
 
-fn compile() -> Result<PathBuf, String> {
-    let compiler = std::env::var("CXX").unwrap_or_else(|_| "c++".into());
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let sources = root.join("tests/kernels");
-    let folder =
-        Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("stand_in_{}", std::process::id()));
-    std::fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
-    let library = folder.join("libcuda.so.1");
-    let output = Command::new(&compiler)
-        .args(FLAGS)
-        .arg(format!("-I{}", sources.display()))
-        .arg(format!("-I{}", root.join("kernels").display()))
-        .args(["stand_in.cc", "registry.cc", "shim.cc"].map(|name| sources.join(name)))
-        // The name that the library asks for; cudarc opens and closes the driver before it keeps it.
-        .args(["-Wl,-soname,libcuda.so", "-Wl,-z,nodelete", "-o"])
-        .arg(&library)
-        .output()
-        .map_err(|error| format!("no C++ compiler ({compiler}: {error})"))?;
-    assert!(
-        output.status.success(),
-        "the stand-in does not compile:\n{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    let link = folder.join("libcuda.so");
-    let _ = std::os::unix::fs::symlink("libcuda.so.1", link);
+/// With the kernels of its self-test.
+pub fn build_for_self_test() -> Result<PathBuf, String> {
+    compile(&[
+        "-Itests/kernels/stand_in_test",
+        "-Itests/kernels",
+        "tests/kernels/stand_in.cc",
+        "tests/kernels/stand_in_test/kernels.cc",
+    ])
+}
+
+fn compile(arguments: &[&str]) -> Result<PathBuf, String> {
+    let cxx = cxx::compiler()?;
+    static ONE: Mutex<()> = Mutex::new(());
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let library = cxx::kept("libcuda.so.1", arguments, |library| {
+        cxx::succeed(
+            Command::new(cxx)
+                .arg("@tests/kernels/stand_in.flags")
+                .args(arguments)
+                .arg("-o")
+                .arg(library),
+        )
+    });
+    let library = library.expect("the stand-in compiles");
+    let _ = symlink("libcuda.so.1", library.with_file_name("libcuda.so"));
     Ok(library)
 }
 
@@ -96,6 +94,21 @@ macro_rules! function {
 }
 
 impl StandIn {
+    /// A function of the driver or the stand-in.
+    ///
+    /// # Safety
+    /// `F` is its type.
+    pub unsafe fn function<F: Copy>(&self, name: &str) -> F {
+        let symbol = CString::new(name).unwrap();
+        // SAFETY: the library stays loaded; the type is the caller's word.
+        unsafe {
+            let address = libc::dlsym(self.handle as *mut c_void, symbol.as_ptr());
+            assert!(!address.is_null(), "the stand-in lacks {name}");
+            assert_eq!(size_of::<F>(), size_of_val(&address));
+            std::mem::transmute_copy(&address)
+        }
+    }
+
     /// Forgets faults and counts; the default machine again. Returns how many objects are still live.
     pub fn reset(&self) -> u64 {
         let reset = function!(self, "stand_in_reset", fn() -> u64);
@@ -109,9 +122,14 @@ impl StandIn {
     }
 
     pub fn devices(&self, count: i32, memory_bytes: u64) {
+        self.machine(count, memory_bytes, 163 << 10);
+    }
+
+    /// Devices with so much memory, and so much shared memory for a block, in bytes.
+    pub fn machine(&self, count: i32, memory_bytes: u64, shared_bytes: u64) {
         let devices = function!(self, "stand_in_devices", fn(c_int, c_int, c_int, u64, u64));
         // SAFETY: as declared.
-        unsafe { devices(count, 8, 0, memory_bytes, 163 << 10) };
+        unsafe { devices(count, 8, 0, memory_bytes, shared_bytes) };
     }
 
     /// The `nth` call of `call` from now on fails with this CUDA error, once.

@@ -81,6 +81,51 @@ impl Context {
         Ok((free as u64, total as u64))
     }
 
+    /// Waits for the work of a stream of the caller; 0 is the default stream.
+    pub fn wait_for_callers_stream(&self, stream: usize) -> Result<(), Error> {
+        let _entered = self.enter()?;
+        // SAFETY: a live stream by the contract of the C interface.
+        unsafe { result::stream::synchronize(stream as sys::CUstream) }
+            .map_err(|error| failed("waiting for the caller's stream", error))
+    }
+
+    /// Fails unless `address` is memory of this device that this context can use. `name` is the caller's buffer.
+    pub fn check_address(&self, address: usize, name: &str) -> Result<(), Error> {
+        use sys::CUpointer_attribute as Attribute;
+        let _entered = self.enter()?;
+        let refused = |why: &str| {
+            Err(Error::invalid(format!(
+                "{name} {address:#x}: {why}; allocate it on the session's device in its primary context, as \
+                 the CUDA runtime does, or hand over host memory"
+            )))
+        };
+        let mut kind: u32 = 0;
+        // SAFETY: writes a number of 32 bits.
+        let asked = unsafe {
+            sys::cuPointerGetAttribute(
+                (&raw mut kind).cast(),
+                Attribute::CU_POINTER_ATTRIBUTE_MEMORY_TYPE,
+                address as u64,
+            )
+        };
+        if asked.result().is_err() || kind != sys::CUmemorytype::CU_MEMORYTYPE_DEVICE as u32 {
+            return refused("not device memory");
+        }
+        let mut context: sys::CUcontext = std::ptr::null_mut();
+        // SAFETY: writes a handle.
+        let asked = unsafe {
+            sys::cuPointerGetAttribute(
+                (&raw mut context).cast(),
+                Attribute::CU_POINTER_ATTRIBUTE_CONTEXT,
+                address as u64,
+            )
+        };
+        if asked.result().is_err() || context != self.context {
+            return refused("memory of another device or context");
+        }
+        Ok(())
+    }
+
     /// Runs `release` with the context current; when even that fails the device is lost, and what it held with it.
     fn release(&self, release: impl FnOnce() -> Result<(), DriverError>) {
         if let Ok(_entered) = self.enter() {

@@ -73,6 +73,7 @@ pub(super) fn first_wrong_kernel(device: &Arc<Device>) -> Result<Option<&'static
         },
         volume: &volume,
         wanted: grids.wanted(),
+        planes: None,
         intensity: Intensity::new((-160.0, 240.0), true)?,
         fill: Fill::Nearest,
         lesion_class: 1,

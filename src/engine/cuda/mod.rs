@@ -30,12 +30,12 @@ use std::time::{Duration, Instant};
 use crate::engine::{Bytes, Call, Control, Device as RunsOn, Engine, Geometry, Pieces, Settings};
 use crate::error::Error;
 use crate::lattice::Selection;
-use crate::mask::Grids;
+use crate::mask::{DevicePlane, Fill, Grids, Wanted};
 use crate::memory::machine_bytes;
 use crate::network::CONVOLUTIONS;
 use crate::plan::{AxisPlan, PlannedPiece};
-use crate::volume::Volume;
-use buffers::{Buffers, SLOTS, Shape, Slot, Status, axis_fills};
+use crate::volume::{Memory, Volume};
+use buffers::{Buffers, SLOTS, Shape, Slot, Staged, Status, axis_fills};
 use device::Device;
 use driver::{DeviceMemory, Event, Graph, HostMemory, Stream};
 use network::{Arena, Launches, arena_bytes};
@@ -61,6 +61,8 @@ pub(crate) struct CudaEngine {
     /// Table of the equalisation for the slice at work, or 0.
     table: u64,
     voxels: Option<Voxels>,
+    /// Number of that slice.
+    z: usize,
 
     /// What `begin` has handed over to be copied.
     fills: Vec<AxisFill>,
@@ -113,6 +115,7 @@ impl CudaEngine {
             next_slot: 0,
             table: 0,
             voxels: None,
+            z: 0,
             buffers: None,
             arena: None,
             fills: Vec::new(),
@@ -285,6 +288,52 @@ impl CudaEngine {
         }
     }
 
+    /// The caller's buffers in device memory: on this device, aligned, and no longer in the work of the caller's
+    /// streams.
+    fn check_callers_memory(&self, call: &Call<'_>) -> Result<(), Error> {
+        let context = &self.device.context;
+        let aligned = |name: &str, address: usize, strides: &[usize], size: usize| {
+            for &value in [address].iter().chain(strides) {
+                if !value.is_multiple_of(size) {
+                    return Err(Error::invalid(format!(
+                        "{name} in device memory: address and strides must be multiples of {size} bytes, and \
+                         {value} is not"
+                    )));
+                }
+            }
+            context.check_address(address, name)
+        };
+        if let Memory::Cuda { stream } = call.volume.memory() {
+            let (address, strides) = call.volume.slice_at(0);
+            let size = call.volume.voxel().0.size();
+            aligned("volume", address, &[strides.x, strides.y, strides.z], size)?;
+            context.wait_for_callers_stream(stream)?;
+        }
+        let Some(planes) = call.planes else {
+            return Ok(());
+        };
+        for (name, plane, size) in [
+            ("mask", planes.mask, 1),
+            ("probability", planes.probability, 4),
+            ("coverage", planes.coverage, 1),
+            ("logits", planes.logits, 4),
+        ] {
+            if let Some(plane) = plane {
+                aligned(name, plane.address, &plane.strides, size)?;
+            }
+        }
+        if let Some(plane) = planes.logits {
+            let dense = [4, 4 * call.geometry.classes];
+            if plane.strides[..2] != dense {
+                return Err(Error::invalid(format!(
+                    "logits in device memory with stride_class {} and stride_x {}: must be dense, {} and {}",
+                    plane.strides[0], plane.strides[1], dense[0], dense[1]
+                )));
+            }
+        }
+        context.wait_for_callers_stream(planes.stream)
+    }
+
     /// Waits for the compute stream, so that what it used can be let go.
     fn settle(&mut self, control: &Control) -> Result<(), Error> {
         let number = self.next_slot;
@@ -357,13 +406,7 @@ impl Engine for CudaEngine {
 
     fn call_bytes(&self, geometry: &Geometry) -> Bytes {
         const LARGEST_VOXEL: usize = 8;
-        let everything = crate::mask::Wanted {
-            mask: true,
-            probability: true,
-            coverage: true,
-            logits: true,
-        };
-        Shape::new(geometry, LARGEST_VOXEL, everything).bytes()
+        Shape::new(geometry, LARGEST_VOXEL, Wanted::EVERYTHING).bytes()
     }
 
     fn tile_bytes(&self, rows: &AxisPlan, columns: &AxisPlan) -> Bytes {
@@ -428,8 +471,17 @@ impl Engine for CudaEngine {
                 )));
             }
         }
-        let voxel_bytes = call.volume.voxel().0.size();
-        let shape = Shape::new(&call.geometry, voxel_bytes, call.wanted);
+        self.check_callers_memory(call)?;
+        let voxel_bytes = match call.volume.memory() {
+            Memory::Host => call.volume.voxel().0.size(),
+            Memory::Cuda { .. } => 0,
+        };
+        // Outputs in device memory are painted in place.
+        let staged = match call.planes {
+            Some(_) => Wanted::NOTHING,
+            None => call.wanted,
+        };
+        let shape = Shape::new(&call.geometry, voxel_bytes, staged);
         if (self.buffers.as_ref()).is_none_or(|buffers| buffers.shape() != shape) {
             self.buffers = None;
             let context = &self.device.context;
@@ -461,15 +513,24 @@ impl Engine for CudaEngine {
     fn intensity(&mut self, call: &Call<'_>, z: usize) -> Result<(), Error> {
         let context = Arc::clone(&self.device.context);
         let _entered = context.enter()?;
-        let data = self.stage_voxels(call.volume, z)?;
         let (voxel_type, (slope, intercept)) = call.volume.voxel();
         let extents = call.geometry.extents;
-        let voxel_bytes = voxel_type.size() as i64;
+        let (data, strides) = match call.volume.memory() {
+            Memory::Host => {
+                let size = voxel_type.size();
+                let data = self.stage_voxels(call.volume, z)?;
+                (data, [size, size * extents.width])
+            }
+            Memory::Cuda { .. } => {
+                let (data, strides) = call.volume.slice_at(z);
+                (data as u64, [strides.x, strides.y])
+            }
+        };
         let ((low, high), equalize) = call.intensity.settings();
         let voxels = Voxels {
             data,
-            stride_x: voxel_bytes,
-            stride_y: voxel_bytes * extents.width as i64,
+            stride_x: strides[0] as i64,
+            stride_y: strides[1] as i64,
             voxel_type: voxel_number(voxel_type),
             width: extents.width as i32,
             height: extents.height as i32,
@@ -514,6 +575,7 @@ impl Engine for CudaEngine {
         }
         self.table = if equalize { buffers.table.address() } else { 0 };
         self.voxels = Some(voxels);
+        self.z = z;
         Ok(())
     }
 
@@ -541,11 +603,21 @@ impl Engine for CudaEngine {
         }
         let buffers = self.buffers()?;
         let slot = &buffers.slots[number];
-        let plane = |staged: &Option<buffers::Staged>, size: i64| Plane {
-            data: staged.as_ref().map_or(0, |staged| staged.device.address()),
-            stride_x: size,
-            stride_y: size * extents.width as i64,
+        let z = self.z;
+        let plane = |staged: &Option<Staged>, callers: Option<DevicePlane>, size: i64| match callers
+        {
+            Some(plane) => Plane {
+                data: (plane.address + z * plane.strides[3]) as u64,
+                stride_x: plane.strides[1] as i64,
+                stride_y: plane.strides[2] as i64,
+            },
+            None => Plane {
+                data: staged.as_ref().map_or(0, |staged| staged.device.address()),
+                stride_x: size,
+                stride_y: size * extents.width as i64,
+            },
         };
+        let planes = call.planes;
         let row_fills = buffers.fills.address();
         let params = PaintParams {
             logits: buffers.logits.address(),
@@ -553,16 +625,16 @@ impl Engine for CudaEngine {
             rows: row_fills,
             columns: row_fills + (size_of::<AxisFill>() * extents.height) as u64,
             roi: (slot.roi.as_ref()).map_or(0, |staged| staged.device.address()),
-            mask: plane(&slot.mask, 1),
-            probability: plane(&slot.probability, 4),
-            coverage: plane(&slot.coverage, 1),
+            mask: plane(&slot.mask, planes.and_then(|p| p.mask), 1),
+            probability: plane(&slot.probability, planes.and_then(|p| p.probability), 4),
+            coverage: plane(&slot.coverage, planes.and_then(|p| p.coverage), 1),
             cancel: self.cancel_word(),
             width: extents.width as i32,
             height: extents.height as i32,
             lattice_columns: call.geometry.lattice.x.count() as i32,
             classes: call.geometry.classes as i32,
             lesion_class: call.lesion_class as i32,
-            linear: i32::from(call.fill == crate::mask::Fill::Linear),
+            linear: i32::from(call.fill == Fill::Linear),
         };
         let blocks = extents.width.div_ceil(THREADS as usize) * extents.height;
         let overflow_at = std::mem::offset_of!(Status, overflow);
@@ -576,9 +648,19 @@ impl Engine for CudaEngine {
             (self.compute).launch(&self.device.kernels.paint, [blocks, 1], &params)?;
             let status = slot.status.device.at(overflow_at);
             self.compute.copy(status, self.overflow_word(), 4)?;
-            if let Some(logits) = &slot.logits {
+            let logits = buffers.logits.address();
+            if let Some(staged) = &slot.logits {
                 let bytes = buffers.shape().lattice_bytes();
-                (self.compute).copy(logits.device.address(), buffers.logits.address(), bytes)?;
+                self.compute.copy(staged.device.address(), logits, bytes)?;
+            }
+            if let Some(plane) = planes.and_then(|p| p.logits) {
+                let lattice = call.geometry.lattice;
+                let row_bytes = 4 * lattice.x.count() * call.geometry.classes;
+                for y in 0..lattice.y.count() {
+                    let to = plane.address + z * plane.strides[3] + y * plane.strides[2];
+                    let from = logits + (y * row_bytes) as u64;
+                    self.compute.copy(to as u64, from, row_bytes)?;
+                }
             }
         }
         slot.computed.record(&self.compute)?;
@@ -626,6 +708,9 @@ impl Engine for CudaEngine {
     fn mask(&mut self, call: &Call<'_>, z: usize, grids: &mut Grids<'_>) -> Result<(), Error> {
         let number = (self.in_flight.pop_front())
             .ok_or_else(|| Error::Panic("no slice was submitted".into()))?;
+        if call.planes.is_some() {
+            return Ok(());
+        }
         let width = call.geometry.extents.width;
         let lattice = call.geometry.lattice;
         let slot = &self.buffers()?.slots[number];

@@ -1,0 +1,287 @@
+//! Machines that will not do: `cuda` is NO_DEVICE with the value and the remedy, `auto` is the CPU and the log has the
+//! reason, and the library itself prints nothing. The driver is initialised once in a process, so that each machine
+//! has one of its own: this test program again, running `session` alone.
+
+use std::path::Path;
+use std::process::Command;
+use std::{env, fs};
+
+use patchmask::engine::DeviceChoice;
+use patchmask::error::Error;
+use patchmask::session::{Options, Session};
+
+use safetensors::Dtype;
+
+use crate::builder::{File, PLAIN, Random};
+use crate::host::{segment, small_case};
+use crate::{cxx, on_gpu, stand_in};
+
+/// Tells `session` which device to ask for ("auto" or a number; "libcuda": only whether one loads) and where to write
+/// what it heard.
+const DEVICE: &str = "PATCHMASK_PROBE_DEVICE";
+const HEARD: &str = "PATCHMASK_PROBE_HEARD";
+
+struct Machine {
+    /// PATCHMASK_STAND_IN
+    settings: &'static str,
+    device: &'static str,
+    /// What the reason names.
+    says: &'static [&'static str],
+}
+
+const MACHINES: [Machine; 10] = [
+    Machine {
+        settings: "init=34",
+        device: "0",
+        says: &["CUDA_ERROR_STUB_LIBRARY (34)", "stub", "library path"],
+    },
+    Machine {
+        settings: "init=100",
+        device: "0",
+        says: &["CUDA_ERROR_NO_DEVICE (100)", "no NVIDIA GPU"],
+    },
+    Machine {
+        settings: "devices=0",
+        device: "0",
+        says: &["CUDA_ERROR_NO_DEVICE (100)", "no NVIDIA GPU"],
+    },
+    Machine {
+        settings: "init=999",
+        device: "0",
+        says: &["CUDA_ERROR_UNKNOWN (999)"],
+    },
+    Machine {
+        settings: "driver=11040",
+        device: "0",
+        says: &["CUDA 11.4", "12.4", "update"],
+    },
+    Machine {
+        settings: "driver=12030",
+        device: "0",
+        says: &["CUDA 12.3", "12.4", "update"],
+    },
+    Machine {
+        settings: "sm=75",
+        device: "0",
+        says: &["cuda:0", "7.5", "8.0"],
+    },
+    Machine {
+        settings: "devices=2",
+        device: "2",
+        says: &["cuda:2", "there are 2", "from 0"],
+    },
+    // The compiler in the driver refuses the PTX.
+    Machine {
+        settings: "fail=cuModuleLoadData:1:218",
+        device: "0",
+        says: &["CUDA_ERROR_INVALID_PTX (218)"],
+    },
+    // Too little for any kernel of the head.
+    Machine {
+        settings: "optin=40960",
+        device: "0",
+        says: &["cuda:0", "40960", "49152"],
+    },
+];
+
+#[test]
+fn machines_that_will_not_do() {
+    let library = match stand_in::build() {
+        Ok(library) => library,
+        Err(why) => return println!("SKIPPED CUDA on the stand-in: {why}"),
+    };
+    let folder = library.parent().unwrap();
+    for machine in MACHINES {
+        let says = |heard: &str| {
+            for text in machine.says {
+                assert!(
+                    heard.contains(text),
+                    "{}: no {text:?} in {heard}",
+                    machine.settings
+                );
+            }
+        };
+        let heard = hear(folder, machine.settings, machine.device);
+        assert!(
+            heard.starts_with("NoDevice("),
+            "{}: {heard}",
+            machine.settings
+        );
+        says(&heard);
+        println!("{}: {heard}", machine.settings);
+        if machine.device == "0" {
+            let heard = hear(folder, machine.settings, "auto");
+            assert!(heard.starts_with("cpu"), "{}: {heard}", machine.settings);
+            assert!(heard.contains("using the CPU"), "{heard}");
+            says(&heard);
+        }
+    }
+}
+
+#[test]
+fn no_driver() {
+    let Ok(cxx) = cxx::compiler() else {
+        return println!("SKIPPED a machine without a driver: no C++ compiler");
+    };
+    // A libcuda without any function, before one that this machine may have.
+    let empty = cxx::kept("libcuda.so", &["empty"], |library| {
+        cxx::succeed(
+            Command::new(cxx)
+                .args(["-shared", "-x", "c++", "/dev/null", "-o"])
+                .arg(library),
+        )
+    });
+    let empty = empty.unwrap();
+    let nowhere = Path::new("/nowhere");
+    for (folder, says) in [
+        (nowhere, "libcuda was not found"),
+        (empty.parent().unwrap(), "lacks a function"),
+    ] {
+        if folder == nowhere && hear(folder, "", "libcuda") == "true" {
+            println!("SKIPPED a machine without libcuda: this one has it");
+            continue;
+        }
+        let heard = hear(folder, "", "0");
+        assert!(heard.starts_with("NoDevice("), "{heard}");
+        assert!(heard.contains(says), "{heard}");
+        println!("{heard}");
+        let heard = hear(folder, "", "auto");
+        assert!(heard.starts_with("cpu") && heard.contains(says), "{heard}");
+    }
+}
+
+/// What a session in a process of its own said, on a machine with these settings whose libcuda is in `folder`.
+fn hear(folder: &Path, settings: &str, device: &str) -> String {
+    static COUNT: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+    let number = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let heard = cxx::folder().join(format!("heard.{}.{number}", std::process::id()));
+    let output = Command::new(env::current_exe().unwrap())
+        .args([
+            "--exact",
+            "probe::session",
+            "--ignored",
+            "--nocapture",
+            "--test-threads=1",
+        ])
+        .env_remove("PATCHMASK_STAND_IN")
+        .envs((!settings.is_empty()).then_some(("PATCHMASK_STAND_IN", settings)))
+        .env("LD_LIBRARY_PATH", folder)
+        .env(DEVICE, device)
+        .env(HEARD, &heard)
+        .output()
+        .unwrap();
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    // All else is the library's.
+    let frame = ["", "running 1 test", "test probe::session ... ok"];
+    for line in stdout.lines() {
+        let known = frame.contains(&line) || line.starts_with("test result: ok. 1 passed");
+        assert!(known, "{settings}: stdout has {line:?}");
+    }
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{settings}");
+    assert!(output.status.success(), "{settings}: {}", output.status);
+    let text = fs::read_to_string(&heard).unwrap();
+    fs::remove_file(&heard).unwrap();
+    text
+}
+
+#[test]
+#[ignore = "a process of its own, which the tests above start"]
+fn session() {
+    let (Ok(device), Some(file)) = (env::var(DEVICE), env::var_os(HEARD)) else {
+        return println!("SKIPPED: started by hand");
+    };
+    if device == "libcuda" {
+        // SAFETY: a library whose initialisers are the driver's.
+        let found = unsafe { libc::dlopen(c"libcuda.so.1".as_ptr(), libc::RTLD_NOW) };
+        return fs::write(file, (!found.is_null()).to_string()).unwrap();
+    }
+    let (case, model) = small_case(1);
+    let choice = match device.parse() {
+        Ok(number) => DeviceChoice::Cuda(number),
+        Err(_) => DeviceChoice::Auto,
+    };
+    let options = Options {
+        device: choice,
+        ..on_gpu(&case)
+    };
+    let mut said = String::new();
+    let heard = match Session::new(&model, options, &mut |_, text| said += text) {
+        Err(Error::NoDevice(text)) => format!("NoDevice({text})"),
+        Err(other) => format!("{other:?}"),
+        Ok(session) => {
+            segment(&case, &session).unwrap();
+            format!("{}: {said}", session.engine_name())
+        }
+    };
+    fs::write(file, heard).unwrap();
+}
+
+/// On a GPU of 99 KiB (sm_86, sm_89) the largest convolution has no room, on one of 60 KiB none of 64 channels at a
+/// time: others do their work.
+#[test]
+fn little_shared_memory() {
+    let Some((_turn, gpu)) = stand_in::take() else {
+        return;
+    };
+    let (case, model) = (small_case(21).0, wide_model());
+    let run = || {
+        let mut said = String::new();
+        let session = Session::new(&model, on_gpu(&case), &mut |_, text| said += text).unwrap();
+        (case.run_in(&session, &model), said)
+    };
+    let (expected, _) = run();
+    for (kibibytes, left_out) in [
+        (99, &["conv3_64_128"][..]),
+        (60, &["conv3_64_128", "conv3_64_64"][..]),
+    ] {
+        gpu.reset();
+        gpu.machine(1, 1 << 30, kibibytes << 10);
+        // They would be found wrong if they were there.
+        for kernel in left_out {
+            gpu.spoil(kernel);
+        }
+        let (outcome, said) = run();
+        assert_eq!(said, "", "{kibibytes} KiB");
+        assert!(outcome.mask == expected.mask, "{kibibytes} KiB");
+        let largest = (expected.logits.iter()).fold(0.0_f32, |most, logit| most.max(logit.abs()));
+        let pairs = outcome.logits.iter().zip(&expected.logits);
+        let worst = pairs.fold(0.0_f32, |worst, (a, b)| worst.max((a - b).abs() / largest));
+        println!("{kibibytes} KiB: largest difference {worst:.1e}");
+        // The same channels at a time: the same sums in the same order.
+        let limit = if left_out.len() == 1 { 0.0 } else { 2e-3 };
+        assert!(worst <= limit, "{kibibytes} KiB: {worst}");
+    }
+    assert_eq!(gpu.live(""), 0);
+}
+
+/// With layers of 64 and 128 channels.
+fn wide_model() -> patchmask::weights::Model {
+    let mut random = Random(22);
+    let mut file = File::new(Dtype::F16, false, 1, 1, &[1]);
+    file.tensors.clear();
+    let mut inputs = 1;
+    for (position, outputs) in PLAIN
+        .into_iter()
+        .zip([4, 4, 4, 4, 4, 4, 64, 64, 128, 64, 4, 4, 4])
+    {
+        let scale = (6.0 / (9 * inputs) as f64).sqrt();
+        let mut values = |count| {
+            (0..count)
+                .map(|_| random.symmetric() * scale)
+                .collect::<Vec<_>>()
+        };
+        let name = format!("features.{position}");
+        let weights = values(outputs * inputs * 9);
+        file.set(
+            &format!("{name}.weight"),
+            &[outputs, inputs, 3, 3],
+            &weights,
+        );
+        file.set(&format!("{name}.bias"), &[outputs], &vec![0.1; outputs]);
+        inputs = outputs;
+    }
+    let weights: Vec<f64> = (0..2 * inputs).map(|_| random.symmetric()).collect();
+    file.set("classifier.0.weight", &[2, inputs], &weights);
+    file.set("classifier.0.bias", &[2], &[0.0, 0.1]);
+    file.load().unwrap()
+}

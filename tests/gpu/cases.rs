@@ -1,0 +1,95 @@
+//! Slices with something in them, and networks of VGG16's real widths.
+
+use patchmask::lattice::Padding;
+use patchmask::weights::Model;
+use safetensors::Dtype;
+
+use crate::builder::{File, PLAIN, Random};
+use crate::geometry::Case;
+
+/// VGG16's widths.
+pub const FULL: [usize; 13] = [
+    64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512,
+];
+
+/// Whether these tests are only being tried out; see main.rs.
+pub fn small() -> bool {
+    std::env::var("PATCHMASK_GPU_SMALL").is_ok_and(|value| value == "1")
+}
+
+/// `full`, or `small` while these tests are only being tried out.
+pub fn size(full: usize, small_size: usize) -> usize {
+    if small() { small_size } else { full }
+}
+
+/// A case of this patch size, stride and extents (width, height, depth): discs of random HU under noise.
+pub fn discs(
+    random: &mut Random,
+    (patch_size, stride): (u32, u32),
+    (width, height, depth): (usize, usize, usize),
+) -> Case {
+    let mut case = Case::random(random, Padding::Patch);
+    (case.options.patch_size, case.options.stride) = (patch_size, stride);
+    (case.options.crop, case.roi) = (None, None);
+    case.options.threads = 0;
+    (case.width, case.height, case.depth) = (width, height, depth);
+    let extent = width.max(height) as f64;
+    let discs: Vec<[f64; 4]> = (0..12)
+        .map(|_| {
+            let place = |random: &mut Random| (random.symmetric() + 1.0) / 2.0 * extent;
+            let radius = (random.symmetric() + 1.2) * extent / 8.0;
+            [
+                place(random),
+                place(random),
+                radius,
+                random.symmetric() * 300.0,
+            ]
+        })
+        .collect();
+    case.voxels = (0..width * height * depth)
+        .map(|index| {
+            let (x, y) = (index % width, index / width % height);
+            let z = (index / width / height) as f64;
+            let inside =
+                |disc: &&[f64; 4]| (x as f64 - disc[0] - z).hypot(y as f64 - disc[1]) < disc[2];
+            let hu = discs
+                .iter()
+                .rev()
+                .find(inside)
+                .map_or(-100.0, |disc| disc[3]);
+            (hu + random.symmetric() * 25.0) as i16
+        })
+        .collect();
+    case
+}
+
+/// A network of these widths for patches of this size, three channels, head 256-256-2, scaled so that signals neither
+/// die nor grow.
+pub fn network(random: &mut Random, widths: &[usize; 13], patch_size: u32) -> Model {
+    let divide = size(1, 32);
+    let mut file = File::new(Dtype::F16, false, 3, 1, &[1]);
+    file.tensors.clear();
+    let mut set = |name: String, shape: &[usize]| {
+        let inputs: usize = shape[1..].iter().product();
+        let scale = (6.0 / inputs as f64).sqrt();
+        let mut values = |count: usize, scale: f64| -> Vec<f64> {
+            (0..count).map(|_| random.symmetric() * scale).collect()
+        };
+        let weights = values(shape.iter().product(), scale);
+        file.set(&format!("{name}.weight"), shape, &weights);
+        let biases = values(shape[0], 0.02);
+        file.set(&format!("{name}.bias"), &shape[..1], &biases);
+    };
+    let mut inputs = 3;
+    for (position, width) in PLAIN.into_iter().zip(widths) {
+        let outputs = (width / divide).max(1);
+        set(format!("features.{position}"), &[outputs, inputs, 3, 3]);
+        inputs = outputs;
+    }
+    inputs *= (patch_size / 32).pow(2) as usize;
+    for (index, outputs) in [256 / divide, 256 / divide, 2].into_iter().enumerate() {
+        set(format!("classifier.{}", 3 * index), &[outputs, inputs]);
+        inputs = outputs;
+    }
+    file.load().expect("a model")
+}

@@ -1,0 +1,123 @@
+//! The driver as a host program sees it: whether there is a GPU, how much of its memory is free, whose context is
+//! current. Found without the library, so that a library that does not find the GPU fails instead of skipping.
+
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+
+/// CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR.
+const CAPABILITY_MAJOR: c_int = 75;
+/// The library has kernels from here on.
+const LOWEST_MAJOR: c_int = 8;
+
+/// GPU 0, whose primary context stays retained as long as the process lives.
+pub struct Driver {
+    library: usize,
+    context: usize,
+    pub name: String,
+}
+
+/// The GPU, for one test at a time; `None`, with the reason printed, where there is none.
+pub fn take() -> Option<(MutexGuard<'static, ()>, &'static Driver)> {
+    static TURN: Mutex<()> = Mutex::new(());
+    static DRIVER: OnceLock<Result<Driver, String>> = OnceLock::new();
+    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    match DRIVER.get_or_init(Driver::open) {
+        Ok(driver) => Some((turn, driver)),
+        Err(why) => {
+            let required = std::env::var("PATCHMASK_REQUIRE_CUDA").is_ok_and(|value| value == "1");
+            assert!(!required, "PATCHMASK_REQUIRE_CUDA=1: {why}");
+            println!("SKIPPED: {why}");
+            None
+        }
+    }
+}
+
+macro_rules! call {
+    ($library:expr, $name:literal, ($($argument:expr => $type:ty),*)) => {{
+        // SAFETY: the driver exports it with this signature, and pointers are to locals.
+        let status = unsafe {
+            let symbol = libc::dlsym($library as *mut c_void, concat!($name, "\0").as_ptr().cast());
+            if symbol.is_null() {
+                return Err(format!("the driver lacks {}", $name));
+            }
+            let function: unsafe extern "C" fn($($type),*) -> c_int = std::mem::transmute(symbol);
+            function($($argument),*)
+        };
+        if status == 0 { Ok(()) } else { Err(format!("{}: CUDA error {status}", $name)) }
+    }};
+}
+
+impl Driver {
+    fn open() -> Result<Self, String> {
+        let file = CString::new("libcuda.so.1").unwrap();
+        // SAFETY: a driver's initialisers do no harm.
+        let library = unsafe { libc::dlopen(file.as_ptr(), libc::RTLD_NOW | libc::RTLD_GLOBAL) };
+        if library.is_null() {
+            return Err("no CUDA driver (libcuda.so.1)".into());
+        }
+        let library = library as usize;
+        call!(library, "cuInit", (0 => u32))?;
+        let mut device = 0;
+        call!(library, "cuDeviceGet", (&raw mut device => *mut c_int, 0 => c_int))?;
+        let mut major = 0;
+        call!(library, "cuDeviceGetAttribute",
+            (&raw mut major => *mut c_int, CAPABILITY_MAJOR => c_int, device => c_int))?;
+        if major < LOWEST_MAJOR {
+            return Err(format!(
+                "GPU 0 has compute capability {major}.x, below {LOWEST_MAJOR}.0"
+            ));
+        }
+        let mut name: [c_char; 256] = [0; 256];
+        call!(library, "cuDeviceGetName",
+            (name.as_mut_ptr() => *mut c_char, 256 => c_int, device => c_int))?;
+        let mut context = 0;
+        call!(library, "cuDevicePrimaryCtxRetain",
+            (&raw mut context => *mut usize, device => c_int))?;
+        // SAFETY: the driver ends the text within the buffer.
+        let name = unsafe { CStr::from_ptr(name.as_ptr()) };
+        Ok(Self {
+            library,
+            context,
+            name: name.to_string_lossy().into_owned(),
+        })
+    }
+
+    /// Bytes of device memory that no program holds.
+    pub fn free_bytes(&self) -> usize {
+        self.try_free_bytes().unwrap()
+    }
+
+    fn try_free_bytes(&self) -> Result<usize, String> {
+        let (mut free, mut total, mut popped) = (0, 0, 0);
+        call!(self.library, "cuCtxPushCurrent_v2", (self.context => usize))?;
+        let status = call!(self.library, "cuMemGetInfo_v2",
+            (&raw mut free => *mut usize, &raw mut total => *mut usize));
+        call!(self.library, "cuCtxPopCurrent_v2", (&raw mut popped => *mut usize))?;
+        status.map(|()| free)
+    }
+
+    /// The context that is current on this thread, 0 if none.
+    pub fn current_context(&self) -> usize {
+        let current = || {
+            let mut context = 0;
+            call!(self.library, "cuCtxGetCurrent", (&raw mut context => *mut usize))?;
+            Ok::<usize, String>(context)
+        };
+        current().unwrap()
+    }
+
+    // What only the stand-in can do or tell, for tests that run on both.
+
+    /// The hardware has an order of its own.
+    pub fn completion(&self, _mode: i32, _seed: u64) {}
+
+    /// compute-sanitizer tells (tests/gpu/run.sh).
+    pub fn error(&self) -> String {
+        String::new()
+    }
+
+    /// tests/gpu/memory.rs and compute-sanitizer tell.
+    pub fn live(&self, _kind: &str) -> u64 {
+        0
+    }
+}

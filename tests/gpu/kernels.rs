@@ -1,0 +1,27 @@
+//! Every kernel in one short run: what compute-sanitizer looks at (tests/gpu/run.sh).
+
+use patchmask::mask::Fill;
+
+use crate::agreement::Agreement;
+use crate::builder::Random;
+use crate::cases::{discs, network};
+use crate::{driver, on_gpu};
+
+/// Inputs and outputs that make the engine choose each of its six convolution kernels.
+const WIDTHS: [usize; 13] = [16, 64, 128, 64, 96, 128, 32, 64, 48, 128, 32, 48, 64];
+
+#[test]
+fn every_kernel() {
+    let Some((_turn, _)) = driver::take() else {
+        return;
+    };
+    let mut random = Random(77);
+    let model = network(&mut random, &WIDTHS, 33);
+    let mut case = discs(&mut random, (33, 16), (35, 20, 3));
+    case.options.equalize = true;
+    case.options.fill = Fill::Linear;
+    case.roi = Some((0..35 * 20 * 3).map(|i| u8::from(i % 35 < 30)).collect());
+    let mut agreement = Agreement::default();
+    agreement.compare(&case, &model, on_gpu(&case));
+    println!("every kernel: {agreement}");
+}

@@ -1,0 +1,50 @@
+//! The CUDA engine on a real GPU: the same results as the CPU engine, the same bits however the work is cut, quick
+//! cancelling, memory given back. Skipped where there is no GPU; `PATCHMASK_REQUIRE_CUDA=1` makes that a failure.
+//!
+//! `PATCHMASK_GPU_SMALL=1` divides widths and slices, so that these tests themselves can be tried on the stand-in
+//! driver (tests/gpu/README.md).
+
+mod agreement;
+#[path = "../support/builder.rs"]
+mod builder;
+mod cancelling;
+mod cases;
+mod driver;
+#[path = "../support/geometry.rs"]
+mod geometry;
+mod kernels;
+mod memory;
+mod overflow;
+#[path = "../cuda/parity.rs"]
+mod parity;
+mod random;
+mod repeatability;
+mod sharing;
+mod widths;
+
+// What tests/cuda/parity.rs takes its turns from.
+use driver as stand_in;
+
+use geometry::{Case, Outcome};
+use patchmask::engine::DeviceChoice;
+use patchmask::session::Options;
+
+/// The case's options, on the GPU.
+fn on_gpu(case: &Case) -> Options {
+    Options {
+        device: DeviceChoice::Cuda(0),
+        threads: 1,
+        ..case.options.clone()
+    }
+}
+
+/// Bits of everything that came out.
+fn bits(outcome: &Outcome) -> (Vec<u8>, Vec<u8>, Vec<u32>, Vec<u32>) {
+    let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect();
+    (
+        outcome.mask.clone(),
+        outcome.coverage.clone(),
+        bits(&outcome.probability),
+        bits(&outcome.logits),
+    )
+}
