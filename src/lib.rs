@@ -3,14 +3,15 @@
 //! `include/patchmask.h`; this crate is the same library for Rust.
 //!
 //! ```text
-//! volume --> intensity --> lattice --> plan --> engine (cpu) --> mask
-//! caller's   one slice     where the   axis     two operations:  caller's
-//! voxels     as network    patches     tables   table_conv,      buffers
+//! volume --> intensity --> lattice --> plan --> engine (cpu | cuda) --> mask
+//! caller's   one slice     where the   axis     two operations:        caller's
+//! voxels     as network    patches     tables   table_conv,            buffers
 //!            input         are                  table_max
 //! ```
 //!
-//! Each module imports only from its left, and `error`; [`session`] runs the loop over slices and
-//! tiles; [`ffi`] is the outermost layer and nothing imports it.
+//! That is how data flows. An engine does the last three steps of a slice itself (a GPU reads voxels and writes masks), so
+//! it imports everything to its left, and [`mask`]; otherwise each module imports only from its left, and `error`.
+//! [`session`] runs the loop over slices and tiles; [`ffi`] is the outermost layer and nothing imports it.
 //!
 //! | module | what it is |
 //! |---|---|
@@ -19,8 +20,8 @@
 //! | [`lattice`] | patch centres, crop, ROI, tiles |
 //! | `plan` | value numbering: which activations of all patches are the same |
 //! | [`network`], [`weights`] | VGG16 with fp16 parameters, from safetensors |
-//! | [`engine`] | evaluates tiles |
 //! | [`mask`] | lattice classes to voxels |
+//! | [`engine`] | evaluates slices: `engine::cpu` in f32, `engine::cuda` in fp16 on own kernels |
 //! | [`session`] | slices x tiles, progress, cancel, timings |
 //! | [`ffi`] | the C interface |
 // Shapes are written [rows][columns][channels] everywhere, in the C header too.
