@@ -67,6 +67,19 @@ pub(crate) struct Settings<'a> {
     pub threads: usize,
 }
 
+impl Settings<'_> {
+    /// What a model's packed weights depend on, besides the model.
+    pub fn key(&self, engine: &str) -> String {
+        let Self {
+            feature_side,
+            mean,
+            std,
+            ..
+        } = self;
+        format!("{engine}, side {feature_side}, mean {mean:?}, std {std:?}")
+    }
+}
+
 /// The geometry that all slices of a call share.
 #[derive(Clone, Copy)]
 pub(crate) struct Geometry {

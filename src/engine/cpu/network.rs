@@ -1,6 +1,8 @@
 //! All layers of one piece: two halves of an arena, which a layer reads and writes and which then change
 //! places.
 
+use std::sync::Arc;
+
 use super::arena::try_zeroed;
 use super::table_conv::{TableConv, Workspace, spare_pixels};
 use super::table_max::table_max;
@@ -14,7 +16,8 @@ use crate::plan::{AxisPlan, Image, PlannedPiece, STEPS, Step, TilePlan};
 
 /// Weights, workspace and activations.
 pub(super) struct Network {
-    pub weights: Weights,
+    /// Shared with the other sessions of the model.
+    pub weights: Arc<Weights>,
     workspace: Workspace,
     /// Activations.
     arena: Vec<f32>,
@@ -22,7 +25,7 @@ pub(super) struct Network {
 
 impl Network {
     pub fn new(settings: &Settings<'_>) -> Result<Self, Error> {
-        let weights = Weights::new(settings)?;
+        let weights = (settings.model).shared(&settings.key("cpu"), || Weights::new(settings))?;
         let workspace = Workspace::new(settings.threads, &weights)?;
         Ok(Self {
             weights,

@@ -98,13 +98,7 @@ impl CudaEngine {
     fn on(device: Arc<Device>, index: u32, settings: &Settings<'_>) -> Result<Self, Error> {
         let context = &device.context;
         let (free, _) = context.memory()?;
-        let key = format!(
-            "cuda {index}, process {}, side {}, mean {:?}, std {:?}",
-            std::process::id(),
-            settings.feature_side,
-            settings.mean,
-            settings.std
-        );
+        let key = settings.key(&format!("cuda {index}, process {}", std::process::id()));
         let weights = (settings.model).shared(&key, || Weights::new(&device, settings))?;
         let mut one = HostMemory::new(context, 4, "cancel")?;
         one.as_mut_slice().copy_from_slice(&1_u32.to_ne_bytes());
