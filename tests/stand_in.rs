@@ -32,7 +32,14 @@ fn run(name: &str, library: &[&str], program: &[&str], arguments: &[String]) {
     cxx::succeed(&mut command).unwrap();
     let mut command = Command::new(compiler);
     command
-        .args(["-std=c++17", "-O1", "-pthread", "-Wall", "-Wextra", "-Werror"])
+        .args([
+            "-std=c++17",
+            "-O1",
+            "-pthread",
+            "-Wall",
+            "-Wextra",
+            "-Werror",
+        ])
         .args(program)
         .arg("-o")
         .arg(&executable)

@@ -29,7 +29,7 @@ pub(super) const HISTOGRAM_THREADS: u32 = 256;
 
 /// Dynamic shared memory of each kernel, in bytes.
 pub(super) const DENSE_SHARED_BYTES: u32 = 49152;
-pub(super) const FIRST_SHARED_BYTES: u32 = 5536;
+pub(super) const FIRST_SHARED_BYTES: u32 = 5480;
 pub(super) const HISTOGRAM_SHARED_BYTES: u32 = 8200;
 pub(super) const EQUALIZE_SHARED_BYTES: u32 = 2048;
 
@@ -255,5 +255,175 @@ pub(super) fn voxel_number(voxel: VoxelType) -> i32 {
         VoxelType::I32 => 5,
         VoxelType::F32 => 6,
         VoxelType::F64 => 7,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::fmt::Write;
+    use std::mem::offset_of;
+    use std::process::Command;
+
+    use super::*;
+
+    /// "struct.field" -> offset, "struct" -> size; and a C++ program that prints the same of kernels/params.h. A field
+    /// that is missing here leaves a gap or another size there.
+    macro_rules! layout {
+        ($($name:ty as $c_name:literal { $($field:ident as $c_field:ident),* $(,)? })*) => {{
+            let mut layout = BTreeMap::new();
+            let mut program = String::new();
+            $(
+                layout.insert($c_name.to_owned(), size_of::<$name>());
+                writeln!(program, "print(\"{0}\", sizeof({0}));", $c_name).unwrap();
+                $(
+                    let field = format!("{}.{}", $c_name, stringify!($c_field));
+                    writeln!(program, "print(\"{field}\", offsetof({}, {}));", $c_name, stringify!($c_field)).unwrap();
+                    layout.insert(field, offset_of!($name, $field));
+                )*
+            )*
+            (layout, program)
+        }};
+    }
+
+    #[test]
+    fn structs_and_numbers_are_those_of_the_kernels() {
+        let (mut layout, mut program) = layout! {
+            RowBlock as "RowBlock" { first as first, count as count, inputs as inputs, input as input, tap as tap }
+            ColumnBlock as "ColumnBlock" { first as first, count as count, inputs as inputs, input as input, tap as tap }
+            Tile as "Tile" { row_block as row_block, column_block as column_block, wanted as wanted }
+            Voxels as "Voxels" {
+                data as data, stride_x as stride_x, stride_y as stride_y, voxel_type as type, width as width,
+                height as height, unused as unused, slope as slope, intercept as intercept, low as low, high as high,
+            }
+            HistogramParams as "HistogramParams" {
+                voxels as voxels, counts as counts, nonfinite as nonfinite, cancel as cancel,
+            }
+            EqualizeParams as "EqualizeParams" { counts as counts, table as table, cancel as cancel }
+            Start as "Start" { row as row, column as column }
+            FirstParams as "FirstParams" {
+                voxels as voxels, table as table, output as output, weights as weights, bias as bias,
+                row_taps as row_taps, column_taps as column_taps, row_sources as row_sources,
+                column_sources as column_sources, starts as starts, tiles as tiles, cancel as cancel,
+                overflow as overflow, rows as rows, columns as columns, channels as channels, band_rows as band_rows,
+                crop_x as crop_x, crop_y as crop_y, crop_width as crop_width, crop_height as crop_height,
+                layer as layer, unused as unused,
+            }
+            ConvParams as "ConvParams" {
+                input as input, output as output, weights as weights, bias as bias, row_blocks as row_blocks,
+                column_blocks as column_blocks, tiles as tiles, cancel as cancel, overflow as overflow,
+                column_block_count as column_block_count, input_columns as input_columns,
+                input_channels as input_channels, columns as columns, output_channels as output_channels,
+                layer as layer,
+            }
+            MaxParams as "MaxParams" {
+                input as input, output as output, row_taps as row_taps, column_taps as column_taps, tiles as tiles,
+                cancel as cancel, rows as rows, columns as columns, input_columns as input_columns,
+                channels as channels,
+            }
+            DenseParams as "DenseParams" {
+                input as input, output as output, weights as weights, bias as bias, row_taps as row_taps,
+                column_taps as column_taps, pixels as pixels, cancel as cancel, overflow as overflow,
+                points as points, columns as columns, side as side, input_columns as input_columns,
+                input_channels as input_channels, output_channels as output_channels, layer as layer,
+                unused as unused,
+            }
+            ScoresParams as "ScoresParams" {
+                tile_logits as tile_logits, lattice_points as lattice_points, logits as logits,
+                probabilities as probabilities, cancel as cancel, overflow as overflow, points as points,
+                classes as classes, padded_classes as padded_classes, layer as layer,
+            }
+            AxisFill as "AxisFill" { low as low, high as high, weight as weight }
+            Plane as "Plane" { data as data, stride_x as stride_x, stride_y as stride_y }
+            PaintParams as "PaintParams" {
+                logits as logits, probabilities as probabilities, rows as rows, columns as columns, roi as roi,
+                mask as mask, probability as probability, coverage as coverage, cancel as cancel, width as width,
+                height as height, lattice_columns as lattice_columns, classes as classes,
+                lesion_class as lesion_class, linear as linear,
+            }
+        };
+        let mut number = |expression: &str, value: usize| {
+            layout.insert(expression.to_owned(), value);
+            writeln!(program, "print(\"{expression}\", {expression});").unwrap();
+        };
+        number("CHANNEL_GRAIN", CHANNEL_GRAIN);
+        number("TILE_ROWS", TILE_ROWS);
+        number("TILE_COLUMNS", TILE_COLUMNS);
+        number("TILE_INPUT_ROWS", TILE_INPUT_ROWS);
+        number("TILE_INPUT_COLUMNS", TILE_INPUT_COLUMNS);
+        number("BLOCK_ZERO", usize::from(BLOCK_ZERO));
+        number("LEVELS", LEVELS);
+        number("DENSE_POINTS", DENSE_POINTS);
+        number("DENSE_OUTPUTS", DENSE_OUTPUTS);
+        number("DENSE_CHUNK", DENSE_CHUNK);
+        number("HISTOGRAM_THREADS", HISTOGRAM_THREADS as usize);
+        for name in ["FIRST", "CONV", "MAX", "DENSE", "SCORES", "PAINT"] {
+            number(&format!("{name}_THREADS"), THREADS as usize);
+        }
+        number("DENSE_SHARED_BYTES", DENSE_SHARED_BYTES as usize);
+        number("FIRST_SHARED_BYTES", FIRST_SHARED_BYTES as usize);
+        number("HISTOGRAM_SHARED_BYTES", HISTOGRAM_SHARED_BYTES as usize);
+        number("EQUALIZE_SHARED_BYTES", EQUALIZE_SHARED_BYTES as usize);
+        for chunk in [16, 32, 64] {
+            for outputs in [64, 128] {
+                let bytes = conv_shared_bytes(chunk, outputs) as usize;
+                number(&format!("conv_shared_bytes({chunk}, {outputs})"), bytes);
+            }
+        }
+        for voxel in [
+            (VoxelType::I8, "I8"),
+            (VoxelType::U8, "U8"),
+            (VoxelType::I16, "I16"),
+            (VoxelType::U16, "U16"),
+            (VoxelType::I32, "I32"),
+            (VoxelType::F32, "F32"),
+            (VoxelType::F64, "F64"),
+        ] {
+            number(voxel.1, voxel_number(voxel.0) as usize);
+        }
+        let Some(of_the_kernels) = run(&program) else {
+            return;
+        };
+        assert_eq!(layout, of_the_kernels);
+    }
+
+    /// What the program prints; `None`, with the reason, where there is no C++ compiler.
+    fn run(statements: &str) -> Option<BTreeMap<String, usize>> {
+        let compiler = std::env::var("CXX").unwrap_or_else(|_| "c++".into());
+        let folder = std::env::temp_dir().join(format!("patchmask-params-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let (source, program) = (folder.join("params.cc"), folder.join("params"));
+        let text = format!(
+            "#include <cstddef>\n#include <cstdio>\n#include \"params.h\"\n#include \"shared_bytes.h\"\n\
+             static void print(const char* name, size_t value) {{ std::printf(\"%s = %zu\\n\", name, value); }}\n\
+             int main() {{\n{statements}}}\n"
+        );
+        std::fs::write(&source, text).unwrap();
+        let kernels = concat!(env!("CARGO_MANIFEST_DIR"), "/kernels");
+        let compiled = Command::new(&compiler)
+            .args(["-std=c++17", "-I", kernels])
+            .arg(&source)
+            .arg("-o")
+            .arg(&program)
+            .output();
+        let printed = match compiled {
+            Err(why) => {
+                println!("SKIPPED: no C++ compiler ({compiler}: {why})");
+                return None;
+            }
+            Ok(output) => {
+                let errors = String::from_utf8_lossy(&output.stderr);
+                assert!(output.status.success(), "{errors}");
+                Command::new(&program).output().unwrap().stdout
+            }
+        };
+        std::fs::remove_dir_all(&folder).unwrap();
+        let lines = String::from_utf8(printed).unwrap();
+        let pairs = lines.lines().map(|line| line.split_once(" = ").unwrap());
+        Some(
+            pairs
+                .map(|(name, value)| (name.to_owned(), value.parse().unwrap()))
+                .collect(),
+        )
     }
 }
