@@ -155,8 +155,9 @@ pub(crate) trait Engine: Send {
     /// Slices that may be submitted and not yet waited for when the next one comes.
     fn lag(&self) -> usize;
 
-    /// Makes room for pieces of up to `largest`. [`Error::DeviceOutOfMemory`] asks for smaller pieces.
-    fn reserve(&mut self, largest: Bytes) -> Result<(), Error>;
+    /// Makes room for pieces of up to `largest`, and keeps no more than `budget` from earlier calls.
+    /// [`Error::DeviceOutOfMemory`] asks for smaller pieces.
+    fn reserve(&mut self, largest: Bytes, budget: Bytes) -> Result<(), Error>;
 
     /// Gives back what can be had again when it is needed.
     fn trim(&mut self);

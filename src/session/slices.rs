@@ -139,7 +139,8 @@ impl<'a> Slices<'a> {
             let mut cutter = self.run.cutter(engine.as_ref(), plans, check);
             cutter.budget.device = cutter.budget.device.min(most_device_bytes);
             let (pieces, largest) = cutter.cut(selection, plans)?;
-            match engine.reserve(largest) {
+            let budget = cutter.budget;
+            match engine.reserve(largest, budget) {
                 Err(Error::DeviceOutOfMemory(_)) => most_device_bytes = largest.device / 4 * 3,
                 outcome => {
                     outcome?;

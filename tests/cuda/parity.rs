@@ -136,7 +136,8 @@ fn voxels_of_every_type() {
         ($($voxel:ty),*) => {$({
             let mut voxels: Vec<$voxel> = numbers.iter().map(|&n| n as $voxel).collect();
             // Not a number, where the type has one; 0 where it has not.
-            voxels[17] = f64::NAN as $voxel;
+            let nan = std::hint::black_box(f64::NAN);
+            voxels[17] = nan as $voxel;
             voxels[SIDE * SIDE + 3] = (f64::INFINITY as $voxel).min(f64::MAX as $voxel);
             let (mask, probability, bad) = run(&cpu, &voxels, SIDE);
             let (mask_gpu, probability_gpu, bad_gpu) = run(&cuda, &voxels, SIDE);

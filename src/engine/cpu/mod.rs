@@ -118,9 +118,8 @@ impl Engine for CpuEngine {
         0
     }
 
-    fn reserve(&mut self, largest: Bytes) -> Result<(), Error> {
-        // What an earlier call needed may be more than this one may hold.
-        self.network.trim_to(largest.host);
+    fn reserve(&mut self, _largest: Bytes, budget: Bytes) -> Result<(), Error> {
+        self.network.trim_to(budget.host);
         Ok(())
     }
 

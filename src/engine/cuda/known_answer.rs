@@ -84,7 +84,8 @@ pub(super) fn first_wrong_kernel(device: &Arc<Device>) -> Result<Option<&'static
     let tables = PieceTables::new(&piece)?;
     let mut engine = CudaEngine::on(Arc::clone(device), 0, &settings)?;
     engine.begin(&call)?;
-    engine.reserve(engine.piece_bytes(&piece))?;
+    let bytes = engine.piece_bytes(&piece);
+    engine.reserve(bytes, bytes)?;
     engine.intensity(&call, 0)?;
     let logits = match try_layers(&engine, &call, &piece, &tables, &settings)? {
         Ok(logits) => logits,

@@ -422,19 +422,16 @@ impl Engine for CudaEngine {
         SLOTS - 1
     }
 
-    fn reserve(&mut self, largest: Bytes) -> Result<(), Error> {
-        let bytes = largest.device as usize;
-        if self
-            .arena
-            .as_ref()
-            .is_some_and(|arena| arena.bytes() >= bytes)
-        {
+    fn reserve(&mut self, largest: Bytes, budget: Bytes) -> Result<(), Error> {
+        let (least, most) = (largest.device as usize, budget.device as usize);
+        let fits = |arena: &Arena| (least..=most).contains(&arena.bytes());
+        if self.arena.as_ref().is_some_and(fits) {
             return Ok(());
         }
         let _entered = self.device.context.enter()?;
         self.compute.synchronize()?;
         self.arena = None; // gives the old one back before the new one is taken
-        self.arena = Some(Arena::new(&self.device, bytes)?);
+        self.arena = Some(Arena::new(&self.device, least)?);
         Ok(())
     }
 
