@@ -1,6 +1,6 @@
 """Train the modified VGG16 on phantoms and export it for the library.
 
-    python phantom.py data/train --count 90 --first-seed 1 --vary-spacing 0.1
+    python phantom.py data/train --count 300 --first-seed 1 --vary-spacing 0.08
     python phantom.py data/val --count 8 --first-seed 2001 --vary-spacing 0.1
     python train.py data/train data/val --out run
 

@@ -1,0 +1,80 @@
+"""Times of a program's kernels by Nsight Compute: `launches` runs it, `parse` reads its CSV, `of_layers` finds the layers
+of one slice among them.
+"""
+
+import csv
+import os
+import subprocess
+
+METRIC = "gpu__time_duration.sum"
+SECONDS = {"ns": 1e-9, "nsecond": 1e-9, "us": 1e-6, "usecond": 1e-6, "ms": 1e-3, "msecond": 1e-3, "s": 1, "second": 1}
+
+
+class Failed(Exception):
+    """ncu gave no times; the text says why."""
+
+
+def launches(ncu, command, log, limit=180):
+    """[(kernel, seconds)] of every launch of `command`, in order; ncu's own output goes to the file `log`."""
+    options = ["--csv", "--print-units", "base", "--clock-control", "none", "--cache-control", "none"]
+    options += ["--metrics", METRIC, "--log-file", log]
+    try:
+        done = subprocess.run(
+            [*map(str, [ncu, *options, *command])], capture_output=True, text=True, timeout=limit, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise Failed(f"{ncu}: {error}") from error
+    text = ""
+    if os.path.exists(log):
+        with open(log, encoding="utf-8", errors="replace") as file:
+            text = file.read()
+    if done.returncode != 0:
+        said = [line for line in (text + done.stdout + done.stderr).splitlines() if line.strip()]
+        raise Failed(f"{ncu}: exit status {done.returncode}: {' '.join(said[-2:])}")
+    return parse(text)
+
+
+def parse(text):
+    """[(kernel, seconds)] from ncu's CSV, one line a launch and metric; lines of its own (`==PROF==`) come before."""
+    lines = text.splitlines()
+    first = next((i for i, line in enumerate(lines) if line.startswith('"ID"')), None)
+    if first is None:
+        raise Failed("no table in ncu's output: " + " ".join(lines[-2:]))
+    found = []
+    for line in csv.DictReader(lines[first:]):
+        if line.get("Metric Name") != METRIC:
+            continue
+        unit, value = line["Metric Unit"], line["Metric Value"].replace(",", "")
+        try:
+            seconds = float(value) * SECONDS[unit]
+        except (KeyError, ValueError) as error:
+            raise Failed(f"ncu: {METRIC} {value!r} in {unit!r}") from error
+        name = line["Kernel Name"].split("(")[0].split("<")[0].split()[-1]
+        found.append((name, seconds))
+    return found
+
+
+def of_layers(found, layers):
+    """[(kernel, seconds)] of `layers` (exact_plan) in the program's last slice, and of everything else in that slice.
+
+    What a library launches before, to try its kernels out, comes before the last slice's histogram. A slice in several
+    tiles walks through the layers several times.
+    """
+    starts = [index for index, (name, _) in enumerate(found) if name == "histogram"]
+    if not starts:
+        raise Failed(f"no slice among {len(found)} launches")
+    kernels, seconds, others, at = [""] * len(layers), [0.0] * len(layers), {}, len(layers)
+    for name, duration in found[starts[-1] :]:
+        if name == "conv3_first":
+            if at != len(layers):
+                raise Failed(f"a tile with {at} layers of {len(layers)}")
+            at = 0
+        if at < len(layers) and name.startswith(layers[at].kernel):
+            kernels[at] = name
+            seconds[at] += duration
+            at += 1
+        else:
+            others[name] = others.get(name, 0.0) + duration
+    if at != len(layers) or not kernels[0]:
+        raise Failed(f"{at} layers of {len(layers)} in the last slice")
+    return list(zip(kernels, seconds)), others
