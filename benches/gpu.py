@@ -1,25 +1,17 @@
-"""`build/segment --device cuda` beside PyTorch/cuDNN evaluating patch by patch, and beside the GPU's own limits, in one run.
+"""`build/segment --device cuda` beside PyTorch (cuDNN) evaluating patch by patch on the same GPU, in one run.
 
-    python benches/gpu.py [ROW...] [--slices 20] [--patches 1024] [--scan 100] [--ncu ncu] [--json FILE]
+    python benches/gpu.py [ROW...] [--slices 100] [--patches 256] [--json FILE]
 
-ROW is PATCH/STRIDE, or PATCH/STRIDE/image for the IMAGE scope; default 257/8 257/7 65/4 257/8/image. The network is VGG16 with 3 channels, head
-256-256-2, random weights. Both sides compute in fp16 with f32 sums.
-
-patchmask   milliseconds a slice: (N + 1 slices - 1 slice) / N, from the report's `timings_s.segment`: host voxels to host mask;
-            and a scan of --scan slices, end to end
-PyTorch     channels_last, cudnn.benchmark, CUDA graph, the best of several batch sizes; timed on --patches patches
-            and scaled to the slice
-limits      the rate of an fp16 matrix product (8192^3, PyTorch), the rate of a copy on the device
---ncu       each layer's time under Nsight Compute, as a rate and as a part of the matrix product's
-
-Needs numpy, torch and safetensors. Without a GPU it says so and ends.
+ROW is PATCH/STRIDE or PATCH/STRIDE/image; default: 257/8 257/7 65/4 257/8/image. A slice has 512 x 512 pixels, the network is
+VGG16 with 3 channels, head 256-256-2, random weights. What is measured and how: benches/README.md. Needs numpy, PyTorch
+with CUDA for the peer, and Nsight Compute (`ncu`) for single layers; without a GPU it says so and ends.
 """
 
 import argparse
-import csv
-import io
 import json
 import os
+import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -28,343 +20,313 @@ from pathlib import Path
 
 import numpy as np
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests" / "golden"))
-import raw_nrrd  # noqa: E402
+import exact_plan
+import ncu
 
-SIDE = 512
-WIDTHS = (64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512)
-BLOCKS = (2, 2, 3, 3, 3)  # convolutions between poolings
-FEATURES = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)  # torchvision's names
-HEAD = (256, 256, 2)
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT / "tests" / "golden"), str(ROOT / "tests" / "parity")]
+import raw_nrrd  # noqa: E402
+import synthetic  # noqa: E402
+
+DEFAULT_ROWS = ["257/8", "257/7", "65/4", "257/8/image"]
 WINDOW = (-160.0, 240.0)
-TARGETS = {"257/8": "PyTorch at least 8 times slower; convolutions at least 45 % of the matrix rate"}
+TOLERANCE = 1e-2  # of the largest logit, against PyTorch in f32
+TIMES_FASTER = {"257/8": 8}  # targets: than PyTorch patch by patch
+MATRIX_SHARE = 45  # target: % of the matrix rate in the convolutions
+LONGEST_SCAN = 15  # seconds of one timed run
+
+
+def tried_out(given):
+    """What --small makes of the settings: everything as small as it can be, to try this script itself."""
+    given.side, given.slices, given.patches, given.batches = 40, 3, 6, (2, 4)
+    given.widths, given.hidden = tuple(width // 16 for width in exact_plan.FULL), (16, 16)
+    given.rows = given.rows or ["33/16", "32/8/image"]
+    given.matrix, given.copy = 64, 1 << 20
+
+
+class Failed(Exception):
+    """segment failed; the text is what it said."""
+
+
+def segment(given, folder, row, scan, *options):
+    """Runs the program on a scan; (its report, seconds from start to end)."""
+    size, stride, *padding = row.split("/")
+    report = folder / "report.json"
+    command = [given.segment, "--quiet", "--device", "cuda", "--model", folder / "model.safetensors"]
+    command += ["--patch-size", size, "--stride", stride, "--padding", (padding or ["patch"])[0]]
+    command += ["--report", report, *options, folder / scan, folder / "mask.nrrd"]
+    command = [str(word) for word in command]
+    began = time.perf_counter()
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    took = time.perf_counter() - began
+    if done.returncode != 0:
+        raise Failed(done.stderr.strip())
+    return json.loads(report.read_text()), took, command
+
+
+def write_scan(path, volume):
+    """HU [slice][row][column] as NRRD."""
+    data = volume.astype("<i2").tobytes()
+    raw_nrrd.write(path, "int16", volume.shape[::-1], data, "little", raw_nrrd.ct_fields())
+
+
+def our_times(given, folder, row, volume):
+    """The library's side of a row: ms a slice, the whole scan, work, logits of the first slice."""
+    write_scan(folder / "one.nrrd", volume[:1])
+    logits = folder / "logits.nrrd"
+    segment(given, folder, row, "one.nrrd")  # the driver compiles the kernels once
+    runs = [segment(given, folder, row, "one.nrrd", "--logits", logits) for _ in range(3)]
+    one = statistics.median(report["timings_s"]["segment"] for report, _, _ in runs)
+    slices = min(len(volume), max(3, int(LONGEST_SCAN / one)))
+    write_scan(folder / "scan.nrrd", volume[:slices])
+    scans = [segment(given, folder, row, "scan.nrrd")[:2] for _ in range(3)]
+    fields, samples = raw_nrrd.read(logits)
+    report, _, command = runs[-1]
+    slice_ms = [1e3 * (report["timings_s"]["segment"] - one) / (slices - 1) for report, _ in scans]
+    return dict(
+        engine=report["engine"],
+        patches=report["patches"],
+        macs=report["macs"],
+        macs_unshared=report["macs_unshared"],
+        tiles=report["tiles"],
+        device_peak_bytes=report["device_peak_bytes"],
+        slice_ms=statistics.median(slice_ms),
+        slice_ms_runs=slice_ms,
+        first_slice_ms=1e3 * one,
+        slices=slices,
+        scan_s=statistics.median(took for _, took in scans),
+        scan_timings_s=scans[-1][0]["timings_s"],
+    ), np.frombuffer(samples, samples.typecode).reshape(fields["sizes"][::-1])[0], command
+
+
+def layer_times(given, command, layers, log):
+    """Every layer's kernel, ms and TFLOP/s by Nsight Compute; and the ms of all other kernels of the slice."""
+    times, others = ncu.of_layers(ncu.launches(given.ncu, command, log), layers)
+    rows = [
+        dict(
+            layer=layer.name,
+            kernel=kernel,
+            rows=layer.rows,
+            columns=layer.columns,
+            channels=layer.channels,
+            gmacs=layer.macs / 1e9,
+            ms=1e3 * seconds,
+            tflops=2e-12 * layer.macs / seconds if seconds else 0.0,
+        )
+        for layer, (kernel, seconds) in zip(layers, times)
+    ]
+    return rows, {name: 1e3 * seconds for name, seconds in others.items()}
+
+
+def peer_times(given, model, image, row, have):
+    """PyTorch's side of a row: ms a patch for each batch size, and how far the logits are apart."""
+    import torch_vgg
+
+    size, stride, *_ = row.split("/")
+    lattice = [-(-given.side // int(stride))] * 2
+    chosen = np.random.default_rng(1).permutation(lattice[0] * lattice[1])[: given.patches]
+    points = [divmod(int(index), lattice[1]) for index in chosen]
+    patches = torch_vgg.cut(image, int(size), int(stride), points)
+    batches = torch_vgg.patch_seconds(model, patches, given.device, given.batches)
+    exact = torch_vgg.logits(model, patches, given.device, half=False)
+    theirs = torch_vgg.logits(model, patches, given.device, half=True)
+    ours = np.stack([have[y, x] for y, x in points]).astype(np.float64)
+    error = lambda a, b: float(np.abs(a - b).max() / np.abs(exact).max())
+    changed = lambda a, b: int((a.argmax(1) != b.argmax(1)).sum())
+    best = min(batches, key=batches.get)
+    return dict(
+        timed_patches=len(points),
+        torch_ms_per_patch={batch: 1e3 * seconds for batch, seconds in batches.items()},
+        torch_batch=best,
+        torch_slice_ms=1e3 * batches[best] * lattice[0] * lattice[1],
+        error_to_torch_f32=error(ours, exact),
+        error_to_torch_fp16=error(ours, theirs),
+        torch_fp16_to_f32=error(theirs, exact),
+        changed_to_torch_f32=changed(ours, exact),
+        changed_to_torch_fp16=changed(ours, theirs),
+        logits_spread=float((exact.max(0) - exact.min(0)).max() / np.abs(exact).max()),
+    )
+
+
+def one_row(given, row, volume, machine):
+    """Measures a row; a dict of numbers."""
+    size, stride, *padding = row.split("/")
+    image = np.clip((volume[0].astype(np.float64) - WINDOW[0]) / (WINDOW[1] - WINDOW[0]), 0, 1)
+    result = dict(row=row)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        model = make_model(given, int(size), image, folder / "model.safetensors")
+        ours, logits, command = our_times(given, folder, row, volume)
+        result.update(ours)
+        layers = exact_plan.layers(
+            given.side, given.side, int(size), int(stride), bool(padding), given.widths, given.hidden
+        )
+        planned = sum(layer.macs for layer in layers)
+        result["planned_macs"] = planned
+        if result["tiles"] == 1 and planned != result["macs"]:
+            print(f"{row}: the plan here has {planned} MACs, the report {result['macs']}", file=sys.stderr)
+        if given.ncu:
+            try:
+                result["layers"], result["other_ms"] = layer_times(given, command, layers, folder / "ncu.csv")
+            except ncu.Failed as error:
+                result["layers_missing"] = str(error)
+        if not padding:
+            result.update(peer_times(given, model, image, row, logits))
+    result["tflops"] = 2e-9 * result["macs"] / result["slice_ms"] if result["slice_ms"] > 0 else 0.0
+    result["percent_of_matrix_rate"] = 100 * result["tflops"] / machine["matrix_tflops"]
+    if "layers" in result:
+        convolutions = [layer for layer in result["layers"] if layer["layer"].startswith("conv")]
+        seconds = sum(layer["ms"] for layer in convolutions) / 1e3
+        result["convolution_tflops"] = 2e-3 * sum(layer["gmacs"] for layer in convolutions) / seconds
+        result["convolution_percent"] = 100 * result["convolution_tflops"] / machine["matrix_tflops"]
+    if "torch_slice_ms" in result:
+        result["times_faster"] = result["torch_slice_ms"] / result["slice_ms"] if result["slice_ms"] > 0 else 0.0
+    return result
+
+
+def make_model(given, size, image, path):
+    """Random weights for patches of this size, calibrated on patches of the slice; saved for the library."""
+    import torch_vgg
+
+    rng = np.random.default_rng(size)
+    points = [tuple(point) for point in rng.integers(0, len(image), (torch_vgg.CALIBRATION, 2))]
+    patches = torch_vgg.cut(image, size, 1, points).to(given.device)
+    model = torch_vgg.Vgg(patches, given.widths, given.hidden, seed=size).to(given.device)
+    model.save(path)
+    return model
+
+
+def table(header, lines):
+    """Prints a Markdown table."""
+    print(f"\n| {' | '.join(header)} |\n|" + "---|" * len(header))
+    for line in lines:
+        print(f"| {' | '.join(line)} |")
+    sys.stdout.flush()
+
+
+def summary(result):
+    """A row of the first table."""
+    show = lambda key, form="{:.3g}": form.format(result[key]) if key in result else "-"
+    target = lambda value, least: value if least is None or value == "-" else f"{value} (target {least})"
+    return [
+        result["row"],
+        str(result["patches"]),
+        show("slice_ms"),
+        show("tflops"),
+        show("percent_of_matrix_rate", "{:.1f}"),
+        target(show("convolution_percent", "{:.1f}"), MATRIX_SHARE),
+        f"{result['slices']}: {result['scan_s']:.2f}",
+        f"{min(result['torch_ms_per_patch'].values()):.3g} ({result['torch_batch']})" if "torch_batch" in result else "-",
+        show("torch_slice_ms"),
+        target(show("times_faster"), TIMES_FASTER.get(result["row"])),
+        show("error_to_torch_f32", "{:.1e}"),
+        show("torch_fp16_to_f32", "{:.1e}"),
+        f"{result['changed_to_torch_f32']} of {result['timed_patches']}" if "torch_batch" in result else "-",
+    ]
+
+
+SUMMARY = (
+    *("row", "patches", "ms a slice", "TFLOP/s", "% of matrix rate", "% in convolutions", "slices: seconds, whole program"),
+    *("PyTorch ms a patch (batch)", "PyTorch ms a slice", "times faster", "error", "PyTorch's own error", "class changed"),
+)
+
+
+def layer_lines(result, machine):
+    """The second table of a row."""
+    for layer in result["layers"]:
+        percent = 100 * layer["tflops"] / machine["matrix_tflops"]
+        work = [f"{layer['gmacs']:.1f}", f"{layer['tflops']:.1f}", f"{percent:.1f}"] if layer["gmacs"] else ["-"] * 3
+        image = f"{layer['rows']} x {layer['columns']} x {layer['channels']}"
+        yield [layer["layer"], layer["kernel"], image, f"{layer['ms']:.3f}", *work]
+    for name, milliseconds in result["other_ms"].items():
+        yield ["-", name, "-", f"{milliseconds:.3f}", "-", "-", "-"]
+
+
+def measure_machine(given):
+    """The machine's own limits, and names."""
+    import torch
+    import torch_vgg
+
+    cuda = given.device == "cuda"
+    return dict(
+        gpu=torch.cuda.get_device_name() if cuda else "none: PyTorch on the CPU",
+        torch=torch.__version__,
+        cudnn=torch.backends.cudnn.version() if cuda else None,
+        matrix_tflops=torch_vgg.matrix_rate(given.device, given.matrix) / 1e12,
+        copy_gb_s=torch_vgg.copy_rate(given.device, given.copy) / 1e9,
+    )
 
 
 def arguments():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("rows", nargs="*", default=["257/8", "257/7", "65/4", "257/8/image"])
-    parser.add_argument("--segment", type=Path, default=ROOT / "build" / "segment")
-    parser.add_argument("--slices", type=int, default=20, help="N (default 20)")
-    parser.add_argument("--scan", type=int, default=100, help="slices of the whole scan; 0: none (default 100)")
-    parser.add_argument("--patches", type=int, default=1024, help="that PyTorch is timed on (default 1024)")
-    parser.add_argument("--side", type=int, default=SIDE, help="of a slice in pixels (default 512)")
-    parser.add_argument("--ncu", help="path of Nsight Compute, for the table of layers")
-    parser.add_argument("--json", type=Path, help="write all numbers here")
-    parser.add_argument("--anyway", action="store_true", help="run PyTorch on the CPU where it has no GPU (a trial)")
-    return parser.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("rows", nargs="*", metavar="ROW", help="default: " + " ".join(DEFAULT_ROWS))
+    parser.add_argument("--slices", type=int, default=100, help="of the scan")
+    parser.add_argument("--patches", type=int, default=256, help="that PyTorch is timed on")
+    program = os.environ.get("SEGMENT", ROOT / "build" / "segment")
+    parser.add_argument("--segment", type=os.path.abspath, default=program, help="default: SEGMENT, else build/segment")
+    parser.add_argument("--ncu", default=shutil.which("ncu"), help="Nsight Compute; '' leaves single layers out")
+    parser.add_argument("--json", type=Path, help="also write the numbers here")
+    parser.add_argument("--small", action="store_true", help="try this script out, PyTorch on the CPU; no figures")
+    given = parser.parse_args()
+    given.side, given.widths, given.hidden = 512, exact_plan.FULL, (256, 256)
+    given.batches, given.matrix, given.copy = (16, 32, 64, 128, 256), 8192, 1 << 31
+    if given.small:
+        tried_out(given)
+    given.rows = given.rows or DEFAULT_ROWS
+    return given
 
 
-# ------------------------------------------------------------------------------------------------ the network
-
-
-def random_network(patch_size, torch):
-    """(tensors by name in fp16, torch module in f32 with the same values)."""
-    generator = torch.Generator().manual_seed(patch_size)
-    layers, tensors, inputs = [], {}, 3
-    names = iter(FEATURES)
-    widths = iter(WIDTHS)
-
-    def layer(module, name, fan_in):
-        for kind, scale in (("weight", (2 / fan_in) ** 0.5), ("bias", 0.05)):
-            values = torch.randn(getattr(module, kind).shape, generator=generator) * scale
-            tensors[f"{name}.{kind}"] = values.half()
-            getattr(module, kind).data = values.half().float()
-        return module
-
-    for count in BLOCKS:
-        for _ in range(count):
-            outputs = next(widths)
-            layers += [
-                layer(torch.nn.Conv2d(inputs, outputs, 3, padding=1), f"features.{next(names)}", 9 * inputs),
-                torch.nn.ReLU(inplace=True),
-            ]
-            inputs = outputs
-        layers.append(torch.nn.MaxPool2d(2))
-    layers.append(torch.nn.Flatten())
-    inputs *= (patch_size // 32) ** 2
-    for number, outputs in enumerate(HEAD):
-        layers.append(layer(torch.nn.Linear(inputs, outputs), f"classifier.{3 * number}", inputs))
-        if number + 1 < len(HEAD):
-            layers.append(torch.nn.ReLU(inplace=True))
-        inputs = outputs
-    return tensors, torch.nn.Sequential(*layers).eval()
-
-
-def distinct(patch_size, stride, side):
-    """Distinct values of an axis after every convolution: the plan's value numbering, on its own.
-
-    Rows of a patch are numbered by what they see; equal numbers are equal activations for all patches.
-    """
-    zero, black, known = -1, "black", {}
-    rows = []
-    for centre in range(0, side, stride):
-        start = centre - patch_size // 2
-        rows.append([start + j if 0 <= start + j < side else black for j in range(patch_size)])
-    counts = []
-    for count in BLOCKS:
-        for _ in range(count):
-            known = {}
-            number = lambda key: known.setdefault(key, len(known))  # noqa: E731
-            rows = [
-                [number((r[j - 1] if j else zero, r[j], r[j + 1] if j + 1 < len(r) else zero)) for j in range(len(r))]
-                for r in rows
-            ]
-            counts.append(len(known))
-        known = {}
-        rows = [[known.setdefault((r[2 * j], r[2 * j + 1]), len(known)) for j in range(len(r) // 2)] for r in rows]
-    return counts
-
-
-# ------------------------------------------------------------------------------------------------ patchmask
-
-
-class Segment:
-    """The program with one model and one setting."""
-
-    def __init__(self, program, folder, row, side):
-        self.program, self.folder, self.side = program, folder, side
-        size, stride, *scope = row.split("/")
-        self.patch_size, self.stride, self.image_scope = int(size), int(stride), scope == ["image"]
-
-    def command(self, slices):
-        path = self.folder / f"ct_{slices}.nrrd"
-        if not path.exists():
-            voxels = np.random.default_rng(5).normal(40, 80, (slices, self.side, self.side)).astype("<i2")
-            sizes = f"{self.side} {self.side} {slices}"
-            header = f"NRRD0004\ntype: int16\ndimension: 3\nsizes: {sizes}\nendian: little\nencoding: raw\n\n"
-            path.write_bytes(header.encode() + voxels.tobytes())
-        return [
-            *(self.program, "--device", "cuda", "--quiet", "--model", self.folder / "model.safetensors"),
-            *("--patch-size", self.patch_size, "--stride", self.stride, "--window", "%g,%g" % WINDOW),
-            *("--padding", "image" if self.image_scope else "patch"),
-            *("--report", self.folder / "report.json", "--logits", self.folder / "logits.nrrd"),
-            *(path, self.folder / "mask.nrrd"),
-        ]
-
-    def run(self, slices):
-        """The report of one run."""
-        done = subprocess.run([str(word) for word in self.command(slices)], stderr=subprocess.PIPE, text=True)
-        if done.returncode:
-            sys.exit(done.stderr)
-        return json.loads((self.folder / "report.json").read_text())
-
-    def logits(self):
-        """[lattice y][lattice x][class] of the first slice."""
-        fields, samples = raw_nrrd.read(self.folder / "logits.nrrd")
-        return np.frombuffer(samples, samples.typecode).reshape(fields["sizes"][::-1])[0]
-
-    def milliseconds_a_slice(self, more):
-        self.run(1)  # the driver compiles the kernels once
-        seconds = [min(self.run(n)["timings_s"]["segment"] for _ in range(3)) for n in (1, more + 1)]
-        return 1e3 * (seconds[1] - seconds[0]) / more
-
-    def layers(self, ncu):
-        """[(kernel, milliseconds)] of the launches of one slice, in order."""
-        command = [ncu, "--csv", "--metrics", "gpu__time_duration.sum", *map(str, self.command(1))]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-        return slice_launches(done.stdout)
-
-
-def slice_launches(text):
-    """The launches of the slice in Nsight Compute's CSV: those from the last histogram on."""
-    lines = text[text.index('"ID"') :]
-    units = {"ns": 1e-6, "nsecond": 1e-6, "us": 1e-3, "usecond": 1e-3, "ms": 1.0, "msecond": 1.0}
-    launches = []
-    for row in csv.DictReader(io.StringIO(lines)):
-        name = row["Kernel Name"].split("(")[0]
-        value = float(row["Metric Value"].replace(",", "")) * units[row["Metric Unit"]]
-        launches = [(name, value)] if name == "histogram" else [*launches, (name, value)]
-    return launches
-
-
-# ------------------------------------------------------------------------------------------------ PyTorch
-
-
-def seconds_of(work, torch, repeat=5):
-    """Median seconds of `work` on the device."""
-    if not torch.cuda.is_available():
-        started = time.perf_counter()
-        work()
-        return time.perf_counter() - started
-    times = []
-    for _ in range(repeat):
-        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        begin.record()
-        work()
-        end.record()
-        torch.cuda.synchronize()
-        times.append(begin.elapsed_time(end) / 1e3)
-    return float(np.median(times))
-
-
-def limits(torch):
-    """(TFLOP/s of an fp16 matrix product, TB/s of a copy, read and written)."""
-    n = 8192 if torch.cuda.is_available() else 256
-    a, b = (torch.randn(n, n, device=device(torch)).half() for _ in range(2))
-    big = torch.empty(n * n * 16, dtype=torch.uint8, device=device(torch))
-    other = torch.empty_like(big)
-    for _ in range(3):
-        a @ b
-        other.copy_(big)
-    return 2 * n**3 / seconds_of(lambda: a @ b, torch) / 1e12, 2 * big.numel() / seconds_of(
-        lambda: other.copy_(big), torch
-    ) / 1e12
-
-
-def device(torch):
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-class PatchByPatch:
-    """cuDNN's VGG16 on patches cut from the padded slice."""
-
-    def __init__(self, module, segment, torch):
-        self.torch, self.size = torch, segment.patch_size
-        with open(segment.folder / "ct_1.nrrd", "rb") as file:
-            voxels = np.frombuffer(file.read().split(b"\n\n", 1)[1], "<i2").reshape(segment.side, segment.side)
-        image = np.clip((voxels - WINDOW[0]) / (WINDOW[1] - WINDOW[0]), 0, 1).astype(np.float32)
-        half = self.size // 2
-        padded = torch.from_numpy(np.pad(image, ((half, self.size), (half, self.size)))).to(device(torch)).half()
-        windows = padded.unfold(0, self.size, 1).unfold(1, self.size, 1)
-        count = (segment.side - 1) // segment.stride + 1
-        self.lattice = count * count
-        self.windows = windows[:: segment.stride, :: segment.stride][:count, :count]
-        self.module = module.to(device(torch)).half().to(memory_format=torch.channels_last)
-
-    def patches(self, points):
-        width = self.windows.shape[1]
-        cut = self.torch.stack([self.windows[p // width, p % width] for p in points])
-        cut = cut[:, None].expand(-1, 3, -1, -1)
-        return cut.contiguous(memory_format=self.torch.channels_last)
-
-    def milliseconds_a_patch(self, most):
-        """Of the best batch size, and that size."""
-        best = None
-        for batch in (32, 64, 128, 256, 512):
-            if batch > most:
-                break
-            try:
-                seconds = seconds_of(self.batch_runner(batch), self.torch, repeat=max(3, most // batch))
-            except self.torch.cuda.OutOfMemoryError:
-                break
-            best = min(best or (np.inf, 0), (1e3 * seconds / batch, batch))
-        return best
-
-    def batch_runner(self, batch):
-        torch = self.torch
-        points = np.random.default_rng(batch).integers(0, self.lattice, batch)
-        inputs = self.patches(points)
-        with torch.inference_mode():
-            if not torch.cuda.is_available():
-                return lambda: self.module(inputs)
-            stream = torch.cuda.Stream()
-            with torch.cuda.stream(stream):
-                for _ in range(3):
-                    self.module(inputs)
-            torch.cuda.synchronize()
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph):
-                self.module(inputs)
-        graph.replay()
-        return graph.replay
-
-    def logits(self, points):
-        with self.torch.inference_mode():
-            parts = [self.module(self.patches(points[i : i + 32])) for i in range(0, len(points), 32)]
-        return self.torch.cat(parts).float().cpu().numpy()
-
-
-# ------------------------------------------------------------------------------------------------ the run
-
-
-def one_row(row, given, torch, rates, folder):
-    from safetensors.torch import save_file
-
-    segment = Segment(given.segment, folder, row, given.side)
-    tensors, module = random_network(segment.patch_size, torch)
-    save_file(tensors, folder / "model.safetensors")
-    ours = segment.milliseconds_a_slice(given.slices)
-    report = segment.run(1)
-    numbers = dict(
-        row=row, patches=report["patches"], macs=report["macs"], slice_ms=ours, engine=report["engine"],
-        device_peak_bytes=report["device_peak_bytes"], tflops=2 * report["macs"] / ours / 1e9,
-    )  # fmt: skip
-    numbers["part_of_matrix_rate"] = numbers["tflops"] / rates[0]
-    peer = PatchByPatch(module, segment, torch)
-    per_patch, batch = peer.milliseconds_a_patch(given.patches)
-    numbers |= dict(torch_ms_per_patch=per_patch, torch_batch=batch, torch_slice_s=per_patch * peer.lattice / 1e3)
-    numbers["times_faster"] = per_patch * peer.lattice / ours
-    if not segment.image_scope:
-        points = np.random.default_rng(1).permutation(peer.lattice)[: min(256, given.patches)]
-        want, have = peer.logits(points), segment.logits().reshape(peer.lattice, -1)[points]
-        numbers["logits_differ"] = float(np.abs(want - have).max() / np.abs(want).max())
-        numbers["changed_classes"] = int((want.argmax(1) != have.argmax(1)).sum())
-    if given.scan:
-        scan = segment.run(given.scan)
-        numbers |= dict(scan_slices=given.scan, scan_s=scan["timings_s"]["segment"], scan_timings_s=scan["timings_s"])
-    if given.ncu:
-        numbers["layers"] = rated(segment.layers(given.ncu), segment)
-    return numbers
-
-
-def rated(launches, segment):
-    """Launches with their operations: [kernel, ms, TFLOP/s or None]."""
-    counts = iter(distinct(segment.patch_size, segment.stride, segment.side))
-    inputs, widths, table = 3, iter(WIDTHS), []
-    for kernel, ms in launches:
-        rate = None
-        if kernel.startswith("conv3") and not segment.image_scope:
-            outputs, count = next(widths), next(counts)
-            rate = 2 * 9 * inputs * outputs * count * count / ms / 1e9
-            inputs = outputs
-        table.append([kernel, ms, rate])
-    return table
-
-
-def print_row(numbers, rates):
-    print(f"\n## {numbers['row']}, {numbers['engine']}\n")
-    for key, value in numbers.items():
-        if key not in ("layers", "row", "engine"):
-            print(f"{key:22} {value:.6g}" if isinstance(value, float) else f"{key:22} {value}")
-    if numbers["row"] in TARGETS:
-        print(f"{'target':22} {TARGETS[numbers['row']]}")
-    layers = numbers.get("layers", [])
-    for kernel, ms, rate in layers:
-        part = f"{rate:8.1f} TFLOP/s {100 * rate / rates[0]:5.1f} % of the matrix rate" if rate else ""
-        print(f"  {kernel:16} {ms:8.3f} ms {part}")
-    convolutions = [(ms, rate) for kernel, ms, rate in layers if rate and kernel != "conv3_first"]
-    if convolutions:
-        total = sum(ms for ms, _ in convolutions)
-        rate = sum(ms * rate for ms, rate in convolutions) / total
-        print(f"  convolutions     {total:8.3f} ms {rate:8.1f} TFLOP/s {100 * rate / rates[0]:5.1f} % of the matrix rate")
-    sys.stdout.flush()
+def no_gpu(given):
+    """Why there is nothing to measure, or None."""
+    try:
+        import torch
+    except ImportError as error:
+        return f"PyTorch: {error}"
+    given.device = "cuda" if torch.cuda.is_available() and not given.small else "cpu"
+    if given.device == "cpu" and not given.small:
+        return "PyTorch finds no GPU"
+    if not os.path.exists(given.segment):
+        sys.exit(f"{given.segment}: not there; run `make`, or name it with --segment")
+    return None
 
 
 def main():
     given = arguments()
-    try:
-        import torch
-    except ImportError:
-        sys.exit("torch is not installed: pip install torch safetensors numpy")
-    if not torch.cuda.is_available() and not given.anyway:
-        print("SKIPPED: PyTorch sees no CUDA device here")
+    reason = no_gpu(given)
+    if reason:
+        print(f"SKIPPED: {reason}")
         return
-    torch.backends.cudnn.benchmark = True
-    rates = limits(torch)
-    name = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
-    print(f"{name}, PyTorch {torch.__version__}, cuDNN {torch.backends.cudnn.version()}")
-    print(f"fp16 matrix product {rates[0]:.1f} TFLOP/s, copy on the device {rates[1]:.2f} TB/s")
-    rows = []
+    volume = synthetic.ct(given.side, given.side, given.slices, seed=9)
+    machine = measure_machine(given)
+    print(
+        f"{machine['gpu']}, PyTorch {machine['torch']}, cuDNN {machine['cudnn']}; fp16 matrix product of "
+        f"{given.matrix}: {machine['matrix_tflops']:.4g} TFLOP/s; copy {machine['copy_gb_s']:.4g} GB/s",
+        flush=True,
+    )
+    results = []
     for row in given.rows:
-        with tempfile.TemporaryDirectory() as folder:
-            rows.append(one_row(row, given, torch, rates, Path(folder)))
-        print_row(rows[-1], rates)
-        if given.json:
-            text = json.dumps(dict(device=name, matrix_tflops=rates[0], copy_tbs=rates[1], rows=rows), indent=1)
-            given.json.write_text(text + "\n")
+        try:
+            results.append(one_row(given, row, volume, machine))
+        except Failed as error:
+            print(f"{row}: segment failed: {error}", flush=True)
+            results.append(dict(row=row, failed=str(error)))
+        if given.json:  # what stands, should a later row take too long
+            given.json.write_text(json.dumps(dict(machine=machine, rows=results), indent=2) + "\n")
+    measured = [result for result in results if "failed" not in result]
+    for result in measured:
+        if "layers" in result:
+            print(f"\n{result['row']}, one slice, {result['tiles']} tiles")
+            header = ("layer", "kernel", "values", "ms", "GMAC", "TFLOP/s", "% of matrix rate")
+            table(header, layer_lines(result, machine))
+        else:
+            print(f"{result['row']}: no times of layers: {result.get('layers_missing', 'no ncu')}")
+    table(SUMMARY, map(summary, measured))
+    wrong = [f"{r['row']}: {r['error_to_torch_f32']:.1e}" for r in measured if not r.get("error_to_torch_f32", 0) <= TOLERANCE]
+    if wrong:
+        sys.exit(f"logits differ by more than {TOLERANCE:.0e} of the largest: " + ", ".join(wrong))
+    if len(measured) < len(results):
+        sys.exit("segment failed; see above")
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("CUDA_MODULE_LOADING", "EAGER")
     main()

@@ -222,9 +222,9 @@ def nearest(position, centres):
 
 
 def around(position, centres):
-    """(lower index, upper index, weight of the upper), clamped at the last centre."""
+    """(lower index, upper index, weight of the upper), clamped at the last centre. A voxel on a centre has it alone."""
     low = int(np.flatnonzero(centres <= position)[-1])
-    if low == len(centres) - 1:
+    if low == len(centres) - 1 or centres[low] == position:
         return low, low, 0.0
     return low, low + 1, (position - centres[low]) / (centres[low + 1] - centres[low])
 
