@@ -148,10 +148,23 @@ def peer_times(given, model, image, row, have):
     )
 
 
+def intensity(hu):
+    """A slice as the network sees it."""
+    return np.clip((hu.astype(np.float64) - WINDOW[0]) / (WINDOW[1] - WINDOW[0]), 0, 1)
+
+
+def make_files(given):
+    """model.safetensors and one.nrrd, for a profiler to run segment on."""
+    given.make.mkdir(parents=True, exist_ok=True)
+    volume = synthetic.ct(given.side, given.side, 1, seed=9)
+    write_scan(given.make / "one.nrrd", volume)
+    make_model(given, int(given.rows[0].split("/")[0]), intensity(volume[0]), given.make / "model.safetensors")
+
+
 def one_row(given, row, volume, machine):
     """Measures a row; a dict of numbers."""
     size, stride, *padding = row.split("/")
-    image = np.clip((volume[0].astype(np.float64) - WINDOW[0]) / (WINDOW[1] - WINDOW[0]), 0, 1)
+    image = intensity(volume[0])
     result = dict(row=row)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -266,6 +279,7 @@ def arguments():
     parser.add_argument("--segment", type=os.path.abspath, default=program, help="default: SEGMENT, else build/segment")
     parser.add_argument("--ncu", default=shutil.which("ncu"), help="Nsight Compute; '' leaves single layers out")
     parser.add_argument("--json", type=Path, help="also write the numbers here")
+    parser.add_argument("--make", type=Path, metavar="FOLDER", help="only write the first ROW's model and slice there")
     parser.add_argument("--small", action="store_true", help="try this script out, PyTorch on the CPU; no figures")
     given = parser.parse_args()
     given.side, given.widths, given.hidden = 512, exact_plan.FULL, (256, 256)
@@ -295,6 +309,9 @@ def main():
     reason = no_gpu(given)
     if reason:
         print(f"SKIPPED: {reason}")
+        return
+    if given.make:
+        make_files(given)
         return
     volume = synthetic.ct(given.side, given.side, given.slices, seed=9)
     machine = measure_machine(given)

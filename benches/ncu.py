@@ -1,10 +1,13 @@
 """Times of a program's kernels by Nsight Compute: `launches` runs it, `parse` reads its CSV, `of_layers` finds the layers
 of one slice among them.
+
+    python benches/ncu.py RAW.csv       what bounds each kernel of the last slice, from `ncu --import FILE --page raw --csv`
 """
 
 import csv
 import os
 import subprocess
+import sys
 
 METRIC = "gpu__time_duration.sum"
 SECONDS = {"ns": 1e-9, "nsecond": 1e-9, "us": 1e-6, "usecond": 1e-6, "ms": 1e-3, "msecond": 1e-3, "s": 1, "second": 1}
@@ -78,3 +81,54 @@ def of_layers(found, layers):
     if at != len(layers) or not kernels[0]:
         raise Failed(f"{at} layers of {len(layers)} in the last slice")
     return list(zip(kernels, seconds)), others
+
+
+# Column of the table -> metrics that tell it; their names differ between GPUs and versions.
+FIGURES = {
+    "us": ("gpu__time_duration.sum",),
+    "tensor %": (
+        "sm__pipe_tensor_op_hmma_cycles_active.avg.pct_of_peak_sustained_active",
+        "sm__inst_executed_pipe_tensor_op_hmma.avg.pct_of_peak_sustained_active",
+        "sm__inst_executed_pipe_tensor.avg.pct_of_peak_sustained_active",
+    ),
+    "sm %": ("sm__throughput.avg.pct_of_peak_sustained_elapsed",),
+    "l1 %": ("l1tex__throughput.avg.pct_of_peak_sustained_active",),
+    "l2 %": ("lts__throughput.avg.pct_of_peak_sustained_elapsed",),
+    "dram %": ("gpu__dram_throughput.avg.pct_of_peak_sustained_elapsed", "dram__throughput.avg.pct_of_peak_sustained_elapsed"),
+    "warps %": ("sm__warps_active.avg.pct_of_peak_sustained_active",),
+    "issued %": ("smsp__issue_active.avg.pct_of_peak_sustained_active", "sm__inst_issued.avg.pct_of_peak_sustained_active"),
+    "registers": ("launch__registers_per_thread",),
+    "bank conflicts": ("l1tex__data_bank_conflicts_pipe_lsu.sum",),
+    "local bytes": ("launch__local_mem_per_thread", "smsp__inst_executed_op_local.sum"),
+}
+
+
+def figures(text):
+    """[[kernel, grid, figures...]] of the launches since the last histogram, from the raw page as CSV."""
+    lines = text.splitlines()
+    first = next((i for i, line in enumerate(lines) if line.startswith('"ID"')), None)
+    if first is None:
+        raise Failed("no table in ncu's output: " + " ".join(lines[-2:]))
+    units, *rows = csv.DictReader(lines[first:])
+    starts = [i for i, row in enumerate(rows) if row["Kernel Name"].startswith("histogram")]
+    table = []
+    for row in rows[starts[-1] if starts else 0 :]:
+        line = [row["Kernel Name"].split("(")[0], row.get("Grid Size", "-")]
+        for column, metrics in FIGURES.items():
+            metric = next((metric for metric in metrics if row.get(metric)), None)
+            value = row[metric].replace(",", "") if metric else "-"
+            if column == "us" and metric:
+                value = f"{1e6 * SECONDS[units[metric]] * float(value):.1f}"
+            line.append(value)
+        table.append(line)
+    return table
+
+
+if __name__ == "__main__":
+    with open(sys.argv[1], encoding="utf-8", errors="replace") as raw:
+        try:
+            made = figures(raw.read())
+        except Failed as error:
+            sys.exit(str(error))
+    for line in [["kernel", "grid", *FIGURES], *made]:
+        print("  ".join(f"{word:>14}" for word in line))

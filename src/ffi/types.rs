@@ -52,8 +52,8 @@ pub struct patchmask_volume {
     /// One of PATCHMASK_MEMORY_*: where `data` lies, HOST after init. In CUDA memory, address and strides are
     /// multiples of the voxel's size, and the session runs on that device; no copy is made. A ROI lies in host memory.
     pub memory: i32,
-    /// For PATCHMASK_MEMORY_CUDA: the CUstream (cudaStream_t) whose work so far fills `data`; NULL is the default
-    /// stream. The call waits for it.
+    /// For PATCHMASK_MEMORY_CUDA: the CUstream (cudaStream_t) whose work so far fills `data`; NULL is the (legacy)
+    /// default stream. The call waits for it.
     pub stream: *mut c_void,
 }
 

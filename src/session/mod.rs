@@ -14,6 +14,7 @@ mod tiles;
 
 pub use options::{Estimate, LogLevel, Options, Outputs, Report, Stage, Timings, Work};
 
+use std::mem::ManuallyDrop;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Mutex, MutexGuard, TryLockError};
@@ -44,7 +45,8 @@ pub struct Session {
     /// Multiply-accumulates of one patch by itself.
     patch_macs: u64,
     /// Taken for the time of a call: a second call finds it taken.
-    state: Mutex<State>,
+    /// Forgotten with the workers: a GPU's driver does not survive a fork either.
+    state: ManuallyDrop<Mutex<State>>,
     control: Control,
     slices_done: AtomicU64,
     /// `None` only while a session is dropped after a fork: the pool's locks may be held by threads that
@@ -109,7 +111,7 @@ impl Session {
             classes: classes as usize,
             engine_name,
             budget,
-            state: Mutex::new(State::new(engine, budget)),
+            state: ManuallyDrop::new(Mutex::new(State::new(engine, budget))),
             control: Control::default(),
             slices_done: AtomicU64::new(0),
             workers: Some(workers),
@@ -247,7 +249,10 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        if std::process::id() != self.process {
+        if std::process::id() == self.process {
+            // SAFETY: dropped once, and not used after this.
+            unsafe { ManuallyDrop::drop(&mut self.state) };
+        } else {
             std::mem::forget(self.workers.take());
         }
     }

@@ -1,5 +1,6 @@
 //! One call: all slices, or the dry run over them.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::Ordering;
 
 use super::Session;
@@ -258,9 +259,10 @@ impl<'a> Run<'a> {
             }
         }
         let mut slices = Slices::new(self, call, progress);
-        let outcome = slices.all(state, grids);
+        // Also after a panic: a device may still be at work on the caller's buffers.
+        let outcome = catch_unwind(AssertUnwindSafe(|| slices.all(state, grids)));
         state.engine.end();
-        outcome?;
+        outcome.unwrap_or_else(|panic| resume_unwind(panic))?;
         Ok(Report {
             work: slices.tally.work,
             peak: slices.tally.peak(self.held(state.engine.as_ref())),

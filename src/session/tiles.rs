@@ -79,12 +79,7 @@ impl Cutter<'_> {
                 }
                 planned => planned?,
             };
-            let pairs = rows
-                .iter()
-                .flat_map(|r| columns.iter().map(move |c| (r, c)));
-            largest = pairs
-                .map(|(r, c)| self.bytes(r, c))
-                .fold(Bytes::default(), Bytes::max);
+            largest = self.largest(&rows, &columns);
             Ok(largest.fits(self.budget))
         })?;
         let Some([row_runs, column_runs]) = runs else {
@@ -107,7 +102,7 @@ impl Cutter<'_> {
         selection: &Selection,
         plans: &mut AxisPlans,
     ) -> Result<(Vec<Piece>, Bytes), Error> {
-        let one = self.one_patch(rows[0], columns[0], plans)?;
+        let one = self.one_patch(rows, columns, plans)?;
         if !one.fits(self.budget) {
             return Err(self.too_small(one));
         }
@@ -146,24 +141,32 @@ impl Cutter<'_> {
         ))
     }
 
-    /// Bytes of a patch by itself.
-    fn one_patch(&self, row: usize, column: usize, plans: &mut AxisPlans) -> Result<Bytes, Error> {
+    /// Bytes of the largest of these patches by itself: in IMAGE scope those inside the slice see more of it.
+    fn one_patch(
+        &self,
+        rows: &[usize],
+        columns: &[usize],
+        plans: &mut AxisPlans,
+    ) -> Result<Bytes, Error> {
         let Lattice { x, y } = self.lattice;
-        let (rows, columns) = match self.padding {
-            Padding::Patch => (
-                PatchRow::isolated(y.patch_size, 1),
-                PatchRow::isolated(x.patch_size, 1),
-            ),
-            Padding::Image => (
-                PatchRow::new(&y, &[row], self.padding),
-                PatchRow::new(&x, &[column], self.padding),
-            ),
-        };
-        let (rows, columns) = (
-            plans.get(rows, self.check)?,
-            plans.get(columns, self.check)?,
-        );
-        Ok(self.bytes(&rows, &columns))
+        if self.padding == Padding::Patch {
+            let rows = plans.get(PatchRow::isolated(y.patch_size, 1), self.check)?;
+            let columns = plans.get(PatchRow::isolated(x.patch_size, 1), self.check)?;
+            return Ok(self.bytes(&rows, &columns));
+        }
+        let rows: Vec<&[usize]> = rows.chunks(1).collect();
+        let columns: Vec<&[usize]> = columns.chunks(1).collect();
+        let rows = self.distinct(&y, &rows, plans)?;
+        let columns = self.distinct(&x, &columns, plans)?;
+        Ok(self.largest(&rows, &columns))
+    }
+
+    /// What the largest tile of these axes takes.
+    fn largest(&self, rows: &[Arc<AxisPlan>], columns: &[Arc<AxisPlan>]) -> Bytes {
+        rows.iter()
+            .flat_map(|r| columns.iter().map(move |c| (r, c)))
+            .map(|(r, c)| self.bytes(r, c))
+            .fold(Bytes::default(), Bytes::max)
     }
 
     /// The plans of some runs of one axis, equal ones once.

@@ -81,22 +81,30 @@ fn random_cases_agree_with_the_cpu() {
     }
 }
 
-/// Patch by patch: stacks of patches, each with values of its own.
+/// Patch by patch: stacks of patches with values of their own; in IMAGE scope one patch at a time, of which those inside
+/// the slice see more of it than those at its corners.
 #[test]
 fn without_sharing() {
     let Some((_turn, gpu)) = stand_in::take() else {
         return;
     };
     let mut random = Random(5);
-    let mut case = Case::random(&mut random, Padding::Patch);
-    (case.options.patch_size, case.options.stride) = (33, 16);
-    let model = network(&mut random, case.options.patch_size);
     let mut seen = Seen::default();
-    let options = Options {
-        sharing: false,
-        ..on_gpu(&case)
-    };
-    seen.compare(&case, &model, options);
+    for padding in [Padding::Patch, Padding::Image] {
+        let mut case = Case::random(&mut random, padding);
+        (case.options.patch_size, case.options.stride) = (33, 32);
+        (case.options.crop, case.roi) = (None, None);
+        (case.width, case.height, case.depth) = (300, 20, 1);
+        case.voxels = (0..300 * 20)
+            .map(|_| (random.symmetric() * 400.0) as i16)
+            .collect();
+        let model = network(&mut random, case.options.patch_size);
+        let options = Options {
+            sharing: false,
+            ..on_gpu(&case)
+        };
+        seen.compare(&case, &model, options);
+    }
     seen.print("no sharing");
     assert_eq!(gpu.error(), "");
 }

@@ -1,20 +1,42 @@
 #!/usr/bin/env bash
-# Gathers in build/gpu all that a machine with a GPU needs, which needs neither Rust nor a network then:
+# Builds here, and puts into build/gpu all that a machine with a GPU needs to check and measure: no Rust, no network.
 #
-#     tests/gpu/bundle.sh          here
-#     build/gpu/run.sh all         there
+#     tests/gpu/bundle.sh          then there: build/gpu/run.sh (tests/gpu/README.md)
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-make -s all
-rm -rf build/gpu
-mkdir -p build/gpu/build build/gpu/benches build/gpu/tests/golden build/gpu/examples/demo
-# cargo names the test program last.
-program=$(cargo test --release --test gpu --no-run --message-format=json 2>/dev/null |
-    sed -n 's/.*"executable":"\([^"]*\/gpu-[^"]*\)".*/\1/p' | tail -n 1)
-cp "$program" build/gpu/gpu_tests
-cp -a build/segment build/libpatchmask.so* build/gpu/build/
-cp benches/gpu.py build/gpu/benches/
-cp tests/golden/raw_nrrd.py build/gpu/tests/golden/
-cp examples/demo/{ct.nrrd,truth.nrrd,model.safetensors} build/gpu/examples/demo/
-cp tests/gpu/run.sh build/gpu/
-du -sh build/gpu
+bundle=build/gpu
+most_bytes=$((40 << 20))
+
+make all
+tests=$(cargo test --release --test gpu --no-run --message-format=json |
+    python3 -c '
+import json, sys
+lines = map(json.loads, sys.stdin)
+print(*(line["executable"] for line in lines if line.get("executable") and line["target"]["name"] == "gpu"))')
+
+rm -rf "$bundle"
+mkdir -p "$bundle"/{build,benches,tests/golden,tests/parity,examples/demo}
+cp "$tests" "$bundle/gpu_tests"
+cp -P build/segment build/libpatchmask.so* "$bundle/build/"
+cp benches/gpu.py benches/exact_plan.py benches/ncu.py benches/torch_vgg.py "$bundle/benches/"
+cp tests/golden/raw_nrrd.py "$bundle/tests/golden/"
+cp tests/parity/synthetic.py "$bundle/tests/parity/"
+cp examples/demo/{ct.nrrd,truth.nrrd,model.safetensors} "$bundle/examples/demo/"
+cp tests/gpu/run.sh "$bundle/"
+{ git rev-parse HEAD; git status --short; } >"$bundle/revision.txt"
+
+# What the programs ask of the other machine.
+for file in "$bundle/gpu_tests" "$bundle/build/segment" "$bundle/build/libpatchmask.so"; do
+    libraries=$(objdump -p "$file" | awk '$1 == "NEEDED" { print $2 }' | xargs)
+    glibc=$(objdump -T "$file" | grep -o 'GLIBC_[0-9.]*' | sort -Vu | tail -n 1)
+    echo "$file: $glibc; $libraries"
+    for library in $libraries; do
+        case $library in
+        libc.so.6 | libm.so.6 | libgcc_s.so.1 | ld-linux-x86-64.so.2 | libpatchmask.so.*) ;;
+        *) echo "$file needs $library: not on every machine" >&2 && exit 1 ;;
+        esac
+    done
+done
+bytes=$(du -sb "$bundle" | cut -f 1)
+echo "$bundle: $((bytes >> 20)) MiB"
+[ "$bytes" -le "$most_bytes" ] || { echo "more than $((most_bytes >> 20)) MiB" >&2 && exit 1; }

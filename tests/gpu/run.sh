@@ -1,51 +1,100 @@
 #!/usr/bin/env bash
-# Everything that wants a GPU, from the folder that tests/gpu/bundle.sh made:
-#
-#     run.sh tests | sanitizer | bench | all        logs in $OUT, else ./out
-#
-# Each part has a limit of time; the last lines say what passed.
+# Checks and measures on a machine with an NVIDIA GPU: run.sh [tests|sanitizer|bench|profile|all]... (default all).
+# It is part of what tests/gpu/bundle.sh makes. Full logs go to $OUT, else ./out; a short table comes last.
 set -uo pipefail
-cd "$(dirname "$0")"
-OUT=${OUT:-$PWD/out}
-mkdir -p "$OUT"
-summary=()
+here=$(cd "$(dirname "$0")" && pwd)
+out=$(mkdir -p "${OUT:-out}" && cd "${OUT:-out}" && pwd)
+cd "$here"
+python=${PYTHON:-python3}
+size=257 stride=8 small=() # what is profiled
+# To try this script on the stand-in driver.
+[ "${PATCHMASK_GPU_SMALL:-}" != 1 ] || size=33 stride=16 small=(--small)
+table=() failures=0
+[ $# -gt 0 ] || set -- all
 
-part() { # name, seconds, command...
-    local name=$1 limit=$2 began=$SECONDS status
-    shift 2
+# part NAME SECONDS LOG COMMAND...: runs it with this limit, appends to the log, notes how it went.
+part() {
+    local name=$1 limit=$2 log=$out/$3 began=$SECONDS status outcome
+    shift 3
     echo "== $name"
-    timeout "$limit" "$@" >"$OUT/$name.log" 2>&1
-    status=$?
-    tail -n 25 "$OUT/$name.log"
-    summary+=("$(printf '%-22s %-7s %4d s' "$name" "$([ $status -eq 0 ] && echo ok || echo "FAILED $status")" $((SECONDS - began)))")
+    echo "== $name: $*" >>"$log"
+    timeout --kill-after=10 "$limit" "$@" 2>&1 | tee -a "$log"
+    status=${PIPESTATUS[0]}
+    case $status in
+    0) outcome=ok ;;
+    124 | 137) outcome="FAILED: more than $limit s" ;;
+    *) outcome="FAILED: exit status $status" ;;
+    esac
+    note "$name" "$outcome" "$((SECONDS - began)) s"
+}
+
+note() {
+    table+=("$(printf '%-28s %-28s %s' "$1" "$2" "${3:-}")")
+    case $2 in FAILED*) failures=$((failures + 1)) ;; esac
+}
+
+have() {
+    command -v "$1" >/dev/null || { note "$2" "SKIPPED: no $1" && false; }
 }
 
 tests() {
-    PATCHMASK_REQUIRE_CUDA=1 part tests 420 ./gpu_tests --test-threads 1 --nocapture
-    part demo 60 build/segment --device cuda --quiet --model examples/demo/model.safetensors --stride 2 --fill linear \
-        --truth examples/demo/truth.nrrd --report "$OUT/demo.json" examples/demo/ct.nrrd "$OUT/demo_mask.nrrd"
-    tail -n 12 "$OUT/demo.json" 2>/dev/null
+    part "gpu tests" 300 tests.log ./gpu_tests --nocapture --test-threads 1
+    [ -n "$gpu" ] || { note "demo" "SKIPPED: no GPU" && return; }
+    local work
+    work=$(mktemp -d)
+    for device in cuda cpu; do
+        part "demo on $device" 60 tests.log build/segment --device $device --model examples/demo/model.safetensors \
+            --truth examples/demo/truth.nrrd --stride 4 --fill linear examples/demo/ct.nrrd "$work/$device.nrrd"
+    done
+    if [ -s "$work/cuda.nrrd" ] && [ -s "$work/cpu.nrrd" ]; then
+        note "demo, voxels that differ" "$(cmp -l "$work/cuda.nrrd" "$work/cpu.nrrd" | wc -l)"
+    fi
+    rm -rf "$work"
 }
 
-# Few patches are enough: every kernel runs in the known-answer test of each start, and again for the slice.
 sanitizer() {
-    command -v compute-sanitizer >/dev/null || { echo "SKIPPED: compute-sanitizer is not here"; return; }
-    for tool in memcheck racecheck synccheck initcheck; do
-        part "sanitizer_$tool" 300 compute-sanitizer --tool "$tool" --error-exitcode 9 \
-            build/segment --device cuda --quiet --model examples/demo/model.safetensors --stride 60 \
-            examples/demo/ct.nrrd "$OUT/sanitizer_mask.nrrd"
+    have compute-sanitizer sanitizer || return
+    for tool in "memcheck --leak-check full" racecheck synccheck initcheck; do
+        # shellcheck disable=SC2086 # words
+        part "${tool%% *}" 120 sanitizer.log compute-sanitizer --tool $tool --error-exitcode 9 \
+            ./gpu_tests every_kernel without_sharing --nocapture --test-threads 1
     done
 }
 
 bench() {
-    part bench 580 env PYTHONUNBUFFERED=1 python3 benches/gpu.py --json "$OUT/gpu.json" \
-        $(command -v ncu >/dev/null && echo --ncu ncu)
+    have "$python" bench || return
+    PYTHONUNBUFFERED=1 part bench 480 bench.log "$python" benches/gpu.py "${small[@]}" --json "$out/bench.json"
 }
 
-case "${1:-all}" in
-    tests | sanitizer | bench) "$1" ;;
-    all) tests; sanitizer; bench ;;
-    *) echo "run.sh tests | sanitizer | bench | all" >&2; exit 2 ;;
-esac
-printf '%s\n' "${summary[@]:-nothing ran}"
-[[ " ${summary[*]:-} " != *FAILED* ]]
+# What bounds each kernel of a slice.
+profile() {
+    have ncu profile || return
+    local work
+    work=$(mktemp -d)
+    part "profile, files" 60 profile.log "$python" benches/gpu.py "$size/$stride" "${small[@]}" --make "$work"
+    if [ -s "$work/model.safetensors" ]; then
+        part "profile" 240 profile.log ncu --set full --clock-control none --cache-control none \
+            --force-overwrite --export "$out/profile" build/segment --device cuda --model "$work/model.safetensors" \
+            --patch-size "$size" --stride "$stride" --quiet "$work/one.nrrd" "$work/mask.nrrd"
+        ncu --import "$out/profile.ncu-rep" --page raw --csv >"$out/profile.csv" 2>>"$out/profile.log"
+        part "profile, figures" 20 profile.log "$python" benches/ncu.py "$out/profile.csv"
+    else
+        note profile "SKIPPED: no files"
+    fi
+    rm -rf "$work"
+}
+
+# With a GPU nothing may be skipped for want of one.
+if gpu=$(nvidia-smi --query-gpu=name,driver_version,memory.used --format=csv,noheader 2>/dev/null); then
+    export PATCHMASK_REQUIRE_CUDA=1
+fi
+echo "GPU: ${gpu:-none}"
+for what in "$@"; do
+    case $what in
+    tests | sanitizer | bench | profile) "$what" ;;
+    all) tests; sanitizer; bench; profile ;;
+    *) echo "run.sh [tests|sanitizer|bench|profile|all]..., not $what" >&2 && exit 2 ;;
+    esac
+done
+{ cat revision.txt && printf '%s\n' "${table[@]}"; } | tee "$out/summary.txt"
+[ "$failures" = 0 ]

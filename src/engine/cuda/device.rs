@@ -69,10 +69,14 @@ impl Device {
                 result::device::get_name(device).map_err(|e| unusable(index, describe(e)))?;
             let (major, minor) = limits.capability;
             let context = Context::retain(device).map_err(|e| unusable(index, describe(e)))?;
+            let no_device = |error| match error {
+                Error::DeviceFailed(why) => unusable(index, why),
+                other => other,
+            };
             let mut refused: Vec<&'static str> = Vec::new();
             loop {
                 let device = Arc::new(Self {
-                    kernels: Kernels::new(&context, limits, &refused)?,
+                    kernels: Kernels::new(&context, limits, &refused).map_err(no_device)?,
                     context: Arc::clone(&context),
                     name: format!("{name} (sm_{major}{minor})"),
                     refused: refused.clone(),
@@ -96,7 +100,9 @@ impl Device {
 }
 
 fn unusable(index: u32, why: String) -> Error {
-    Error::NoDevice(format!("device cuda:{index} cannot be used: {why}"))
+    Error::NoDevice(format!(
+        "device cuda:{index} cannot be used: {why}; use the device cpu or auto"
+    ))
 }
 
 /// Loads the driver.
@@ -142,7 +148,7 @@ fn find(index: u32) -> Result<sys::CUdevice, Error> {
     let count = result::device::get_count().map_err(|e| unusable(index, describe(e)))?;
     if i64::from(index) >= i64::from(count) {
         return Err(Error::NoDevice(format!(
-            "device cuda:{index}: there are {count} CUDA devices, numbered from 0"
+            "device cuda:{index}: there are {count} CUDA devices, numbered from 0; name one of them, or use the device cpu"
         )));
     }
     result::device::get(index as i32).map_err(|e| unusable(index, describe(e)))

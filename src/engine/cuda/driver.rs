@@ -83,6 +83,13 @@ impl Context {
 
     /// Waits for the work of a stream of the caller; 0 is the default stream.
     pub fn wait_for_callers_stream(&self, stream: usize) -> Result<(), Error> {
+        // Means another stream on every thread, and this thread is not the caller's.
+        const PER_THREAD: usize = 2;
+        if stream == PER_THREAD {
+            return Err(Error::invalid(
+                "stream cudaStreamPerThread: synchronize it and pass NULL, or use a stream of your own".into(),
+            ));
+        }
         let _entered = self.enter()?;
         // SAFETY: a live stream by the contract of the C interface.
         unsafe { result::stream::synchronize(stream as sys::CUstream) }
@@ -111,16 +118,28 @@ impl Context {
         if asked.result().is_err() || kind != sys::CUmemorytype::CU_MEMORYTYPE_DEVICE as u32 {
             return refused("not device memory");
         }
+        let mut device: i32 = -1;
         let mut context: sys::CUcontext = std::ptr::null_mut();
-        // SAFETY: writes a handle.
+        // SAFETY: write a number of 32 bits and a handle.
         let asked = unsafe {
-            sys::cuPointerGetAttribute(
-                (&raw mut context).cast(),
-                Attribute::CU_POINTER_ATTRIBUTE_CONTEXT,
-                address as u64,
+            (
+                sys::cuPointerGetAttribute(
+                    (&raw mut device).cast(),
+                    Attribute::CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL,
+                    address as u64,
+                ),
+                sys::cuPointerGetAttribute(
+                    (&raw mut context).cast(),
+                    Attribute::CU_POINTER_ATTRIBUTE_CONTEXT,
+                    address as u64,
+                ),
             )
         };
-        if asked.result().is_err() || context != self.context {
+        // Memory of a pool (cudaMallocAsync) belongs to a device, not to a context.
+        let usable = asked.0.result().is_ok()
+            && device == self.device
+            && (asked.1.result().is_err() || context.is_null() || context == self.context);
+        if !usable {
             return refused("memory of another device or context");
         }
         Ok(())

@@ -286,6 +286,16 @@ impl CudaEngine {
     /// streams.
     fn check_callers_memory(&self, call: &Call<'_>) -> Result<(), Error> {
         let context = &self.device.context;
+        let Geometry {
+            extents, lattice, ..
+        } = call.geometry;
+        let shape = [extents.width, extents.height, extents.depth];
+        // The strides of axes with one element lead nowhere.
+        let used = |strides: &[usize], shape: &[usize]| -> Vec<usize> {
+            let pairs = strides.iter().zip(shape);
+            let used = pairs.filter(|&(_, &extent)| extent > 1);
+            used.map(|(&stride, _)| stride).collect()
+        };
         let aligned = |name: &str, address: usize, strides: &[usize], size: usize| {
             for &value in [address].iter().chain(strides) {
                 if !value.is_multiple_of(size) {
@@ -300,7 +310,8 @@ impl CudaEngine {
         if let Memory::Cuda { stream } = call.volume.memory() {
             let (address, strides) = call.volume.slice_at(0);
             let size = call.volume.voxel().0.size();
-            aligned("volume", address, &[strides.x, strides.y, strides.z], size)?;
+            let strides = [strides.x, strides.y, strides.z];
+            aligned("volume", address, &used(&strides, &shape), size)?;
             context.wait_for_callers_stream(stream)?;
         }
         let Some(planes) = call.planes else {
@@ -313,12 +324,22 @@ impl CudaEngine {
             ("logits", planes.logits, 4),
         ] {
             if let Some(plane) = plane {
-                aligned(name, plane.address, &plane.strides, size)?;
+                let shape = match name {
+                    "logits" => [lattice.x.count(), lattice.y.count(), extents.depth],
+                    _ => shape,
+                };
+                aligned(
+                    name,
+                    plane.address,
+                    &used(&plane.strides[1..], &shape),
+                    size,
+                )?;
             }
         }
         if let Some(plane) = planes.logits {
             let dense = [4, 4 * call.geometry.classes];
-            if plane.strides[..2] != dense {
+            let one_column = lattice.x.count() == 1;
+            if plane.strides[0] != dense[0] || (plane.strides[1] != dense[1] && !one_column) {
                 return Err(Error::invalid(format!(
                     "logits in device memory with stride_class {} and stride_x {}: must be dense, {} and {}",
                     plane.strides[0], plane.strides[1], dense[0], dense[1]
@@ -441,7 +462,9 @@ impl Engine for CudaEngine {
     }
 
     fn begin(&mut self, call: &Call<'_>) -> Result<(), Error> {
-        let _entered = self.device.context.enter()?;
+        self.end(); // of a call that did not come to its end
+        let context = Arc::clone(&self.device.context);
+        let _entered = context.enter()?;
         let Geometry {
             extents,
             lattice,

@@ -1,0 +1,139 @@
+"""The parts of benches/gpu.py that need no GPU: the plan's numbers against the library's, Nsight Compute's tables.
+
+    SEGMENT=build/segment python3 tests/gpu/bench_parts.py
+"""
+
+import array
+import json
+import os
+import random
+import stat
+import subprocess
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+sys.path[:0] = [str(ROOT / "benches"), str(ROOT / "tests" / "golden")]
+import exact_plan  # noqa: E402
+import ncu  # noqa: E402
+import raw_nrrd  # noqa: E402
+
+SEGMENT = os.path.abspath(os.environ.get("SEGMENT", ROOT / "build" / "segment"))
+MODEL = ROOT / "examples" / "demo" / "model.safetensors"
+HEADER = (
+    '"ID","Process ID","Process Name","Host Name","Kernel Name","Context","Stream","Block Size","Grid Size","Device",'
+    '"CC","Section Name","Metric Name","Metric Unit","Metric Value"'
+)
+
+
+def table(launches, unit="ns"):
+    """What ncu writes for launches (kernel, value as a text)."""
+    lines = ["==PROF== Connected to process 77 (/build/segment)", '==PROF== Profiling "histogram" - 0: 100%', HEADER]
+    for number, (kernel, value) in enumerate(launches):
+        lines.append(
+            f'"{number}","77","segment","127.0.0.1","{kernel}","1","13","(128, 1, 1)","(64, 1, 1)","0","9.0",'
+            f'"Command line profiler metrics","{ncu.METRIC}","{unit}","{value}"'
+        )
+    return "\n".join(lines) + "\n"
+
+
+def slice_of(layers, tiles=1):
+    """The launches of a slice, 1000 ns each."""
+    network = ["conv3_first"] + [layer.kernel + "x" for layer in layers[1:]] + ["scores"]
+    return [(name, "1,000") for name in ["histogram", "equalize", *network * tiles, "paint"]]
+
+
+class Plan(unittest.TestCase):
+    def test_figures_of_the_design(self):
+        for size, stride, image, tera in ((257, 8, False, 6.85), (257, 7, False, 20.7), (65, 4, False, 10.5)):
+            layers = exact_plan.layers(512, 512, size, stride, image)
+            work = sum(layer.macs for layer in layers if layer.name.startswith("conv")) / 1e12
+            self.assertLess(abs(work - tera), 0.01 * tera, (size, stride))
+
+    def test_same_work_as_the_library_reports(self):
+        if not os.path.exists(SEGMENT):
+            self.skipTest(f"{SEGMENT} is not there")
+        with open(MODEL, "rb") as file:
+            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        size = int(header["__metadata__"]["patchmask.patch_size"])
+        shapes = {name: value["shape"] for name, value in header.items() if name.endswith(".weight")}
+        order = sorted(shapes, key=lambda name: (name.split(".")[0] == "classifier", int(name.split(".")[1])))
+        widths = [shapes[name][0] for name in order if len(shapes[name]) == 4]
+        *hidden, classes = [shapes[name][0] for name in order if len(shapes[name]) == 2]
+        generator = random.Random(3)
+        for width, height, stride, padding in ((45, 31, 8, "patch"), (40, 52, 7, "patch"), (33, 47, 16, "image")):
+            with self.subTest((width, height, stride, padding)), tempfile.TemporaryDirectory() as folder:
+                voxels = array.array("h", (generator.randrange(-200, 300) for _ in range(width * height)))
+                path = lambda name: os.path.join(folder, name)
+                raw_nrrd.write(path("ct.nrrd"), "int16", (width, height, 1), voxels.tobytes(), fields=raw_nrrd.ct_fields())
+                options = ["--stride", str(stride), "--padding", padding, "--report", path("report.json"), "--quiet"]
+                command = [SEGMENT, "--device", "cpu", "--model", str(MODEL), *options, path("ct.nrrd"), path("mask.nrrd")]
+                subprocess.run(command, check=True)
+                with open(path("report.json"), encoding="utf-8") as file:
+                    report = json.load(file)
+                layers = exact_plan.layers(
+                    width, height, size, stride, padding == "image", widths, hidden, classes, shapes[order[0]][1]
+                )
+                self.assertEqual(report["tiles"], 1)
+                self.assertEqual(sum(layer.macs for layer in layers), report["macs"])
+
+
+class Times(unittest.TestCase):
+    def setUp(self):
+        self.layers = exact_plan.layers(64, 64, 33, 16)
+        self.assertEqual(len(self.layers), 13 + 5 + 3)
+
+    def test_values_and_units(self):
+        launches = [("conv3_64_128(ConvParams)", "1,234,567"), ("table_max", "10.5")]
+        for unit, seconds in (("ns", 1e-9), ("usecond", 1e-6), ("ms", 1e-3)):
+            found = ncu.parse(table(launches, unit))
+            self.assertEqual([name for name, _ in found], ["conv3_64_128", "table_max"])
+            self.assertAlmostEqual(found[0][1], 1234567 * seconds)
+        for text in ("", "==ERROR== No kernels were profiled.", table(launches, "parsec")):
+            with self.assertRaises(ncu.Failed):
+                ncu.parse(text)
+
+    def test_layers_of_the_last_slice(self):
+        tried_out = slice_of(self.layers)[:9]
+        for tiles in (1, 3):
+            found = ncu.parse(table(tried_out + slice_of(self.layers, tiles)))
+            times, others = ncu.of_layers(found, self.layers)
+            self.assertEqual(times[0][0], "conv3_first")
+            for _, seconds in times:
+                self.assertAlmostEqual(seconds, tiles * 1e-6)
+            self.assertEqual(sorted(others), ["equalize", "histogram", "paint", "scores"])
+        whole = slice_of(self.layers)
+        for broken in (tried_out, whole[:10], whole[:7] + whole[8:], whole[1:], []):
+            with self.assertRaises(ncu.Failed):
+                ncu.of_layers([(name, 1.0) for name, _ in broken], self.layers)
+
+    def test_what_bounds_a_kernel(self):
+        header = '"ID","Kernel Name","Grid Size","gpu__time_duration.sum","dram__throughput.avg.pct_of_peak_sustained_elapsed"'
+        units = '"","","","ms","%"'
+        rows = [f'"{i}","{name}","(7, 1, 1)","1,000.5","{i}"' for i, name in enumerate(("paint", "histogram", "scores"))]
+        made = ncu.figures("\n".join(["==PROF== connected", header, units, *rows]))
+        self.assertEqual([line[0] for line in made], ["histogram", "scores"])
+        self.assertEqual(made[1][2], "1000500.0")
+        self.assertEqual(dict(zip(ncu.FIGURES, made[1][2:]))["dram %"], "2")
+        with self.assertRaises(ncu.Failed):
+            ncu.figures("")
+
+    def test_running_ncu(self):
+        with tempfile.TemporaryDirectory() as folder:
+            fake, log = Path(folder, "ncu"), Path(folder, "log.csv")
+            fake.write_text(
+                '#!/bin/sh\nwhile [ "$1" != --log-file ]; do shift; done\n'
+                f"cat >\"$2\" <<'END'\n{table([('paint', '5')])}END\nshift 2\n\"$@\"\n"
+            )
+            fake.chmod(fake.stat().st_mode | stat.S_IXUSR)
+            self.assertEqual(ncu.launches(fake, ["true"], log), [("paint", 5e-9)])
+            with self.assertRaisesRegex(ncu.Failed, "exit status 1"):
+                ncu.launches(fake, ["false"], log)
+            with self.assertRaisesRegex(ncu.Failed, "no-such"):
+                ncu.launches("no-such-program", ["true"], log)
+
+
+if __name__ == "__main__":
+    unittest.main()
