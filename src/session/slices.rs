@@ -135,10 +135,14 @@ impl<'a> Slices<'a> {
         let check: Check<'_> = &|| self.call.control.check();
         let mut most_device_bytes = u64::MAX;
         let pieces = loop {
+            check()?;
             let State { engine, plans } = &mut *state;
             let mut cutter = self.run.cutter(engine.as_ref(), plans, check);
             cutter.budget.device = cutter.budget.device.min(most_device_bytes);
             let (pieces, largest) = cutter.cut(selection, plans)?;
+            if pieces.is_empty() {
+                break pieces;
+            }
             let budget = cutter.budget;
             match engine.reserve(largest, budget) {
                 Err(Error::DeviceOutOfMemory(_)) => most_device_bytes = largest.device / 4 * 3,

@@ -201,6 +201,10 @@ impl DeviceMemory {
             // SAFETY: the buffer has the size of `values`.
             unsafe { result::memcpy_htod_sync(memory.address, values) }
                 .map_err(|error| failed(what, error))?;
+            // The copy returns when `values` has been staged; other streams do not wait for its end.
+            // SAFETY: the default stream.
+            unsafe { result::stream::synchronize(result::stream::null()) }
+                .map_err(|error| failed(what, error))?;
         }
         Ok(memory)
     }

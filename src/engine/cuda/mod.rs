@@ -97,9 +97,9 @@ impl CudaEngine {
 
     fn on(device: Arc<Device>, index: u32, settings: &Settings<'_>) -> Result<Self, Error> {
         let context = &device.context;
-        let (free, _) = context.memory()?;
         let key = settings.key(&format!("cuda {index}, process {}", std::process::id()));
         let weights = (settings.model).shared(&key, || Weights::new(&device, settings))?;
+        let (free, _) = context.memory()?;
         let mut one = HostMemory::new(context, 4, "cancel")?;
         one.as_mut_slice().copy_from_slice(&1_u32.to_ne_bytes());
         Ok(Self {
@@ -214,6 +214,7 @@ impl CudaEngine {
     /// Evaluates the pieces that stand for the whole call.
     fn standing(&mut self, call: &Call<'_>, pieces: &[PlannedPiece]) -> Result<(), Error> {
         for (number, piece) in pieces.iter().enumerate() {
+            call.control.check()?;
             if number == self.standing.len() {
                 self.standing.push(Standing {
                     tables: PieceTables::new(piece)?,
