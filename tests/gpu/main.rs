@@ -25,26 +25,4 @@ mod widths;
 // What tests/cuda/parity.rs takes its turns from.
 use driver as stand_in;
 
-use geometry::{Case, Outcome};
-use patchmask::engine::DeviceChoice;
-use patchmask::session::Options;
-
-/// The case's options, on the GPU.
-fn on_gpu(case: &Case) -> Options {
-    Options {
-        device: DeviceChoice::Cuda(0),
-        threads: 1,
-        ..case.options.clone()
-    }
-}
-
-/// Bits of everything that came out.
-fn bits(outcome: &Outcome) -> (Vec<u8>, Vec<u8>, Vec<u32>, Vec<u32>) {
-    let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect();
-    (
-        outcome.mask.clone(),
-        outcome.coverage.clone(),
-        bits(&outcome.probability),
-        bits(&outcome.logits),
-    )
-}
+use geometry::{bits, on_gpu};

@@ -202,3 +202,23 @@ pub fn network(random: &mut Random, patch_size: u32) -> Model {
     }
     file.load().expect("a model")
 }
+
+/// The case's options, on the GPU.
+pub fn on_gpu(case: &Case) -> Options {
+    Options {
+        device: DeviceChoice::Cuda(0),
+        threads: 1,
+        ..case.options.clone()
+    }
+}
+
+/// Bits of everything that came out.
+pub fn bits(outcome: &Outcome) -> (Vec<u8>, Vec<u8>, Vec<u32>, Vec<u32>) {
+    let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect();
+    (
+        outcome.mask.clone(),
+        outcome.coverage.clone(),
+        bits(&outcome.probability),
+        bits(&outcome.logits),
+    )
+}

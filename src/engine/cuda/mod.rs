@@ -14,12 +14,14 @@
 //! Only this folder names cudarc.
 
 mod buffers;
+mod callers_memory;
 mod device;
 mod driver;
 mod kernels;
 mod known_answer;
 mod network;
 mod params;
+mod pieces;
 mod tables;
 mod weights;
 
@@ -37,17 +39,16 @@ use crate::plan::{AxisPlan, PlannedPiece};
 use crate::volume::{Memory, Volume};
 use buffers::{Buffers, SLOTS, Shape, Slot, Staged, Status, axis_fills};
 use device::Device;
-use driver::{DeviceMemory, Event, Graph, HostMemory, Stream};
-use network::{Arena, Launches, arena_bytes};
+use driver::{DeviceMemory, Event, HostMemory, Stream};
+use network::{Arena, arena_bytes};
 use params::{
     AxisFill, EqualizeParams, HistogramParams, LEVELS, PaintParams, Plane, THREADS, Voxels,
     voxel_number,
 };
+use pieces::Standing;
 use tables::PieceTables;
 use weights::Weights;
 
-/// Tables kept on the host for copies that are still to be made, at most, in bytes.
-const MOST_KEPT: usize = 64 << 20;
 /// A quiet NaN, as bits.
 const NAN: u32 = 0x7fc0_0000;
 
@@ -79,14 +80,6 @@ pub(crate) struct CudaEngine {
     weights: Arc<Weights>,
     device: Arc<Device>,
     automatic_budget: Bytes,
-}
-
-/// A piece that every slice of the call has.
-struct Standing {
-    tables: PieceTables,
-    /// The layers after the first, recorded when they come for the second time.
-    graph: Option<Graph>,
-    uses: usize,
 }
 
 impl CudaEngine {
@@ -181,183 +174,6 @@ impl CudaEngine {
         let buffers = self.buffers.as_mut();
         let buffers = buffers.ok_or_else(|| Error::Panic("no call has begun".into()))?;
         Ok(&mut buffers.slots[number])
-    }
-
-    fn launches<'a>(
-        &'a self,
-        call: &Call<'_>,
-        piece: &'a PlannedPiece,
-        tables: &'a PieceTables,
-    ) -> Result<Launches<'a>, Error> {
-        let arena = self.arena.as_ref();
-        let arena = arena.ok_or_else(|| Error::Panic("no room for activations".into()))?;
-        let plan = &piece.plan;
-        if arena_bytes(&self.weights, &plan.rows, &plan.columns) > arena.bytes()
-            || tables.len > PieceTables::most_bytes(&plan.rows, &plan.columns)
-        {
-            return Err(Error::Panic("a tile is larger than was foreseen".into()));
-        }
-        Ok(Launches {
-            device: &self.device,
-            weights: &self.weights,
-            arena,
-            stream: &self.compute,
-            piece,
-            tables,
-            lattice: call.geometry.lattice,
-            classes: call.geometry.classes,
-            cancel: self.cancel_word(),
-            overflow: self.overflow_word(),
-        })
-    }
-
-    /// Evaluates the pieces that stand for the whole call.
-    fn standing(&mut self, call: &Call<'_>, pieces: &[PlannedPiece]) -> Result<(), Error> {
-        for (number, piece) in pieces.iter().enumerate() {
-            call.control.check()?;
-            if number == self.standing.len() {
-                self.standing.push(Standing {
-                    tables: PieceTables::new(piece)?,
-                    graph: None,
-                    uses: 0,
-                });
-            }
-            let standing = &self.standing[number];
-            let launches = self.launches(call, piece, &standing.tables)?;
-            let buffers = self.buffers()?;
-            let (logits, probabilities) =
-                (buffers.logits.address(), buffers.probabilities.address());
-            // SAFETY: all of it belongs to this engine, which waits for the device before it lets go of anything.
-            let graph = unsafe {
-                // A piece that is alone finds its tables where they were.
-                if standing.uses == 0 || pieces.len() > 1 {
-                    let to = launches.arena.tables();
-                    self.compute.upload(to, &standing.tables.bytes)?;
-                }
-                launches.first(self.voxels()?, self.table)?;
-                let rest = || launches.rest(logits, probabilities);
-                match (&standing.graph, standing.uses) {
-                    (Some(graph), _) => {
-                        self.compute.replay(graph)?;
-                        None
-                    }
-                    (None, 0) => {
-                        rest()?;
-                        None
-                    }
-                    (None, _) => {
-                        let graph = self.compute.record(rest)?;
-                        self.compute.replay(&graph)?;
-                        Some(graph)
-                    }
-                }
-            };
-            let standing = &mut self.standing[number];
-            standing.uses += 1;
-            if graph.is_some() {
-                standing.graph = graph;
-            }
-        }
-        Ok(())
-    }
-
-    /// Evaluates a piece that may not come again.
-    fn once(&mut self, call: &Call<'_>, piece: &PlannedPiece) -> Result<(), Error> {
-        let mut tables = PieceTables::new(piece)?;
-        let bytes = std::mem::take(&mut tables.bytes);
-        let slot = self.next_slot;
-        let kept: usize = self.slot(slot)?.kept.iter().map(Vec::len).sum();
-        if kept + bytes.len() > MOST_KEPT {
-            self.settle(call.control)?;
-        }
-        self.slot(slot)?.kept.push(bytes);
-        let buffers = self.buffers()?;
-        let (logits, probabilities) = (buffers.logits.address(), buffers.probabilities.address());
-        let launches = self.launches(call, piece, &tables)?;
-        let bytes = (buffers.slots[slot].kept.last()).map_or(&[][..], |bytes| &bytes[..]);
-        // SAFETY: as in `standing`; the tables are kept until the slice is done.
-        unsafe {
-            self.compute.upload(launches.arena.tables(), bytes)?;
-            launches.first(self.voxels()?, self.table)?;
-            launches.rest(logits, probabilities)
-        }
-    }
-
-    /// The caller's buffers in device memory: on this device, aligned, and no longer in the work of the caller's
-    /// streams.
-    fn check_callers_memory(&self, call: &Call<'_>) -> Result<(), Error> {
-        let context = &self.device.context;
-        let Geometry {
-            extents, lattice, ..
-        } = call.geometry;
-        let shape = [extents.width, extents.height, extents.depth];
-        // The strides of axes with one element lead nowhere.
-        let used = |strides: &[usize], shape: &[usize]| -> Vec<usize> {
-            let pairs = strides.iter().zip(shape);
-            let used = pairs.filter(|&(_, &extent)| extent > 1);
-            used.map(|(&stride, _)| stride).collect()
-        };
-        let aligned = |name: &str, address: usize, strides: &[usize], size: usize| {
-            for &value in [address].iter().chain(strides) {
-                if !value.is_multiple_of(size) {
-                    return Err(Error::invalid(format!(
-                        "{name} in device memory: address and strides must be multiples of {size} bytes, and \
-                         {value} is not"
-                    )));
-                }
-            }
-            context.check_address(address, name)
-        };
-        if let Memory::Cuda { stream } = call.volume.memory() {
-            let (address, strides) = call.volume.slice_at(0);
-            let size = call.volume.voxel().0.size();
-            let strides = [strides.x, strides.y, strides.z];
-            aligned("volume", address, &used(&strides, &shape), size)?;
-            context.wait_for_callers_stream(stream)?;
-        }
-        let Some(planes) = call.planes else {
-            return Ok(());
-        };
-        for (name, plane, size) in [
-            ("mask", planes.mask, 1),
-            ("probability", planes.probability, 4),
-            ("coverage", planes.coverage, 1),
-            ("logits", planes.logits, 4),
-        ] {
-            if let Some(plane) = plane {
-                let shape = match name {
-                    "logits" => [lattice.x.count(), lattice.y.count(), extents.depth],
-                    _ => shape,
-                };
-                aligned(
-                    name,
-                    plane.address,
-                    &used(&plane.strides[1..], &shape),
-                    size,
-                )?;
-            }
-        }
-        if let Some(plane) = planes.logits {
-            let dense = [4, 4 * call.geometry.classes];
-            let one_column = lattice.x.count() == 1;
-            if plane.strides[0] != dense[0] || (plane.strides[1] != dense[1] && !one_column) {
-                return Err(Error::invalid(format!(
-                    "logits in device memory with stride_class {} and stride_x {}: must be dense, {} and {}",
-                    plane.strides[0], plane.strides[1], dense[0], dense[1]
-                )));
-            }
-        }
-        context.wait_for_callers_stream(planes.stream)
-    }
-
-    /// Waits for the compute stream, so that what it used can be let go.
-    fn settle(&mut self, control: &Control) -> Result<(), Error> {
-        let number = self.next_slot;
-        let slot = &self.buffers()?.slots[number];
-        slot.computed.record(&self.compute)?;
-        self.wait_for(&slot.computed, control)?;
-        self.slot(number)?.kept.clear();
-        Ok(())
     }
 
     fn voxels(&self) -> Result<Voxels, Error> {

@@ -1,0 +1,143 @@
+//! The primary context of a device, and when it is current.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use cudarc::driver::result::{self, DriverError};
+use cudarc::driver::sys;
+
+use super::failed;
+use crate::error::Error;
+
+/// The primary context of a device, shared with everything in this process that uses the CUDA runtime.
+pub(in crate::engine::cuda) struct Context {
+    device: sys::CUdevice,
+    context: sys::CUcontext,
+}
+
+// SAFETY: contexts may be used from any thread.
+unsafe impl Send for Context {}
+// SAFETY: the driver locks what it must.
+unsafe impl Sync for Context {}
+
+/// The context is current on this thread as long as this lives.
+pub(in crate::engine::cuda) struct Entered<'a> {
+    context: PhantomData<&'a Context>,
+    /// Current for the thread that entered.
+    thread: PhantomData<*const ()>,
+}
+
+impl Context {
+    /// Retains the primary context of `device`.
+    pub fn retain(device: sys::CUdevice) -> Result<Arc<Self>, DriverError> {
+        // SAFETY: a device handle from the driver.
+        let context = unsafe { result::primary_ctx::retain(device) }?;
+        Ok(Arc::new(Self { device, context }))
+    }
+
+    /// Makes the context current until the guard is dropped.
+    pub fn enter(&self) -> Result<Entered<'_>, Error> {
+        // SAFETY: retained, so alive.
+        unsafe { sys::cuCtxPushCurrent_v2(self.context) }
+            .result()
+            .map_err(|error| failed("entering the CUDA context", error))?;
+        Ok(Entered {
+            context: PhantomData,
+            thread: PhantomData,
+        })
+    }
+
+    /// Free and total bytes of the device's memory.
+    pub fn memory(&self) -> Result<(u64, u64), Error> {
+        let _entered = self.enter()?;
+        let (free, total) =
+            result::mem_get_info().map_err(|error| failed("asking for free memory", error))?;
+        Ok((free as u64, total as u64))
+    }
+
+    /// Waits for the work of a stream of the caller; 0 is the default stream.
+    pub fn wait_for_callers_stream(&self, stream: usize) -> Result<(), Error> {
+        // Means another stream on every thread, and this thread is not the caller's.
+        const PER_THREAD: usize = 2;
+        if stream == PER_THREAD {
+            return Err(Error::invalid(
+                "stream cudaStreamPerThread: synchronize it and pass NULL, or use a stream of your own".into(),
+            ));
+        }
+        let _entered = self.enter()?;
+        // SAFETY: a live stream by the contract of the C interface.
+        unsafe { result::stream::synchronize(stream as sys::CUstream) }
+            .map_err(|error| failed("waiting for the caller's stream", error))
+    }
+
+    /// Fails unless `address` is memory of this device that this context can use. `name` is the caller's buffer.
+    pub fn check_address(&self, address: usize, name: &str) -> Result<(), Error> {
+        use sys::CUpointer_attribute as Attribute;
+        let _entered = self.enter()?;
+        let refused = |why: &str| {
+            Err(Error::invalid(format!(
+                "{name} {address:#x}: {why}; allocate it on the session's device in its primary context, as \
+                 the CUDA runtime does, or hand over host memory"
+            )))
+        };
+        let mut kind: u32 = 0;
+        // SAFETY: writes a number of 32 bits.
+        let asked = unsafe {
+            sys::cuPointerGetAttribute(
+                (&raw mut kind).cast(),
+                Attribute::CU_POINTER_ATTRIBUTE_MEMORY_TYPE,
+                address as u64,
+            )
+        };
+        if asked.result().is_err() || kind != sys::CUmemorytype::CU_MEMORYTYPE_DEVICE as u32 {
+            return refused("not device memory");
+        }
+        let mut device: i32 = -1;
+        let mut context: sys::CUcontext = std::ptr::null_mut();
+        // SAFETY: write a number of 32 bits and a handle.
+        let asked = unsafe {
+            (
+                sys::cuPointerGetAttribute(
+                    (&raw mut device).cast(),
+                    Attribute::CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL,
+                    address as u64,
+                ),
+                sys::cuPointerGetAttribute(
+                    (&raw mut context).cast(),
+                    Attribute::CU_POINTER_ATTRIBUTE_CONTEXT,
+                    address as u64,
+                ),
+            )
+        };
+        // Memory of a pool (cudaMallocAsync) belongs to a device, not to a context.
+        let usable = asked.0.result().is_ok()
+            && device == self.device
+            && (asked.1.result().is_err() || context.is_null() || context == self.context);
+        if !usable {
+            return refused("memory of another device or context");
+        }
+        Ok(())
+    }
+
+    /// Runs `release` with the context current; when even that fails the device is lost, and what it held with it.
+    pub(super) fn release(&self, release: impl FnOnce() -> Result<(), DriverError>) {
+        if let Ok(_entered) = self.enter() {
+            let _ = release();
+        }
+    }
+}
+
+impl Drop for Context {
+    fn drop(&mut self) {
+        // SAFETY: retained once by `retain`. A lost device has nothing left to release.
+        let _ = unsafe { result::primary_ctx::release(self.device) };
+    }
+}
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        let mut popped = std::ptr::null_mut();
+        // SAFETY: pops what `enter` pushed on this thread.
+        let _ = unsafe { sys::cuCtxPopCurrent_v2(&raw mut popped) };
+    }
+}

@@ -1,0 +1,136 @@
+//! Memory of the device, and page-locked memory of the host.
+
+use std::ffi::c_void;
+use std::sync::Arc;
+
+use cudarc::driver::{result, sys};
+
+use super::{Context, failed};
+use crate::error::Error;
+
+/// Memory of the device, not initialised.
+pub(in crate::engine::cuda) struct DeviceMemory {
+    context: Arc<Context>,
+    address: sys::CUdeviceptr,
+    bytes: usize,
+}
+
+impl DeviceMemory {
+    /// Allocates `bytes`, at least 1. `what` names the buffer in the error.
+    pub fn new(context: &Arc<Context>, bytes: usize, what: &str) -> Result<Self, Error> {
+        let _entered = context.enter()?;
+        // SAFETY: never read before it is written.
+        let address = unsafe { result::malloc_sync(bytes.max(1)) }
+            .map_err(|error| failed(&format!("{what}: {bytes} bytes of device memory"), error))?;
+        Ok(Self {
+            context: Arc::clone(context),
+            address,
+            bytes,
+        })
+    }
+
+    /// Allocates and fills from the host, and waits for the copy.
+    pub fn from_slice<T: Copy>(
+        context: &Arc<Context>,
+        values: &[T],
+        what: &str,
+    ) -> Result<Self, Error> {
+        let memory = Self::new(context, size_of_val(values), what)?;
+        if !values.is_empty() {
+            let _entered = context.enter()?;
+            // SAFETY: the buffer has the size of `values`.
+            unsafe { result::memcpy_htod_sync(memory.address, values) }
+                .map_err(|error| failed(what, error))?;
+            // The copy returns when `values` has been staged; other streams do not wait for its end.
+            // SAFETY: the default stream.
+            unsafe { result::stream::synchronize(result::stream::null()) }
+                .map_err(|error| failed(what, error))?;
+        }
+        Ok(memory)
+    }
+
+    /// Where it lies, `offset` bytes on.
+    pub fn at(&self, offset: usize) -> u64 {
+        self.address + offset as u64
+    }
+
+    /// Where it lies.
+    pub fn address(&self) -> u64 {
+        self.address
+    }
+
+    /// Bytes allocated.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Copies bytes from `offset` on to `values` and waits for it.
+    pub fn read<T: Copy>(&self, offset: usize, values: &mut [T]) -> Result<(), Error> {
+        assert!(offset + size_of_val(values) <= self.bytes);
+        let _entered = self.context.enter()?;
+        // SAFETY: in bounds, as just checked.
+        unsafe { result::memcpy_dtoh_sync(values, self.at(offset)) }
+            .map_err(|error| failed("copying from the device", error))
+    }
+}
+
+impl Drop for DeviceMemory {
+    fn drop(&mut self) {
+        let address = self.address;
+        // SAFETY: allocated by `new`, freed once.
+        self.context
+            .release(|| unsafe { result::free_sync(address) });
+    }
+}
+
+/// Page-locked memory of the host, which copies to and from the device go through.
+pub(in crate::engine::cuda) struct HostMemory {
+    context: Arc<Context>,
+    data: *mut c_void,
+    bytes: usize,
+}
+
+// SAFETY: plain memory with one owner.
+unsafe impl Send for HostMemory {}
+
+impl HostMemory {
+    /// Allocates `bytes` zeros, at least 1.
+    pub fn new(context: &Arc<Context>, bytes: usize, what: &str) -> Result<Self, Error> {
+        let _entered = context.enter()?;
+        let len = bytes.max(1);
+        // SAFETY: filled right away.
+        let data = unsafe { result::malloc_host(len, 0) }.map_err(|error| match error.0 {
+            sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => Error::OutOfMemory(format!(
+                "{what}: {bytes} bytes of page-locked host memory could not be allocated"
+            )),
+            _ => failed(what, error),
+        })?;
+        // SAFETY: just allocated.
+        unsafe { data.cast::<u8>().write_bytes(0, len) };
+        Ok(Self {
+            context: Arc::clone(context),
+            data,
+            bytes,
+        })
+    }
+
+    /// Its bytes. The device must not be using them.
+    pub fn as_mut_slice(&mut self) -> &mut [u8] {
+        // SAFETY: allocated with this size, initialised, borrowed like a Vec.
+        unsafe { std::slice::from_raw_parts_mut(self.data.cast(), self.bytes) }
+    }
+
+    /// Its bytes. The device must not be writing them.
+    pub fn as_slice(&self) -> &[u8] {
+        // SAFETY: as above.
+        unsafe { std::slice::from_raw_parts(self.data.cast(), self.bytes) }
+    }
+}
+
+impl Drop for HostMemory {
+    fn drop(&mut self) {
+        let data = self.data;
+        // SAFETY: allocated by `new`, freed once.
+        self.context.release(|| unsafe { result::free_host(data) });
+    }
+}

@@ -1,0 +1,240 @@
+//! Queues of work, points in them, and work that is recorded to be done again.
+
+use std::ffi::c_void;
+use std::sync::Arc;
+
+use cudarc::driver::result::{self, DriverError};
+use cudarc::driver::sys;
+
+use super::{Context, Kernel, failed};
+use crate::error::Error;
+
+/// A queue of work that is done in order.
+pub(in crate::engine::cuda) struct Stream {
+    context: Arc<Context>,
+    stream: sys::CUstream,
+}
+
+// SAFETY: streams may be used from any thread.
+unsafe impl Send for Stream {}
+
+impl Stream {
+    pub fn new(context: &Arc<Context>) -> Result<Self, Error> {
+        let _entered = context.enter()?;
+        let stream = result::stream::create(result::stream::StreamKind::NonBlocking)
+            .map_err(|error| failed("a CUDA stream", error))?;
+        Ok(Self {
+            context: Arc::clone(context),
+            stream,
+        })
+    }
+
+    /// Copies to the device, later.
+    ///
+    /// # Safety
+    /// `bytes` stays as it is until the work is done, and `to` has room.
+    pub unsafe fn upload(&self, to: u64, bytes: &[u8]) -> Result<(), Error> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        // SAFETY: by contract.
+        unsafe { result::memcpy_htod_async(to, bytes, self.stream) }
+            .map_err(|error| failed("copying to the device", error))
+    }
+
+    /// Copies to the host, later.
+    ///
+    /// # Safety
+    /// `bytes` is not touched until the work is done, and lives until then.
+    pub unsafe fn download(&self, bytes: &mut [u8], from: u64) -> Result<(), Error> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        // SAFETY: by contract.
+        unsafe { result::memcpy_dtoh_async(bytes, from, self.stream) }
+            .map_err(|error| failed("copying from the device", error))
+    }
+
+    /// Copies within the device, later.
+    ///
+    /// # Safety
+    /// Both ends have `bytes` bytes and live until the work is done.
+    pub unsafe fn copy(&self, to: u64, from: u64, bytes: usize) -> Result<(), Error> {
+        // SAFETY: by contract.
+        unsafe { result::memcpy_dtod_async(to, from, bytes, self.stream) }
+            .map_err(|error| failed("copying on the device", error))
+    }
+
+    /// Fills `words` words of 32 bits with `value`, later.
+    ///
+    /// # Safety
+    /// `to` has room, and lives until the work is done.
+    pub unsafe fn fill(&self, to: u64, value: u32, words: usize) -> Result<(), Error> {
+        // SAFETY: by contract.
+        unsafe { sys::cuMemsetD32Async(to, value, words, self.stream) }
+            .result()
+            .map_err(|error| failed("filling device memory", error))
+    }
+
+    /// Starts a kernel, later, with one struct as its parameter.
+    ///
+    /// # Safety
+    /// `parameters` is the struct that the kernel declares, and everything it points to lives until the work is done.
+    pub unsafe fn launch<P: Copy>(
+        &self,
+        kernel: &Kernel,
+        blocks: [usize; 2],
+        parameters: &P,
+    ) -> Result<(), Error> {
+        if blocks.contains(&0) {
+            return Ok(());
+        }
+        let [x, y] = blocks.map(|count| u32::try_from(count).unwrap_or(u32::MAX));
+        let mut pointers = [(&raw const *parameters).cast_mut().cast::<c_void>()];
+        // SAFETY: by contract; the driver copies the struct before it returns.
+        unsafe {
+            result::launch_kernel(
+                kernel.function,
+                (x, y, 1),
+                (kernel.threads, 1, 1),
+                kernel.shared_bytes,
+                self.stream,
+                &mut pointers,
+            )
+        }
+        .map_err(|error| failed(&format!("starting the kernel {}", kernel.name), error))
+    }
+
+    /// Later work waits for `event`.
+    pub fn wait_for(&self, event: &Event) -> Result<(), Error> {
+        let flags = sys::CUevent_wait_flags::CU_EVENT_WAIT_DEFAULT;
+        // SAFETY: both are alive.
+        unsafe { result::stream::wait_event(self.stream, event.event, flags) }
+            .map_err(|error| failed("ordering streams", error))
+    }
+
+    /// Waits until all its work is done.
+    pub fn synchronize(&self) -> Result<(), Error> {
+        // SAFETY: alive.
+        unsafe { result::stream::synchronize(self.stream) }
+            .map_err(|error| failed("waiting for the device", error))
+    }
+
+    /// Records the work that `enqueue` asks for, instead of doing it.
+    pub fn record(&self, enqueue: impl FnOnce() -> Result<(), Error>) -> Result<Graph, Error> {
+        let what = "recording a CUDA graph";
+        let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
+        // SAFETY: alive.
+        unsafe { result::stream::begin_capture(self.stream, mode) }
+            .map_err(|error| failed(what, error))?;
+        let enqueued = enqueue();
+        // SAFETY: capturing, as just begun.
+        let graph = unsafe { result::stream::end_capture(self.stream) };
+        let graph = match (enqueued, graph) {
+            (Ok(()), graph) => graph.map_err(|error| failed(what, error))?,
+            (Err(error), graph) => {
+                if let Ok(graph) = graph {
+                    // SAFETY: a graph that nothing uses.
+                    let _ = unsafe { result::graph::destroy(graph) };
+                }
+                return Err(error);
+            }
+        };
+        let flags = sys::CUgraphInstantiate_flags(0);
+        // SAFETY: a graph that was just made; it is not needed once it has been instantiated.
+        let executable = unsafe {
+            let executable = result::graph::instantiate(graph, flags);
+            let _ = result::graph::destroy(graph);
+            executable
+        }
+        .map_err(|error| failed(what, error))?;
+        Ok(Graph {
+            context: Arc::clone(&self.context),
+            executable,
+        })
+    }
+
+    /// Does what was recorded, later.
+    ///
+    /// # Safety
+    /// Everything that the graph's work points to lives until it is done.
+    pub unsafe fn replay(&self, graph: &Graph) -> Result<(), Error> {
+        // SAFETY: both are alive.
+        unsafe { result::graph::launch(graph.executable, self.stream) }
+            .map_err(|error| failed("starting a CUDA graph", error))
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        let stream = self.stream;
+        // SAFETY: made by `new`, destroyed once.
+        self.context
+            .release(|| unsafe { result::stream::destroy(stream) });
+    }
+}
+
+/// A point in the work of a stream.
+pub(in crate::engine::cuda) struct Event {
+    context: Arc<Context>,
+    event: sys::CUevent,
+}
+
+// SAFETY: events may be used from any thread.
+unsafe impl Send for Event {}
+
+impl Event {
+    pub fn new(context: &Arc<Context>) -> Result<Self, Error> {
+        let _entered = context.enter()?;
+        let event = result::event::create(sys::CUevent_flags::CU_EVENT_DISABLE_TIMING)
+            .map_err(|error| failed("a CUDA event", error))?;
+        Ok(Self {
+            context: Arc::clone(context),
+            event,
+        })
+    }
+
+    /// Marks the work that `stream` has been given so far.
+    pub fn record(&self, stream: &Stream) -> Result<(), Error> {
+        // SAFETY: both are alive.
+        unsafe { result::event::record(self.event, stream.stream) }
+            .map_err(|error| failed("recording an event", error))
+    }
+
+    /// Whether the work up to this point is done.
+    pub fn is_done(&self) -> Result<bool, Error> {
+        // SAFETY: alive.
+        match unsafe { result::event::query(self.event) } {
+            Ok(()) => Ok(true),
+            Err(DriverError(sys::CUresult::CUDA_ERROR_NOT_READY)) => Ok(false),
+            Err(error) => Err(failed("the device's work", error)),
+        }
+    }
+}
+
+impl Drop for Event {
+    fn drop(&mut self) {
+        let event = self.event;
+        // SAFETY: made by `new`, destroyed once.
+        self.context
+            .release(|| unsafe { result::event::destroy(event) });
+    }
+}
+
+/// Recorded work.
+pub(in crate::engine::cuda) struct Graph {
+    context: Arc<Context>,
+    executable: sys::CUgraphExec,
+}
+
+// SAFETY: graphs may be used from any thread.
+unsafe impl Send for Graph {}
+
+impl Drop for Graph {
+    fn drop(&mut self) {
+        let executable = self.executable;
+        // SAFETY: made by `Stream::record`, destroyed once.
+        self.context
+            .release(|| unsafe { result::graph::exec_destroy(executable) });
+    }
+}

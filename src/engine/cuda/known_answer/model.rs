@@ -1,0 +1,68 @@
+//! A tiny network with widths for every kernel, made of random numbers.
+
+use half::f16;
+use safetensors::tensor::{Dtype, TensorView};
+
+use crate::error::Error;
+use crate::network::CONVOLUTIONS;
+use crate::weights::Model;
+
+/// Side of the last feature map.
+pub(super) const SIDE: usize = 1;
+pub(super) const CLASSES: usize = 3;
+/// Inputs and outputs in every combination that some kernel is made for, and tails.
+pub(super) const WIDTHS: [usize; CONVOLUTIONS] =
+    [16, 16, 72, 32, 32, 96, 64, 64, 128, 24, 64, 16, 40];
+pub(super) const DENSE: [usize; 2] = [48, CLASSES];
+/// torchvision's indices of the convolutions.
+const FEATURES: [usize; CONVOLUTIONS] = [0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28];
+
+/// Numbers from -0.5 to 0.5 (Knuth's MMIX generator).
+pub(super) struct Random(pub u64);
+
+impl Random {
+    pub fn next(&mut self) -> f64 {
+        self.0 = (self.0)
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 11) as f64 / (1_u64 << 53) as f64 - 0.5
+    }
+}
+
+/// A network of one input channel, scaled so that activations stay near 1.
+pub(super) fn tiny_model() -> Result<Model, Error> {
+    let mut random = Random(3);
+    let mut tensors: Vec<(String, Vec<usize>, Vec<u8>)> = Vec::new();
+    let mut layer = |name: String, outputs: usize, shape: Vec<usize>| {
+        let inputs: usize = shape.iter().product();
+        let scale = (24.0 / inputs as f64).sqrt();
+        let mut numbers = |count: usize, scale: f64| {
+            let number = |_| f16::from_f64(scale * random.next()).to_bits().to_le_bytes();
+            (0..count).flat_map(number).collect::<Vec<u8>>()
+        };
+        let weights = numbers(outputs * inputs, scale);
+        let biases = numbers(outputs, 0.2);
+        let shape = [vec![outputs], shape].concat();
+        tensors.push((format!("{name}.weight"), shape, weights));
+        tensors.push((format!("{name}.bias"), vec![outputs], biases));
+    };
+    let mut inputs = 1;
+    for (index, outputs) in FEATURES.into_iter().zip(WIDTHS) {
+        layer(format!("features.{index}"), outputs, vec![inputs, 3, 3]);
+        inputs = outputs;
+    }
+    for (number, outputs) in DENSE.into_iter().enumerate() {
+        layer(format!("classifier.{}", 3 * number), outputs, vec![inputs]);
+        inputs = outputs;
+    }
+    let failed = |error: safetensors::SafeTensorError| Error::Panic(error.to_string());
+    let views = tensors
+        .iter()
+        .map(|(name, shape, bytes)| {
+            let view = TensorView::new(Dtype::F16, shape.clone(), bytes).map_err(failed)?;
+            Ok((name.as_str(), view))
+        })
+        .collect::<Result<Vec<_>, Error>>()?;
+    let bytes = safetensors::serialize(views, None).map_err(failed)?;
+    Model::from_bytes(&bytes)
+}
