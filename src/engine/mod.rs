@@ -140,6 +140,9 @@ pub(crate) trait Engine: Send {
     /// Held for the life of the engine: packed weights and workspace of the threads.
     fn fixed_bytes(&self) -> Bytes;
 
+    /// Whether it evaluates whole chains of values (see `plan`).
+    fn chained(&self) -> bool;
+
     /// Held during a call, besides what pieces take.
     fn call_bytes(&self, geometry: &Geometry) -> Bytes;
 

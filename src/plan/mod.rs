@@ -17,17 +17,23 @@
 //! Equal keys are equal activations, for any patch size, stride, padding and depth. Each layer of all
 //! patches of a tile becomes one convolution over an *extended image*
 //! `[row values][column values][channels]` whose neighbours come from two per-axis tap tables
-//! ([`axis`]); [`pixels`] finds which of its pixels the wanted lattice points need.
+//! ([`axis`], made by [`numbering`], kept by [`cache`]); [`pixels`] finds which of its pixels the wanted
+//! lattice points need. For engines that evaluate neighbouring values together, [`chains`] says which.
 //!
 //! Only values that some patch needs are numbered: an odd row that a pool drops costs nothing.
 
-pub(crate) mod axis;
+mod axis;
+mod cache;
+mod chains;
 #[cfg(test)]
 mod figures;
-pub(crate) mod piece;
-pub(crate) mod pixels;
+mod numbering;
+mod piece;
+mod pixels;
 
-pub(crate) use axis::{AxisPlan, AxisPlans, PatchRow, TapTable};
+pub(crate) use axis::{AxisPlan, TapTable};
+pub(crate) use cache::AxisPlans;
+pub(crate) use chains::MOST_CHAIN;
 pub(crate) use piece::PlannedPiece;
 pub(crate) use pixels::{Image, TilePlan};
 
@@ -45,6 +51,14 @@ pub(crate) enum Step {
     Pool,
     /// The first dense layer: a g x g convolution whose output image is the lattice.
     Head,
+}
+
+impl Step {
+    /// Whether engines may evaluate several values of this layer together: convolutions but the first,
+    /// which reads too few channels to be worth it.
+    fn chained(self) -> bool {
+        matches!(self, Self::Convolution(1..))
+    }
 }
 
 /// The layers that need tables, in order. Later dense layers work point by point.

@@ -26,9 +26,11 @@ pub(crate) struct Image {
 struct Listed {
     /// Stored pixels (row * columns + column), ascending.
     pixels: Vec<u32>,
-    /// Where each pixel is stored; meaningless for those that are not.
+    /// Where each pixel is stored, or [`NOWHERE`].
     slots: Vec<u32>,
 }
+
+const NOWHERE: u32 = u32::MAX;
 
 impl Image {
     fn dense(rows: usize, columns: usize) -> Self {
@@ -70,6 +72,12 @@ impl Image {
         }
     }
 
+    /// Whether pixel (row, column) is stored.
+    pub fn stores(&self, row: usize, column: usize) -> bool {
+        let pixel = row * self.columns + column;
+        (self.listed.as_ref()).is_none_or(|listed| listed.slots[pixel] != NOWHERE)
+    }
+
     /// Bytes of the lists.
     fn bytes(&self) -> usize {
         self.listed
@@ -83,14 +91,14 @@ impl Image {
         if count == needed.len() {
             return Ok(());
         }
-        if needed.len() > u32::MAX as usize {
+        if needed.len() >= NOWHERE as usize {
             return Err(Error::Unsupported(format!(
                 "a tile with a ROI has {} pixels in a layer, the limit is 2^32: lower the memory \
                  budget",
                 needed.len()
             )));
         }
-        let mut slots = try_filled(needed.len(), 0, "ROI plan")?;
+        let mut slots = try_filled(needed.len(), NOWHERE, "ROI plan")?;
         let mut pixels = try_with_capacity(count, "ROI plan")?;
         for (pixel, _) in needed.iter().enumerate().filter(|&(_, &needed)| needed) {
             slots[pixel] = pixels.len() as u32;
@@ -130,16 +138,13 @@ impl TilePlan {
             // The input image stays whole.
             for index in (1..images.len()).rev() {
                 check()?;
+                let (rows, columns) = (rows.layer(index - 1), columns.layer(index - 1));
+                whole_chains(&mut needed, rows, columns);
                 images[index].list(&needed)?;
                 if index == 1 {
                     break;
                 }
-                needed = before(
-                    &needed,
-                    rows.layer(index - 1),
-                    columns.layer(index - 1),
-                    &images[index - 1],
-                )?;
+                needed = before(&needed, rows, columns, &images[index - 1])?;
             }
         }
         Ok(Self {
@@ -191,6 +196,19 @@ impl TilePlan {
     /// Bytes of the pixel lists.
     pub fn bytes(&self) -> usize {
         self.images.iter().map(Image::bytes).sum()
+    }
+}
+
+/// Adds the pixels that are evaluated together with `needed` ones: a chain of rows x a chain of columns.
+fn whole_chains(needed: &mut [bool], rows: &TapTable, columns: &TapTable) {
+    let width = columns.len();
+    for rows in (0..rows.chains()).map(|chain| rows.chain(chain)) {
+        for columns in (0..columns.chains()).map(|chain| columns.chain(chain)) {
+            let line = |row: usize| row * width + columns.start..row * width + columns.end;
+            if rows.clone().any(|row| needed[line(row)].contains(&true)) {
+                rows.clone().for_each(|row| needed[line(row)].fill(true));
+            }
+        }
     }
 }
 

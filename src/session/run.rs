@@ -27,9 +27,10 @@ impl State {
     /// `budget`: for everything.
     pub fn new(engine: Box<dyn Engine>, budget: Bytes) -> Self {
         const MOST_PLANS: u64 = 64 << 20;
+        let most_plans = (budget.host / 16).min(MOST_PLANS) as usize;
         Self {
+            plans: AxisPlans::new(engine.chained(), most_plans),
             engine,
-            plans: AxisPlans::new((budget.host / 16).min(MOST_PLANS) as usize),
         }
     }
 

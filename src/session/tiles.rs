@@ -10,7 +10,7 @@ use crate::engine::{Bytes, Engine};
 use crate::error::{Check, Error};
 use crate::lattice::{Axis, Lattice, Padding, Selection, Tile, split};
 use crate::memory::{ensure_headroom, try_with_capacity};
-use crate::plan::{AxisPlan, AxisPlans, PatchRow, PlannedPiece, TilePlan};
+use crate::plan::{AxisPlan, AxisPlans, PlannedPiece, TilePlan};
 
 /// Without sharing: most patches at a time, and most bytes of activations for them.
 const STACK_PATCHES: usize = 64;
@@ -150,8 +150,8 @@ impl Cutter<'_> {
     ) -> Result<Bytes, Error> {
         let Lattice { x, y } = self.lattice;
         if self.padding == Padding::Patch {
-            let rows = plans.get(PatchRow::isolated(y.patch_size, 1), self.check)?;
-            let columns = plans.get(PatchRow::isolated(x.patch_size, 1), self.check)?;
+            let rows = plans.isolated(y.patch_size, 1, self.check)?;
+            let columns = plans.isolated(x.patch_size, 1, self.check)?;
             return Ok(self.bytes(&rows, &columns));
         }
         let rows: Vec<&[usize]> = rows.chunks(1).collect();
@@ -178,7 +178,7 @@ impl Cutter<'_> {
     ) -> Result<Vec<Arc<AxisPlan>>, Error> {
         let mut distinct = HashMap::new();
         for run in runs {
-            let plan = plans.get(PatchRow::new(axis, run, self.padding), self.check)?;
+            let plan = plans.tile(axis, run, self.padding, self.check)?;
             distinct.insert(Arc::as_ptr(&plan), plan);
         }
         Ok(distinct.into_values().collect())
@@ -214,10 +214,8 @@ impl Cutter<'_> {
         let Lattice { x, y } = self.lattice;
         match piece {
             Piece::Tile(tile) => {
-                let rows = PatchRow::new(&y, &tile.rows, self.padding);
-                let columns = PatchRow::new(&x, &tile.columns, self.padding);
-                let rows = plans.get(rows, self.check)?;
-                let columns = plans.get(columns, self.check)?;
+                let rows = plans.tile(&y, &tile.rows, self.padding, self.check)?;
+                let columns = plans.tile(&x, &tile.columns, self.padding, self.check)?;
                 let plan = TilePlan::new(rows, columns, tile.points.as_deref(), self.check)?;
                 let lattice = plan.lattice();
                 let mut points = try_with_capacity(lattice.len(), "lattice points of a tile")?;
@@ -233,9 +231,8 @@ impl Cutter<'_> {
                 })
             }
             Piece::Stack(patches) => {
-                let rows = PatchRow::isolated(y.patch_size, patches.len());
-                let rows = plans.get(rows, self.check)?;
-                let column = plans.get(PatchRow::isolated(x.patch_size, 1), self.check)?;
+                let rows = plans.isolated(y.patch_size, patches.len(), self.check)?;
+                let column = plans.isolated(x.patch_size, 1, self.check)?;
                 let at = |&(row, column): &(usize, usize)| (y.start(row), x.start(column));
                 Ok(PlannedPiece {
                     plan: TilePlan::new(rows, column, None, self.check)?,

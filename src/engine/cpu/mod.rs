@@ -17,9 +17,13 @@
 
 mod arena;
 mod network;
+mod product;
+mod simd;
 mod table_conv;
 mod table_max;
 mod weights;
+mod winograd;
+mod workspace;
 
 use crate::engine::{Bytes, Call, Device, Engine, Geometry, Pieces, Settings};
 use crate::error::Error;
@@ -28,6 +32,7 @@ use crate::mask::{Grids, Painter, Scores};
 use crate::memory::{machine_bytes, try_filled};
 use crate::plan::{AxisPlan, PlannedPiece};
 use network::Network;
+pub(crate) use simd::Instructions;
 
 /// See the module.
 pub(crate) struct CpuEngine {
@@ -50,8 +55,10 @@ struct Slice {
 
 impl CpuEngine {
     pub fn new(settings: &Settings<'_>) -> Result<Self, Error> {
+        // Never empty.
+        let instructions = Instructions::available()[0];
         Ok(Self {
-            network: Network::new(settings)?,
+            network: Network::new(settings, instructions)?,
             threads: settings.threads,
             slice: None,
         })
@@ -69,7 +76,7 @@ impl CpuEngine {
 
 impl Engine for CpuEngine {
     fn name(&self) -> String {
-        let simd = instruction_set();
+        let simd = self.network.instructions().name();
         let plural = if self.threads == 1 { "" } else { "s" };
         format!("cpu ({simd}, {} thread{plural})", self.threads)
     }
@@ -89,6 +96,10 @@ impl Engine for CpuEngine {
 
     fn fixed_bytes(&self) -> Bytes {
         Bytes::host(self.network.fixed_bytes())
+    }
+
+    fn chained(&self) -> bool {
+        true
     }
 
     fn call_bytes(&self, geometry: &Geometry) -> Bytes {
@@ -205,18 +216,4 @@ impl Engine for CpuEngine {
     fn end(&mut self) {
         self.slice = None;
     }
-}
-
-/// The instruction set that the `gemm` crate picks on this machine.
-fn instruction_set() -> &'static str {
-    #[cfg(target_arch = "x86_64")]
-    {
-        if is_x86_feature_detected!("avx512f") {
-            return "avx512f";
-        }
-        if is_x86_feature_detected!("fma") {
-            return "fma";
-        }
-    }
-    std::env::consts::ARCH
 }

@@ -4,9 +4,12 @@
 use std::sync::Arc;
 
 use super::arena::try_zeroed;
-use super::table_conv::{TableConv, Workspace, spare_pixels};
+use super::simd::Instructions;
+use super::table_conv::TableConv;
 use super::table_max::table_max;
 use super::weights::Weights;
+use super::winograd::Winograd;
+use super::workspace::Workspace;
 use crate::engine::first_layer::INPUT_CHANNELS;
 use crate::engine::{Control, Settings};
 use crate::error::Error;
@@ -24,14 +27,19 @@ pub(super) struct Network {
 }
 
 impl Network {
-    pub fn new(settings: &Settings<'_>) -> Result<Self, Error> {
+    pub fn new(settings: &Settings<'_>, instructions: Instructions) -> Result<Self, Error> {
         let weights = (settings.model).shared(&settings.key("cpu"), || Weights::new(settings))?;
-        let workspace = Workspace::new(settings.threads, &weights)?;
+        let workspace = Workspace::new(instructions, settings.threads, &weights)?;
         Ok(Self {
             weights,
             workspace,
             arena: Vec::new(),
         })
+    }
+
+    /// What it computes with.
+    pub fn instructions(&self) -> Instructions {
+        self.workspace.instructions
     }
 
     /// Bytes of weights and workspace.
@@ -92,11 +100,20 @@ impl Network {
         let mut channels = INPUT_CHANNELS;
         for (index, &step) in STEPS.iter().enumerate() {
             match step {
-                Step::Convolution(i) => {
-                    let layer = &self.weights.convolutions[i];
-                    let macs = self.weights.convolution_macs[i];
-                    conv(layer, macs).step(plan, index, from, into)?;
+                Step::Convolution(0) => {
+                    let layer = &self.weights.first;
+                    conv(layer, self.weights.convolution_macs[0]).step(plan, index, from, into)?;
                     channels = layer.outputs();
+                }
+                Step::Convolution(i) => {
+                    let winograd = Winograd {
+                        layer: &self.weights.convolutions[i - 1],
+                        macs: self.weights.convolution_macs[i],
+                        workspace: &self.workspace,
+                        control,
+                    };
+                    winograd.step(plan, index, from, into)?;
+                    channels = winograd.layer.outputs();
                 }
                 Step::Pool => table_max(plan, index, channels, from, into, control)?,
                 Step::Head => {
@@ -123,14 +140,15 @@ impl Network {
         let mut channels = INPUT_CHANNELS;
         let mut into = 1;
         let mut need = |count: usize, channels: usize| {
-            let count = spare_pixels(count).saturating_mul(channels);
+            let count = count.saturating_mul(channels);
             floats[into] = floats[into].max(count);
             into = 1 - into;
         };
         let mut lattice = 0;
         for (index, &step) in STEPS.iter().enumerate() {
             channels = match step {
-                Step::Convolution(i) => self.weights.convolutions[i].outputs(),
+                Step::Convolution(0) => self.weights.first.outputs(),
+                Step::Convolution(i) => self.weights.convolutions[i - 1].outputs(),
                 Step::Pool => channels,
                 Step::Head => self.weights.dense[0].outputs(),
             };

@@ -1,73 +1,22 @@
 //! table_conv: taps gathered into a matrix, multiplied by packed weights.
 
-use std::sync::{Mutex, PoisonError};
-
 use rayon::prelude::*;
 
-use super::weights::{LANES, Layer, Weights};
+use super::product::{PANEL, Rows, Sums, product};
+use super::weights::Layer;
+use super::workspace::Workspace;
 use crate::engine::Control;
 use crate::error::Error;
-use crate::memory::{ensure_headroom, try_filled};
 use crate::plan::{Image, TapTable, TilePlan};
 
-/// Pixels of one product. With 64 outputs at most, the `gemm` crate neither re-packs nor allocates,
-/// and splits the inputs at 512: sums have one order.
-const PRODUCT_PIXELS: usize = 48;
 /// Most pixels of one piece of work: gathered inputs and a panel of weights stay in the L2 cache.
-const BLOCK_PIXELS: usize = 4 * PRODUCT_PIXELS;
-/// Pixels are padded to a multiple of this, so that no product has a single column (the `gemm` crate
-/// sums those in another order).
-const PIXEL_GRAIN: usize = 8;
+const BLOCK_PIXELS: usize = 192;
 /// Inputs gathered at a time, about.
 const GROUP_INPUTS: usize = 512;
 
-/// Pixels that an arena must have room for to store `pixels`.
-pub(super) fn spare_pixels(pixels: usize) -> usize {
-    pixels.next_multiple_of(PIXEL_GRAIN)
-}
-
-/// Gathered inputs, one buffer per thread.
-pub(super) struct Workspace {
-    /// Of one thread.
-    floats: usize,
-    gathered: Vec<Mutex<Vec<f32>>>,
-}
-
-impl Workspace {
-    pub fn new(threads: usize, weights: &Weights) -> Result<Self, Error> {
-        let layers = weights.convolutions.iter().chain(&weights.dense);
-        let floats = layers
-            .map(|layer| group_taps(layer) * layer.channels)
-            .max()
-            .unwrap_or(0)
-            * BLOCK_PIXELS;
-        let gathered = (0..threads)
-            .map(|_| Ok(Mutex::new(try_filled(floats, 0.0, "gathered inputs")?)))
-            .collect::<Result<_, Error>>()?;
-        warm_up()?;
-        Ok(Self { floats, gathered })
-    }
-
-    pub fn bytes(&self) -> u64 {
-        4 * (self.gathered.len() * self.floats) as u64
-    }
-}
-
-/// The `gemm` crate allocates a buffer of the size of the L2 cache at each thread's first product, and
-/// aborts the process if it cannot: so that happens now, one thread after another, each when it has seen
-/// that there is memory for it.
-fn warm_up() -> Result<(), Error> {
-    const MOST_L2_BYTES: usize = 4 << 20;
-    let turn = Mutex::new(());
-    let outcomes = rayon::broadcast(|_| {
-        let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
-        ensure_headroom(MOST_L2_BYTES, "matrix products")?;
-        let (a, weights) = ([1.0; 4 * PIXEL_GRAIN], [1.0; 4 * LANES]);
-        let mut out = [0.0; PIXEL_GRAIN * LANES];
-        add_product(&mut out, LANES, &a, 4, &weights, LANES, PIXEL_GRAIN);
-        Ok(())
-    });
-    outcomes.into_iter().collect()
+/// Floats of the workspace of a thread.
+pub(super) fn workspace_floats(layer: &Layer) -> usize {
+    group_taps(layer) * layer.channels * BLOCK_PIXELS
 }
 
 /// Taps that are gathered at a time.
@@ -166,34 +115,26 @@ impl TableConv<'_> {
         into: &mut [f32],
     ) -> Result<(), Error> {
         let outputs = self.layer.outputs();
-        let threads = self.workspace.gathered.len();
         // Small images are spread over all threads.
-        let block = pixels
-            .div_ceil(2 * threads)
-            .next_multiple_of(PRODUCT_PIXELS)
-            .min(BLOCK_PIXELS);
-        into[..spare_pixels(pixels) * outputs]
+        let spread = pixels.div_ceil(4 * self.workspace.threads());
+        let block = spread.clamp(1, BLOCK_PIXELS);
+        into[..pixels * outputs]
             .par_chunks_mut(block * outputs)
             .enumerate()
             .try_for_each(|(number, into)| {
-                let worker = rayon::current_thread_index().unwrap_or(0);
-                let mut gathered = self.workspace.gathered[worker]
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner);
-                let first = number * block;
-                self.block(taps, first, pixels, from, into, &mut gathered)?;
-                self.control
-                    .add_macs(self.macs * (into.len() / outputs).min(pixels - first) as u64);
+                let mut workspace = self.workspace.of_this_thread();
+                self.block(taps, number * block, from, into, &mut workspace)?;
+                let pixels = into.len() / outputs;
+                self.control.add_macs(self.macs * pixels as u64);
                 Ok(())
             })
     }
 
-    /// Output pixels `first..` that fit in `into` ([pixels][outputs]); those from `pixels` on are padding.
+    /// Output pixels `first..` that fit in `into` ([pixels][outputs]).
     fn block(
         &self,
         taps: &Taps<'_>,
         first: usize,
-        pixels: usize,
         from: &[f32],
         into: &mut [f32],
         gathered: &mut [f32],
@@ -207,22 +148,26 @@ impl TableConv<'_> {
         }
         let group = group_taps(layer);
         for (number, positions) in layer.positions.chunks(group).enumerate() {
-            let first_tap = number * group;
+            let first_input = number * group * channels;
             let inputs = positions.len() * channels;
             // gathered: [pixels][taps of the group][channels]
             for (i, row) in gathered.chunks_exact_mut(inputs).take(count).enumerate() {
-                let pixel = (first + i).min(pixels - 1);
-                taps.gather(pixel, positions, channels, from, row);
+                taps.gather(first + i, positions, channels, from, row);
             }
-            for (output, width, weights) in layer.panels() {
+            let rows = Rows {
+                data: gathered,
+                stride: inputs,
+            };
+            for (panel, weights) in layer.panels().enumerate() {
                 self.control.check()?;
-                let weights = &weights[first_tap * channels * width..][..inputs * width];
-                for start in (0..count).step_by(PRODUCT_PIXELS) {
-                    let columns = (count - start).min(PRODUCT_PIXELS);
-                    let a = &gathered[start * inputs..][..columns * inputs];
-                    let out = &mut into[start * outputs + output..];
-                    add_product(out, outputs, a, inputs, weights, width, columns);
-                }
+                let weights = &weights[first_input * PANEL..][..inputs * PANEL];
+                let sums = Sums {
+                    data: &mut into[panel * PANEL..],
+                    stride: outputs,
+                    outputs: PANEL.min(outputs - panel * PANEL),
+                    add: true,
+                };
+                product(self.workspace.instructions, rows, count, weights, sums);
             }
         }
         if layer.relu {
@@ -231,46 +176,5 @@ impl TableConv<'_> {
             }
         }
         Ok(())
-    }
-}
-
-/// out[column][output] += sum over i of a[column][i] * weights[i][output], `out` at stride `outputs`.
-fn add_product(
-    out: &mut [f32],
-    outputs: usize,
-    a: &[f32],
-    inputs: usize,
-    weights: &[f32],
-    width: usize,
-    columns: usize,
-) {
-    assert!(out.len() >= (columns - 1) * outputs + width);
-    assert_eq!(a.len(), columns * inputs);
-    assert_eq!(weights.len(), inputs * width);
-    // SAFETY: the three matrices lie within their slices, as just checked: `out` is width x columns
-    // with column stride `outputs`, `weights` width x inputs, `a` inputs x columns, all dense in their
-    // rows.
-    unsafe {
-        gemm::gemm(
-            width,
-            columns,
-            inputs,
-            out.as_mut_ptr(),
-            outputs as isize,
-            1,
-            true,
-            weights.as_ptr(),
-            width as isize,
-            1,
-            a.as_ptr(),
-            inputs as isize,
-            1,
-            1.0,
-            1.0,
-            false,
-            false,
-            false,
-            gemm::Parallelism::None,
-        );
     }
 }

@@ -34,7 +34,8 @@ pub(super) fn table_max(
                         let slot = input.slot(r as usize, c as usize);
                         let x = &from[slot * channels..][..channels];
                         for (into, &x) in into.iter_mut().zip(x) {
-                            *into = if x > *into { x } else { *into };
+                            // NaN stays.
+                            *into = if x > *into || x.is_nan() { x } else { *into };
                         }
                     }
                 }

@@ -1,10 +1,14 @@
-//! The network's fp16 parameters as f32 panels that the matrix product reads without re-packing.
+//! The network's fp16 parameters as f32 panels that the matrix product reads as they lie.
 //!
 //! ```text
-//! panels of at most 64 outputs, a multiple of 16:  weight[panel][input][output in panel]
+//! panels of 32 outputs:  weight[panel][input][output in panel], zeros where there is no output
 //! input = (tap row, tap column, channel), channels padded like the activations they meet
 //! ```
 
+use super::arena::try_zeroed;
+use super::product::PANEL;
+use super::table_conv;
+use super::winograd::WinogradLayer;
 use crate::engine::Settings;
 use crate::engine::first_layer::{INPUT_CHANNELS, first_layer_weight};
 use crate::error::Error;
@@ -12,19 +16,26 @@ use crate::memory::try_filled;
 use crate::network::Convolution;
 use crate::weights::Model;
 
-/// Outputs are padded to a multiple of this: one AVX-512 register of f32.
-pub(super) const LANES: usize = 16;
-/// Most registers of outputs in a panel: what the product's inner kernel holds.
-const PANEL_LANES: usize = 4;
+/// Outputs are padded to a multiple of this: the widest register of f32.
+const LANES: usize = 16;
 
-/// A table convolution's weights.
+/// `values`, and zeros up to the next multiple of [`LANES`].
+pub(super) fn padded(values: impl ExactSizeIterator<Item = f32>) -> Result<Vec<f32>, Error> {
+    let len = values.len().next_multiple_of(LANES);
+    let mut padded = try_filled(len, 0.0, "packed weights")?;
+    padded
+        .iter_mut()
+        .zip(values)
+        .for_each(|(to, from)| *to = from);
+    Ok(padded)
+}
+
+/// A table convolution's weights, as they are.
 pub(super) struct Layer {
-    /// [panel][inputs][panel width]
+    /// [panel][inputs][PANEL]
     panels: Vec<f32>,
     /// [outputs], padding included
     bias: Vec<f32>,
-    /// First output of each panel, and the end.
-    bounds: Vec<usize>,
     /// (row, column) of each tap, row by row.
     pub positions: Vec<(usize, usize)>,
     /// Channels of the activations that it reads, padding included.
@@ -43,37 +54,23 @@ impl Layer {
         weight: impl Fn(usize, usize, usize) -> f32,
     ) -> Result<Self, Error> {
         let outputs = bias.len();
-        let lanes = outputs.div_ceil(LANES);
-        let panels = lanes.div_ceil(PANEL_LANES);
-        let bounds: Vec<usize> = (0..=panels)
-            .map(|panel| LANES * (lanes * panel / panels))
-            .collect();
-        let positions: Vec<_> = (0..side)
+        let rows = 0..side;
+        let positions: Vec<_> = rows
             .flat_map(|row| (0..side).map(move |column| (row, column)))
             .collect();
-        let inputs = positions.len() * channels;
-        let mut packed = try_filled(inputs * lanes * LANES, 0.0, "packed weights")?;
-        for panel in bounds.windows(2) {
-            let width = panel[1] - panel[0];
-            let base = panel[0] * inputs;
-            for output in panel[0]..panel[1].min(outputs) {
-                for tap in 0..positions.len() {
-                    for channel in 0..channels {
-                        let row = tap * channels + channel;
-                        packed[base + row * width + output - panel[0]] =
-                            weight(output, tap, channel);
-                    }
+        let panel = positions.len() * channels * PANEL;
+        let mut panels = try_zeroed(outputs.div_ceil(PANEL) * panel, "packed weights")?;
+        for (number, panel) in panels.chunks_exact_mut(panel).enumerate() {
+            for (input, weights) in panel.chunks_exact_mut(PANEL).enumerate() {
+                let (tap, channel) = (input / channels, input % channels);
+                for (output, into) in (number * PANEL..outputs).zip(weights) {
+                    *into = weight(output, tap, channel);
                 }
             }
         }
-        let mut padded = try_filled(lanes * LANES, 0.0, "packed weights")?;
-        for (to, from) in padded.iter_mut().zip(bias) {
-            *to = from;
-        }
         Ok(Self {
-            panels: packed,
-            bias: padded,
-            bounds,
+            panels,
+            bias: padded(bias)?,
             positions,
             channels,
             relu,
@@ -90,13 +87,10 @@ impl Layer {
         &self.bias
     }
 
-    /// Panels as (first output, width, weights [inputs][width]).
-    pub fn panels(&self) -> impl Iterator<Item = (usize, usize, &[f32])> {
+    /// Weights of each panel of outputs, [inputs][PANEL].
+    pub fn panels(&self) -> impl Iterator<Item = &[f32]> {
         let inputs = self.positions.len() * self.channels;
-        self.bounds.windows(2).map(move |panel| {
-            let weights = &self.panels[panel[0] * inputs..panel[1] * inputs];
-            (panel[0], panel[1] - panel[0], weights)
-        })
+        self.panels.chunks_exact(inputs * PANEL)
     }
 
     fn bytes(&self) -> u64 {
@@ -106,7 +100,10 @@ impl Layer {
 
 /// All layers.
 pub(super) struct Weights {
-    pub convolutions: Vec<Layer>,
+    /// The first convolution.
+    pub first: Layer,
+    /// The convolutions after it.
+    pub convolutions: Vec<WinogradLayer>,
     /// The first is the head: taps are the positions of the feature map.
     pub dense: Vec<Layer>,
     /// Multiply-accumulates of one output pixel of each convolution, padding and normalisation not
@@ -119,14 +116,14 @@ pub(super) struct Weights {
 impl Weights {
     pub fn new(settings: &Settings<'_>) -> Result<Self, Error> {
         let model = settings.model;
-        let mut channels = INPUT_CHANNELS;
+        let [first, later @ ..] = model.convolutions() else {
+            return Err(Error::bad_model("the model has no convolution".into()));
+        };
+        let first = first_layer(first, settings)?;
+        let mut channels = first.outputs();
         let mut convolutions = Vec::new();
-        for (index, convolution) in model.convolutions().iter().enumerate() {
-            let layer = if index == 0 {
-                first_layer(convolution, settings)?
-            } else {
-                hidden_layer(convolution, channels)?
-            };
+        for convolution in later {
+            let layer = WinogradLayer::new(convolution, channels)?;
             channels = layer.outputs();
             convolutions.push(layer);
         }
@@ -137,6 +134,7 @@ impl Weights {
             .collect();
         let (dense, head_macs) = dense_layers(model, settings.feature_side, channels)?;
         Ok(Self {
+            first,
             convolutions,
             dense,
             convolution_macs,
@@ -144,9 +142,33 @@ impl Weights {
         })
     }
 
+    /// Layers whose weights are not transformed.
+    fn plain(&self) -> impl Iterator<Item = &Layer> {
+        std::iter::once(&self.first).chain(&self.dense)
+    }
+
     pub fn bytes(&self) -> u64 {
-        let layers = self.convolutions.iter().chain(&self.dense);
-        layers.map(Layer::bytes).sum()
+        let transformed: u64 = self.convolutions.iter().map(WinogradLayer::bytes).sum();
+        transformed + self.plain().map(Layer::bytes).sum::<u64>()
+    }
+
+    /// Floats of the workspace of a thread.
+    pub fn workspace_floats(&self) -> usize {
+        let transformed = self
+            .convolutions
+            .iter()
+            .map(WinogradLayer::workspace_floats);
+        let plain = self.plain().map(table_conv::workspace_floats);
+        transformed.chain(plain).max().unwrap_or(0)
+    }
+
+    /// Channels of the activations that any layer reads.
+    pub fn most_channels(&self) -> usize {
+        let outputs = self.convolutions.iter().map(WinogradLayer::outputs);
+        outputs
+            .chain(self.plain().map(Layer::outputs))
+            .max()
+            .unwrap_or(0)
     }
 }
 
@@ -154,18 +176,6 @@ fn first_layer(convolution: &Convolution, settings: &Settings<'_>) -> Result<Lay
     let bias = convolution.bias.iter().map(|bias| bias.to_f32());
     Layer::new(bias, 3, INPUT_CHANNELS, true, |output, tap, channel| {
         first_layer_weight(convolution, settings, output, tap, channel)
-    })
-}
-
-fn hidden_layer(convolution: &Convolution, channels: usize) -> Result<Layer, Error> {
-    let weight = &convolution.weight;
-    let bias = convolution.bias.iter().map(|bias| bias.to_f32());
-    Layer::new(bias, 3, channels, true, |output, tap, channel| {
-        if channel < weight.shape()[1] {
-            weight[[output, channel, tap / 3, tap % 3]].to_f32()
-        } else {
-            0.0
-        }
     })
 }
 

@@ -236,6 +236,10 @@ impl Engine for CudaEngine {
         }
     }
 
+    fn chained(&self) -> bool {
+        false
+    }
+
     fn call_bytes(&self, geometry: &Geometry) -> Bytes {
         const LARGEST_VOXEL: usize = 8;
         Shape::new(geometry, LARGEST_VOXEL, Wanted::EVERYTHING).bytes()

@@ -280,15 +280,15 @@ fn wanted_tiles(
 mod tests {
     use super::*;
     use crate::lattice::{Lattice, Padding};
-    use crate::plan::{AxisPlans, PatchRow};
+    use crate::plan::AxisPlans;
     use crate::volume::Extents;
 
     fn axis(patch_size: u32, stride: u32, side: u64, padding: Padding) -> std::sync::Arc<AxisPlan> {
         let extents = Extents::new(side, side, 1, "volume").unwrap();
         let lattice = Lattice::new(extents, patch_size, stride, None).unwrap();
         let all: Vec<usize> = (0..lattice.x.count()).collect();
-        AxisPlans::new(0)
-            .get(PatchRow::new(&lattice.x, &all, padding), &|| Ok(()))
+        AxisPlans::new(false, 0)
+            .tile(&lattice.x, &all, padding, &|| Ok(()))
             .unwrap()
     }
 

@@ -26,7 +26,7 @@ use crate::error::Error;
 use crate::intensity::Intensity;
 use crate::lattice::{Lattice, Padding, Selection};
 use crate::mask::{Fill, Grids, Painter, Scores};
-use crate::plan::{AxisPlans, PatchRow, PlannedPiece, STEPS, Step, TilePlan};
+use crate::plan::{AxisPlans, PlannedPiece, STEPS, Step, TilePlan};
 use crate::volume::{Volume, VolumeMut};
 use model::{CLASSES, Random, SIDE, tiny_model};
 use reference::{first_layer, layer};
@@ -203,10 +203,10 @@ fn grids<'a>(
 
 /// All patches of the slice as one tile.
 fn whole_slice(lattice: &Lattice) -> Result<PlannedPiece, Error> {
-    let mut plans = AxisPlans::new(0);
+    let mut plans = AxisPlans::new(false, 0);
     let mut axis = |axis: &crate::lattice::Axis| {
         let all: Vec<usize> = (0..axis.count()).collect();
-        plans.get(PatchRow::new(axis, &all, Padding::Patch), &|| Ok(()))
+        plans.tile(axis, &all, Padding::Patch, &|| Ok(()))
     };
     let (rows, columns) = (axis(&lattice.y)?, axis(&lattice.x)?);
     Ok(PlannedPiece {

@@ -1,0 +1,148 @@
+//! The matrix product that all layers come down to: rows of inputs by a packed panel of weights.
+//!
+//! ```text
+//! out[row][0..PANEL] (+)= sum over i of a[row][i] * panel[i][0..PANEL]
+//! ```
+//! The sums of a few rows stay in registers; each is taken over i in order, so a row's bits do not depend on
+//! the rows around it.
+
+use super::simd::{Instructions, Kernel, Simd};
+
+/// Outputs of a panel of weights.
+pub(super) const PANEL: usize = 32;
+
+/// Rows of a matrix, by stride.
+#[derive(Clone, Copy)]
+pub(super) struct Rows<'a> {
+    pub data: &'a [f32],
+    /// Floats from one row to the next.
+    pub stride: usize,
+}
+
+/// Rows that a product is written to.
+pub(super) struct Sums<'a> {
+    pub data: &'a mut [f32],
+    /// Floats from one row to the next.
+    pub stride: usize,
+    /// Of the panel's outputs, how many are wanted: a multiple of 16, at most [`PANEL`].
+    pub outputs: usize,
+    /// Added to what is there.
+    pub add: bool,
+}
+
+/// Multiplies `rows` rows of `a` by `panel`, [inputs][PANEL].
+pub(super) fn product(
+    instructions: Instructions,
+    a: Rows<'_>,
+    rows: usize,
+    panel: &[f32],
+    sums: Sums<'_>,
+) {
+    if rows == 0 {
+        return;
+    }
+    let inputs = panel.len() / PANEL;
+    assert!(a.data.len() >= (rows - 1) * a.stride + inputs);
+    assert!(sums.outputs <= PANEL && sums.outputs.is_multiple_of(16));
+    assert!(sums.data.len() >= (rows - 1) * sums.stride + sums.outputs);
+    let product = Product {
+        a: a.data.as_ptr(),
+        a_stride: a.stride,
+        rows,
+        panel: panel.as_ptr(),
+        inputs,
+        into: sums.data.as_mut_ptr(),
+        stride: sums.stride,
+        outputs: sums.outputs,
+        add: sums.add,
+    };
+    // SAFETY: the engine uses instructions that the machine has; all rows lie within their slices, as just checked.
+    unsafe { instructions.run(product) }
+}
+
+struct Product {
+    a: *const f32,
+    a_stride: usize,
+    rows: usize,
+    panel: *const f32,
+    inputs: usize,
+    into: *mut f32,
+    stride: usize,
+    outputs: usize,
+    add: bool,
+}
+
+impl Kernel for Product {
+    #[inline(always)]
+    unsafe fn run<S: Simd>(mut self) {
+        while self.rows > 0 {
+            let rows = self.rows.min(S::ROWS);
+            // SAFETY: of the rows that are left, the first ones.
+            unsafe {
+                match rows {
+                    1 => self.rows::<S, 1>(),
+                    2 => self.rows::<S, 2>(),
+                    3 => self.rows::<S, 3>(),
+                    4 => self.rows::<S, 4>(),
+                    5 => self.rows::<S, 5>(),
+                    6 => self.rows::<S, 6>(),
+                    7 => self.rows::<S, 7>(),
+                    8 => self.rows::<S, 8>(),
+                    9 => self.rows::<S, 9>(),
+                    10 => self.rows::<S, 10>(),
+                    11 => self.rows::<S, 11>(),
+                    _ => self.rows::<S, 12>(),
+                }
+                self.a = self.a.add(rows * self.a_stride);
+                self.into = self.into.add(rows * self.stride);
+            }
+            self.rows -= rows;
+        }
+    }
+}
+
+impl Product {
+    /// The next `ROWS` rows.
+    #[inline(always)]
+    unsafe fn rows<S: Simd, const ROWS: usize>(&self) {
+        if ROWS > S::ROWS {
+            return; // never called: spares the compiler the code
+        }
+        // As many registers of a panel as the narrowest has.
+        let mut sums = [[S::splat(0.0); 8]; ROWS];
+        let registers = PANEL / S::LANES;
+        for i in 0..self.inputs {
+            // SAFETY: within the panel and the rows, as `product` has checked.
+            unsafe {
+                let weights = self.panel.add(i * PANEL);
+                let mut w = [S::splat(0.0); 8];
+                for (v, w) in w[..registers].iter_mut().enumerate() {
+                    *w = S::load(weights.add(v * S::LANES));
+                }
+                for (row, sums) in sums.iter_mut().enumerate() {
+                    let x = S::splat(*self.a.add(row * self.a_stride + i));
+                    for (sum, &w) in sums[..registers].iter_mut().zip(&w) {
+                        *sum = sum.add_product(x, w);
+                    }
+                }
+            }
+        }
+        for (row, sums) in sums.iter().enumerate() {
+            for (v, &sum) in sums[..registers].iter().enumerate() {
+                if v * S::LANES >= self.outputs {
+                    break;
+                }
+                // SAFETY: within the row, as `product` has checked.
+                unsafe {
+                    let into = self.into.add(row * self.stride + v * S::LANES);
+                    let sum = if self.add {
+                        sum.add(S::load(into))
+                    } else {
+                        sum
+                    };
+                    sum.store(into);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! Vectors of f32 on the widest instruction set that the machine has, chosen when the engine is made.
+//!
+//! A kernel is a [`Kernel`]: written once, over [`Simd`], and compiled for each instruction set. All of it must
+//! be `#[inline(always)]`, so that it becomes part of the function that the instruction set is enabled for.
+
+/// What a kernel is run with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Instructions {
+    /// AVX-512F: 32 registers of 16 lanes.
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+    /// AVX2 and FMA: 16 registers of 8 lanes.
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    /// What every machine of this architecture has, 4 lanes.
+    Portable,
+}
+
+impl Instructions {
+    /// Those that this machine has, best first.
+    pub fn available() -> Vec<Self> {
+        #[allow(unused_mut)]
+        let mut available = vec![Self::Portable];
+        #[cfg(target_arch = "x86_64")]
+        {
+            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+                available.insert(0, Self::Avx2);
+            }
+            if is_x86_feature_detected!("avx512f") {
+                available.insert(0, Self::Avx512);
+            }
+        }
+        available
+    }
+
+    /// For people.
+    pub fn name(self) -> &'static str {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => "avx512f",
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => "avx2",
+            Self::Portable => std::env::consts::ARCH,
+        }
+    }
+
+    /// Runs a kernel.
+    ///
+    /// # Safety
+    /// The machine has these instructions, and what the kernel itself asks for holds.
+    #[inline]
+    pub(super) unsafe fn run<K: Kernel>(self, kernel: K) {
+        // SAFETY: as the caller promises.
+        unsafe {
+            match self {
+                #[cfg(target_arch = "x86_64")]
+                Self::Avx512 => x86::avx512(kernel),
+                #[cfg(target_arch = "x86_64")]
+                Self::Avx2 => x86::avx2(kernel),
+                Self::Portable => kernel.run::<Portable>(),
+            }
+        }
+    }
+}
+
+/// Arithmetic, written once for all instruction sets.
+pub(super) trait Kernel {
+    /// # Safety
+    /// As the kernel says; and this is inlined into a function that has the instructions of `S`.
+    unsafe fn run<S: Simd>(self);
+}
+
+/// A register of f32. All functions are inlined into a [`Kernel`].
+pub(super) trait Simd: Copy {
+    const LANES: usize;
+    /// Rows of a product whose sums fit in the registers, [`PANEL`](super::product::PANEL) outputs each.
+    const ROWS: usize;
+
+    fn splat(value: f32) -> Self;
+
+    /// # Safety
+    /// `from` can be read for [`Simd::LANES`] floats.
+    unsafe fn load(from: *const f32) -> Self;
+
+    /// # Safety
+    /// `into` can be written for [`Simd::LANES`] floats.
+    unsafe fn store(self, into: *mut f32);
+
+    fn add(self, other: Self) -> Self;
+
+    fn mul(self, factor: Self) -> Self;
+
+    /// self + a * b, rounded once where the machine can.
+    fn add_product(self, a: Self, b: Self) -> Self;
+
+    /// Negative lanes become 0; NaN stays.
+    fn relu(self) -> Self;
+}
+
+/// Four lanes in plain Rust, which compilers make one register of.
+#[derive(Clone, Copy)]
+pub(super) struct Portable([f32; 4]);
+
+impl Portable {
+    #[inline(always)]
+    fn each(self, f: impl Fn(usize, f32) -> f32) -> Self {
+        Self(std::array::from_fn(|lane| f(lane, self.0[lane])))
+    }
+}
+
+impl Simd for Portable {
+    const LANES: usize = 4;
+    /// 32 registers on aarch64, 16 elsewhere.
+    const ROWS: usize = if cfg!(target_arch = "aarch64") { 3 } else { 1 };
+
+    #[inline(always)]
+    fn splat(value: f32) -> Self {
+        Self([value; 4])
+    }
+
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self {
+        // SAFETY: as the caller promises.
+        Self(unsafe { from.cast::<[f32; 4]>().read_unaligned() })
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, into: *mut f32) {
+        // SAFETY: as the caller promises.
+        unsafe { into.cast::<[f32; 4]>().write_unaligned(self.0) }
+    }
+
+    #[inline(always)]
+    fn add(self, other: Self) -> Self {
+        self.each(|lane, x| x + other.0[lane])
+    }
+
+    #[inline(always)]
+    fn mul(self, factor: Self) -> Self {
+        self.each(|lane, x| x * factor.0[lane])
+    }
+
+    #[inline(always)]
+    fn add_product(self, a: Self, b: Self) -> Self {
+        // Elsewhere `mul_add` may be a call of a library.
+        if cfg!(any(target_arch = "aarch64", target_feature = "fma")) {
+            self.each(|lane, x| a.0[lane].mul_add(b.0[lane], x))
+        } else {
+            self.each(|lane, x| x + a.0[lane] * b.0[lane])
+        }
+    }
+
+    #[inline(always)]
+    fn relu(self) -> Self {
+        self.each(|_, x| if x < 0.0 { 0.0 } else { x })
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use std::arch::x86_64::*;
+
+    use super::{Kernel, Simd};
+
+    /// # Safety
+    /// As [`Kernel::run`]; the machine has AVX-512F.
+    #[target_feature(enable = "avx512f")]
+    pub unsafe fn avx512<K: Kernel>(kernel: K) {
+        // SAFETY: as the caller promises.
+        unsafe { kernel.run::<Avx512>() }
+    }
+
+    /// # Safety
+    /// As [`Kernel::run`]; the machine has AVX2 and FMA.
+    #[target_feature(enable = "avx2,fma")]
+    pub unsafe fn avx2<K: Kernel>(kernel: K) {
+        // SAFETY: as the caller promises.
+        unsafe { kernel.run::<Avx2>() }
+    }
+
+    #[derive(Clone, Copy)]
+    pub struct Avx512(__m512);
+
+    #[derive(Clone, Copy)]
+    pub struct Avx2(__m256);
+
+    // SAFETY of all that follows: a `Kernel` runs these only inside a function that has the instructions.
+
+    impl Simd for Avx512 {
+        const LANES: usize = 16;
+        const ROWS: usize = 12;
+
+        #[inline(always)]
+        fn splat(value: f32) -> Self {
+            Self(unsafe { _mm512_set1_ps(value) })
+        }
+
+        #[inline(always)]
+        unsafe fn load(from: *const f32) -> Self {
+            Self(unsafe { _mm512_loadu_ps(from) })
+        }
+
+        #[inline(always)]
+        unsafe fn store(self, into: *mut f32) {
+            unsafe { _mm512_storeu_ps(into, self.0) }
+        }
+
+        #[inline(always)]
+        fn add(self, other: Self) -> Self {
+            Self(unsafe { _mm512_add_ps(self.0, other.0) })
+        }
+
+        #[inline(always)]
+        fn mul(self, factor: Self) -> Self {
+            Self(unsafe { _mm512_mul_ps(self.0, factor.0) })
+        }
+
+        #[inline(always)]
+        fn add_product(self, a: Self, b: Self) -> Self {
+            Self(unsafe { _mm512_fmadd_ps(a.0, b.0, self.0) })
+        }
+
+        #[inline(always)]
+        fn relu(self) -> Self {
+            // Of 0 and NaN the maximum is the second operand.
+            Self(unsafe { _mm512_max_ps(_mm512_setzero_ps(), self.0) })
+        }
+    }
+
+    impl Simd for Avx2 {
+        const LANES: usize = 8;
+        const ROWS: usize = 3;
+
+        #[inline(always)]
+        fn splat(value: f32) -> Self {
+            Self(unsafe { _mm256_set1_ps(value) })
+        }
+
+        #[inline(always)]
+        unsafe fn load(from: *const f32) -> Self {
+            Self(unsafe { _mm256_loadu_ps(from) })
+        }
+
+        #[inline(always)]
+        unsafe fn store(self, into: *mut f32) {
+            unsafe { _mm256_storeu_ps(into, self.0) }
+        }
+
+        #[inline(always)]
+        fn add(self, other: Self) -> Self {
+            Self(unsafe { _mm256_add_ps(self.0, other.0) })
+        }
+
+        #[inline(always)]
+        fn mul(self, factor: Self) -> Self {
+            Self(unsafe { _mm256_mul_ps(self.0, factor.0) })
+        }
+
+        #[inline(always)]
+        fn add_product(self, a: Self, b: Self) -> Self {
+            Self(unsafe { _mm256_fmadd_ps(a.0, b.0, self.0) })
+        }
+
+        #[inline(always)]
+        fn relu(self) -> Self {
+            // Of 0 and NaN the maximum is the second operand.
+            Self(unsafe { _mm256_max_ps(_mm256_setzero_ps(), self.0) })
+        }
+    }
+}

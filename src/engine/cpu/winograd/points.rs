@@ -1,0 +1,134 @@
+//! The matrices of F(m, 3), for chains of m = 1 to [`MOST_CHAIN`] values.
+//!
+//! ```text
+//! y = A [(G w) * (B x)]     x: the m + 2 inputs of a chain; w: three taps; y: m outputs; *: element by element
+//! ```
+//! Toom-Cook (Winograd, "Arithmetic complexity of computations", 1980; Lavin and Gray, "Fast algorithms for
+//! convolutional neural networks", 2016): the product of polynomials, transposed, through their values at m + 2
+//! points. Here F(m) uses the first m + 2 of one list of points, and everything that depends on m goes into B,
+//! so that one set of transformed weights G w serves all chains. The points are those with the smallest
+//! rounding errors (Barabasz et al., "Error analysis and improving the accuracy of Winograd convolution",
+//! 2020), most important first.
+
+use crate::plan::MOST_CHAIN;
+
+/// Points, and the side of a transformed kernel.
+pub(super) const SIDE: usize = MOST_CHAIN + 2;
+
+/// A matrix in the top left corner.
+pub(super) type Matrix = [[f32; SIDE]; SIDE];
+
+const INFINITY: f64 = f64::INFINITY;
+
+const POINTS: [f64; SIDE] = [0.0, INFINITY, 1.0, -1.0, 0.5, -2.0, -0.5, 2.0];
+
+/// Row of G: the taps' polynomial at a point, points beyond 1 scaled to keep all weights of one size.
+pub(super) const fn kernel(point: usize) -> [f64; 3] {
+    let p = POINTS[point];
+    if p == INFINITY {
+        [0.0, 0.0, 1.0]
+    } else {
+        let scale = scale(p);
+        [scale, scale * p, scale * p * p]
+    }
+}
+
+const fn scale(p: f64) -> f64 {
+    if p * p > 1.0 { 1.0 / (p * p) } else { 1.0 }
+}
+
+/// B, (m + 2) x (m + 2): row i has the coefficients of the polynomial that is 0 at all finite points but i.
+pub(super) const fn input(m: usize) -> Matrix {
+    let mut matrix = [[0.0; SIDE]; SIDE];
+    let mut i = 0;
+    while i < m + 2 {
+        // Lowest power first, and what it is at point i.
+        let mut coefficients = [0.0; SIDE];
+        coefficients[0] = 1.0;
+        let mut value = 1.0;
+        let mut j = 0;
+        while j < m + 2 {
+            let p = POINTS[j];
+            if j != i && p != INFINITY {
+                let mut power = SIDE - 1;
+                while power > 0 {
+                    coefficients[power] = coefficients[power - 1] - p * coefficients[power];
+                    power -= 1;
+                }
+                coefficients[0] *= -p;
+                if POINTS[i] != INFINITY {
+                    value *= POINTS[i] - p;
+                }
+            }
+            j += 1;
+        }
+        if POINTS[i] != INFINITY {
+            value *= scale(POINTS[i]);
+        }
+        let mut power = 0;
+        while power < m + 2 {
+            matrix[i][power] = (coefficients[power] / value) as f32;
+            power += 1;
+        }
+        i += 1;
+    }
+    matrix
+}
+
+/// A, m x (m + 2): powers of the points.
+pub(super) const fn output(m: usize) -> Matrix {
+    let mut matrix = [[0.0; SIDE]; SIDE];
+    let mut j = 0;
+    while j < m + 2 {
+        let p = POINTS[j];
+        let mut power = 1.0;
+        let mut i = 0;
+        while i < m {
+            matrix[i][j] = if p != INFINITY {
+                power as f32
+            } else if i == m - 1 {
+                1.0
+            } else {
+                0.0
+            };
+            power *= p;
+            i += 1;
+        }
+        j += 1;
+    }
+    matrix
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// On numbers that f32 holds exactly the transforms are exact: they equal the sums that they stand for.
+    #[test]
+    fn transforms_equal_the_plain_sums() {
+        for m in 1..=MOST_CHAIN {
+            for seed in 0..50u32 {
+                let number = |i: usize| f64::from((seed * 7919 + i as u32 * 104_729) % 17) - 8.0;
+                let taps = [number(0), number(1), number(2)];
+                let x: Vec<f64> = (0..m + 2).map(|i| number(3 + i)).collect();
+                let (b, a) = (input(m), output(m));
+                let products: Vec<f64> = (0..m + 2)
+                    .map(|i| {
+                        let weight: f64 = kernel(i).iter().zip(taps).map(|(g, w)| g * w).sum();
+                        let value: f64 = (0..m + 2).map(|j| f64::from(b[i][j]) * x[j]).sum();
+                        weight * value
+                    })
+                    .collect();
+                for i in 0..m {
+                    let y: f64 = (0..m + 2).map(|j| f64::from(a[i][j]) * products[j]).sum();
+                    let plain: f64 = (0..3).map(|tap| taps[tap] * x[i + tap]).sum();
+                    // B has thirds and fifteenths, which f32 rounds.
+                    assert!(
+                        (y - plain).abs() < 2e-4,
+                        "F({m}), output {i}: {y}, not {plain}"
+                    );
+                }
+            }
+        }
+    }
+}
