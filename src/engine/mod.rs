@@ -22,9 +22,11 @@ mod control;
 pub(crate) mod cpu;
 pub(crate) mod cuda;
 mod first_layer;
+mod work;
 
 pub use bytes::Bytes;
 pub(crate) use control::Control;
+pub use work::LayerWork;
 
 use crate::error::Error;
 use crate::intensity::Intensity;
@@ -154,6 +156,9 @@ pub(crate) trait Engine: Send {
 
     /// Multiply-accumulates of one output pixel of each convolution, and of one lattice point.
     fn unit_macs(&self) -> (&[u64], u64);
+
+    /// What single layers took so far, where the engine can tell.
+    fn layers(&self) -> Vec<LayerWork>;
 
     /// Slices that may be submitted and not yet waited for when the next one comes.
     fn lag(&self) -> usize;

@@ -179,18 +179,20 @@ impl TilePlan {
     /// Multiply-accumulates of the tile. `convolutions[i]`: of one output pixel of convolution i;
     /// `head`: of one lattice point, all dense layers.
     pub fn macs(&self, convolutions: &[u64], head: u64) -> u64 {
-        STEPS
-            .iter()
-            .enumerate()
-            .map(|(index, &step)| {
-                let pixels = self.output_of(index).len() as u64;
-                match step {
-                    Step::Convolution(i) => pixels * convolutions[i],
-                    Step::Pool => 0,
-                    Step::Head => pixels * head,
-                }
-            })
+        let steps = 0..STEPS.len();
+        steps
+            .map(|index| self.step_macs(index, convolutions, head))
             .sum()
+    }
+
+    /// Of these, those of step `index`.
+    pub fn step_macs(&self, index: usize, convolutions: &[u64], head: u64) -> u64 {
+        let pixels = self.output_of(index).len() as u64;
+        match STEPS[index] {
+            Step::Convolution(i) => pixels * convolutions[i],
+            Step::Pool => 0,
+            Step::Head => pixels * head,
+        }
     }
 
     /// Bytes of the pixel lists.

@@ -20,7 +20,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Mutex, MutexGuard, TryLockError};
 use std::time::{Duration, Instant};
 
-use crate::engine::{self, Bytes, Control, Settings};
+use crate::engine::{self, Bytes, Control, LayerWork, Settings};
 use crate::error::Error;
 use crate::intensity::Intensity;
 use crate::mask::Grids;
@@ -123,6 +123,11 @@ impl Session {
     /// For people: the engine and how it runs.
     pub fn engine_name(&self) -> &str {
         &self.engine_name
+    }
+
+    /// What single layers took so far, for benchmarks: empty on a GPU, where a profiler tells.
+    pub fn layers(&self) -> Result<Vec<LayerWork>, Error> {
+        Ok(self.enter()?.engine.layers())
     }
 
     /// Slices that the current or last [`Session::segment`] has finished.

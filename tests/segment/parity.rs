@@ -3,7 +3,7 @@
 use patchmask::lattice::Padding;
 
 use crate::builder::Random;
-use crate::geometry::{Case, Outcome, network};
+use crate::geometry::{Case, Outcome, network, vgg};
 use crate::reference;
 
 /// Promised relative error of the logits against f64.
@@ -142,4 +142,38 @@ fn patch_scope_is_patch_by_patch() {
 #[test]
 fn image_scope_is_a_dense_evaluation() {
     agrees_with_plain_loops(Padding::Image, 12, 25);
+}
+
+/// The promise at the widths of VGG16: sums of up to 4608 products, 12 layers of transforms.
+#[test]
+fn full_width_keeps_the_promise() {
+    let mut random = Random(3);
+    let mut case = Case::random(&mut random, Padding::Patch);
+    (case.width, case.height, case.depth, case.roi) = (90, 80, 1, None);
+    case.voxels = (0..90 * 80)
+        .map(|_| (random.symmetric() * 300.0) as i16)
+        .collect();
+    (
+        case.options.patch_size,
+        case.options.stride,
+        case.options.crop,
+    ) = (65, 9, None);
+    let widths = [
+        64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512,
+    ];
+    let model = vgg(&mut random, 3, widths, &[256, 256, 2], 65);
+    case.options.mean = [0.4; 3];
+    case.options.std = [0.3; 3];
+    let outcome = case.run(&model, case.options.clone());
+    let (row, column) = (4, 5);
+    let want = reference::logits(&case, &model, 0, row, column);
+    let have = &outcome.logits[(row * case.lattice().0 + column) * 2..][..2];
+    let scale = want
+        .iter()
+        .fold(0.0_f64, |largest, logit| logit.abs().max(largest));
+    for (&have, want) in have.iter().zip(&want) {
+        let error = (f64::from(have) - want).abs() / scale;
+        println!("{have}, plain loops {want}: relative error {error:.1e}");
+        assert!(error <= TOLERANCE, "{have}, plain loops {want}");
+    }
 }

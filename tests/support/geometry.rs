@@ -169,7 +169,20 @@ impl Case {
 pub fn network(random: &mut Random, patch_size: u32) -> Model {
     let channels = if random.below(2) == 0 { 1 } else { 3 };
     let classes = 2 + random.below(3);
-    let dense: Vec<usize> = (0..random.below(3)).map(|_| 3 + random.below(20)).collect();
+    let mut dense: Vec<usize> = (0..random.below(3)).map(|_| 3 + random.below(20)).collect();
+    dense.push(classes);
+    let widths = [3, 5, 6, 4, 7, 5, 4, 6, 8, 5, 4, 17, 6];
+    vgg(random, channels, widths, &dense, patch_size)
+}
+
+/// A network of these widths, scaled alike.
+pub fn vgg(
+    random: &mut Random,
+    channels: usize,
+    widths: [usize; 13],
+    dense: &[usize],
+    patch_size: u32,
+) -> Model {
     let mut file = File::new(Dtype::F16, false, channels, 1, &[1]);
     file.tensors.clear();
     let mut set = |name: &str, shape: &[usize], scale: f64| {
@@ -177,7 +190,6 @@ pub fn network(random: &mut Random, patch_size: u32) -> Model {
         let values: Vec<f64> = (0..count).map(|_| random.symmetric() * scale).collect();
         file.set(name, shape, &values);
     };
-    let widths = [3, 5, 6, 4, 7, 5, 4, 6, 8, 5, 4, 17, 6];
     let mut inputs = channels;
     for (position, outputs) in PLAIN.into_iter().zip(widths) {
         let scale = (6.0 / (9 * inputs) as f64).sqrt();
@@ -190,7 +202,7 @@ pub fn network(random: &mut Random, patch_size: u32) -> Model {
         inputs = outputs;
     }
     inputs *= (patch_size / 32).pow(2) as usize;
-    for (index, outputs) in dense.into_iter().chain([classes]).enumerate() {
+    for (index, &outputs) in dense.iter().enumerate() {
         let scale = (6.0 / inputs as f64).sqrt();
         set(
             &format!("classifier.{}.weight", 3 * index),

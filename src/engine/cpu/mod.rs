@@ -25,7 +25,7 @@ mod weights;
 mod winograd;
 mod workspace;
 
-use crate::engine::{Bytes, Call, Device, Engine, Geometry, Pieces, Settings};
+use crate::engine::{Bytes, Call, Device, Engine, Geometry, LayerWork, Pieces, Settings};
 use crate::error::Error;
 use crate::lattice::Selection;
 use crate::mask::{Grids, Painter, Scores};
@@ -123,6 +123,10 @@ impl Engine for CpuEngine {
     fn unit_macs(&self) -> (&[u64], u64) {
         let weights = &self.network.weights;
         (&weights.convolution_macs, weights.head_macs)
+    }
+
+    fn layers(&self) -> Vec<LayerWork> {
+        self.network.layers.clone()
     }
 
     fn lag(&self) -> usize {

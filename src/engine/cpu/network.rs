@@ -2,16 +2,17 @@
 //! places.
 
 use std::sync::Arc;
+use std::time::Instant;
 
-use super::arena::try_zeroed;
+use super::arena::Floats;
 use super::simd::Instructions;
 use super::table_conv::TableConv;
 use super::table_max::table_max;
 use super::weights::Weights;
-use super::winograd::Winograd;
+use super::winograd::{Winograd, winograd_products};
 use super::workspace::Workspace;
 use crate::engine::first_layer::INPUT_CHANNELS;
-use crate::engine::{Control, Settings};
+use crate::engine::{Control, LayerWork, Settings};
 use crate::error::Error;
 use crate::lattice::Lattice;
 use crate::memory::try_with_capacity;
@@ -23,7 +24,9 @@ pub(super) struct Network {
     pub weights: Arc<Weights>,
     workspace: Workspace,
     /// Activations.
-    arena: Vec<f32>,
+    arena: Floats,
+    /// Of every step.
+    pub layers: Vec<LayerWork>,
 }
 
 impl Network {
@@ -33,7 +36,8 @@ impl Network {
         Ok(Self {
             weights,
             workspace,
-            arena: Vec::new(),
+            arena: Floats::default(),
+            layers: named_layers(),
         })
     }
 
@@ -62,7 +66,7 @@ impl Network {
 
     /// Gives the activations back.
     pub fn trim(&mut self) {
-        self.arena = Vec::new();
+        self.arena = Floats::default();
     }
 
     /// Gives the activations back if they are more than `bytes`.
@@ -87,7 +91,7 @@ impl Network {
         let needed = floats[0].saturating_add(floats[1]);
         if self.arena.len() < needed {
             self.trim(); // gives the old one back before the new one is taken
-            self.arena = try_zeroed(needed, "activations of a tile")?;
+            self.arena = Floats::new(needed, "activations of a tile")?;
         }
         let (mut from, mut into) = self.arena[..needed].split_at_mut(floats[0]);
         fill_input(piece, lattice, image, width, from)?;
@@ -99,6 +103,7 @@ impl Network {
         };
         let mut channels = INPUT_CHANNELS;
         for (index, &step) in STEPS.iter().enumerate() {
+            let (began, read) = (Instant::now(), plan.input_of(index).len() * channels);
             match step {
                 Step::Convolution(0) => {
                     let layer = &self.weights.first;
@@ -119,16 +124,30 @@ impl Network {
                 Step::Head => {
                     let layer = &self.weights.dense[0];
                     conv(layer, self.weights.head_macs).step(plan, index, from, into)?;
+                    channels = layer.outputs();
                 }
             }
             std::mem::swap(&mut from, &mut into);
+            let layer = &mut self.layers[index];
+            layer.seconds += began.elapsed().as_secs_f64();
+            layer.bytes += 4 * (read + plan.output_of(index).len() * channels) as u64;
+            let weights = &self.weights;
+            layer.macs += plan.step_macs(index, &weights.convolution_macs, weights.head_macs);
+            layer.products += match step {
+                Step::Convolution(i @ 1..) => {
+                    winograd_products(plan, index)? * weights.convolution_macs[i] / 9
+                }
+                _ => plan.step_macs(index, &weights.convolution_macs, weights.head_macs),
+            };
         }
+        let began = Instant::now();
         let points = plan.lattice().len();
         for layer in &self.weights.dense[1..] {
             // Its work is counted with the head.
             conv(layer, 0).pointwise(points, from, into)?;
             std::mem::swap(&mut from, &mut into);
         }
+        self.layers[STEPS.len() - 1].seconds += began.elapsed().as_secs_f64();
         let padded = self.weights.dense[self.weights.dense.len() - 1].outputs();
         Ok((&from[..points * padded], padded))
     }
@@ -160,6 +179,27 @@ impl Network {
         }
         floats
     }
+}
+
+/// Work of no layer yet.
+fn named_layers() -> Vec<LayerWork> {
+    let (mut stage, mut place) = (1, 0);
+    let name = |step: &Step| match step {
+        Step::Convolution(_) => {
+            place += 1;
+            format!("conv{stage}_{place}")
+        }
+        Step::Pool => {
+            (stage, place) = (stage + 1, 0);
+            format!("pool{}", stage - 1)
+        }
+        Step::Head => "dense".into(),
+    };
+    let layer = |name| LayerWork {
+        name,
+        ..LayerWork::default()
+    };
+    STEPS.iter().map(name).map(layer).collect()
 }
 
 /// Copies the pixels that the piece reads to `input`, [row values][column values][intensity, 1].

@@ -88,8 +88,6 @@ pub(super) trait Simd: Copy {
 
     fn add(self, other: Self) -> Self;
 
-    fn mul(self, factor: Self) -> Self;
-
     /// self + a * b, rounded once where the machine can.
     fn add_product(self, a: Self, b: Self) -> Self;
 
@@ -133,11 +131,6 @@ impl Simd for Portable {
     #[inline(always)]
     fn add(self, other: Self) -> Self {
         self.each(|lane, x| x + other.0[lane])
-    }
-
-    #[inline(always)]
-    fn mul(self, factor: Self) -> Self {
-        self.each(|lane, x| x * factor.0[lane])
     }
 
     #[inline(always)]
@@ -211,11 +204,6 @@ mod x86 {
         }
 
         #[inline(always)]
-        fn mul(self, factor: Self) -> Self {
-            Self(unsafe { _mm512_mul_ps(self.0, factor.0) })
-        }
-
-        #[inline(always)]
         fn add_product(self, a: Self, b: Self) -> Self {
             Self(unsafe { _mm512_fmadd_ps(a.0, b.0, self.0) })
         }
@@ -249,11 +237,6 @@ mod x86 {
         #[inline(always)]
         fn add(self, other: Self) -> Self {
             Self(unsafe { _mm256_add_ps(self.0, other.0) })
-        }
-
-        #[inline(always)]
-        fn mul(self, factor: Self) -> Self {
-            Self(unsafe { _mm256_mul_ps(self.0, factor.0) })
         }
 
         #[inline(always)]

@@ -5,7 +5,7 @@
 //! input = (tap row, tap column, channel), channels padded like the activations they meet
 //! ```
 
-use super::arena::try_zeroed;
+use super::arena::Floats;
 use super::product::PANEL;
 use super::table_conv;
 use super::winograd::WinogradLayer;
@@ -33,7 +33,7 @@ pub(super) fn padded(values: impl ExactSizeIterator<Item = f32>) -> Result<Vec<f
 /// A table convolution's weights, as they are.
 pub(super) struct Layer {
     /// [panel][inputs][PANEL]
-    panels: Vec<f32>,
+    panels: Floats,
     /// [outputs], padding included
     bias: Vec<f32>,
     /// (row, column) of each tap, row by row.
@@ -59,7 +59,7 @@ impl Layer {
             .flat_map(|row| (0..side).map(move |column| (row, column)))
             .collect();
         let panel = positions.len() * channels * PANEL;
-        let mut panels = try_zeroed(outputs.div_ceil(PANEL) * panel, "packed weights")?;
+        let mut panels = Floats::new(outputs.div_ceil(PANEL) * panel, "packed weights")?;
         for (number, panel) in panels.chunks_exact_mut(panel).enumerate() {
             for (input, weights) in panel.chunks_exact_mut(PANEL).enumerate() {
                 let (tap, channel) = (input / channels, input % channels);

@@ -2,6 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::arena::Floats;
 use super::simd::Instructions;
 use super::weights::Weights;
 use crate::error::Error;
@@ -12,7 +13,7 @@ pub(super) struct Workspace {
     pub instructions: Instructions,
     /// As many as any layer has channels, for taps that read nothing.
     pub zeros: Vec<f32>,
-    buffers: Vec<Mutex<Vec<f32>>>,
+    buffers: Vec<Mutex<Floats>>,
     /// Of one buffer.
     floats: usize,
 }
@@ -23,17 +24,22 @@ impl Workspace {
         threads: usize,
         weights: &Weights,
     ) -> Result<Self, Error> {
-        let floats = weights.workspace_floats();
-        let buffers = (0..threads).map(|_| {
-            Ok(Mutex::new(try_filled(
-                floats,
-                0.0,
-                "workspace of a thread",
-            )?))
-        });
+        let (floats, channels) = (weights.workspace_floats(), weights.most_channels());
+        Self::with(instructions, threads, floats, channels)
+    }
+
+    /// Buffers of `floats`, for layers that read up to `channels` channels.
+    pub fn with(
+        instructions: Instructions,
+        threads: usize,
+        floats: usize,
+        channels: usize,
+    ) -> Result<Self, Error> {
+        let buffers =
+            (0..threads).map(|_| Ok(Mutex::new(Floats::new(floats, "workspace of a thread")?)));
         Ok(Self {
             instructions,
-            zeros: try_filled(weights.most_channels(), 0.0, "packed weights")?,
+            zeros: try_filled(channels, 0.0, "packed weights")?,
             buffers: buffers.collect::<Result<_, Error>>()?,
             floats,
         })
@@ -44,7 +50,7 @@ impl Workspace {
     }
 
     /// The buffer of the thread of the pool that asks.
-    pub fn of_this_thread(&self) -> MutexGuard<'_, Vec<f32>> {
+    pub fn of_this_thread(&self) -> MutexGuard<'_, Floats> {
         let thread = rayon::current_thread_index().unwrap_or(0);
         (self.buffers[thread].lock()).unwrap_or_else(PoisonError::into_inner)
     }

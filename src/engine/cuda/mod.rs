@@ -29,7 +29,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::engine::{Bytes, Call, Control, Device as RunsOn, Engine, Geometry, Pieces, Settings};
+use crate::engine::{
+    Bytes, Call, Control, Device as RunsOn, Engine, Geometry, LayerWork, Pieces, Settings,
+};
 use crate::error::Error;
 use crate::lattice::Selection;
 use crate::mask::{DevicePlane, Fill, Grids, Wanted};
@@ -258,6 +260,11 @@ impl Engine for CudaEngine {
 
     fn unit_macs(&self) -> (&[u64], u64) {
         (&self.weights.convolution_macs, self.weights.head_macs)
+    }
+
+    /// Layers run one after another without the host: a profiler can tell.
+    fn layers(&self) -> Vec<LayerWork> {
+        Vec::new()
     }
 
     fn lag(&self) -> usize {

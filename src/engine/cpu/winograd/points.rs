@@ -12,26 +12,31 @@
 
 use crate::plan::MOST_CHAIN;
 
-/// Points, and the side of a transformed kernel.
+/// Points along one axis.
 pub(super) const SIDE: usize = MOST_CHAIN + 2;
+/// Points of the largest tile.
+pub(super) const POINTS: usize = SIDE * SIDE;
 
 /// A matrix in the top left corner.
 pub(super) type Matrix = [[f32; SIDE]; SIDE];
 
 const INFINITY: f64 = f64::INFINITY;
 
-const POINTS: [f64; SIDE] = [0.0, INFINITY, 1.0, -1.0, 0.5, -2.0, -0.5, 2.0];
+const PLACES: [f64; SIDE] = [0.0, INFINITY, 1.0, -1.0, 0.5, -2.0, -0.5, 2.0];
 
-/// Row of G: the taps' polynomial at a point, points beyond 1 scaled to keep all weights of one size.
-pub(super) const fn kernel(point: usize) -> [f64; 3] {
-    let p = POINTS[point];
-    if p == INFINITY {
-        [0.0, 0.0, 1.0]
-    } else {
-        let scale = scale(p);
-        [scale, scale * p, scale * p * p]
+/// G: the taps' polynomial at each point, at points beyond 1 scaled to keep all weights of one size.
+pub(super) const KERNELS: [[f64; 3]; SIDE] = {
+    let mut rows = [[0.0, 0.0, 1.0]; SIDE];
+    let mut i = 0;
+    while i < SIDE {
+        let p = PLACES[i];
+        if p != INFINITY {
+            rows[i] = [scale(p), scale(p) * p, scale(p) * p * p];
+        }
+        i += 1;
     }
-}
+    rows
+};
 
 const fn scale(p: f64) -> f64 {
     if p * p > 1.0 { 1.0 / (p * p) } else { 1.0 }
@@ -48,7 +53,7 @@ pub(super) const fn input(m: usize) -> Matrix {
         let mut value = 1.0;
         let mut j = 0;
         while j < m + 2 {
-            let p = POINTS[j];
+            let p = PLACES[j];
             if j != i && p != INFINITY {
                 let mut power = SIDE - 1;
                 while power > 0 {
@@ -56,14 +61,14 @@ pub(super) const fn input(m: usize) -> Matrix {
                     power -= 1;
                 }
                 coefficients[0] *= -p;
-                if POINTS[i] != INFINITY {
-                    value *= POINTS[i] - p;
+                if PLACES[i] != INFINITY {
+                    value *= PLACES[i] - p;
                 }
             }
             j += 1;
         }
-        if POINTS[i] != INFINITY {
-            value *= scale(POINTS[i]);
+        if PLACES[i] != INFINITY {
+            value *= scale(PLACES[i]);
         }
         let mut power = 0;
         while power < m + 2 {
@@ -80,7 +85,7 @@ pub(super) const fn output(m: usize) -> Matrix {
     let mut matrix = [[0.0; SIDE]; SIDE];
     let mut j = 0;
     while j < m + 2 {
-        let p = POINTS[j];
+        let p = PLACES[j];
         let mut power = 1.0;
         let mut i = 0;
         while i < m {
@@ -114,7 +119,7 @@ mod tests {
                 let (b, a) = (input(m), output(m));
                 let products: Vec<f64> = (0..m + 2)
                     .map(|i| {
-                        let weight: f64 = kernel(i).iter().zip(taps).map(|(g, w)| g * w).sum();
+                        let weight: f64 = KERNELS[i].iter().zip(taps).map(|(g, w)| g * w).sum();
                         let value: f64 = (0..m + 2).map(|j| f64::from(b[i][j]) * x[j]).sum();
                         weight * value
                     })

@@ -1,16 +1,18 @@
 //! The transforms of a tile, all channels: rows first, then columns.
 
+use std::mem::MaybeUninit;
+
 use super::points::{Matrix, SIDE, input, output};
 use crate::engine::cpu::simd::{Kernel, Simd};
 
 /// A tile's inputs, x to B x B^T.
 pub(super) struct InputTransform<'a> {
-    /// Pixel (i, j) of the tile: `channels` floats, read only.
+    /// Pixel (i, j) of the tile: `channels` floats.
     pub from: &'a [[*const f32; SIDE]; SIDE],
-    /// Point (i, j) of the transformed tile: room for `channels` floats.
+    /// Point (i, j) of the tile: room for `channels` floats.
     pub into: &'a [[*mut f32; SIDE]; SIDE],
-    /// Values of the row chain and of the column chain.
-    pub chains: [usize; 2],
+    /// Of the row chain and of the column chain.
+    pub values: [usize; 2],
     /// A multiple of 16.
     pub channels: usize,
 }
@@ -18,25 +20,19 @@ pub(super) struct InputTransform<'a> {
 impl Kernel for InputTransform<'_> {
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        let [rows, columns] = self.chains.map(|values| values + 2);
+        let [rows, columns] = self.values;
+        let mut half = [[const { MaybeUninit::<S>::uninit() }; SIDE]; SIDE];
         for channel in (0..self.channels).step_by(S::LANES) {
-            let mut half = [[S::splat(0.0); SIDE]; SIDE];
-            for j in 0..columns {
-                let mut x = [S::splat(0.0); SIDE];
-                for (x, from) in x[..rows].iter_mut().zip(self.from) {
-                    // SAFETY: as the caller promises, channels are within the pixel.
-                    *x = unsafe { S::load(from[j].add(channel)) };
+            // SAFETY: as the caller promises, channels are within pixels and points; of `half` only what the
+            // first loop has written is read.
+            unsafe {
+                for (j, half) in half[..columns + 2].iter_mut().enumerate() {
+                    let load = |i: usize| S::load(self.from[i][j].add(channel));
+                    input_values(rows, load, |i, y| half[i] = MaybeUninit::new(y));
                 }
-                let y = input_values(self.chains[0], x);
-                for i in 0..rows {
-                    half[i][j] = y[i];
-                }
-            }
-            for i in 0..rows {
-                let y = input_values(self.chains[1], half[i]);
-                for (y, into) in y[..columns].iter().zip(&self.into[i]) {
-                    // SAFETY: as the caller promises, channels are within the point's room.
-                    unsafe { y.store(into.add(channel)) };
+                for (i, into) in self.into[..rows + 2].iter().enumerate() {
+                    let load = |j: usize| half[j][i].assume_init();
+                    input_values(columns, load, |j, y: S| y.store(into[j].add(channel)));
                 }
             }
         }
@@ -45,91 +41,82 @@ impl Kernel for InputTransform<'_> {
 
 /// A tile's outputs, A z A^T + bias, negative ones made 0.
 pub(super) struct OutputTransform<'a> {
-    /// Point (i, j): sums of `channels` outputs, read only.
+    /// Point (i, j) of the tile: the sums of all outputs.
     pub from: &'a [[*const f32; SIDE]; SIDE],
-    /// Pixel (i, j): room for `channels` floats.
+    /// Pixel (i, j) of the tile: room for all outputs.
     pub into: &'a [[*mut f32; SIDE]; SIDE],
-    /// Values of the row chain and of the column chain.
-    pub chains: [usize; 2],
-    /// [channels]; a multiple of 16.
+    /// Of the row chain and of the column chain.
+    pub values: [usize; 2],
+    /// [outputs]; a multiple of 16.
     pub bias: &'a [f32],
 }
 
 impl Kernel for OutputTransform<'_> {
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        let [rows, columns] = self.chains;
-        for channel in (0..self.bias.len()).step_by(S::LANES) {
-            let mut half = [[S::splat(0.0); SIDE]; SIDE];
-            for j in 0..columns + 2 {
-                let mut z = [S::splat(0.0); SIDE];
-                for (z, from) in z[..rows + 2].iter_mut().zip(self.from) {
-                    // SAFETY: as the caller promises, channels are within the point's sums.
-                    *z = unsafe { S::load(from[j].add(channel)) };
+        let [rows, columns] = self.values;
+        let mut half = [[const { MaybeUninit::<S>::uninit() }; SIDE]; SIDE];
+        for output in (0..self.bias.len()).step_by(S::LANES) {
+            // SAFETY: as the caller promises, outputs are within points and pixels; of `half` only what the
+            // first loop has written is read.
+            unsafe {
+                let bias = S::load(self.bias.as_ptr().add(output));
+                for (j, half) in half[..columns + 2].iter_mut().enumerate() {
+                    let load = |i: usize| S::load(self.from[i][j].add(output));
+                    output_values(rows, load, |i, y| half[i] = MaybeUninit::new(y));
                 }
-                let y = output_values(rows, z);
-                for i in 0..rows {
-                    half[i][j] = y[i];
-                }
-            }
-            // SAFETY: `bias` has this channel and the lanes after it.
-            let bias = unsafe { S::load(self.bias.as_ptr().add(channel)) };
-            for i in 0..rows {
-                let y = output_values(columns, half[i]);
-                for (y, into) in y[..columns].iter().zip(&self.into[i]) {
-                    // SAFETY: as the caller promises, channels are within the pixel.
-                    unsafe { y.add(bias).relu().store(into.add(channel)) };
+                for (i, into) in self.into[..rows].iter().enumerate() {
+                    let load = |j: usize| half[j][i].assume_init();
+                    output_values(columns, load, |j, y: S| {
+                        y.add(bias).relu().store(into[j].add(output));
+                    });
                 }
             }
         }
     }
 }
 
-/// B x for a chain of `values`.
+/// B x for a chain of so many values.
 #[inline(always)]
-fn input_values<S: Simd>(values: usize, x: [S; SIDE]) -> [S; SIDE] {
+fn input_values<S: Simd>(values: usize, x: impl Fn(usize) -> S, y: impl FnMut(usize, S)) {
     match values {
-        1 => apply(&const { input(1) }, x, 3, 3),
-        2 => apply(&const { input(2) }, x, 4, 4),
-        3 => apply(&const { input(3) }, x, 5, 5),
-        4 => apply(&const { input(4) }, x, 6, 6),
-        5 => apply(&const { input(5) }, x, 7, 7),
-        _ => apply(&const { input(6) }, x, 8, 8),
+        1 => apply::<S, 3, 3>(&const { input(1) }, x, y),
+        2 => apply::<S, 4, 4>(&const { input(2) }, x, y),
+        3 => apply::<S, 5, 5>(&const { input(3) }, x, y),
+        4 => apply::<S, 6, 6>(&const { input(4) }, x, y),
+        5 => apply::<S, 7, 7>(&const { input(5) }, x, y),
+        _ => apply::<S, 8, 8>(&const { input(6) }, x, y),
     }
 }
 
-/// A z for a chain of `values`.
+/// A z for a chain of so many values.
 #[inline(always)]
-fn output_values<S: Simd>(values: usize, z: [S; SIDE]) -> [S; SIDE] {
+fn output_values<S: Simd>(values: usize, z: impl Fn(usize) -> S, y: impl FnMut(usize, S)) {
     match values {
-        1 => apply(&const { output(1) }, z, 1, 3),
-        2 => apply(&const { output(2) }, z, 2, 4),
-        3 => apply(&const { output(3) }, z, 3, 5),
-        4 => apply(&const { output(4) }, z, 4, 6),
-        5 => apply(&const { output(5) }, z, 5, 7),
-        _ => apply(&const { output(6) }, z, 6, 8),
+        1 => apply::<S, 1, 3>(&const { output(1) }, z, y),
+        2 => apply::<S, 2, 4>(&const { output(2) }, z, y),
+        3 => apply::<S, 3, 5>(&const { output(3) }, z, y),
+        4 => apply::<S, 4, 6>(&const { output(4) }, z, y),
+        5 => apply::<S, 5, 7>(&const { output(5) }, z, y),
+        _ => apply::<S, 6, 8>(&const { output(6) }, z, y),
     }
 }
 
-/// Matrix times vector: the matrix is known to the compiler, which leaves out its zeros.
+/// Matrix times vector. The compiler knows the matrix and leaves out its zeros.
 #[inline(always)]
-fn apply<S: Simd>(matrix: &Matrix, x: [S; SIDE], rows: usize, columns: usize) -> [S; SIDE] {
-    let mut y = [S::splat(0.0); SIDE];
-    for i in 0..rows {
-        let mut sum: Option<S> = None;
-        for j in 0..columns {
-            let factor = matrix[i][j];
+fn apply<S: Simd, const ROWS: usize, const COLUMNS: usize>(
+    matrix: &Matrix,
+    x: impl Fn(usize) -> S,
+    mut y: impl FnMut(usize, S),
+) {
+    let x: [S; COLUMNS] = std::array::from_fn(x);
+    for (i, row) in matrix.iter().enumerate().take(ROWS) {
+        let mut sum = S::splat(0.0);
+        for (&factor, &x) in row.iter().zip(&x) {
             if factor != 0.0 {
-                let factor = S::splat(factor);
-                sum = Some(match sum {
-                    None => x[j].mul(factor),
-                    Some(sum) => sum.add_product(x[j], factor),
-                });
+                sum = sum.add_product(x, S::splat(factor));
             }
         }
-        if let Some(sum) = sum {
-            y[i] = sum;
-        }
+        y(i, sum);
     }
-    y
 }

@@ -1,0 +1,102 @@
+//! Weights at the points, and the sizes that follow from them.
+
+use rayon::prelude::*;
+
+use super::points::{KERNELS, POINTS, SIDE};
+use crate::engine::cpu::arena::Floats;
+use crate::engine::cpu::product::PANEL;
+use crate::engine::cpu::weights::padded;
+use crate::error::Error;
+use crate::network::Convolution;
+
+/// Floats of a block's transformed inputs and sums: enough tiles to use each weight many times while those of
+/// one point stay in the L2 cache.
+const BLOCK_FLOATS: usize = 3 << 20;
+/// Between rows of transformed inputs and sums, so that they do not all fall on the same cache lines.
+const GAP: usize = 16;
+
+/// A convolution's transformed weights.
+pub(in crate::engine::cpu) struct WinogradLayer {
+    /// [panel of outputs][point][channel][output in panel]
+    panels: Floats,
+    /// [outputs], padding included.
+    pub bias: Vec<f32>,
+    /// Channels that it reads, padding included.
+    pub channels: usize,
+}
+
+impl WinogradLayer {
+    /// Transforms the weights of a convolution that reads `channels` channels, padding included. On all threads
+    /// of the pool.
+    pub fn new(convolution: &Convolution, channels: usize) -> Result<Self, Error> {
+        let weight = &convolution.weight;
+        let (outputs, inputs, ..) = weight.dim();
+        let panel = POINTS * channels * PANEL;
+        let mut panels = Floats::new(outputs.div_ceil(PANEL) * panel, "packed weights")?;
+        (panels.par_chunks_mut(panel).enumerate()).for_each(|(number, panel)| {
+            for channel in 0..inputs {
+                for (i, output) in (number * PANEL..outputs).take(PANEL).enumerate() {
+                    let taps = [0, 1, 2].map(|row| {
+                        [0, 1, 2].map(|column| weight[[output, channel, row, column]].to_f64())
+                    });
+                    let points = transformed(taps).into_iter().flatten();
+                    for (point, weights) in points.zip(panel.chunks_exact_mut(channels * PANEL)) {
+                        weights[channel * PANEL + i] = point as f32;
+                    }
+                }
+            }
+        });
+        Ok(Self {
+            panels,
+            bias: padded(convolution.bias.iter().map(|bias| bias.to_f32()))?,
+            channels,
+        })
+    }
+
+    /// Outputs, padding included.
+    pub fn outputs(&self) -> usize {
+        self.bias.len()
+    }
+
+    /// Weights of `panel` of outputs at a point, [channels][PANEL].
+    pub fn weights(&self, point: usize, panel: usize) -> &[f32] {
+        let floats = self.channels * PANEL;
+        &self.panels[(panel * POINTS + point) * floats..][..floats]
+    }
+
+    pub fn bytes(&self) -> u64 {
+        4 * (self.panels.len() + self.bias.len()) as u64
+    }
+
+    /// Floats of the workspace of a thread.
+    pub fn workspace_floats(&self) -> usize {
+        self.block_points() * self.point_floats()
+    }
+
+    /// Points of a block, all its tiles taken together.
+    pub fn block_points(&self) -> usize {
+        (BLOCK_FLOATS / self.point_floats()).max(POINTS)
+    }
+
+    fn point_floats(&self) -> usize {
+        self.input_stride() + self.sum_stride()
+    }
+
+    pub fn input_stride(&self) -> usize {
+        self.channels + GAP
+    }
+
+    pub fn sum_stride(&self) -> usize {
+        self.outputs() + GAP
+    }
+}
+
+/// G w G^T, a kernel's weights at each point.
+fn transformed(taps: [[f64; 3]; 3]) -> [[f64; SIDE]; SIDE] {
+    let dot = |a: [f64; 3], b: [f64; 3]| a[0] * b[0] + a[1] * b[1] + a[2] * b[2];
+    let column = |j: usize| [taps[0][j], taps[1][j], taps[2][j]];
+    std::array::from_fn(|i| {
+        let row = [0, 1, 2].map(|j| dot(KERNELS[i], column(j)));
+        KERNELS.map(|kernel| dot(kernel, row))
+    })
+}

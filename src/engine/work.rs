@@ -1,0 +1,16 @@
+//! What single layers take.
+
+/// Work of one layer since the session began, all slices and tiles together.
+#[derive(Clone, Debug, Default)]
+pub struct LayerWork {
+    /// As in the original VGG16: conv1_1, pool1, ...; the dense layers together.
+    pub name: String,
+    /// On the clock, with all threads at work.
+    pub seconds: f64,
+    /// Multiply-accumulates that its outputs stand for, each computed once.
+    pub macs: u64,
+    /// Multiply-accumulates done: Winograd's method needs fewer.
+    pub products: u64,
+    /// Of activations read and written, each once.
+    pub bytes: u64,
+}
