@@ -88,7 +88,7 @@ def main():
     given = parser.parse_args()
     patches = np.load(given.folder / "patches.npy", mmap_mode="r")
     batches = [
-        np.ascontiguousarray(patches[first : min(first + given.batch, given.end)])
+        np.array(patches[first : min(first + given.batch, given.end)])
         for first in range(given.first, given.end, given.batch)
     ]
     version, run = PEERS[given.peer](given.folder / "model.onnx", given.threads)

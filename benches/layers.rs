@@ -9,7 +9,6 @@
 #[path = "../tests/support/builder.rs"]
 mod builder;
 #[path = "../tests/support/geometry.rs"]
-#[allow(dead_code)]
 mod geometry;
 
 use std::hint::black_box;

@@ -25,6 +25,8 @@ pub(super) struct Network {
     workspace: Workspace,
     /// Activations.
     arena: Floats,
+    /// A block of tiles.
+    room: Floats,
     /// Of every step.
     pub layers: Vec<LayerWork>,
 }
@@ -33,7 +35,9 @@ impl Network {
     pub fn new(settings: &Settings<'_>, instructions: Instructions) -> Result<Self, Error> {
         let weights = (settings.model).shared(&settings.key("cpu"), || Weights::new(settings))?;
         let workspace = Workspace::new(instructions, settings.threads, &weights)?;
+        let room = Floats::new(weights.room(), "transformed inputs")?;
         Ok(Self {
+            room,
             weights,
             workspace,
             arena: Floats::default(),
@@ -48,7 +52,7 @@ impl Network {
 
     /// Bytes of weights and workspace.
     pub fn fixed_bytes(&self) -> u64 {
-        self.weights.bytes() + self.workspace.bytes()
+        self.weights.bytes() + self.workspace.bytes() + 4 * self.room.len() as u64
     }
 
     /// Bytes of the activations of a tile of these axes when all its pixels are stored.
@@ -117,7 +121,7 @@ impl Network {
                         workspace: &self.workspace,
                         control,
                     };
-                    winograd.step(plan, index, from, into)?;
+                    winograd.step(plan, index, from, into, &mut self.room)?;
                     channels = winograd.layer.outputs();
                 }
                 Step::Pool => table_max(plan, index, channels, from, into, control)?,

@@ -14,8 +14,8 @@ const BLOCK_PIXELS: usize = 192;
 /// Inputs gathered at a time, about.
 const GROUP_INPUTS: usize = 512;
 
-/// Floats of the workspace of a thread.
-pub(super) fn workspace_floats(layer: &Layer) -> usize {
+/// Floats that a thread needs to gather inputs.
+pub(super) fn gathered_floats(layer: &Layer) -> usize {
     group_taps(layer) * layer.channels * BLOCK_PIXELS
 }
 
@@ -122,8 +122,8 @@ impl TableConv<'_> {
             .par_chunks_mut(block * outputs)
             .enumerate()
             .try_for_each(|(number, into)| {
-                let mut workspace = self.workspace.of_this_thread();
-                self.block(taps, number * block, from, into, &mut workspace)?;
+                let mut gathered = self.workspace.of_this_thread();
+                self.block(taps, number * block, from, into, &mut gathered)?;
                 let pixels = into.len() / outputs;
                 self.control.add_macs(self.macs * pixels as u64);
                 Ok(())

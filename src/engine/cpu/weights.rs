@@ -152,14 +152,16 @@ impl Weights {
         transformed + self.plain().map(Layer::bytes).sum::<u64>()
     }
 
-    /// Floats of the workspace of a thread.
-    pub fn workspace_floats(&self) -> usize {
-        let transformed = self
-            .convolutions
-            .iter()
-            .map(WinogradLayer::workspace_floats);
-        let plain = self.plain().map(table_conv::workspace_floats);
-        transformed.chain(plain).max().unwrap_or(0)
+    /// Floats that a thread needs to gather inputs.
+    pub fn gathered_floats(&self) -> usize {
+        let plain = self.plain().map(table_conv::gathered_floats);
+        plain.max().unwrap_or(0)
+    }
+
+    /// Floats that all threads together need for a block of tiles.
+    pub fn room(&self) -> usize {
+        let rooms = self.convolutions.iter().map(WinogradLayer::room);
+        rooms.max().unwrap_or(0)
     }
 
     /// Channels of the activations that any layer reads.

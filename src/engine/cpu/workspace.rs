@@ -24,7 +24,7 @@ impl Workspace {
         threads: usize,
         weights: &Weights,
     ) -> Result<Self, Error> {
-        let (floats, channels) = (weights.workspace_floats(), weights.most_channels());
+        let (floats, channels) = (weights.gathered_floats(), weights.most_channels());
         Self::with(instructions, threads, floats, channels)
     }
 
@@ -35,8 +35,7 @@ impl Workspace {
         floats: usize,
         channels: usize,
     ) -> Result<Self, Error> {
-        let buffers =
-            (0..threads).map(|_| Ok(Mutex::new(Floats::new(floats, "workspace of a thread")?)));
+        let buffers = (0..threads).map(|_| Ok(Mutex::new(Floats::new(floats, "gathered inputs")?)));
         Ok(Self {
             instructions,
             zeros: try_filled(channels, 0.0, "packed weights")?,

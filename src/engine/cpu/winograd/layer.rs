@@ -9,10 +9,10 @@ use crate::engine::cpu::weights::padded;
 use crate::error::Error;
 use crate::network::Convolution;
 
-/// Floats of a block's transformed inputs and sums: enough tiles to use each weight many times while those of
-/// one point stay in the L2 cache.
-const BLOCK_FLOATS: usize = 3 << 20;
-/// Between rows of transformed inputs and sums, so that they do not all fall on the same cache lines.
+/// Floats of a block's transformed inputs and sums: enough tiles to use each weight many times, few enough for the
+/// inputs of one point to stay in the L2 cache and all of them in the L3 cache.
+const BLOCK_FLOATS: usize = 6 << 20;
+/// Between rows of transformed inputs, so that they do not all fall on the same cache lines.
 const GAP: usize = 16;
 
 /// A convolution's transformed weights.
@@ -68,26 +68,28 @@ impl WinogradLayer {
         4 * (self.panels.len() + self.bias.len()) as u64
     }
 
-    /// Floats of the workspace of a thread.
-    pub fn workspace_floats(&self) -> usize {
-        self.block_points() * self.point_floats()
+    /// Panels of outputs.
+    pub fn panels(&self) -> usize {
+        self.outputs().div_ceil(PANEL)
     }
 
-    /// Points of a block, all its tiles taken together.
-    pub fn block_points(&self) -> usize {
-        (BLOCK_FLOATS / self.point_floats()).max(POINTS)
+    /// Floats that a block needs for transformed inputs and sums.
+    pub fn room(&self) -> usize {
+        self.block_rows() * self.row_floats()
     }
 
-    fn point_floats(&self) -> usize {
-        self.input_stride() + self.sum_stride()
+    /// Rows of a block, those of all points taken together: a tile has one at each of its points.
+    pub fn block_rows(&self) -> usize {
+        (BLOCK_FLOATS / self.row_floats()).max(POINTS)
     }
 
+    fn row_floats(&self) -> usize {
+        self.input_stride() + self.panels() * PANEL
+    }
+
+    /// Floats from one row of transformed inputs to the next.
     pub fn input_stride(&self) -> usize {
         self.channels + GAP
-    }
-
-    pub fn sum_stride(&self) -> usize {
-        self.outputs() + GAP
     }
 }
 

@@ -2,14 +2,14 @@
 //!
 //! ```text
 //! a tile = a chain of rows x a chain of columns: reads (m + 2) x (n + 2) pixels, writes m x n
-//! for each block of tiles (in parallel):
-//!     v[point][tile][channel] = B x B^T          of each tile and channel
-//!     for each point, for each panel of outputs:
-//!         z[point][tile][..] = v[point][tile][..] * weights[panel][point]
-//!     out = relu(A z A^T + bias)
+//! for each block of tiles:
+//!     inputs[point][tile][channel] = B x B^T              in parallel over tiles
+//!     sums[point][panel][tile][output] = inputs[point][tile][..] * weights[panel][point]
+//!                                                         in parallel over points and panels of outputs
+//!     out = relu(A sums A^T + bias)                       in parallel over tiles
 //! ```
-//! A point (i, j) has only the tiles with m + 2 > i and n + 2 > j. Tiles and blocks do not mix sums, so results
-//! depend on neither.
+//! A point (i, j) has only the tiles with m + 2 > i and n + 2 > j. All threads work on one block, so that each
+//! weight is fetched once for it. Tiles and blocks do not mix sums: results depend on neither.
 
 mod grid;
 mod layer;
@@ -46,7 +46,7 @@ pub(super) struct Winograd<'a> {
     pub control: &'a Control,
 }
 
-/// An image that threads write to, each pixel by one of them.
+/// Rows that threads write to, each row by one of them.
 #[derive(Clone, Copy)]
 struct Shared<'a> {
     floats: *mut f32,
@@ -54,189 +54,213 @@ struct Shared<'a> {
     _of: std::marker::PhantomData<&'a mut [f32]>,
 }
 
-// SAFETY: whoever writes through it sees to it that no pixel has two writers.
+// SAFETY: whoever writes through it sees to it that no row has two writers.
 unsafe impl Send for Shared<'_> {}
 // SAFETY: as above.
 unsafe impl Sync for Shared<'_> {}
 
 impl<'a> Shared<'a> {
-    fn new(image: &'a mut [f32]) -> Self {
+    fn new(rows: &'a mut [f32]) -> Self {
         Self {
-            floats: image.as_mut_ptr(),
-            len: image.len(),
+            floats: rows.as_mut_ptr(),
+            len: rows.len(),
             _of: std::marker::PhantomData,
         }
     }
 
-    /// Room for the `channels` floats of the pixel in `slot`.
-    fn pixel(&self, slot: usize, channels: usize) -> *mut f32 {
-        assert!((slot + 1) * channels <= self.len);
-        // SAFETY: within the image.
-        unsafe { self.floats.add(slot * channels) }
+    /// Row `row` of `stride` floats.
+    fn row(&self, row: usize, stride: usize) -> *mut f32 {
+        assert!((row + 1) * stride <= self.len);
+        // SAFETY: within the rows.
+        unsafe { self.floats.add(row * stride) }
     }
 }
 
-/// For each point of a block: the first of its rows, one for each tile that has the point.
-type FirstRows = [[usize; SIDE]; SIDE];
+/// Tiles that a thread transforms at a time.
+const TILES_AT_A_TIME: usize = 16;
+
+/// Of a block, for each point: how many tiles have it, or how many rows come before its own.
+type PerPoint = [[usize; SIDE]; SIDE];
+
+/// Some neighbouring tiles of a block.
+struct Run {
+    /// Numbers in the grid.
+    tiles: Range<usize>,
+    /// For each point, the row of the first of these tiles that has it, counted from the point's first.
+    first: PerPoint,
+}
+
+/// A block's tiles, and where their rows are.
+struct Block {
+    runs: Vec<Run>,
+    /// Rows of each point.
+    count: PerPoint,
+    /// Rows of all points before.
+    before: PerPoint,
+    /// Rows of all points.
+    rows: usize,
+    /// Output pixels.
+    pixels: usize,
+}
+
+impl Block {
+    fn new(grid: &Grid<'_>, numbers: Range<usize>) -> Self {
+        let mut count = [[0; SIDE]; SIDE];
+        let mut pixels = 0;
+        let runs = (numbers.clone().step_by(TILES_AT_A_TIME)).map(|start| {
+            let tiles = start..numbers.end.min(start + TILES_AT_A_TIME);
+            let first = count;
+            for tile in grid.tiles(tiles.clone()) {
+                let (rows, columns) = tile.points();
+                for count in &mut count[..rows] {
+                    count[..columns].iter_mut().for_each(|count| *count += 1);
+                }
+                pixels += tile.pixels();
+            }
+            Run { tiles, first }
+        });
+        let runs = runs.collect();
+        let mut rows = 0;
+        let before = count.map(|count| {
+            count.map(|count| {
+                rows += count;
+                rows - count
+            })
+        });
+        Self {
+            runs,
+            count,
+            before,
+            rows,
+            pixels,
+        }
+    }
+}
 
 impl Winograd<'_> {
-    /// Step `index` of the plan.
+    /// Step `index` of the plan. `room`: [`WinogradLayer::room`] floats.
     pub fn step(
         &self,
         plan: &TilePlan,
         index: usize,
         from: &[f32],
         into: &mut [f32],
+        room: &mut [f32],
     ) -> Result<(), Error> {
         let grid = Grid::new(plan, index)?;
-        // Small images are spread over all threads: a large tile has 16 points for 9 pixels.
-        let spread = grid.output.len() * 16 / 9 / (4 * self.workspace.threads());
-        let most = self.layer.block_points().min(spread).max(POINTS);
         let into = Shared::new(into);
-        (grid.blocks(most).into_par_iter().with_max_len(1)).try_for_each(|numbers| {
-            let mut workspace = self.workspace.of_this_thread();
-            self.block(&grid, numbers, from, into, &mut workspace)
+        for numbers in grid.blocks(self.layer.block_rows()) {
+            let block = Block::new(&grid, numbers);
+            let (inputs, sums) = room.split_at_mut(block.rows * self.layer.input_stride());
+            self.transform_inputs(&grid, &block, from, Shared::new(inputs));
+            self.multiply(&block, inputs, sums)?;
+            self.transform_sums(&grid, &block, sums, into);
+            self.control.add_macs(self.macs * block.pixels as u64);
+        }
+        Ok(())
+    }
+
+    /// Fills `into`, [rows of all points][input stride].
+    fn transform_inputs(&self, grid: &Grid<'_>, block: &Block, from: &[f32], into: Shared<'_>) {
+        let channels = self.layer.channels;
+        let stride = self.layer.input_stride();
+        let zeros = self.workspace.zeros[..channels].as_ptr() as usize;
+        block.runs.par_iter().for_each(|run| {
+            let mut next = run.first;
+            for Tile { rows, columns } in grid.tiles(run.tiles.clone()) {
+                let mut pixels = [[zeros as *const f32; SIDE]; SIDE];
+                let mut points = [[std::ptr::null_mut(); SIDE]; SIDE];
+                for i in 0..rows.len + 2 {
+                    for j in 0..columns.len + 2 {
+                        let (row, column) = (rows.taps[i], columns.taps[j]);
+                        if row != ZERO && column != ZERO {
+                            let slot = grid.input.slot(row as usize, column as usize);
+                            pixels[i][j] = from[slot * channels..][..channels].as_ptr();
+                        }
+                        points[i][j] = into.row(block.before[i][j] + next[i][j], stride);
+                        next[i][j] += 1;
+                    }
+                }
+                let transform = InputTransform {
+                    from: &pixels,
+                    into: &points,
+                    values: [rows.len, columns.len],
+                    channels,
+                };
+                // SAFETY: the machine has these instructions; all pixels of the tile are slices of `channels`
+                // floats, its points have room for as many, and no other tile has them.
+                unsafe { self.workspace.instructions.run(transform) };
+            }
+        });
+    }
+
+    /// `sums`, [point][panel][row][output in panel].
+    fn multiply(&self, block: &Block, inputs: &[f32], sums: &mut [f32]) -> Result<(), Error> {
+        let stride = self.layer.input_stride();
+        let mut rest = sums;
+        let mut products = Vec::with_capacity(POINTS * self.layer.panels());
+        for (point, &count) in block.count.iter().flatten().enumerate() {
+            for panel in 0..self.layer.panels() {
+                let (sums, after) = rest.split_at_mut(count * PANEL);
+                products.push((point, panel, sums));
+                rest = after;
+            }
+        }
+        (products.into_par_iter()).try_for_each(|(point, panel, sums)| {
+            self.control.check()?;
+            let (i, j) = (point / SIDE, point % SIDE);
+            let rows = Rows {
+                data: &inputs[block.before[i][j] * stride..],
+                stride,
+            };
+            let sums = Sums {
+                data: sums,
+                stride: PANEL,
+                outputs: PANEL,
+                add: false,
+            };
+            let weights = self.layer.weights(point, panel);
+            let instructions = self.workspace.instructions;
+            product(instructions, rows, block.count[i][j], weights, sums);
+            Ok(())
         })
     }
 
-    /// Tiles `numbers` of the grid.
-    fn block(
-        &self,
-        grid: &Grid<'_>,
-        numbers: Range<usize>,
-        from: &[f32],
-        into: Shared<'_>,
-        workspace: &mut [f32],
-    ) -> Result<(), Error> {
-        let mut count = [[0; SIDE]; SIDE];
-        let mut pixels = 0;
-        for tile in grid.tiles(numbers.clone()) {
-            let (rows, columns) = tile.points();
-            for count in &mut count[..rows] {
-                count[..columns].iter_mut().for_each(|count| *count += 1);
-            }
-            pixels += tile.pixels();
-        }
-        let mut total = 0;
-        let first: FirstRows = count.map(|count| {
-            count.map(|count| {
-                total += count;
-                total - count
-            })
-        });
-        let (inputs, sums) = workspace.split_at_mut(total * self.layer.input_stride());
-        self.transform_inputs(grid, numbers.clone(), first, from, inputs);
-        for i in 0..SIDE {
-            for j in 0..SIDE {
-                self.products(i * SIDE + j, first[i][j], count[i][j], inputs, sums)?;
-            }
-        }
-        self.transform_sums(grid, numbers, first, sums, into);
-        self.control.add_macs(self.macs * pixels as u64);
-        Ok(())
-    }
-
-    /// `sums` of the `count` rows of a point from `first` on, all outputs.
-    fn products(
-        &self,
-        point: usize,
-        first: usize,
-        count: usize,
-        inputs: &[f32],
-        sums: &mut [f32],
-    ) -> Result<(), Error> {
+    /// Makes output pixels of `sums`.
+    fn transform_sums(&self, grid: &Grid<'_>, block: &Block, sums: &[f32], into: Shared<'_>) {
         let layer = self.layer;
-        for panel in 0..layer.outputs().div_ceil(PANEL) {
-            self.control.check()?;
-            let rows = Rows {
-                data: &inputs[first * layer.input_stride()..],
-                stride: layer.input_stride(),
-            };
-            let sums = Sums {
-                data: &mut sums[first * layer.sum_stride() + panel * PANEL..],
-                stride: layer.sum_stride(),
-                outputs: PANEL.min(layer.outputs() - panel * PANEL),
-                add: false,
-            };
-            let weights = layer.weights(point, panel);
-            product(self.workspace.instructions, rows, count, weights, sums);
-        }
-        Ok(())
-    }
-
-    /// Fills `into`, [rows of all points][channels].
-    fn transform_inputs(
-        &self,
-        grid: &Grid<'_>,
-        numbers: Range<usize>,
-        mut next: FirstRows,
-        from: &[f32],
-        into: &mut [f32],
-    ) {
-        let channels = self.layer.channels;
-        let stride = self.layer.input_stride();
-        let zeros = self.workspace.zeros[..channels].as_ptr();
-        for Tile { rows, columns } in grid.tiles(numbers) {
-            let mut pixels = [[zeros; SIDE]; SIDE];
-            let mut points = [[std::ptr::null_mut(); SIDE]; SIDE];
-            for i in 0..rows.len + 2 {
-                for j in 0..columns.len + 2 {
-                    let (row, column) = (rows.taps[i], columns.taps[j]);
-                    if row != ZERO && column != ZERO {
-                        let slot = grid.input.slot(row as usize, column as usize);
-                        pixels[i][j] = from[slot * channels..][..channels].as_ptr();
+        let outputs = layer.outputs();
+        block.runs.par_iter().for_each(|run| {
+            let mut next = run.first;
+            for Tile { rows, columns } in grid.tiles(run.tiles.clone()) {
+                let mut pixels = [[std::ptr::null_mut(); SIDE]; SIDE];
+                for (i, pixels) in pixels[..rows.len].iter_mut().enumerate() {
+                    for (j, pixel) in pixels[..columns.len].iter_mut().enumerate() {
+                        let slot = grid.output.slot(rows.first + i, columns.first + j);
+                        *pixel = into.row(slot, outputs);
                     }
-                    points[i][j] = into[next[i][j] * stride..][..channels].as_mut_ptr();
-                    next[i][j] += 1;
                 }
-            }
-            let transform = InputTransform {
-                from: &pixels,
-                into: &points,
-                values: [rows.len, columns.len],
-                channels,
-            };
-            // SAFETY: the machine has these instructions; all pixels and points of the tile are slices of
-            // `channels` floats.
-            unsafe { self.workspace.instructions.run(transform) };
-        }
-    }
-
-    /// Makes output pixels of `from`, [rows of all points][outputs].
-    fn transform_sums(
-        &self,
-        grid: &Grid<'_>,
-        numbers: Range<usize>,
-        mut next: FirstRows,
-        from: &[f32],
-        into: Shared<'_>,
-    ) {
-        let outputs = self.layer.outputs();
-        let stride = self.layer.sum_stride();
-        for Tile { rows, columns } in grid.tiles(numbers) {
-            let mut points = [[std::ptr::null(); SIDE]; SIDE];
-            for i in 0..rows.len + 2 {
-                for j in 0..columns.len + 2 {
-                    points[i][j] = from[next[i][j] * stride..][..outputs].as_ptr();
-                    next[i][j] += 1;
+                let mut points = [[std::ptr::null(); SIDE]; SIDE];
+                for i in 0..rows.len + 2 {
+                    for j in 0..columns.len + 2 {
+                        // The tile's row in the point's first panel.
+                        let row = block.before[i][j] * layer.panels() + next[i][j];
+                        let panels = block.count[i][j] * (layer.panels() - 1) + 1;
+                        points[i][j] = sums[row * PANEL..][..panels * PANEL].as_ptr();
+                        next[i][j] += 1;
+                    }
                 }
+                let transform = OutputTransform {
+                    from: &points,
+                    counts: &block.count,
+                    into: &pixels,
+                    values: [rows.len, columns.len],
+                    bias: &layer.bias,
+                };
+                // SAFETY: the machine has these instructions; every point of the tile has its sums in every panel;
+                // its pixels have room for all outputs, and no other tile has them.
+                unsafe { self.workspace.instructions.run(transform) };
             }
-            let mut pixels = [[std::ptr::null_mut(); SIDE]; SIDE];
-            for (i, pixels) in pixels[..rows.len].iter_mut().enumerate() {
-                for (j, pixel) in pixels[..columns.len].iter_mut().enumerate() {
-                    let slot = grid.output.slot(rows.first + i, columns.first + j);
-                    *pixel = into.pixel(slot, outputs);
-                }
-            }
-            let transform = OutputTransform {
-                from: &points,
-                into: &pixels,
-                values: [rows.len, columns.len],
-                bias: &self.layer.bias,
-            };
-            // SAFETY: the machine has these instructions; all points of the tile are slices of `outputs` floats,
-            // its pixels have room for as many, and no other tile has them.
-            unsafe { self.workspace.instructions.run(transform) };
-        }
+        });
     }
 }

@@ -80,14 +80,17 @@ fn errors(
         .map(|used| used * noise().max(0.0))
         .collect();
     let mut into = vec![f32::NAN; output.len() * packed.outputs()];
-    let workspace = Workspace::with(instructions, 2, packed.workspace_floats(), channels).unwrap();
+    let workspace = Workspace::with(instructions, 2, 0, channels).unwrap();
+    let mut room = vec![f32::NAN; packed.room()];
     let winograd = Winograd {
         layer: &packed,
         macs: 1,
         workspace: &workspace,
         control: &Control::default(),
     };
-    winograd.step(plan, index, &from, &mut into).unwrap();
+    winograd
+        .step(plan, index, &from, &mut into, &mut room)
+        .unwrap();
     let (rows, columns) = (plan.rows.layer(index), plan.columns.layer(index));
     let (mut worst, mut squares, mut scale) = (0.0_f64, 0.0, 0.0);
     for slot in 0..output.len() {

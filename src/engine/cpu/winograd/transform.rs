@@ -3,6 +3,7 @@
 use std::mem::MaybeUninit;
 
 use super::points::{Matrix, SIDE, input, output};
+use crate::engine::cpu::product::PANEL;
 use crate::engine::cpu::simd::{Kernel, Simd};
 
 /// A tile's inputs, x to B x B^T.
@@ -41,8 +42,9 @@ impl Kernel for InputTransform<'_> {
 
 /// A tile's outputs, A z A^T + bias, negative ones made 0.
 pub(super) struct OutputTransform<'a> {
-    /// Point (i, j) of the tile: the sums of all outputs.
+    /// Point (i, j) of the tile: its sums in the first panel. Those of the next panel are `counts[i][j]` rows on.
     pub from: &'a [[*const f32; SIDE]; SIDE],
+    pub counts: &'a [[usize; SIDE]; SIDE],
     /// Pixel (i, j) of the tile: room for all outputs.
     pub into: &'a [[*mut f32; SIDE]; SIDE],
     /// Of the row chain and of the column chain.
@@ -61,8 +63,11 @@ impl Kernel for OutputTransform<'_> {
             // first loop has written is read.
             unsafe {
                 let bias = S::load(self.bias.as_ptr().add(output));
+                let (panel, place) = (output / PANEL, output % PANEL);
                 for (j, half) in half[..columns + 2].iter_mut().enumerate() {
-                    let load = |i: usize| S::load(self.from[i][j].add(output));
+                    let load = |i: usize| {
+                        S::load(self.from[i][j].add(panel * self.counts[i][j] * PANEL + place))
+                    };
                     output_values(rows, load, |i, y| half[i] = MaybeUninit::new(y));
                 }
                 for (i, into) in self.into[..rows].iter().enumerate() {
