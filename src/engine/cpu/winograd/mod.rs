@@ -77,7 +77,7 @@ impl<'a> Shared<'a> {
 }
 
 /// Tiles that a thread transforms at a time.
-const TILES_AT_A_TIME: usize = 16;
+const TILES_AT_A_TIME: usize = 4;
 
 /// Of a block, for each point: how many tiles have it, or how many rows come before its own.
 type PerPoint = [[usize; SIDE]; SIDE];
