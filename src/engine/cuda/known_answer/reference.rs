@@ -1,15 +1,30 @@
 //! The layers in f64, by plain loops over the tap tables.
+//!
+//! ```text
+//! at a pixel:  sums[output] = bias[output]
+//!              for each tap that exists, for each input channel that is not 0:
+//!                  sums[..] += input[tap][channel] * weights[tap][channel][..]
+//! ```
+//! The loop over the outputs is the innermost, because they lie side by side: a host waits for this whenever it opens a
+//! device.
+
+use half::f16;
+use ndarray::Array1;
 
 use super::WIDTH;
 use super::model::{DENSE, SIDE, WIDTHS};
 use crate::engine::Settings;
 use crate::engine::cuda::network::Launches;
 use crate::engine::cuda::params::CHANNEL_GRAIN;
-use crate::engine::first_layer::first_layer_weight;
+use crate::engine::first_layer::{INPUT_CHANNELS, first_layer_weight};
 use crate::error::Error;
 use crate::lattice::Lattice;
 use crate::plan::{PlannedPiece, STEPS, Step};
 use crate::weights::Model;
+
+/// Of a convolution.
+const SIDE_TAPS: usize = 3;
+const TAPS: usize = SIDE_TAPS * SIDE_TAPS;
 
 /// The first layer in f64, [rows][columns][channels].
 pub(super) fn first_layer(
@@ -21,29 +36,18 @@ pub(super) fn first_layer(
     let (rows, columns) = (&piece.plan.rows, &piece.plan.columns);
     let (top, left) = piece.starts[0];
     let convolution = &settings.model.convolutions()[0];
-    let intensity = |r: i32, c: i32| {
+    let weight = |output, tap, channel| {
+        first_layer_weight(convolution, settings, output, tap, channel).into()
+    };
+    let outputs = padded(WIDTHS[0]);
+    let filters = Filters::new([TAPS, INPUT_CHANNELS, WIDTHS[0]], weight, &convolution.bias);
+    let pixel = |r: i32, c: i32| {
         let y = rows.pixel(r as usize, top, lattice.y.len);
         let x = columns.pixel(c as usize, left, lattice.x.len);
-        y.zip(x)
-            .map_or(0.0, |(y, x)| f64::from(image[y * WIDTH + x]))
+        let intensity = y.zip(x).map_or(0.0, |(y, x)| image[y * WIDTH + x]);
+        [intensity, 1.0]
     };
-    convolve(piece, 0, 3, padded(WIDTHS[0]), |output, tap, r, c| {
-        if output >= WIDTHS[0] {
-            return 0.0;
-        }
-        let weight = |channel| {
-            f64::from(first_layer_weight(
-                convolution,
-                settings,
-                output,
-                tap,
-                channel,
-            ))
-        };
-        weight(0) * intensity(r, c) + weight(1)
-    })
-    .with_bias(|output| convolution.bias.get(output).map_or(0.0, |b| b.to_f64()))
-    .relu()
+    relu(convolve(piece, 0, &filters, outputs, pixel))
 }
 
 /// Layer `index`, not the first, in f64, from the device's input [pixels][channels].
@@ -64,18 +68,12 @@ pub(super) fn layer(
         Some(&Step::Convolution(i)) => {
             let convolution = &model.convolutions()[i];
             let (made, read, ..) = convolution.weight.dim();
-            convolve(piece, index, 3, outputs, |output, tap, r, c| {
-                if output >= made {
-                    return 0.0;
-                }
-                let products = (0..read).map(|channel| {
-                    f64::from(at(r, c)[channel])
-                        * convolution.weight[[output, channel, tap / 3, tap % 3]].to_f64()
-                });
-                products.sum()
-            })
-            .with_bias(|output| convolution.bias.get(output).map_or(0.0, |b| b.to_f64()))
-            .relu()
+            let weight = |output, tap, channel| {
+                let tap = (tap / SIDE_TAPS, tap % SIDE_TAPS);
+                convolution.weight[[output, channel, tap.0, tap.1]].to_f64()
+            };
+            let filters = Filters::new([TAPS, read, made], weight, &convolution.bias);
+            relu(convolve(piece, index, &filters, outputs, at))
         }
         Some(Step::Pool) => {
             let (rows, columns) = (
@@ -103,87 +101,110 @@ pub(super) fn layer(
                 _ => &model.dense()[number - 1],
             };
             let (made, read) = dense.weight.dim();
+            let weight = |output, _, channel| dense.weight[[output, channel]].to_f64();
+            let filters = Filters::new([1, read, made], weight, &dense.bias);
             // The feature map has one position, so that a point's features follow each other. The head finds them by
             // its tables.
             let head = STEPS.len() - 1;
             let (rows, columns) = (piece.plan.rows.layer(head), piece.plan.columns.layer(head));
-            let mut values = Vec::new();
-            for point in 0..rows.len() * columns.len() {
+            let points = rows.len() * columns.len();
+            let mut values = vec![0.0; points * outputs];
+            for (point, sums) in values.chunks_exact_mut(outputs).enumerate() {
                 let features = if number == 0 {
                     let (r, c) = (point / columns.len(), point % columns.len());
                     at(rows.taps_of(r)[0], columns.taps_of(c)[0])
                 } else {
                     &input[point * inputs..][..inputs]
                 };
-                for output in 0..outputs {
-                    let product =
-                        |i: usize| f64::from(features[i]) * dense.weight[[output, i]].to_f64();
-                    let sum = if output < made {
-                        (0..read).map(product).sum::<f64>() + dense.bias[output].to_f64()
-                    } else {
-                        0.0
-                    };
-                    values.push(if number + 1 == DENSE.len() {
-                        sum
-                    } else {
-                        sum.max(0.0)
-                    });
-                }
+                let sums = &mut sums[..made];
+                sums.copy_from_slice(&filters.bias);
+                filters.add(0, features, sums);
             }
-            values
+            if number + 1 == DENSE.len() {
+                values
+            } else {
+                relu(values)
+            }
         }
     })
 }
 
-/// Sums of `term(output, tap, input row, input column)` over the taps that exist.
-fn convolve(
-    piece: &PlannedPiece,
-    index: usize,
-    side: usize,
-    outputs: usize,
-    term: impl Fn(usize, usize, i32, i32) -> f64,
-) -> Sums {
-    let (rows, columns) = (
-        piece.plan.rows.layer(index),
-        piece.plan.columns.layer(index),
-    );
-    let mut values = Vec::with_capacity(rows.len() * columns.len() * outputs);
-    for r in 0..rows.len() {
-        for c in 0..columns.len() {
-            for output in 0..outputs {
-                let mut sum = 0.0;
-                for tap in 0..side * side {
-                    let (r, c) = (rows.taps_of(r)[tap / side], columns.taps_of(c)[tap % side]);
-                    if r >= 0 && c >= 0 {
-                        sum += term(output, tap, r, c);
-                    }
+/// Parameters of a layer, in f64.
+struct Filters {
+    /// [taps][inputs][outputs]
+    weights: Vec<f64>,
+    bias: Vec<f64>,
+    inputs: usize,
+}
+
+impl Filters {
+    /// Of `weight(output, tap, input)`.
+    fn new(
+        [taps, inputs, outputs]: [usize; 3],
+        weight: impl Fn(usize, usize, usize) -> f64,
+        bias: &Array1<f16>,
+    ) -> Self {
+        let mut weights = Vec::with_capacity(taps * inputs * outputs);
+        for tap in 0..taps {
+            for input in 0..inputs {
+                weights.extend((0..outputs).map(|output| weight(output, tap, input)));
+            }
+        }
+        Self {
+            weights,
+            bias: bias.iter().map(|bias| bias.to_f64()).collect(),
+            inputs,
+        }
+    }
+
+    /// Adds what a pixel's channels, perhaps padded, are worth at this tap.
+    fn add(&self, tap: usize, channels: &[f32], sums: &mut [f64]) {
+        let outputs = self.bias.len();
+        let weights = &self.weights[tap * self.inputs * outputs..];
+        for (&value, weights) in channels[..self.inputs]
+            .iter()
+            .zip(weights.chunks_exact(outputs))
+        {
+            if value != 0.0 {
+                for (sum, weight) in sums.iter_mut().zip(weights) {
+                    *sum += f64::from(value) * weight;
                 }
-                values.push(sum);
             }
         }
     }
-    Sums { values, outputs }
 }
 
-struct Sums {
-    values: Vec<f64>,
+/// Bias and the sum over the taps that exist, [rows][columns][`outputs`], 0 beyond those that the layer has.
+fn convolve<Pixel: AsRef<[f32]>>(
+    piece: &PlannedPiece,
+    index: usize,
+    filters: &Filters,
     outputs: usize,
+    pixel: impl Fn(i32, i32) -> Pixel,
+) -> Vec<f64> {
+    let rows = piece.plan.rows.layer(index);
+    let columns = piece.plan.columns.layer(index);
+    let mut values = vec![0.0; rows.len() * columns.len() * outputs];
+    for (at, sums) in values.chunks_exact_mut(outputs).enumerate() {
+        let (row, column) = (at / columns.len(), at % columns.len());
+        let sums = &mut sums[..filters.bias.len()];
+        sums.copy_from_slice(&filters.bias);
+        for tap in 0..TAPS {
+            let r = rows.taps_of(row)[tap / SIDE_TAPS];
+            let c = columns.taps_of(column)[tap % SIDE_TAPS];
+            if r >= 0 && c >= 0 {
+                filters.add(tap, pixel(r, c).as_ref(), sums);
+            }
+        }
+    }
+    values
 }
 
-impl Sums {
-    fn with_bias(mut self, bias: impl Fn(usize) -> f64) -> Self {
-        for (index, value) in self.values.iter_mut().enumerate() {
-            *value += bias(index % self.outputs);
-        }
-        self
+fn relu(mut values: Vec<f64>) -> Vec<f64> {
+    for value in &mut values {
+        *value = value.max(0.0);
     }
-
-    fn relu(self) -> Vec<f64> {
-        self.values
-            .into_iter()
-            .map(|value| value.max(0.0))
-            .collect()
-    }
+    values
 }
 
 fn padded(channels: usize) -> usize {
