@@ -24,8 +24,8 @@ inline float exact_half_to_float(uint16_t half) {
     return value;
 }
 
-// From a table: matrix products convert the same few hundred values over and over.
-inline float half_to_float(uint16_t half) {
+// [half]: matrix products convert the same few hundred values over and over.
+inline const float* floats_of_halves() {
     static const std::vector<float> TABLE = [] {
         std::vector<float> table(65536);
         for (uint32_t i = 0; i < 65536; i++) {
@@ -33,8 +33,9 @@ inline float half_to_float(uint16_t half) {
         }
         return table;
     }();
-    return TABLE[half];
+    return TABLE.data();
 }
+inline float half_to_float(uint16_t half) { return floats_of_halves()[half]; }
 
 inline uint16_t float_to_half(float value) {
     uint32_t bits;

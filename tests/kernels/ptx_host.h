@@ -140,29 +140,37 @@ struct MultiplyLane {
     uint32_t b[2];
 };
 
+// Four columns: what a CPU's vector register holds.
+using Columns = float __attribute__((vector_size(16)));
+
 // Where the ISA puts the elements ("Matrix Fragments for mma.m16n8k16"): lane = 4 group + place.
 inline void multiply_warp(void* const lanes[]) {
-    float a[16][16], b[16][8];  // [row][k], [k][column]
+    float a[16][16];  // [row][k]
+    Columns b[16][2];  // [k][column]
+    const float* const to_float = floats_of_halves();
     for (uint32_t i = 0; i < sim::WARP; i++) {
         const auto& lane = *static_cast<MultiplyLane*>(lanes[i]);
         const uint32_t group = i / 4, place = i % 4;
-        for (uint32_t half = 0; half < 2; half++) {
-            for (uint32_t word = 0; word < 4; word++) {
-                a[group + word % 2 * 8][place * 2 + half + word / 2 * 8] =
-                    half_to_float(uint16_t(lane.a[word] >> 16 * half));
-            }
-            for (uint32_t word = 0; word < 2; word++) {
-                b[place * 2 + half + word * 8][group] = half_to_float(uint16_t(lane.b[word] >> 16 * half));
-            }
+        for (uint32_t word = 0; word < 4; word++) {
+            float* const pair = &a[group + word % 2 * 8][place * 2 + word / 2 * 8];
+            pair[0] = to_float[lane.a[word] & 0xffff];
+            pair[1] = to_float[lane.a[word] >> 16];
+        }
+        for (uint32_t word = 0; word < 2; word++) {
+            const uint32_t k = place * 2 + word * 8;
+            b[k][group / 4][group % 4] = to_float[lane.b[word] & 0xffff];
+            b[k + 1][group / 4][group % 4] = to_float[lane.b[word] >> 16];
         }
     }
-    float products[16][8] = {};
+    float products[16][8];  // [row][column]
     for (uint32_t row = 0; row < 16; row++) {
+        Columns left = {}, right = {};
         for (uint32_t k = 0; k < 16; k++) {
-            for (uint32_t column = 0; column < 8; column++) {
-                products[row][column] += a[row][k] * b[k][column];
-            }
+            left += a[row][k] * b[k][0];
+            right += a[row][k] * b[k][1];
         }
+        memcpy(&products[row][0], &left, sizeof(left));
+        memcpy(&products[row][4], &right, sizeof(right));
     }
     for (uint32_t i = 0; i < sim::WARP; i++) {
         const auto& lane = *static_cast<MultiplyLane*>(lanes[i]);

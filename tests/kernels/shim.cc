@@ -1,7 +1,6 @@
-// See shim.h. Fibers are made with ucontext and switched with _setjmp/_longjmp: no system call at a switch.
+// See shim.h. Fibers are made with ucontext and switched with the compiler's own setjmp/longjmp, which keep three words:
+// most of what a kernel does under the shim is switching.
 
-#undef _FORTIFY_SOURCE  // it takes a jump to another stack for an error
-#include <csetjmp>
 #include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
@@ -25,20 +24,21 @@ constexpr size_t RED_ZONE = 1024;
 constexpr uint8_t RED = 0xAB;
 constexpr uint8_t POISON = 0xFF;  // NaN, as fp16 and as f32
 
-enum class State { Ready, AtBarrier, InWarp, Left };
+// Where a stack goes on: __builtin_setjmp's five words. A function must not set and jump to the same one, not even
+// inlined.
+using Place = void* [5];
 
 struct Fiber {
     std::unique_ptr<char[]> stack{new char[STACK_BYTES]};
     ucontext_t start;
-    jmp_buf context;
-    State state = State::Left;
+    Place place;
     AsyncCopies copies;
 };
 
 struct Warp {
     uint32_t ready;            // bit lane: nothing holds it up
     uint32_t operation_count;  // odd: from the first lane, even: from the last
-    // The lanes that have come to an operation.
+    // The lanes that have come to an operation, and wait for the others.
     int arrived;
     Operation operation;
     void* lanes[WARP];
@@ -50,7 +50,7 @@ Completion completion = Completion::Lazy;
 std::vector<std::unique_ptr<Fiber>> fibers;
 const std::function<void()>* body;
 ucontext_t creator;
-jmp_buf launcher;
+Place launcher;
 std::string problem;
 
 size_t threads, current, left_count;
@@ -66,18 +66,20 @@ size_t shared_size;
 
 // ------------------------------------------------------------------------------------------- switching
 
-[[noreturn]] void resume(size_t next) {
+[[noreturn, gnu::noinline]] void resume(size_t next) {
     current = next;
     threadIdx.x = static_cast<unsigned>(next);
-    _longjmp(fibers[next]->context, 1);
+    __builtin_longjmp(fibers[next]->place, 1);
 }
 
+[[noreturn, gnu::noinline]] void end_block() { __builtin_longjmp(launcher, 1); }
+
 [[noreturn]] void report_deadlock() {
-    size_t in_warp = 0;
-    for (size_t i = 0; i < threads; i++) {
-        in_warp += fibers[i]->state == State::InWarp;
+    int in_warp = 0;
+    for (const Warp& warp : warps) {
+        in_warp += warp.arrived;
     }
-    fail("deadlock: of %zu threads %zu wait at a barrier, %zu for their warp, %zu have left", threads, at_barrier,
+    fail("deadlock: of %zu threads %zu wait at a barrier, %d for their warp, %zu have left", threads, at_barrier,
          in_warp, left_count);
 }
 
@@ -91,7 +93,7 @@ size_t select_bit(uint32_t bits, uint64_t rank) {
 
 // The lanes of a warp one after another, mostly: that is fast, and makes no difference where a GPU has them in step.
 // After every operation of the warp any other warp may be next.
-[[noreturn]] void resume_any() {
+[[noreturn, gnu::noinline]] void resume_any() {
     if (ready_warps == 0) {
         report_deadlock();
     }
@@ -110,38 +112,46 @@ size_t select_bit(uint32_t bits, uint64_t rank) {
     resume(warp * WARP + lane);
 }
 
-void make_ready(size_t thread) {
-    fibers[thread]->state = State::Ready;
-    warps[thread / WARP].ready |= 1u << thread % WARP;
-    ready_warps |= 1u << thread / WARP;
+void make_ready(size_t warp, uint32_t lanes) {
+    warps[warp].ready = lanes;
+    ready_warps |= uint32_t(lanes != 0) << warp;
 }
 
-// Leaves the running thread where it is until make_ready.
-void hold(State why) {
-    Fiber& fiber = *fibers[current];
-    fiber.state = why;
-    if (_setjmp(fiber.context) == 0) {
+// All threads of the block but the running one, if it is running.
+void make_all_ready(bool running) {
+    for (size_t warp = 0; warp < threads / WARP; warp++) {
+        const bool own = running && warp == current / WARP;
+        make_ready(warp, own ? ~(1u << current % WARP) : ~0u);
+    }
+}
+
+// Leaves the running thread where it is until it is made ready.
+[[gnu::noinline]] void hold() {
+    if (__builtin_setjmp(fibers[current]->place) == 0) {
+        resume_any();
+    }
+}
+
+// Until the next block.
+[[gnu::noinline]] void leave() {
+    if (__builtin_setjmp(fibers[current]->place) == 0) {
+        if (left_count == threads) {
+            end_block();
+        }
         resume_any();
     }
 }
 
 // A fiber serves one thread of every block.
 void fiber_main() {
-    Fiber& fiber = *fibers[current];
-    if (_setjmp(fiber.context) == 0) {
+    if (__builtin_setjmp(fibers[current]->place) == 0) {
         setcontext(&creator);
     }
     for (;;) {
         (*body)();
-        fiber.copies.finish(arena + RED_ZONE);
-        fiber.state = State::Left;
+        fibers[current]->copies.finish(arena + RED_ZONE);
         left_count++;
-        if (_setjmp(fiber.context) == 0) {
-            if (left_count == threads) {
-                _longjmp(launcher, 1);
-            }
-            resume_any();
-        }
+        leave();
     }
 }
 
@@ -176,9 +186,7 @@ void prepare_block() {
         warp.arrived = 0;
         warp.operation_count = uint32_t(random_numbers.below(2));
     }
-    for (size_t i = 0; i < threads; i++) {
-        make_ready(i);
-    }
+    make_all_ready(false);
 }
 
 void check_red_zones() {
@@ -192,11 +200,15 @@ void check_red_zones() {
     }
 }
 
-void run_block() {
-    prepare_block();
-    if (_setjmp(launcher) == 0) {
+[[gnu::noinline]] void run_threads() {
+    if (__builtin_setjmp(launcher) == 0) {
         resume_any();
     }
+}
+
+void run_block() {
+    prepare_block();
+    run_threads();
     if (problem.empty()) {
         check_red_zones();
     } else {
@@ -259,7 +271,7 @@ void fail(const char* format, ...) {
     va_end(arguments);
     problem = "block (" + std::to_string(blockIdx.x) + ", " + std::to_string(blockIdx.y) + ") thread " +
               std::to_string(current) + ": " + text;
-    _longjmp(launcher, 1);
+    end_block();
 }
 
 uint8_t* shared() { return arena + RED_ZONE; }
@@ -281,23 +293,18 @@ uint32_t shared_offset(const void* pointer) {
 bool barrier(bool value) {
     barrier_value |= value;
     if (++at_barrier < threads) {
-        hold(State::AtBarrier);
+        hold();
         return barrier_result;
     }
     at_barrier = 0;
     may_leave = true;
     barrier_result = barrier_value;
     barrier_value = false;
-    for (size_t i = 0; i < threads; i++) {
-        if (i != current) {
-            make_ready(i);
-        }
-    }
+    make_all_ready(true);
     return barrier_result;
 }
 
 void warp(Operation operation, void* mine) {
-    const size_t first = current / WARP * WARP;
     Warp& own = warps[current / WARP];
     if (own.arrived > 0 && own.operation != operation) {
         fail("threads of one warp come to different operations");
@@ -305,18 +312,14 @@ void warp(Operation operation, void* mine) {
     own.operation = operation;
     own.lanes[current % WARP] = mine;
     if (++own.arrived < WARP) {
-        hold(State::InWarp);
+        hold();
         return;
     }
     own.arrived = 0;
     own.operation_count++;
     may_leave = true;
     operation(own.lanes);
-    for (size_t thread = first; thread < first + WARP; thread++) {
-        if (thread != current) {
-            make_ready(thread);
-        }
-    }
+    make_ready(current / WARP, ~(1u << current % WARP));
 }
 
 void copy_async(uint32_t to, const void* from, uint32_t bytes) {
