@@ -55,6 +55,7 @@ __device__ inline void multiply_chunk(float (&sums)[TILES][OUTPUTS / 8][4], cons
             }
         }
     }
+    sums_ready();
 }
 
 template <int TILES, int PAIRS>

@@ -4,6 +4,7 @@
 #pragma once
 #include <cmath>
 #include <cstring>
+#include <vector>
 
 #include "shim.h"
 
@@ -48,6 +49,14 @@ bool barrier(bool value);
 constexpr int WARP = 32;
 using Operation = void (*)(void* const lanes[WARP]);
 void warp(Operation operation, void* mine);
+
+// A matrix product that the thread has its part of, and the warp has yet to make.
+struct Product {
+    float* sums;
+    uint32_t a[4], b[2];
+};
+// The running thread's; there must be none when it leaves.
+std::vector<Product>& products();
 
 // cp.async of 16 bytes, of which the first `bytes` come from `from` and the rest are zeros.
 void copy_async(uint32_t to, const void* from, uint32_t bytes);

@@ -134,52 +134,97 @@ inline void load_matrices(uint32_t (&words)[4], uint32_t address) {
         &lane);
 }
 
-struct MultiplyLane {
-    float* sums;
-    const uint32_t* a;
-    uint32_t b[2];
-};
-
 // Four columns: what a CPU's vector register holds.
 using Columns = float __attribute__((vector_size(16)));
 
-// Where the ISA puts the elements ("Matrix Fragments for mma.m16n8k16"): lane = 4 group + place.
-inline void multiply_warp(void* const lanes[]) {
-    float a[16][16];  // [row][k]
+// A product's a and b as floats. Where the ISA puts the elements ("Matrix Fragments for mma.m16n8k16"):
+// lane = 4 group + place.
+struct Matrices {
+    float a[16][16];   // [row][k]
     Columns b[16][2];  // [k][column]
     const float* const to_float = floats_of_halves();
-    for (uint32_t i = 0; i < sim::WARP; i++) {
-        const auto& lane = *static_cast<MultiplyLane*>(lanes[i]);
-        const uint32_t group = i / 4, place = i % 4;
-        for (uint32_t word = 0; word < 4; word++) {
-            float* const pair = &a[group + word % 2 * 8][place * 2 + word / 2 * 8];
-            pair[0] = to_float[lane.a[word] & 0xffff];
-            pair[1] = to_float[lane.a[word] >> 16];
-        }
-        for (uint32_t word = 0; word < 2; word++) {
-            const uint32_t k = place * 2 + word * 8;
-            b[k][group / 4][group % 4] = to_float[lane.b[word] & 0xffff];
-            b[k + 1][group / 4][group % 4] = to_float[lane.b[word] >> 16];
+
+    void set_a(uint32_t lane, const uint32_t (&words)[4]) {
+        const uint32_t group = lane / 4, place = lane % 4;
+        for (uint32_t i = 0; i < 4; i++) {
+            float* const pair = &a[group + i % 2 * 8][place * 2 + i / 2 * 8];
+            pair[0] = to_float[words[i] & 0xffff];
+            pair[1] = to_float[words[i] >> 16];
         }
     }
-    float products[16][8];  // [row][column]
-    for (uint32_t row = 0; row < 16; row++) {
-        Columns left = {}, right = {};
-        for (uint32_t k = 0; k < 16; k++) {
-            left += a[row][k] * b[k][0];
-            right += a[row][k] * b[k][1];
+    void set_b(uint32_t lane, const uint32_t (&words)[2]) {
+        const uint32_t group = lane / 4, place = lane % 4;
+        for (uint32_t i = 0; i < 2; i++) {
+            Columns(*const pair)[2] = &b[place * 2 + i * 8];
+            pair[0][group / 4][group % 4] = to_float[words[i] & 0xffff];
+            pair[1][group / 4][group % 4] = to_float[words[i] >> 16];
         }
-        memcpy(&products[row][0], &left, sizeof(left));
-        memcpy(&products[row][4], &right, sizeof(right));
     }
-    for (uint32_t i = 0; i < sim::WARP; i++) {
-        const auto& lane = *static_cast<MultiplyLane*>(lanes[i]);
-        for (uint32_t sum = 0; sum < 4; sum++) {
-            lane.sums[sum] += products[i / 4 + sum / 2 * 8][i % 4 * 2 + sum % 2];
+    void multiply(Columns (&products)[16][2]) const {
+        for (uint32_t row = 0; row < 16; row++) {
+            Columns left = {}, right = {};
+#pragma GCC unroll 16
+            for (uint32_t k = 0; k < 16; k++) {
+                left += a[row][k] * b[k][0];
+                right += a[row][k] * b[k][1];
+            }
+            products[row][0] = left;
+            products[row][1] = right;
+        }
+    }
+};
+
+// Whether b is 0 and a finite: weights of outputs that a layer does not have.
+inline bool adds_zeros(const sim::Product* const (&queues)[sim::WARP], size_t i) {
+    uint32_t b = 0, not_finite = 0;
+    for (const sim::Product* queue : queues) {
+        b |= queue[i].b[0] | queue[i].b[1];
+        for (const uint32_t word : queue[i].a) {
+            not_finite |= (word & 0x7fff7fff) + 0x04000400;  // into the sign, from the largest exponent alone
+        }
+    }
+    return b == 0 && (not_finite & 0x80008000) == 0;
+}
+
+inline void multiply_warp(void* const lanes[]) {
+    const sim::Product* queues[sim::WARP];
+    const size_t count = static_cast<std::vector<sim::Product>*>(lanes[0])->size();
+    for (uint32_t lane = 0; lane < sim::WARP; lane++) {
+        auto& queue = *static_cast<std::vector<sim::Product>*>(lanes[lane]);
+        if (queue.size() != count) {
+            sim::fail("%zu matrix products, and %zu of another lane", count, queue.size());
+        }
+        queues[lane] = queue.data();
+        queue.clear();
+    }
+    Matrices matrices;
+    for (size_t i = 0; i < count; i++) {
+        if (adds_zeros(queues, i)) {
+            continue;
+        }
+        // Often the same pixels as before, for other outputs.
+        bool same_a = i > 0;
+        for (uint32_t lane = 0; lane < sim::WARP && same_a; lane++) {
+            same_a = memcmp(queues[lane][i].a, queues[lane][i - 1].a, sizeof(queues[lane][i].a)) == 0;
+        }
+        for (uint32_t lane = 0; lane < sim::WARP; lane++) {
+            if (!same_a) {
+                matrices.set_a(lane, queues[lane][i].a);
+            }
+            matrices.set_b(lane, queues[lane][i].b);
+        }
+        Columns products[16][2];
+        matrices.multiply(products);
+        for (uint32_t lane = 0; lane < sim::WARP; lane++) {
+            const uint32_t group = lane / 4, column = lane % 4 * 2;
+            float* const sums = queues[lane][i].sums;
+            for (uint32_t sum = 0; sum < 4; sum++) {
+                sums[sum] += products[group + sum / 2 * 8][column / 4][column % 4 + sum % 2];
+            }
         }
     }
 }
 inline void multiply_add(float (&sums)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
-    MultiplyLane lane{sums, a, {b0, b1}};
-    sim::warp(multiply_warp, &lane);
+    sim::products().push_back({sums, {a[0], a[1], a[2], a[3]}, {b0, b1}});
 }
+inline void sums_ready() { sim::warp(multiply_warp, &sim::products()); }

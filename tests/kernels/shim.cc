@@ -5,7 +5,6 @@
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
-#include <vector>
 
 #include <ucontext.h>
 
@@ -33,6 +32,7 @@ struct Fiber {
     ucontext_t start;
     Place place;
     AsyncCopies copies;
+    std::vector<Product> products;
 };
 
 struct Warp {
@@ -150,6 +150,9 @@ void fiber_main() {
     for (;;) {
         (*body)();
         fibers[current]->copies.finish(arena + RED_ZONE);
+        if (!fibers[current]->products.empty()) {
+            fail("left before its sums were ready");
+        }
         left_count++;
         leave();
     }
@@ -162,6 +165,7 @@ void make_fibers(size_t count) {
         Fiber& fiber = *fibers.back();
         getcontext(&fiber.start);
         fiber.start.uc_stack.ss_sp = fiber.stack.get();
+        // Stacks that began alike would compete for the same few places of the cache.
         fiber.start.uc_stack.ss_size = STACK_BYTES;
         fiber.start.uc_link = nullptr;
         makecontext(&fiber.start, fiber_main, 0);
@@ -321,6 +325,8 @@ void warp(Operation operation, void* mine) {
     operation(own.lanes);
     make_ready(current / WARP, ~(1u << current % WARP));
 }
+
+std::vector<Product>& products() { return fibers[current]->products; }
 
 void copy_async(uint32_t to, const void* from, uint32_t bytes) {
     shared_at(to, 16, 16);

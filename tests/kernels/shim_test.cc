@@ -64,6 +64,33 @@ uint32_t read_copy(sim::Completion completion, bool waits) {
 
 }  // namespace
 
+// a: element (0, 0) as given, all others 1. b: all elements as given. Sums from 100.
+void shim_multiplies() {
+    struct Case {
+        uint16_t a, b;
+        float row_0, row_8;
+    };
+    const uint16_t two = 0x4000, three = 0x4200, infinite = 0x7c00, nan = 0xffff;
+    for (const Case& c : {Case{three, two, 136, 132}, Case{three, 0, 100, 100}, Case{infinite, two, INFINITY, 132},
+                          Case{infinite, 0, NAN, 100}, Case{nan, 0, NAN, 100}}) {
+        float sums[4] = {100, 100, 100, 100};
+        const std::string problem = run(32, 0, [&] {
+            const uint32_t ones = 0x3c003c00u, b = uint32_t(c.b) << 16 | c.b;
+            const uint32_t a[4] = {threadIdx.x == 0 ? 0x3c000000u | c.a : ones, ones, ones, ones};
+            float others[4];
+            float(&mine)[4] = threadIdx.x == 0 ? sums : others;
+            multiply_add(mine, a, b, b);
+            sums_ready();
+        });
+        check_equal(problem.size(), 0, problem.c_str());
+        for (const auto& [have, want] : {std::pair{sums[0], c.row_0}, std::pair{sums[2], c.row_8}}) {
+            if (have != want && (have == have || want == want)) {
+                fail("a %04x, b %04x: %g instead of %g", c.a, c.b, have, want);
+            }
+        }
+    }
+}
+
 void shim_orders() {
     check_equal(uint64_t(right_reads(true)), 20, "seeds with a barrier");
     if (right_reads(false) > 10) {
@@ -123,6 +150,17 @@ void shim_finds_faults() {
                      } else {
                          shuffle_xor(1, 1);
                      }
+                 }));
+    expect_fault("left before its sums were ready", run(32, 0, [] {
+                     float sums[4] = {};
+                     multiply_add(sums, {0, 0, 0, 0}, 0, 0);
+                 }));
+    expect_fault("0 matrix products, and 1 of another lane", run(32, 0, [] {
+                     float sums[4] = {};
+                     if (threadIdx.x == 9) {
+                         multiply_add(sums, {0, 0, 0, 0}, 0, 0);
+                     }
+                     sums_ready();
                  }));
     expect_fault("whole warps", run(33, 0, [] {}));
     // And it goes on working after each.

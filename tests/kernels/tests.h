@@ -5,6 +5,7 @@
 #define KERNEL_TESTS(TEST)        \
     TEST(shim_orders)             \
     TEST(shim_finds_faults)       \
+    TEST(shim_multiplies)         \
     TEST(halves)                  \
     TEST(fragments_in_one_pass)   \
     TEST(fragments_gathered)      \
