@@ -10,9 +10,10 @@ use crate::weights::Model;
 /// Side of the last feature map.
 pub(super) const SIDE: usize = 1;
 pub(super) const CLASSES: usize = 3;
-/// Inputs and outputs in every combination that some kernel is made for, and tails.
+/// Inputs and outputs in every combination that some kernel is made for, one chunk of input channels and several, and
+/// tails; the most work where the images are small.
 pub(super) const WIDTHS: [usize; CONVOLUTIONS] =
-    [16, 16, 72, 32, 32, 96, 64, 64, 128, 24, 64, 16, 40];
+    [16, 16, 16, 32, 32, 96, 64, 64, 128, 16, 72, 24, 40];
 pub(super) const DENSE: [usize; 2] = [48, CLASSES];
 /// torchvision's indices of the convolutions.
 const FEATURES: [usize; CONVOLUTIONS] = [0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28];
