@@ -8,7 +8,7 @@ use safetensors::Dtype;
 
 use crate::builder::{File, Random};
 use crate::geometry::network;
-use crate::host::{segment, small_case};
+use crate::host::small_case;
 use crate::{bits, on_gpu, stand_in};
 
 const OUT_OF_MEMORY: i32 = 2;
@@ -46,7 +46,7 @@ fn whole(
     model: &patchmask::weights::Model,
 ) -> Result<Vec<u8>, Error> {
     let session = Session::new(model, on_gpu(case), &mut |_, _| ())?;
-    segment(case, &session)
+    case.mask_in(&session)
 }
 
 #[test]
@@ -142,7 +142,7 @@ fn tiles_shrink_to_the_memory_there_is() {
     assert!(tiles[3] > tiles[0]);
     session.trim().unwrap();
     gpu.devices(1, at_rest + needed / 100);
-    match segment(&case, &session) {
+    match case.mask_in(&session) {
         Err(Error::DeviceOutOfMemory(text)) => assert!(text.contains("bytes"), "{text}"),
         other => panic!("{other:?}"),
     }
@@ -160,12 +160,12 @@ fn a_lost_device_is_an_error_and_leaves_nothing() {
         gpu.reset();
         let session = Session::new(&model, on_gpu(&case), &mut |_, _| ()).unwrap();
         gpu.lose(0, after);
-        let outcome = segment(&case, &session);
+        let outcome = case.mask_in(&session);
         assert!(
             matches!(outcome, Err(Error::DeviceFailed(_))),
             "{outcome:?}"
         );
-        let again = segment(&case, &session);
+        let again = case.mask_in(&session);
         assert!(matches!(again, Err(Error::DeviceFailed(_))), "{again:?}");
         drop(session);
         assert_eq!(gpu.live(""), 0, "after {after}");
@@ -221,7 +221,7 @@ fn wrong_kernels_are_found_before_they_are_used() {
         let mut said = String::new();
         let session = Session::new(&model, on_gpu(&case), &mut |_, text| said += text).unwrap();
         assert!(said.contains(kernel), "{kernel}: {said}");
-        assert!(segment(&case, &session).unwrap() == expected, "{kernel}");
+        assert!(case.mask_in(&session).unwrap() == expected, "{kernel}");
     }
 }
 
@@ -245,7 +245,7 @@ fn overflow_names_the_layer() {
         }
         let model = file.load().unwrap();
         let session = Session::new(&model, on_gpu(&case), &mut |_, _| ()).unwrap();
-        match segment(&case, &session) {
+        match case.mask_in(&session) {
             Err(Error::BadModel(text)) => assert!(text.contains(name), "{text}"),
             other => panic!("{other:?}"),
         }

@@ -101,7 +101,7 @@ fn two_devices() {
     }
     // One is lost; the other goes on.
     gpu.lose(0, 3);
-    let lost = segment(&case, &first);
+    let lost = case.mask_in(&first);
     assert!(matches!(lost, Err(Error::DeviceFailed(_))), "{lost:?}");
     bits_of(&second);
     drop((first, second));
@@ -154,16 +154,4 @@ fn cancelled_from_the_callback_and_from_another_thread() {
     case.run_in(&session, &model);
     drop(session);
     assert_eq!(gpu.live(""), 0);
-}
-
-/// Runs the case for its mask.
-pub fn segment(case: &Case, session: &Session) -> Result<Vec<u8>, Error> {
-    let volume = Volume::from_slice(&case.voxels, case.width, case.height, case.depth)?;
-    let mut mask = vec![0; case.voxels.len()];
-    let mut outputs = Outputs {
-        mask: Some(VolumeMut::from_slice(&mut mask)),
-        ..Outputs::default()
-    };
-    session.segment(&volume, None, &mut outputs, &mut |_, _| true)?;
-    Ok(mask)
 }

@@ -1,6 +1,8 @@
 //! The whole CUDA engine on a stand-in driver that runs the kernels on the CPU: planning, tables, arenas, launches,
 //! graphs, copies, and what happens when any of it fails. Skipped where there is no C++ compiler.
 
+#[path = "../support/agreement.rs"]
+mod agreement;
 #[path = "../support/builder.rs"]
 mod builder;
 #[path = "../support/cxx.rs"]

@@ -1,63 +1,13 @@
 //! The CUDA engine against the CPU engine.
 
-use patchmask::engine::Device;
 use patchmask::lattice::Padding;
 use patchmask::mask::Fill;
 use patchmask::session::{Options, Session};
 
+use crate::agreement::Agreement;
 use crate::builder::Random;
 use crate::geometry::{Case, network};
 use crate::{on_gpu, stand_in};
-
-/// Most that a logit may differ, relative to the largest of the case.
-const TOLERANCE: f32 = 1e-2;
-
-/// What was compared.
-#[derive(Default)]
-struct Seen {
-    cases: usize,
-    points: usize,
-    worst: f32,
-    changed_voxels: usize,
-}
-
-impl Seen {
-    fn compare(&mut self, case: &Case, model: &patchmask::weights::Model, options: Options) {
-        let cpu = case.run(model, case.options.clone());
-        let gpu = case.run(model, options);
-        assert_eq!(gpu.report.device, Device::Cuda(0));
-        assert_eq!(cpu.report.work.patches, gpu.report.work.patches);
-        assert_eq!(cpu.report.nonfinite_voxels, gpu.report.nonfinite_voxels);
-        assert_eq!(cpu.coverage, gpu.coverage);
-        let finite = cpu.logits.iter().filter(|logit| logit.is_finite());
-        let largest = finite.fold(0.0_f32, |most, logit| most.max(logit.abs()));
-        for (point, (cpu, gpu)) in cpu.logits.iter().zip(&gpu.logits).enumerate() {
-            assert_eq!(cpu.is_nan(), gpu.is_nan(), "logit {point}");
-            if !cpu.is_nan() {
-                let error = (cpu - gpu).abs() / largest;
-                assert!(
-                    error <= TOLERANCE,
-                    "logit {point}: {cpu} and {gpu} of {largest}"
-                );
-                self.worst = self.worst.max(error);
-                self.points += 1;
-            }
-        }
-        for (cpu, gpu) in cpu.probability.iter().zip(&gpu.probability) {
-            assert!((cpu - gpu).abs() <= 0.05, "probabilities {cpu} and {gpu}");
-        }
-        let changed = cpu.mask.iter().zip(&gpu.mask).filter(|(a, b)| a != b);
-        self.changed_voxels += changed.count();
-        self.cases += 1;
-    }
-
-    fn print(&self, what: &str) {
-        println!(
-            "{what}: {} cases, {} logits, largest error {:.1e}, {} voxels of another class",
-            self.cases, self.points, self.worst, self.changed_voxels
-        );
-    }
-}
 
 #[test]
 fn random_cases_agree_with_the_cpu() {
@@ -65,7 +15,7 @@ fn random_cases_agree_with_the_cpu() {
         return;
     };
     for padding in [Padding::Patch, Padding::Image] {
-        let mut seen = Seen::default();
+        let mut agreement = Agreement::default();
         for number in 0..8 {
             gpu.completion(number % 3, number as u64);
             let mut random = Random(100 + number as u64);
@@ -73,11 +23,11 @@ fn random_cases_agree_with_the_cpu() {
             case.options.fill = [Fill::Nearest, Fill::Linear][number as usize % 2];
             case.options.equalize = number % 3 == 1;
             let model = network(&mut random, case.options.patch_size);
-            seen.compare(&case, &model, on_gpu(&case));
+            agreement.compare(&case, &model, on_gpu(&case));
             assert_eq!(gpu.error(), "");
             assert_eq!(gpu.live(""), 0);
         }
-        seen.print(&format!("{padding:?}"));
+        println!("{padding:?}: {agreement}");
     }
 }
 
@@ -89,7 +39,7 @@ fn without_sharing() {
         return;
     };
     let mut random = Random(5);
-    let mut seen = Seen::default();
+    let mut agreement = Agreement::default();
     for padding in [Padding::Patch, Padding::Image] {
         let mut case = Case::random(&mut random, padding);
         (case.options.patch_size, case.options.stride) = (33, 32);
@@ -103,9 +53,9 @@ fn without_sharing() {
             sharing: false,
             ..on_gpu(&case)
         };
-        seen.compare(&case, &model, options);
+        agreement.compare(&case, &model, options);
     }
-    seen.print("no sharing");
+    println!("no sharing: {agreement}");
     assert_eq!(gpu.error(), "");
 }
 

@@ -13,7 +13,7 @@ use patchmask::session::{Options, Session};
 use safetensors::Dtype;
 
 use crate::builder::{File, PLAIN, Random};
-use crate::host::{segment, small_case};
+use crate::host::small_case;
 use crate::{cxx, on_gpu, stand_in};
 
 /// Tells `session` which device to ask for ("auto" or a number; "libcuda": only whether one loads) and where to write
@@ -209,7 +209,7 @@ fn session() {
         Err(Error::NoDevice(text)) => format!("NoDevice({text})"),
         Err(other) => format!("{other:?}"),
         Ok(session) => {
-            segment(&case, &session).unwrap();
+            case.mask_in(&session).unwrap();
             format!("{}: {said}", session.engine_name())
         }
     };

@@ -3,12 +3,10 @@
 use std::time::{Duration, Instant};
 
 use patchmask::error::Error;
-use patchmask::session::{Outputs, Session};
-use patchmask::volume::{Volume, VolumeMut};
+use patchmask::session::Session;
 
 use crate::builder::Random;
 use crate::cases::{FULL, discs, network, size, small};
-use crate::geometry::Case;
 use crate::{driver, on_gpu};
 
 const LIMIT: Duration = Duration::from_millis(20);
@@ -24,9 +22,9 @@ fn cancelled_within_20_ms() {
     let extents = (size(512, 40), size(512, 30), size(12, 3));
     let case = discs(&mut random, (patch_size, 8), extents);
     let session = Session::new(&model, on_gpu(&case), &mut |_, _| ()).unwrap();
-    let expected = segment(&case, &session).unwrap();
+    let expected = case.mask_in(&session).unwrap();
     let began = Instant::now();
-    assert!(segment(&case, &session).unwrap() == expected);
+    assert!(case.mask_in(&session).unwrap() == expected);
     let whole = began.elapsed();
 
     // (from cancel to return, how far the call was)
@@ -37,7 +35,7 @@ fn cancelled_within_20_ms() {
         }
         let delay = whole.mul_f64((random.symmetric() + 1.0) / 2.0 * 0.95);
         std::thread::scope(|scope| {
-            let call = scope.spawn(|| (segment(&case, &session), Instant::now()));
+            let call = scope.spawn(|| (case.mask_in(&session), Instant::now()));
             std::thread::sleep(delay);
             let asked = Instant::now();
             session.cancel();
@@ -45,13 +43,13 @@ fn cancelled_within_20_ms() {
             match outcome {
                 Err(Error::Cancelled) => latencies.push((returned - asked, delay)),
                 // It was quicker; the wish stays for the next call.
-                Ok(_) => assert_eq!(segment(&case, &session), Err(Error::Cancelled)),
+                Ok(_) => assert_eq!(case.mask_in(&session), Err(Error::Cancelled)),
                 Err(other) => panic!("{other:?}"),
             }
         });
     }
     assert!(
-        segment(&case, &session).unwrap() == expected,
+        case.mask_in(&session).unwrap() == expected,
         "and it goes on"
     );
     latencies.sort();
@@ -69,16 +67,4 @@ fn cancelled_within_20_ms() {
     if !small() {
         assert!(latencies[latencies.len() - 1].0 <= LIMIT, "{latencies:.1?}");
     }
-}
-
-/// Runs the case for its mask.
-pub fn segment(case: &Case, session: &Session) -> Result<Vec<u8>, Error> {
-    let volume = Volume::from_slice(&case.voxels, case.width, case.height, case.depth)?;
-    let mut mask = vec![0; case.voxels.len()];
-    let mut outputs = Outputs {
-        mask: Some(VolumeMut::from_slice(&mut mask)),
-        ..Outputs::default()
-    };
-    session.segment(&volume, None, &mut outputs, &mut |_, _| true)?;
-    Ok(mask)
 }

@@ -4,6 +4,7 @@
 //! `PATCHMASK_GPU_SMALL=1` divides widths and slices, so that these tests themselves can be tried on the stand-in
 //! driver (tests/gpu/README.md).
 
+#[path = "../support/agreement.rs"]
 mod agreement;
 #[path = "../support/builder.rs"]
 mod builder;

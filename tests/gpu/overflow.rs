@@ -24,7 +24,7 @@ fn overflow_names_the_layer() {
         }
         let model = file.load().unwrap();
         let session = Session::new(&model, on_gpu(&case), &mut |_, _| ()).unwrap();
-        match crate::cancelling::segment(&case, &session) {
+        match case.mask_in(&session) {
             Err(Error::BadModel(text)) => assert!(text.contains(name), "{text}"),
             other => panic!("{other:?}"),
         }

@@ -56,7 +56,7 @@ fn tiles_and_roi() {
             ..on_gpu(&case)
         };
         let outcome = Session::new(&model, options, &mut |_, _| ())
-            .and_then(|session| crate::cancelling::segment(&case, &session).map(|_| session));
+            .and_then(|session| case.mask_in(&session).map(|_| session));
         match outcome {
             Ok(session) => {
                 let outcome = case.run_in(&session, &model);

@@ -2,6 +2,7 @@
 #![allow(dead_code)] // each test binary uses a part
 
 use patchmask::engine::DeviceChoice;
+use patchmask::error::Error;
 use patchmask::lattice::{Crop, Padding};
 use patchmask::session::{Options, Outputs, Report, Session};
 use patchmask::volume::{Volume, VolumeMut};
@@ -141,6 +142,18 @@ impl Case {
             logits,
             report,
         }
+    }
+
+    /// Runs the library without the ROI, for the mask alone.
+    pub fn mask_in(&self, session: &Session) -> Result<Vec<u8>, Error> {
+        let volume = Volume::from_slice(&self.voxels, self.width, self.height, self.depth)?;
+        let mut mask = vec![0; self.voxels.len()];
+        let mut outputs = Outputs {
+            mask: Some(VolumeMut::from_slice(&mut mask)),
+            ..Outputs::default()
+        };
+        session.segment(&volume, None, &mut outputs, &mut |_, _| true)?;
+        Ok(mask)
     }
 
     /// Whether any voxel of the cell of lattice point (`row`, `column`) is in the ROI, by brute force.
