@@ -51,7 +51,7 @@ fn whole(
 
 #[test]
 fn every_call_may_fail() {
-    let Some((_turn, gpu)) = stand_in::take() else {
+    let Some(gpu) = stand_in::take() else {
         return;
     };
     let (case, model) = small_case(7);
@@ -90,7 +90,7 @@ fn every_call_may_fail() {
 /// Any allocation on the device may fail: tiles shrink and the call succeeds, or it is DEVICE_OUT_OF_MEMORY.
 #[test]
 fn device_memory_may_run_out_at_any_allocation() {
-    let Some((_turn, gpu)) = stand_in::take() else {
+    let Some(gpu) = stand_in::take() else {
         return;
     };
     let (case, model) = small_case(8);
@@ -119,7 +119,7 @@ fn device_memory_may_run_out_at_any_allocation() {
 /// the same mask.
 #[test]
 fn tiles_shrink_to_the_memory_there_is() {
-    let Some((_turn, gpu)) = stand_in::take() else {
+    let Some(gpu) = stand_in::take() else {
         return;
     };
     let mut random = Random(9);
@@ -152,7 +152,7 @@ fn tiles_shrink_to_the_memory_there_is() {
 
 #[test]
 fn a_lost_device_is_an_error_and_leaves_nothing() {
-    let Some((_turn, gpu)) = stand_in::take() else {
+    let Some(gpu) = stand_in::take() else {
         return;
     };
     let (case, model) = small_case(10);
@@ -186,7 +186,7 @@ fn a_lost_device_is_an_error_and_leaves_nothing() {
 /// there is none.
 #[test]
 fn wrong_kernels_are_found_before_they_are_used() {
-    let Some((_turn, gpu)) = stand_in::take() else {
+    let Some(gpu) = stand_in::take() else {
         return;
     };
     let (case, model) = small_case(11);
@@ -228,7 +228,7 @@ fn wrong_kernels_are_found_before_they_are_used() {
 /// Activations beyond fp16 are an error that names the layer, not a mask made of infinities.
 #[test]
 fn overflow_names_the_layer() {
-    let Some((_turn, gpu)) = stand_in::take() else {
+    let Some(gpu) = stand_in::take() else {
         return;
     };
     let (case, _) = small_case(12);

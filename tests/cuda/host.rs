@@ -12,22 +12,17 @@ use crate::builder::Random;
 use crate::geometry::{Case, network};
 use crate::{bits, on_gpu, stand_in};
 
+/// 3 x 2 patches on each of 3 slices.
 pub fn small_case(seed: u64) -> (Case, patchmask::weights::Model) {
     let mut random = Random(seed);
-    let mut case = Case::random(&mut random, Padding::Patch);
-    (case.options.patch_size, case.options.stride) = (32, 16);
-    (case.options.crop, case.roi) = (None, None);
-    (case.width, case.height, case.depth) = (33, 20, 3);
-    case.voxels = (0..33 * 20 * 3)
-        .map(|_| (random.symmetric() * 400.0) as i16)
-        .collect();
+    let case = Case::whole(&mut random, Padding::Patch, (32, 16), (33, 20, 3));
     let model = network(&mut random, 32);
     (case, model)
 }
 
 #[test]
 fn the_callers_context_stays_current() {
-    let Some((_turn, gpu)) = stand_in::take() else {
+    let Some(gpu) = stand_in::take() else {
         return;
     };
     let own = gpu.make_context();
@@ -46,7 +41,7 @@ fn the_callers_context_stays_current() {
 
 #[test]
 fn sessions_share_weights_and_run_side_by_side() {
-    let Some((_turn, gpu)) = stand_in::take() else {
+    let Some(gpu) = stand_in::take() else {
         return;
     };
     let (case, model) = small_case(2);
@@ -80,7 +75,7 @@ fn sessions_share_weights_and_run_side_by_side() {
 
 #[test]
 fn two_devices() {
-    let Some((_turn, gpu)) = stand_in::take() else {
+    let Some(gpu) = stand_in::take() else {
         return;
     };
     gpu.devices(2, 1 << 30);
@@ -110,7 +105,7 @@ fn two_devices() {
 
 #[test]
 fn cancelled_from_the_callback_and_from_another_thread() {
-    let Some((_turn, gpu)) = stand_in::take() else {
+    let Some(gpu) = stand_in::take() else {
         return;
     };
     let (mut case, model) = small_case(4);

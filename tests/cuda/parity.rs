@@ -11,7 +11,7 @@ use crate::{on_gpu, stand_in};
 
 #[test]
 fn random_cases_agree_with_the_cpu() {
-    let Some((_turn, gpu)) = stand_in::take() else {
+    let Some(gpu) = stand_in::take() else {
         return;
     };
     for padding in [Padding::Patch, Padding::Image] {
@@ -35,19 +35,13 @@ fn random_cases_agree_with_the_cpu() {
 /// the slice see more of it than those at its corners.
 #[test]
 fn without_sharing() {
-    let Some((_turn, gpu)) = stand_in::take() else {
+    let Some(gpu) = stand_in::take() else {
         return;
     };
     let mut random = Random(5);
     let mut agreement = Agreement::default();
     for padding in [Padding::Patch, Padding::Image] {
-        let mut case = Case::random(&mut random, padding);
-        (case.options.patch_size, case.options.stride) = (33, 32);
-        (case.options.crop, case.roi) = (None, None);
-        (case.width, case.height, case.depth) = (300, 20, 1);
-        case.voxels = (0..300 * 20)
-            .map(|_| (random.symmetric() * 400.0) as i16)
-            .collect();
+        let case = Case::whole(&mut random, padding, (33, 32), (300, 20, 1));
         let model = network(&mut random, case.options.patch_size);
         let options = Options {
             sharing: false,
@@ -64,7 +58,7 @@ fn without_sharing() {
 fn voxels_of_every_type() {
     use patchmask::session::Outputs;
     use patchmask::volume::{Volume, VolumeMut, Voxel};
-    let Some((_turn, gpu)) = stand_in::take() else {
+    let Some(gpu) = stand_in::take() else {
         return;
     };
     let mut random = Random(9);

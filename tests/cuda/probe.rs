@@ -10,9 +10,7 @@ use patchmask::engine::DeviceChoice;
 use patchmask::error::Error;
 use patchmask::session::{Options, Session};
 
-use safetensors::Dtype;
-
-use crate::builder::{File, PLAIN, Random};
+use crate::builder::{File, Random};
 use crate::host::small_case;
 use crate::{cxx, on_gpu, stand_in};
 
@@ -155,14 +153,7 @@ fn hear(folder: &Path, settings: &str, device: &str) -> String {
     static COUNT: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
     let number = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     let heard = cxx::folder().join(format!("heard.{}.{number}", std::process::id()));
-    let output = Command::new(env::current_exe().unwrap())
-        .args([
-            "--exact",
-            "probe::session",
-            "--ignored",
-            "--nocapture",
-            "--test-threads=1",
-        ])
+    let output = stand_in::test_program("probe::session")
         .env_remove("PATCHMASK_STAND_IN")
         .envs((!settings.is_empty()).then_some(("PATCHMASK_STAND_IN", settings)))
         .env("LD_LIBRARY_PATH", folder)
@@ -220,7 +211,7 @@ fn session() {
 /// time: others do their work.
 #[test]
 fn little_shared_memory() {
-    let Some((_turn, gpu)) = stand_in::take() else {
+    let Some(gpu) = stand_in::take() else {
         return;
     };
     let (case, model) = (small_case(21).0, wide_model());
@@ -256,32 +247,7 @@ fn little_shared_memory() {
 
 /// With layers of 64 and 128 channels.
 fn wide_model() -> patchmask::weights::Model {
-    let mut random = Random(22);
-    let mut file = File::new(Dtype::F16, false, 1, 1, &[1]);
-    file.tensors.clear();
-    let mut inputs = 1;
-    for (position, outputs) in PLAIN
-        .into_iter()
-        .zip([4, 4, 4, 4, 4, 4, 64, 64, 128, 64, 4, 4, 4])
-    {
-        let scale = (6.0 / (9 * inputs) as f64).sqrt();
-        let mut values = |count| {
-            (0..count)
-                .map(|_| random.symmetric() * scale)
-                .collect::<Vec<_>>()
-        };
-        let name = format!("features.{position}");
-        let weights = values(outputs * inputs * 9);
-        file.set(
-            &format!("{name}.weight"),
-            &[outputs, inputs, 3, 3],
-            &weights,
-        );
-        file.set(&format!("{name}.bias"), &[outputs], &vec![0.1; outputs]);
-        inputs = outputs;
-    }
-    let weights: Vec<f64> = (0..2 * inputs).map(|_| random.symmetric()).collect();
-    file.set("classifier.0.weight", &[2, inputs], &weights);
-    file.set("classifier.0.bias", &[2], &[0.0, 0.1]);
+    let widths = [4, 4, 4, 4, 4, 4, 64, 64, 128, 64, 4, 4, 4];
+    let file = File::scaled(&mut Random(22), 1, &widths, 1, &[2], 0.1);
     file.load().unwrap()
 }

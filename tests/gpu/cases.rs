@@ -2,9 +2,8 @@
 
 use patchmask::lattice::Padding;
 use patchmask::weights::Model;
-use safetensors::Dtype;
 
-use crate::builder::{File, PLAIN, Random};
+use crate::builder::{File, Random};
 use crate::geometry::Case;
 
 /// VGG16's widths.
@@ -28,11 +27,9 @@ pub fn discs(
     (patch_size, stride): (u32, u32),
     (width, height, depth): (usize, usize, usize),
 ) -> Case {
-    let mut case = Case::random(random, Padding::Patch);
-    (case.options.patch_size, case.options.stride) = (patch_size, stride);
-    (case.options.crop, case.roi) = (None, None);
+    let extents = (width, height, depth);
+    let mut case = Case::whole(random, Padding::Patch, (patch_size, stride), extents);
     case.options.threads = 0;
-    (case.width, case.height, case.depth) = (width, height, depth);
     let extent = width.max(height) as f64;
     let discs: Vec<[f64; 4]> = (0..12)
         .map(|_| {
@@ -63,33 +60,12 @@ pub fn discs(
     case
 }
 
-/// A network of these widths for patches of this size, three channels, head 256-256-2, scaled so that signals neither
-/// die nor grow.
+/// A network of these widths for patches of this size, three channels, head 256-256-2.
 pub fn network(random: &mut Random, widths: &[usize; 13], patch_size: u32) -> Model {
     let divide = size(1, 32);
-    let mut file = File::new(Dtype::F16, false, 3, 1, &[1]);
-    file.tensors.clear();
-    let mut set = |name: String, shape: &[usize]| {
-        let inputs: usize = shape[1..].iter().product();
-        let scale = (6.0 / inputs as f64).sqrt();
-        let mut values = |count: usize, scale: f64| -> Vec<f64> {
-            (0..count).map(|_| random.symmetric() * scale).collect()
-        };
-        let weights = values(shape.iter().product(), scale);
-        file.set(&format!("{name}.weight"), shape, &weights);
-        let biases = values(shape[0], 0.02);
-        file.set(&format!("{name}.bias"), &shape[..1], &biases);
-    };
-    let mut inputs = 3;
-    for (position, width) in PLAIN.into_iter().zip(widths) {
-        let outputs = (width / divide).max(1);
-        set(format!("features.{position}"), &[outputs, inputs, 3, 3]);
-        inputs = outputs;
-    }
-    inputs *= (patch_size / 32).pow(2) as usize;
-    for (index, outputs) in [256 / divide, 256 / divide, 2].into_iter().enumerate() {
-        set(format!("classifier.{}", 3 * index), &[outputs, inputs]);
-        inputs = outputs;
-    }
+    let widths = widths.map(|width| (width / divide).max(1));
+    let side = (patch_size / 32) as usize;
+    let dense = [256 / divide, 256 / divide, 2];
+    let file = File::scaled(random, 3, &widths, side, &dense, 0.02);
     file.load().expect("a model")
 }

@@ -2,6 +2,7 @@
 //! current. Found without the library, so that a library that does not find the GPU fails instead of skipping.
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::ops::Deref;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR.
@@ -16,13 +17,30 @@ pub struct Driver {
     pub name: String,
 }
 
+/// The GPU, while it is one test's.
+pub struct Turn {
+    _turn: MutexGuard<'static, ()>,
+    driver: &'static Driver,
+}
+
+impl Deref for Turn {
+    type Target = Driver;
+
+    fn deref(&self) -> &Driver {
+        self.driver
+    }
+}
+
 /// The GPU, for one test at a time; `None`, with the reason printed, where there is none.
-pub fn take() -> Option<(MutexGuard<'static, ()>, &'static Driver)> {
+pub fn take() -> Option<Turn> {
     static TURN: Mutex<()> = Mutex::new(());
     static DRIVER: OnceLock<Result<Driver, String>> = OnceLock::new();
     let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     match DRIVER.get_or_init(Driver::open) {
-        Ok(driver) => Some((turn, driver)),
+        Ok(driver) => Some(Turn {
+            _turn: turn,
+            driver,
+        }),
         Err(why) => {
             let required = std::env::var("PATCHMASK_REQUIRE_CUDA").is_ok_and(|value| value == "1");
             assert!(!required, "PATCHMASK_REQUIRE_CUDA=1: {why}");

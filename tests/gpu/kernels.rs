@@ -12,7 +12,7 @@ const WIDTHS: [usize; 13] = [16, 64, 128, 64, 96, 128, 32, 64, 48, 128, 32, 48, 
 
 #[test]
 fn every_kernel() {
-    let Some((_turn, _)) = driver::take() else {
+    let Some(_gpu) = driver::take() else {
         return;
     };
     let mut random = Random(77);

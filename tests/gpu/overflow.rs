@@ -10,7 +10,7 @@ use crate::{driver, on_gpu};
 
 #[test]
 fn overflow_names_the_layer() {
-    let Some((_turn, _)) = driver::take() else {
+    let Some(_gpu) = driver::take() else {
         return;
     };
     let case = discs(&mut Random(12), (32, 16), (33, 20, 3));

@@ -17,7 +17,7 @@ fn case(depth: usize) -> (Case, patchmask::weights::Model) {
 
 #[test]
 fn repeats_and_sessions() {
-    let Some((_turn, _)) = driver::take() else {
+    let Some(_gpu) = driver::take() else {
         return;
     };
     let (case, model) = case(size(5, 3));
@@ -43,7 +43,7 @@ fn repeats_and_sessions() {
 /// Budgets that make more and more tiles, down to one that is too small; a ROI.
 #[test]
 fn tiles_and_roi() {
-    let Some((_turn, _)) = driver::take() else {
+    let Some(_gpu) = driver::take() else {
         return;
     };
     let (mut case, model) = case(1);

@@ -20,7 +20,7 @@ const SETTINGS: [(u32, u32, usize, usize); 7] = [
 
 #[test]
 fn full_width_agrees_with_the_cpu() {
-    let Some((_turn, _)) = driver::take() else {
+    let Some(_gpu) = driver::take() else {
         return;
     };
     for (patch_size, stride, width, height) in &SETTINGS[..size(SETTINGS.len(), 2)] {

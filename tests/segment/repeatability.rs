@@ -12,15 +12,7 @@ use crate::geometry::{Case, network};
 /// A case with enough lattice points for many tiles.
 fn dense_case(padding: Padding) -> (Case, Model) {
     let mut random = Random(5);
-    let mut case = Case::random(&mut random, padding);
-    case.options.patch_size = 65;
-    case.options.stride = 5;
-    case.options.crop = None;
-    case.roi = None;
-    (case.width, case.height, case.depth) = (120, 97, 2);
-    case.voxels = (0..120 * 97 * 2)
-        .map(|_| (random.symmetric() * 400.0) as i16)
-        .collect();
+    let case = Case::whole(&mut random, padding, (65, 5), (120, 97, 2));
     let model = network(&mut random, 65);
     (case, model)
 }

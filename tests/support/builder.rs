@@ -103,6 +103,47 @@ impl File {
         file
     }
 
+    /// A grey (1 channel) or coloured (3) vgg16 of these widths in fp16, whose dense layers, of which the first takes side
+    /// x side, have `dense` outputs. Weights are scaled so that signals neither die nor grow; biases are up to `bias`.
+    pub fn scaled(
+        random: &mut Random,
+        channels: usize,
+        widths: &[usize; 13],
+        side: usize,
+        dense: &[usize],
+        bias: f64,
+    ) -> Self {
+        let mut file = Self {
+            tensors: BTreeMap::new(),
+            strings: HashMap::new(),
+            dtype: Dtype::F16,
+        };
+        let mut set = |name: String, shape: &[usize]| {
+            let inputs: usize = shape[1..].iter().product();
+            let mut values = |count: usize, scale: f64| -> Vec<f64> {
+                (0..count).map(|_| random.symmetric() * scale).collect()
+            };
+            let weights = values(shape.iter().product(), (6.0 / inputs as f64).sqrt());
+            file.set(&format!("{name}.weight"), shape, &weights);
+            file.set(
+                &format!("{name}.bias"),
+                &shape[..1],
+                &values(shape[0], bias),
+            );
+        };
+        let mut inputs = channels;
+        for (position, &outputs) in PLAIN.into_iter().zip(widths) {
+            set(format!("features.{position}"), &[outputs, inputs, 3, 3]);
+            inputs = outputs;
+        }
+        inputs *= side * side;
+        for (index, &outputs) in dense.iter().enumerate() {
+            set(format!("classifier.{}", 3 * index), &[outputs, inputs]);
+            inputs = outputs;
+        }
+        file
+    }
+
     /// The usual one of these tests: f32, no batch norm, grey, 7 x 7, two dense layers, 2 classes.
     pub fn plain() -> Self {
         Self::new(Dtype::F32, false, 1, 7, &[5, 2])

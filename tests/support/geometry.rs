@@ -7,9 +7,8 @@ use patchmask::lattice::{Crop, Padding};
 use patchmask::session::{Options, Outputs, Report, Session};
 use patchmask::volume::{Volume, VolumeMut};
 use patchmask::weights::Model;
-use safetensors::Dtype;
 
-use crate::builder::{File, PLAIN, Random};
+use crate::builder::{File, Random};
 
 pub struct Case {
     pub options: Options,
@@ -76,6 +75,23 @@ impl Case {
             voxels,
             roi,
         }
+    }
+
+    /// Noise of these extents (width, height, depth), all of it in patches of this size and stride.
+    pub fn whole(
+        random: &mut Random,
+        padding: Padding,
+        (patch_size, stride): (u32, u32),
+        (width, height, depth): (usize, usize, usize),
+    ) -> Self {
+        let mut case = Self::random(random, padding);
+        (case.options.patch_size, case.options.stride) = (patch_size, stride);
+        (case.options.crop, case.roi) = (None, None);
+        (case.width, case.height, case.depth) = (width, height, depth);
+        case.voxels = (0..width * height * depth)
+            .map(|_| (random.symmetric() * 400.0) as i16)
+            .collect();
+        case
     }
 
     /// (x0, y0, x1, y1)
@@ -177,54 +193,15 @@ impl Case {
     }
 }
 
-/// A network for patches of this size: few channels, weights scaled so that signals neither die nor
-/// grow.
+/// A network of few channels for patches of this size.
 pub fn network(random: &mut Random, patch_size: u32) -> Model {
     let channels = if random.below(2) == 0 { 1 } else { 3 };
     let classes = 2 + random.below(3);
     let mut dense: Vec<usize> = (0..random.below(3)).map(|_| 3 + random.below(20)).collect();
     dense.push(classes);
     let widths = [3, 5, 6, 4, 7, 5, 4, 6, 8, 5, 4, 17, 6];
-    vgg(random, channels, widths, &dense, patch_size)
-}
-
-/// A network of these widths, scaled alike.
-pub fn vgg(
-    random: &mut Random,
-    channels: usize,
-    widths: [usize; 13],
-    dense: &[usize],
-    patch_size: u32,
-) -> Model {
-    let mut file = File::new(Dtype::F16, false, channels, 1, &[1]);
-    file.tensors.clear();
-    let mut set = |name: &str, shape: &[usize], scale: f64| {
-        let count = shape.iter().product();
-        let values: Vec<f64> = (0..count).map(|_| random.symmetric() * scale).collect();
-        file.set(name, shape, &values);
-    };
-    let mut inputs = channels;
-    for (position, outputs) in PLAIN.into_iter().zip(widths) {
-        let scale = (6.0 / (9 * inputs) as f64).sqrt();
-        set(
-            &format!("features.{position}.weight"),
-            &[outputs, inputs, 3, 3],
-            scale,
-        );
-        set(&format!("features.{position}.bias"), &[outputs], 0.2);
-        inputs = outputs;
-    }
-    inputs *= (patch_size / 32).pow(2) as usize;
-    for (index, &outputs) in dense.iter().enumerate() {
-        let scale = (6.0 / inputs as f64).sqrt();
-        set(
-            &format!("classifier.{}.weight", 3 * index),
-            &[outputs, inputs],
-            scale,
-        );
-        set(&format!("classifier.{}.bias", 3 * index), &[outputs], 0.2);
-        inputs = outputs;
-    }
+    let side = (patch_size / 32) as usize;
+    let file = File::scaled(random, channels, &widths, side, &dense, 0.2);
     file.load().expect("a model")
 }
 

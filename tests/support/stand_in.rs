@@ -3,11 +3,12 @@
 
 #![allow(dead_code)] // each test binary uses a part
 
+use std::env;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use crate::cxx;
 
@@ -55,11 +56,14 @@ pub struct StandIn {
     handle: usize,
 }
 
-/// The stand-in, for one test at a time, with a default machine; `None`, with the reason printed, where it cannot be
-/// compiled.
-pub fn take() -> Option<(MutexGuard<'static, ()>, &'static StandIn)> {
-    static TURN: Mutex<()> = Mutex::new(());
-    static LOADED: OnceLock<StandIn> = OnceLock::new();
+/// In the environment of a process that runs one test.
+const ALONE: &str = "PATCHMASK_TEST_ALONE";
+
+/// The stand-in, with a default machine, for one test.
+///
+/// A process has one driver, and tests run side by side: the first process has each test run by one of its own, and gets
+/// `None`. So do all, with the reason printed, where the stand-in cannot be compiled.
+pub fn take() -> Option<&'static StandIn> {
     let library = match build() {
         Ok(library) => library,
         Err(why) => {
@@ -67,7 +71,14 @@ pub fn take() -> Option<(MutexGuard<'static, ()>, &'static StandIn)> {
             return None;
         }
     };
-    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let thread = std::thread::current();
+    let name = thread.name().expect("the test's name");
+    // Where tests come one after another (--test-threads=1), it is the main thread that runs them.
+    if env::var_os(ALONE).is_none() && name != "main" {
+        run_alone(name);
+        return None;
+    }
+    static LOADED: OnceLock<StandIn> = OnceLock::new();
     let stand_in = LOADED.get_or_init(|| {
         let path = CString::new(library.to_str().unwrap()).unwrap();
         // SAFETY: a library of our own, whose initialisers only read the environment.
@@ -78,7 +89,28 @@ pub fn take() -> Option<(MutexGuard<'static, ()>, &'static StandIn)> {
         }
     });
     stand_in.reset();
-    Some((turn, stand_in))
+    Some(stand_in)
+}
+
+/// Runs a test in a process of its own; panics where it fails there.
+fn run_alone(name: &str) {
+    let output = test_program(name).env(ALONE, "1").output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    println!("{said}");
+    assert!(
+        output.status.success() && said.contains("1 passed"),
+        "{name}: {}\n{}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+/// This test program, for the test `name` alone.
+pub fn test_program(name: &str) -> Command {
+    let mut program = Command::new(env::current_exe().unwrap());
+    program.args([name, "--exact", "--include-ignored", "--nocapture"]);
+    program.arg("--test-threads=1");
+    program
 }
 
 macro_rules! function {
