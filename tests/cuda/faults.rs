@@ -14,11 +14,13 @@ use crate::{bits, on_gpu, stand_in};
 const OUT_OF_MEMORY: i32 = 2;
 const LAUNCH_FAILED: i32 = 719;
 
-/// Calls that the engine makes, those that give back apart.
-const CALLS: [&str; 22] = [
+/// Calls that the engine makes, but for those that give back and those that make a context current: without them nothing
+/// can be given back.
+const CALLS: [&str; 27] = [
     "cuDeviceGet",
     "cuDeviceGetName",
     "cuDeviceGetAttribute",
+    "cuDeviceGetCount",
     "cuDevicePrimaryCtxRetain",
     "cuMemGetInfo_v2",
     "cuMemHostAlloc",
@@ -32,11 +34,15 @@ const CALLS: [&str; 22] = [
     "cuModuleGetFunction",
     "cuFuncSetAttribute",
     "cuLaunchKernel",
+    "cuStreamBeginCapture_v2",
     "cuStreamCreate",
+    "cuStreamEndCapture",
     "cuStreamSynchronize",
     "cuStreamWaitEvent",
     "cuEventCreate",
+    "cuEventQuery",
     "cuEventRecord",
+    "cuGraphInstantiateWithFlags",
     "cuGraphLaunch",
 ];
 
