@@ -16,7 +16,7 @@ const LAUNCH_FAILED: i32 = 719;
 
 /// Calls that the engine makes, but for those that give back and those that make a context current: without them nothing
 /// can be given back.
-const CALLS: [&str; 27] = [
+const CALLS: [&str; 26] = [
     "cuDeviceGet",
     "cuDeviceGetName",
     "cuDeviceGetAttribute",
@@ -36,7 +36,6 @@ const CALLS: [&str; 27] = [
     "cuLaunchKernel",
     "cuStreamBeginCapture_v2",
     "cuStreamCreate",
-    "cuStreamEndCapture",
     "cuStreamSynchronize",
     "cuStreamWaitEvent",
     "cuEventCreate",
