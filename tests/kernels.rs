@@ -4,6 +4,8 @@
 //!
 //! Skipped where there is no C++ compiler; `CXX` names one.
 
+#[path = "support/cxx.rs"]
+mod cxx;
 #[path = "kernels/mutants.rs"]
 mod mutants;
 
@@ -11,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock};
-use std::{env, fs, thread};
+use std::{fs, thread};
 
 use mutants::{MUTANTS, Mutant};
 
@@ -49,69 +51,28 @@ const SOURCES: &[&str] = &[
     "cancel_test",
 ];
 
-fn kernels() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels")
-}
-
-fn sources() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kernels")
-}
-
-fn objects() -> PathBuf {
-    Path::new(env!("CARGO_TARGET_TMPDIR")).join("kernels")
-}
-
-/// The C++ compiler, or why there is none.
-fn compiler() -> Result<String, String> {
-    let name = env::var("CXX").unwrap_or_else(|_| "c++".into());
-    match Command::new(&name).arg("--version").output() {
-        Ok(output) if output.status.success() => Ok(name),
-        Ok(output) => Err(format!("{name} --version: {}", output.status)),
-        Err(error) => Err(format!("{name}: {error}")),
-    }
-}
-
-fn succeed(command: &mut Command) -> Result<(), String> {
-    let output = command
-        .output()
-        .map_err(|error| format!("{command:?}: {error}"))?;
-    if output.status.success() {
-        Ok(())
-    } else {
-        let text = String::from_utf8_lossy(&output.stderr);
-        Err(format!("{command:?}:\n{text}"))
-    }
-}
-
 /// Compiles one source with the kernels of a folder.
-fn compile(
-    cxx: &str,
-    flags: &[&str],
-    source: &str,
-    kernels: &Path,
-    object: &Path,
-) -> Result<(), String> {
-    succeed(
-        Command::new(cxx)
+fn compile(flags: &[&str], source: &str, kernels: &Path, object: &Path) -> Result<(), String> {
+    cxx::succeed(
+        Command::new(cxx::compiler()?)
             .args(FLAGS)
             .args(flags)
             .arg("-I")
             .arg(kernels)
-            .arg("-I")
-            .arg(sources())
+            .arg("-Itests/kernels")
             .arg("-c")
-            .arg(sources().join(source).with_extension("cc"))
+            .arg(format!("tests/kernels/{source}.cc"))
             .arg("-o")
             .arg(object),
     )
 }
 
 /// Links the tests with a registry.
-fn link(cxx: &str, registry: &Path, program: &Path) -> Result<(), String> {
-    let others = SOURCES.iter().filter(|&&source| source != REGISTRY);
-    succeed(
-        Command::new(cxx)
-            .args(others.map(|source| objects().join(source).with_extension("o")))
+fn link(objects: &[PathBuf], registry: &Path, program: &Path) -> Result<(), String> {
+    let others = (SOURCES.iter().zip(objects)).filter(|&(&source, _)| source != REGISTRY);
+    cxx::succeed(
+        Command::new(cxx::compiler()?)
+            .args(others.map(|(_, object)| object))
             .arg(registry)
             .arg("-o")
             .arg(program),
@@ -142,38 +103,42 @@ fn for_all<T: Sync>(
     errors.into_inner().unwrap()
 }
 
-/// The compiler, with all objects built once; or None, said why, where there is none.
-fn build() -> Option<&'static str> {
-    static COMPILER: OnceLock<Option<String>> = OnceLock::new();
-    COMPILER
-        .get_or_init(|| match compiler() {
-            Ok(cxx) => {
-                fs::create_dir_all(objects()).unwrap();
-                let errors = for_all(SOURCES, |_, source| {
-                    compile(
-                        &cxx,
-                        &[],
-                        source,
-                        &kernels(),
-                        &objects().join(source).with_extension("o"),
-                    )
-                });
-                assert!(errors.is_empty(), "{}", errors.join("\n"));
-                Some(cxx)
-            }
-            Err(why) => {
+/// The objects of all [`SOURCES`]; or `None`, said why, where there is no compiler.
+fn build() -> Option<&'static [PathBuf]> {
+    static OBJECTS: OnceLock<Option<Vec<PathBuf>>> = OnceLock::new();
+    OBJECTS
+        .get_or_init(|| {
+            if let Err(why) = cxx::compiler() {
                 println!("SKIPPED kernels on the host: {why}");
-                None
+                return None;
             }
+            let object = |source: &str| {
+                let arguments = [FLAGS, &["-c"]].concat();
+                cxx::kept(&format!("{source}.o"), &arguments, |object| {
+                    compile(&[], source, &cxx::root().join("kernels"), object)
+                })
+            };
+            let errors = for_all(SOURCES, |_, source| object(source).map(drop));
+            assert!(errors.is_empty(), "{}", errors.join("\n"));
+            Some(
+                SOURCES
+                    .iter()
+                    .map(|source| object(source).unwrap())
+                    .collect(),
+            )
         })
         .as_deref()
 }
 
 #[test]
 fn kernels_match_plain_loops() {
-    let Some(cxx) = build() else { return };
-    let program = objects().join("kernels_test");
-    link(cxx, &objects().join(REGISTRY).with_extension("o"), &program).unwrap();
+    let Some(objects) = build() else { return };
+    let registry = SOURCES.iter().position(|&source| source == REGISTRY);
+    let registry = &objects[registry.unwrap()];
+    let program = cxx::kept("kernels_test", FLAGS, |program| {
+        link(objects, registry, program)
+    });
+    let program = program.unwrap();
     let output = Command::new(&program).output().unwrap();
     println!("{}", String::from_utf8_lossy(&output.stdout));
     assert!(
@@ -186,18 +151,39 @@ fn kernels_match_plain_loops() {
 
 #[test]
 fn every_mutant_is_found() {
-    let Some(cxx) = build() else { return };
-    let errors = for_all(MUTANTS, |index, mutant| {
-        find(cxx, mutant, &objects().join(format!("mutant_{index}")))
-            .map_err(|error| format!("{}: {error}", mutant.name))
+    let Some(objects) = build() else { return };
+    let errors = for_all(MUTANTS, |_, mutant| {
+        find(objects, mutant).map_err(|error| format!("{}: {error}", mutant.name))
     });
     assert!(errors.is_empty(), "{}", errors.join("\n"));
 }
 
-/// Builds the tests with the mutant in `folder`; its test must fail.
-fn find(cxx: &str, mutant: &Mutant, folder: &Path) -> Result<(), String> {
+/// The mutant's test must fail.
+fn find(objects: &[PathBuf], mutant: &Mutant) -> Result<(), String> {
+    let change = [mutant.file, mutant.text, mutant.replacement];
+    let arguments = [FLAGS, QUICK, &change].concat();
+    let program = cxx::kept("mutant", &arguments, |program| {
+        let folder = program.with_extension("kernels");
+        let made = make(objects, mutant, &folder, program);
+        let _ = fs::remove_dir_all(&folder);
+        made
+    })?;
+    let output = Command::new(&program).arg(mutant.test).output().unwrap();
+    let report = String::from_utf8_lossy(&output.stdout);
+    let crashed = output.status.code().is_none();
+    if crashed || (output.status.code() == Some(1) && report.contains("FAILED")) {
+        let first = report.lines().next().unwrap_or("crashed");
+        println!("ok {}: {first}", mutant.name);
+        Ok(())
+    } else {
+        Err(format!("{}, {report}", output.status))
+    }
+}
+
+/// Builds the tests with a changed copy of the kernels in `folder`.
+fn make(objects: &[PathBuf], mutant: &Mutant, folder: &Path, program: &Path) -> Result<(), String> {
     fs::create_dir_all(folder).unwrap();
-    for entry in fs::read_dir(kernels()).unwrap() {
+    for entry in fs::read_dir(cxx::root().join("kernels")).unwrap() {
         let path = entry.unwrap().path();
         if path.is_file() {
             fs::copy(&path, folder.join(path.file_name().unwrap())).unwrap();
@@ -210,19 +196,7 @@ fn find(cxx: &str, mutant: &Mutant, folder: &Path) -> Result<(), String> {
         return Err(format!("its text is {found} times in {}", mutant.file));
     }
     fs::write(&file, source.replace(mutant.text, mutant.replacement)).unwrap();
-
     let registry = folder.join("registry.o");
-    let program = folder.join("kernels_test");
-    compile(cxx, QUICK, REGISTRY, folder, &registry)?;
-    link(cxx, &registry, &program)?;
-    let output = Command::new(&program).arg(mutant.test).output().unwrap();
-    let report = String::from_utf8_lossy(&output.stdout);
-    let crashed = output.status.code().is_none();
-    if crashed || (output.status.code() == Some(1) && report.contains("FAILED")) {
-        let first = report.lines().next().unwrap_or("crashed");
-        println!("ok {}: {first}", mutant.name);
-        Ok(())
-    } else {
-        Err(format!("{}, {report}", output.status))
-    }
+    compile(QUICK, REGISTRY, folder, &registry)?;
+    link(objects, &registry, program)
 }

@@ -3,51 +3,36 @@
 
 #[path = "support/cxx.rs"]
 mod cxx;
+#[path = "support/stand_in.rs"]
+mod stand_in;
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::Command;
 
-/// Compiles a library of the stand-in and a program that links against it, in a folder of their own; runs it.
-fn run(name: &str, library: &[&str], program: &[&str], arguments: &[String]) {
-    let compiler = match cxx::compiler() {
-        Ok(compiler) => compiler,
-        Err(why) => {
-            println!("SKIPPED {name}: {why}");
-            return;
-        }
+/// Runs a program of these sources, linked against a library of the stand-in.
+fn run(name: &str, library: Result<PathBuf, String>, sources: &[String], arguments: &[String]) {
+    let library = match library {
+        Ok(library) => library,
+        Err(why) => return println!("SKIPPED {name}: {why}"),
     };
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-    std::fs::create_dir_all(&folder).unwrap();
-    let driver = folder.join("libcuda.so.1");
-    let link = folder.join("libcuda.so");
-    let _ = std::fs::remove_file(&link);
-    std::os::unix::fs::symlink("libcuda.so.1", &link).unwrap();
-    let executable = folder.join("program");
-    let mut command = Command::new(compiler);
-    command
-        .args(["@tests/kernels/stand_in.flags", "-Ikernels"])
-        .args(library)
-        .arg("-o")
-        .arg(&driver);
-    cxx::succeed(&mut command).unwrap();
-    let mut command = Command::new(compiler);
-    command
-        .args([
-            "-std=c++17",
-            "-O1",
-            "-pthread",
-            "-Wall",
-            "-Wextra",
-            "-Werror",
-        ])
-        .args(program)
-        .arg("-o")
-        .arg(&executable)
-        .arg(format!("-L{}", folder.display()))
-        .arg(format!("-Wl,-rpath,{}", folder.display()))
-        .args(["-lcuda", "-ldl"]);
-    cxx::succeed(&mut command).unwrap();
-    let output = Command::new(&executable)
+    let folder = library.parent().unwrap().display();
+    let mut flags: Vec<String> = "-std=c++17 -O1 -pthread -Wall -Wextra -Werror"
+        .split(' ')
+        .map(str::to_owned)
+        .collect();
+    flags.extend_from_slice(sources);
+    flags.extend([
+        format!("-L{folder}"),
+        format!("-Wl,-rpath,{folder}"),
+        "-lcuda".into(),
+        "-ldl".into(),
+    ]);
+    let all: Vec<&str> = flags.iter().map(String::as_str).collect();
+    let program = cxx::kept(name, &all, |program| {
+        let mut command = Command::new(cxx::compiler()?);
+        cxx::succeed(command.args(&all).arg("-o").arg(program))
+    });
+    let output = Command::new(program.unwrap())
         .args(arguments)
         .output()
         .expect("a program");
@@ -62,21 +47,17 @@ fn run(name: &str, library: &[&str], program: &[&str], arguments: &[String]) {
 
 #[test]
 fn keeps_its_promises() {
-    let tests = cxx::root().join("tests/kernels/stand_in_test");
-    let mut program = vec!["tests/kernels/stand_in_test/main.cc".to_owned()];
-    for entry in std::fs::read_dir(tests).unwrap() {
+    let tests = "tests/kernels/stand_in_test";
+    let mut sources = vec![format!("{tests}/main.cc")];
+    for entry in std::fs::read_dir(cxx::root().join(tests)).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
         if name.ends_with("_test.cc") {
-            program.push(format!("tests/kernels/stand_in_test/{name}"));
+            sources.push(format!("{tests}/{name}"));
         }
     }
-    let program: Vec<&str> = program.iter().map(String::as_str).collect();
-    let library = [
-        "-Itests/kernels/stand_in_test",
-        "tests/kernels/stand_in.cc",
-        "tests/kernels/stand_in_test/kernels.cc",
-    ];
-    run("stand_in_self_test", &library, &program, &[]);
+    sources.sort();
+    let library = stand_in::build_for_self_test();
+    run("stand_in_self_test", library, &sources, &[]);
 }
 
 #[test]
@@ -87,12 +68,6 @@ fn has_every_kernel_of_the_ptx() {
         .map(|entry| entry.unwrap().path().to_str().unwrap().to_owned())
         .collect();
     assert!(ptx.len() >= 6);
-    let library = [
-        "-Itests/kernels",
-        "tests/kernels/stand_in.cc",
-        "tests/kernels/registry.cc",
-        "tests/kernels/shim.cc",
-    ];
-    let program = ["tests/kernels/stand_in_test/with_kernels.cc"];
-    run("stand_in_with_kernels", &library, &program, &ptx);
+    let sources = ["tests/kernels/stand_in_test/with_kernels.cc".to_owned()];
+    run("stand_in_with_kernels", stand_in::build(), &sources, &ptx);
 }

@@ -152,7 +152,8 @@ fn no_driver() {
 fn hear(folder: &Path, settings: &str, device: &str) -> String {
     static COUNT: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
     let number = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-    let heard = cxx::folder().join(format!("heard.{}.{number}", std::process::id()));
+    let heard = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let heard = heard.join(format!("heard.{}.{number}", std::process::id()));
     let output = stand_in::test_program("probe::session")
         .env_remove("PATCHMASK_STAND_IN")
         .envs((!settings.is_empty()).then_some(("PATCHMASK_STAND_IN", settings)))

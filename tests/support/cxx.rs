@@ -52,8 +52,8 @@ pub fn kept(
     make: impl FnOnce(&Path) -> Result<(), String>,
 ) -> Result<PathBuf, String> {
     let mut key = DefaultHasher::new();
-    (sources_key()?, arguments).hash(&mut key);
-    let folder = folder().join(format!("{name}-{:016x}", key.finish()));
+    arguments.hash(&mut key);
+    let folder = of_sources()?.join(format!("{name}-{:016x}", key.finish()));
     let path = folder.join(name);
     if !path.exists() {
         fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
@@ -65,9 +65,28 @@ pub fn kept(
     Ok(path)
 }
 
-/// What the compiler makes of today's sources.
-pub fn folder() -> PathBuf {
-    Path::new(env!("CARGO_TARGET_TMPDIR")).join("cxx")
+/// Versions of the sources of which it is kept what the compiler made.
+const VERSIONS: usize = 3;
+
+/// For what the compiler makes of today's sources.
+fn of_sources() -> Result<&'static Path, String> {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    let key = sources_key()?;
+    Ok(FOLDER.get_or_init(|| {
+        let all = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cxx");
+        let folder = all.join(format!("{key:016x}"));
+        fs::create_dir_all(&folder).expect("a folder in target");
+        let changed = |path: &PathBuf| fs::metadata(path).and_then(|data| data.modified()).ok();
+        let mut versions: Vec<PathBuf> = (fs::read_dir(all).expect("a folder"))
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .filter(|version| *version != folder)
+            .collect();
+        versions.sort_by_key(|version| std::cmp::Reverse(changed(version)));
+        for old in versions.iter().skip(VERSIONS - 1) {
+            let _ = fs::remove_dir_all(old);
+        }
+        folder
+    }))
 }
 
 /// Of the compiler and of every source that it may read.
