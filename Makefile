@@ -22,7 +22,7 @@ C_TESTS := $(basename $(notdir $(filter-out $(C_TEST_SUPPORT),$(wildcard tests/c
 C_TEST_PARTS := $(C_TEST_SUPPORT) $(wildcard tests/c/*.h) include/patchmask.h Makefile
 
 .PHONY: all library kernels demo test test-rust test-ptx test-c test-valgrind test-exports test-segment \
-        test-cuda test-examples test-real parity clean
+        test-cuda test-bench test-examples test-real parity clean
 
 all: build/segment build/minimal
 
@@ -63,7 +63,8 @@ demo: all
 
 # ---------------------------------------------------------------------------------------- make test
 
-test: test-rust test-ptx test-exports test-c test-valgrind test-segment test-cuda test-examples test-real
+test: test-rust test-ptx test-exports test-c test-valgrind test-segment test-cuda test-bench test-examples \
+      test-real
 	@echo "all tests passed"
 
 test-rust:
@@ -124,6 +125,10 @@ $(STAND_IN)/libcuda.so.1: $(wildcard kernels/*.* tests/kernels/*.* tests/kernels
 
 test-cuda: all $(STAND_IN)/libcuda.so.1
 	SEGMENT=build/segment STAND_IN=$(STAND_IN) $(PYTHON) tests/c/cuda_cli.py
+
+# What the GPU's benchmark computes without one.
+test-bench: all
+	SEGMENT=build/segment $(PYTHON) tests/gpu/bench_parts.py
 
 # Every example is run, wrong input included.
 test-examples: all
