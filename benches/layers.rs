@@ -8,14 +8,12 @@
 
 #[path = "../tests/support/builder.rs"]
 mod builder;
-#[path = "../tests/support/geometry.rs"]
-mod geometry;
 
 use std::hint::black_box;
 use std::thread;
 use std::time::Instant;
 
-use builder::Random;
+use builder::{File, Random};
 use patchmask::engine::DeviceChoice;
 use patchmask::session::{Options, Outputs, Session};
 use patchmask::volume::{Volume, VolumeMut};
@@ -123,13 +121,15 @@ fn main() {
         .next()
         .map_or(2, |threads| threads.parse().expect("THREADS"));
     let (patch_size, stride) = setting.split_once('/').expect("PATCH/STRIDE");
-    let patch_size = patch_size.parse().expect("PATCH");
+    let patch_size: u32 = patch_size.parse().expect("PATCH");
 
     let mut random = Random(1);
     let widths = [
         64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512,
     ];
-    let model = geometry::vgg(&mut random, 3, widths, &[256, 256, 2], patch_size);
+    let side = (patch_size / 32) as usize;
+    let file = File::scaled(&mut random, 3, &widths, side, &[256, 256, 2], 0.2);
+    let model = file.load().expect("a model");
     let options = Options {
         patch_size,
         stride: stride.parse().expect("STRIDE"),

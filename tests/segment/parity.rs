@@ -2,8 +2,8 @@
 
 use patchmask::lattice::Padding;
 
-use crate::builder::Random;
-use crate::geometry::{Case, Outcome, network, vgg};
+use crate::builder::{File, Random};
+use crate::geometry::{Case, Outcome, network};
 use crate::reference;
 
 /// Promised relative error of the logits against f64.
@@ -161,7 +161,8 @@ fn full_width_keeps_the_promise() {
     let widths = [
         64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512,
     ];
-    let model = vgg(&mut random, 3, widths, &[256, 256, 2], 65);
+    let file = File::scaled(&mut random, 3, &widths, 2, &[256, 256, 2], 0.2);
+    let model = file.load().expect("a model");
     case.options.mean = [0.4; 3];
     case.options.std = [0.3; 3];
     let outcome = case.run(&model, case.options.clone());
