@@ -19,18 +19,8 @@ pub(crate) struct Workers {
 }
 
 impl Workers {
-    /// `threads` workers; 0: one per core that this process may use. Returns the number too.
-    pub fn new(threads: u32) -> Result<(Self, usize), Error> {
-        let available = std::thread::available_parallelism().map_or(1, usize::from);
-        let threads = match threads as usize {
-            0 => available.min(MOST_THREADS),
-            threads => threads,
-        };
-        if threads > MOST_THREADS {
-            return Err(Error::invalid(format!(
-                "threads {threads}: must be 0 (one per core) or 1..={MOST_THREADS}"
-            )));
-        }
+    /// `threads` workers.
+    pub fn new(threads: usize) -> Result<Self, Error> {
         ensure_headroom(threads.saturating_mul(THREAD_BYTES), "worker threads")?;
         let mut handles = Vec::new();
         let pool = ThreadPoolBuilder::new()
@@ -56,7 +46,7 @@ impl Workers {
                 "{threads} worker threads could not be started: free memory or ask for fewer threads"
             )));
         }
-        Ok((workers, threads))
+        Ok(workers)
     }
 
     /// The pool.
@@ -72,6 +62,18 @@ impl Drop for Workers {
             // A worker that panicked has told its caller already.
             let _ = thread.join();
         }
+    }
+}
+
+/// How many workers the caller asks for; 0: one per core that this process may use.
+pub(crate) fn worker_threads(asked: u32) -> Result<usize, Error> {
+    let available = std::thread::available_parallelism().map_or(1, usize::from);
+    match asked as usize {
+        0 => Ok(available.min(MOST_THREADS)),
+        threads @ 1..=MOST_THREADS => Ok(threads),
+        threads => Err(Error::invalid(format!(
+            "threads {threads}: must be 0 (one per core) or 1..={MOST_THREADS}"
+        ))),
     }
 }
 

@@ -192,25 +192,38 @@ pub(crate) trait Engine: Send {
     fn end(&mut self);
 }
 
-/// Makes the engine that the caller asked for. The texts say why it is not the best one, where it is not.
-pub(crate) fn create(
+/// The engine on the GPU that the caller asked for; `None` where `auto` does without. `notes` hears why, and what is
+/// amiss with the GPU.
+pub(crate) fn on_gpu(
     choice: DeviceChoice,
     settings: &Settings<'_>,
-) -> Result<(Box<dyn Engine>, Vec<String>), Error> {
-    let cpu = || Ok::<Box<dyn Engine>, Error>(Box::new(cpu::CpuEngine::new(settings)?));
-    let cuda = |index| {
-        let engine = cuda::CudaEngine::new(index, settings)?;
-        let notes = engine.notes();
-        Ok::<(Box<dyn Engine>, Vec<String>), Error>((Box::new(engine), notes))
+    notes: &mut Vec<String>,
+) -> Result<Option<Box<dyn Engine>>, Error> {
+    let index = match choice {
+        DeviceChoice::Cpu => return Ok(None),
+        DeviceChoice::Auto => 0,
+        DeviceChoice::Cuda(index) => index,
     };
-    match choice {
-        DeviceChoice::Cpu => Ok((cpu()?, Vec::new())),
-        DeviceChoice::Cuda(index) => cuda(index),
-        DeviceChoice::Auto => match cuda(0) {
-            Err(
-                why @ (Error::NoDevice(_) | Error::DeviceOutOfMemory(_) | Error::DeviceFailed(_)),
-            ) => Ok((cpu()?, vec![format!("device auto: using the CPU: {why}")])),
-            outcome => outcome,
-        },
+    match cuda::CudaEngine::new(index, settings) {
+        Ok(engine) => {
+            notes.extend(engine.notes());
+            Ok(Some(Box::new(engine)))
+        }
+        Err(
+            why @ (Error::NoDevice(_)
+            | Error::DeviceOutOfMemory(_)
+            | Error::DeviceFailed(_)
+            // Of page-locked memory there is less than the host has.
+            | Error::OutOfMemory(_)),
+        ) if choice == DeviceChoice::Auto => {
+            notes.push(format!("device auto: using the CPU: {why}"));
+            Ok(None)
+        }
+        Err(why) => Err(why),
     }
+}
+
+/// The engine on the CPU.
+pub(crate) fn on_cpu(settings: &Settings<'_>) -> Result<Box<dyn Engine>, Error> {
+    Ok(Box::new(cpu::CpuEngine::new(settings)?))
 }

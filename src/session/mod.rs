@@ -20,7 +20,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Mutex, MutexGuard, TryLockError};
 use std::time::{Duration, Instant};
 
-use crate::engine::{self, Bytes, Control, LayerWork, Settings};
+use crate::engine::{self, Bytes, Control, DeviceChoice, Engine, LayerWork, Settings};
 use crate::error::Error;
 use crate::intensity::Intensity;
 use crate::mask::Grids;
@@ -28,7 +28,7 @@ use crate::memory::ensure_headroom;
 use crate::network::feature_side;
 use crate::volume::{Extents, Volume};
 use crate::weights::Model;
-use crate::workers::Workers;
+use crate::workers::{Workers, worker_threads};
 use progress::Progress;
 use run::{Run, State};
 
@@ -67,17 +67,15 @@ impl Session {
         let intensity = Intensity::new(options.window, options.equalize)?;
         let side = feature_side(options.patch_size as usize);
         model.check_side(side)?;
-        let (workers, threads) = Workers::new(options.threads)?;
         let settings = Settings {
             model,
             feature_side: side,
             mean: options.mean,
             std: options.std,
-            threads,
+            threads: worker_threads(options.threads)?,
         };
-        let (engine, notes) = workers
-            .pool()?
-            .install(|| engine::create(options.device, &settings))?;
+        let mut notes = Vec::new();
+        let (engine, workers) = engine_and_workers(options.device, &settings, &mut notes)?;
         let engine_name = engine.name();
         let budget = match options.memory_budget {
             0 => engine.automatic_budget(),
@@ -87,16 +85,19 @@ impl Session {
             },
         };
         let fixed = engine.fixed_bytes();
-        for (memory, budget, fixed) in [
-            ("host", budget.host, fixed.host),
-            ("device", budget.device, fixed.device),
-        ] {
-            if fixed > 0 && fixed >= budget {
-                return Err(Error::OutOfMemory(format!(
+        let too_small = |memory: &str, budget: u64, fixed: u64| {
+            (fixed > 0 && fixed >= budget).then(|| {
+                format!(
                     "memory_budget {budget} bytes of the {memory}: the packed weights alone take \
                      {fixed}; raise it"
-                )));
-            }
+                )
+            })
+        };
+        if let Some(text) = too_small("host", budget.host, fixed.host) {
+            return Err(Error::OutOfMemory(text));
+        }
+        if let Some(text) = too_small("device", budget.device, fixed.device) {
+            return Err(Error::DeviceOutOfMemory(text));
         }
         for note in notes {
             log(LogLevel::Info, &note);
@@ -250,6 +251,24 @@ impl Session {
         }
         outcome
     }
+}
+
+/// The engine that the caller asked for, and the threads that it works on: one where they only wait for a GPU.
+fn engine_and_workers(
+    choice: DeviceChoice,
+    settings: &Settings<'_>,
+    notes: &mut Vec<String>,
+) -> Result<(Box<dyn Engine>, Workers), Error> {
+    if choice != DeviceChoice::Cpu {
+        let workers = Workers::new(1)?;
+        let pool = workers.pool()?;
+        if let Some(engine) = pool.install(|| engine::on_gpu(choice, settings, notes))? {
+            return Ok((engine, workers));
+        }
+    }
+    let workers = Workers::new(settings.threads)?;
+    let engine = workers.pool()?.install(|| engine::on_cpu(settings))?;
+    Ok((engine, workers))
 }
 
 impl Drop for Session {
