@@ -40,12 +40,17 @@ fn silence_own_panics() {
     });
 }
 
-fn panic_text(payload: &(dyn Any + Send)) -> String {
-    let text = payload
+/// What a panic said.
+pub(crate) fn said(payload: &(dyn Any + Send)) -> &str {
+    payload
         .downcast_ref::<&str>()
         .copied()
         .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("no text");
+        .unwrap_or("no text")
+}
+
+fn panic_text(payload: &(dyn Any + Send)) -> String {
+    let text = said(payload);
     format!("defect in patchmask {}: {text}", env!("CARGO_PKG_VERSION"))
 }
 

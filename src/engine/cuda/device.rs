@@ -1,6 +1,6 @@
 //! One GPU of this process: its context and its kernels, shared by all sessions that use it.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use cudarc::driver::{result, sys};
@@ -10,6 +10,7 @@ use super::driver::{Context, describe};
 use super::kernels::Kernels;
 use super::known_answer::first_wrong_kernel;
 use crate::error::Error;
+use crate::panics::said;
 
 /// Oldest GPU that the kernels are compiled for, as (major, minor).
 const LEAST_CAPABILITY: (i32, i32) = (8, 0);
@@ -91,12 +92,18 @@ impl Device {
                 }
             }
         }));
-        started.unwrap_or_else(|_| {
-            Err(Error::NoDevice(format!(
-                "device cuda:{index}: the NVIDIA driver lacks a function that CUDA 12.4 has: update it"
-            )))
+        started.unwrap_or_else(|panic| match lacking(said(panic.as_ref())) {
+            Some(function) => Err(Error::NoDevice(format!(
+                "device cuda:{index}: the NVIDIA driver lacks a function that CUDA 12.4 has, {function}: update it"
+            ))),
+            None => resume_unwind(panic),
         })
     }
+}
+
+/// The driver's function that was not found, if that is what cudarc's panic says.
+fn lacking(panic: &str) -> Option<&str> {
+    panic.strip_prefix("Missing symbol ")?.split(':').next()
 }
 
 fn unusable(index: u32, why: String) -> Error {
@@ -179,4 +186,17 @@ fn limits(device: sys::CUdevice, index: u32) -> Result<Limits, Error> {
         capability,
         shared_bytes: u32::try_from(shared).unwrap_or(0),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Any other panic is a defect, and says so.
+    #[test]
+    fn only_a_missing_function_is_the_drivers_fault() {
+        let missing = "Missing symbol cuGraphLaunch: libcuda.so: undefined symbol: cuGraphLaunch";
+        assert_eq!(lacking(missing), Some("cuGraphLaunch"));
+        assert_eq!(lacking("index out of bounds: the len is 1"), None);
+    }
 }
