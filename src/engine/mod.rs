@@ -151,8 +151,18 @@ pub(crate) trait Engine: Send {
     /// Held for a tile of these axes when all its pixels are stored.
     fn tile_bytes(&self, rows: &AxisPlan, columns: &AxisPlan) -> Bytes;
 
+    /// Held on the host besides, when a ROI leaves some of them out.
+    fn list_bytes(&self, _rows: &AxisPlan, _columns: &AxisPlan) -> u64 {
+        0
+    }
+
     /// Held for this piece.
     fn piece_bytes(&self, piece: &PlannedPiece) -> Bytes;
+
+    /// Held on the host for the whole call, for all standing pieces of these axes together.
+    fn standing_bytes(&self, _rows: &AxisPlan, _columns: &AxisPlan) -> u64 {
+        0
+    }
 
     /// Multiply-accumulates of one output pixel of each convolution, and of one lattice point.
     fn unit_macs(&self) -> (&[u64], u64);
@@ -162,6 +172,22 @@ pub(crate) trait Engine: Send {
 
     /// Slices that may be submitted and not yet waited for when the next one comes.
     fn lag(&self) -> usize;
+
+    /// Fails where slices of this geometry are more than the engine can do.
+    fn check(&self, _geometry: &Geometry) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// Comes before [`Engine::reserve`]: gives back what that has to replace, once it is no longer at work. A wish to
+    /// stop is heard meanwhile.
+    fn release(
+        &mut self,
+        _largest: Bytes,
+        _budget: Bytes,
+        _control: &Control,
+    ) -> Result<(), Error> {
+        Ok(())
+    }
 
     /// Makes room for pieces of up to `largest`, and keeps no more than `budget` from earlier calls.
     /// [`Error::DeviceOutOfMemory`] asks for smaller pieces.

@@ -35,7 +35,7 @@ pub(crate) use axis::{AxisPlan, TapTable};
 pub(crate) use cache::AxisPlans;
 pub(crate) use chains::MOST_CHAIN;
 pub(crate) use piece::PlannedPiece;
-pub(crate) use pixels::{Image, TilePlan};
+pub(crate) use pixels::{Image, TileGeometry, TilePlan};
 
 use crate::network::{CONVOLUTIONS, POOL_AFTER};
 

@@ -109,6 +109,13 @@ impl Image {
     }
 }
 
+/// Which axes a tile has: equal for tiles that differ in place only, as long as one of them lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct TileGeometry {
+    rows: usize,
+    columns: usize,
+}
+
 /// The plan of one tile.
 #[derive(Debug)]
 pub(crate) struct TilePlan {
@@ -119,6 +126,9 @@ pub(crate) struct TilePlan {
 }
 
 impl TilePlan {
+    /// Bytes of the images: the input, then one per step.
+    pub const IMAGE_BYTES: usize = size_of::<Image>() * (STEPS.len() + 1);
+
     /// Joins two axes. `points`: the lattice points that are wanted ([rows][columns]); `None`: all.
     pub fn new(
         rows: Arc<AxisPlan>,
@@ -154,11 +164,19 @@ impl TilePlan {
         })
     }
 
-    /// Most bytes that [`TilePlan::bytes`] can be for these axes.
+    /// Most bytes that the pixel lists of a tile of these axes can take.
     pub fn most_list_bytes(rows: &AxisPlan, columns: &AxisPlan) -> u64 {
         (0..STEPS.len())
             .map(|index| 8 * rows.layer(index).len() as u64 * columns.layer(index).len() as u64)
             .sum()
+    }
+
+    /// See there.
+    pub fn geometry(&self) -> TileGeometry {
+        TileGeometry {
+            rows: Arc::as_ptr(&self.rows) as usize,
+            columns: Arc::as_ptr(&self.columns) as usize,
+        }
     }
 
     /// The image that step `index` reads.
@@ -195,9 +213,10 @@ impl TilePlan {
         }
     }
 
-    /// Bytes of the pixel lists.
+    /// Bytes of the images and of their pixel lists.
     pub fn bytes(&self) -> usize {
-        self.images.iter().map(Image::bytes).sum()
+        let lists: usize = self.images.iter().map(Image::bytes).sum();
+        Self::IMAGE_BYTES + lists
     }
 }
 

@@ -5,6 +5,7 @@
 //! ```
 //! The loop runs on the session's own threads; the caller's thread waits and runs its callback.
 
+mod cut;
 mod options;
 mod progress;
 mod run;

@@ -4,6 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::Ordering;
 
 use super::Session;
+use super::cut::{Cut, Standing};
 use super::options::{Estimate, Options, Outputs, Report};
 use super::progress::Progress;
 use super::slices::Slices;
@@ -155,11 +156,6 @@ impl<'a> Run<'a> {
         slices.store(z as u64 + 1, Ordering::Release);
     }
 
-    /// Whether overlapping patches share work.
-    pub fn sharing(&self) -> bool {
-        self.session.options.sharing
-    }
-
     /// Which lattice points of slice `z` are wanted.
     pub fn selection(&self, z: usize) -> Result<Selection, Error> {
         match self.roi {
@@ -204,6 +200,7 @@ impl<'a> Run<'a> {
     pub fn estimate(&self, state: &mut State) -> Result<Estimate, Error> {
         let State { engine, plans } = state;
         let engine = engine.as_ref();
+        engine.check(&self.geometry)?;
         let check = || self.session.control.check();
         let cutter = self.cutter(engine, plans, &check);
         let mut tally = Tally::default();
@@ -211,9 +208,18 @@ impl<'a> Run<'a> {
         for z in 0..if self.roi.is_some() { depth } else { 1 } {
             check()?;
             let selection = self.selection(z)?;
-            for piece in cutter.cut(&selection, plans)?.0 {
-                let planned = cutter.plan(&piece, plans)?;
-                tally.add(self, engine, std::slice::from_ref(&planned), plans);
+            let (pieces, largest) = cutter.cut(&selection, plans)?;
+            match Cut::new(&cutter, pieces, largest, plans)? {
+                Cut::Standing(Standing { pieces, bytes }) => {
+                    tally.add(self, engine, (&pieces, bytes), plans);
+                }
+                Cut::Pieces(pieces) => {
+                    for piece in &pieces {
+                        let planned = cutter.plan(piece, plans)?;
+                        let held = (std::slice::from_ref(&planned), planned.bytes());
+                        tally.add(self, engine, held, plans);
+                    }
+                }
             }
         }
         if self.roi.is_none() {
@@ -259,6 +265,7 @@ impl<'a> Run<'a> {
                 )));
             }
         }
+        state.engine.check(&self.geometry)?;
         let mut slices = Slices::new(self, call, progress);
         // Also after a panic: a device may still be at work on the caller's buffers.
         let outcome = catch_unwind(AssertUnwindSafe(|| slices.all(state, grids)));

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::cut::{Cut, Standing};
 use super::options::{Stage, Timings};
 use super::progress::Progress;
 use super::run::{Run, State};
@@ -23,14 +24,6 @@ pub(super) struct Slices<'a> {
     pub timings: Timings,
     pub tally: Tally,
     pub nonfinite_voxels: u64,
-}
-
-/// What a slice is cut into.
-enum Cut {
-    /// Planned one at a time: a ROI's plans are large, and stacks of single patches are many.
-    Pieces(Vec<Piece>),
-    /// Planned once for all slices.
-    Standing(Vec<PlannedPiece>),
 }
 
 impl<'a> Slices<'a> {
@@ -79,7 +72,9 @@ impl<'a> Slices<'a> {
         };
         self.timings.plan += began.elapsed();
         match &cut {
-            Cut::Standing(pieces) => self.network(state, z, Pieces::Standing(pieces), 0.0..1.0)?,
+            Cut::Standing(Standing { pieces, bytes }) => {
+                self.network(state, z, (Pieces::Standing(pieces), *bytes), 0.0..1.0)?;
+            }
             Cut::Pieces(pieces) => {
                 let patches: usize = pieces.iter().map(Piece::patches).sum();
                 let mut done = 0;
@@ -89,7 +84,8 @@ impl<'a> Slices<'a> {
                     self.timings.plan += began.elapsed();
                     let part = |patches_done: usize| patches_done as f64 / patches as f64;
                     let span = part(done)..part(done + piece.patches());
-                    self.network(state, z, Pieces::One(&planned), span)?;
+                    let held = planned.bytes();
+                    self.network(state, z, (Pieces::One(&planned), held), span)?;
                     done += piece.patches();
                 }
             }
@@ -102,18 +98,19 @@ impl<'a> Slices<'a> {
         })
     }
 
-    /// Hands pieces to the engine; they are the part `span` of slice `z`.
+    /// Hands pieces to the engine; they are the part `span` of slice `z`, and take `held` bytes.
     fn network(
         &mut self,
         state: &mut State,
         z: usize,
-        pieces: Pieces<'_>,
+        (pieces, held): (Pieces<'_>, u64),
         span: std::ops::Range<f64>,
     ) -> Result<(), Error> {
         let call = self.call;
         call.control.check()?;
         let State { engine, plans } = state;
-        let macs = (self.tally).add(self.run, engine.as_ref(), pieces.as_slice(), plans);
+        let together = (pieces.as_slice(), held);
+        let macs = (self.tally).add(self.run, engine.as_ref(), together, plans);
         let share = (span.end - span.start) / call.geometry.extents.depth as f64;
         let begin = self.fraction(z, span.start);
         self.progress.pieces(begin, share, macs, call.control);
@@ -133,30 +130,38 @@ impl<'a> Slices<'a> {
     /// Cuts a slice, into smaller pieces where the device has less memory than the budget says.
     fn cut(&self, state: &mut State, selection: &Selection) -> Result<Cut, Error> {
         let check: Check<'_> = &|| self.call.control.check();
-        let mut most_device_bytes = u64::MAX;
-        let pieces = loop {
+        // Bytes that the device did not have.
+        let mut refused: Option<u64> = None;
+        loop {
             check()?;
             let State { engine, plans } = &mut *state;
             let mut cutter = self.run.cutter(engine.as_ref(), plans, check);
-            cutter.budget.device = cutter.budget.device.min(most_device_bytes);
-            let (pieces, largest) = cutter.cut(selection, plans)?;
-            if pieces.is_empty() {
-                break pieces;
-            }
             let budget = cutter.budget;
+            if let Some(bytes) = refused {
+                cutter.budget.device = budget.device.min(bytes - 1);
+            }
+            let (pieces, largest) =
+                cutter
+                    .cut(selection, plans)
+                    .map_err(|error| match (error, refused) {
+                        (Error::DeviceOutOfMemory(_), Some(bytes)) => full(bytes, budget.device),
+                        (error, _) => error,
+                    })?;
+            if pieces.is_empty() {
+                return Ok(Cut::Pieces(pieces));
+            }
+            engine.release(largest, budget, self.call.control)?;
             match engine.reserve(largest, budget) {
-                Err(Error::DeviceOutOfMemory(_)) => most_device_bytes = largest.device / 4 * 3,
+                Err(Error::DeviceOutOfMemory(_)) if largest.device > 0 => {
+                    refused = Some(largest.device);
+                }
                 outcome => {
                     outcome?;
-                    break pieces;
+                    let cutter = self.run.cutter(engine.as_ref(), plans, check);
+                    return Cut::new(&cutter, pieces, largest, plans);
                 }
             }
-        };
-        if self.call.geometry.roi || !self.run.sharing() {
-            return Ok(Cut::Pieces(pieces));
         }
-        let planned = pieces.iter().map(|piece| self.plan(state, piece));
-        Ok(Cut::Standing(planned.collect::<Result<_, _>>()?))
     }
 
     fn plan(&self, state: &mut State, piece: &Piece) -> Result<PlannedPiece, Error> {
@@ -179,4 +184,13 @@ fn timed<T>(total: &mut Duration, stage: impl FnOnce() -> T) -> T {
     let outcome = stage();
     *total += began.elapsed();
     outcome
+}
+
+/// The error where the smallest tile is refused by the device, not by the budget.
+fn full(needed: u64, budget: u64) -> Error {
+    Error::DeviceOutOfMemory(format!(
+        "the device is full: the smallest tile needs {needed} bytes for its activations, which the memory budget \
+         allows (it leaves {budget}) and the device does not have: close other programs that use it, or use \
+         smaller patches"
+    ))
 }

@@ -9,19 +9,20 @@ use crate::plan::{AxisPlans, PlannedPiece};
 #[derive(Default)]
 pub(super) struct Tally {
     pub work: Work,
-    /// Most bytes that a piece took.
-    piece: Bytes,
+    /// Most bytes that a piece took, with all that were held besides.
+    pieces: Bytes,
     /// Most bytes of the plans kept for reuse.
     plans_bytes: u64,
 }
 
 impl Tally {
-    /// Counts pieces that are held together; returns their multiply-accumulates.
+    /// Counts pieces that are held together, which takes `held` bytes of the host; returns their
+    /// multiply-accumulates.
     pub fn add(
         &mut self,
         run: &Run<'_>,
         engine: &dyn Engine,
-        pieces: &[PlannedPiece],
+        (pieces, held): (&[PlannedPiece], u64),
         plans: &AxisPlans,
     ) -> u64 {
         let (convolutions, head) = engine.unit_macs();
@@ -31,8 +32,8 @@ impl Tally {
             let patches = piece.points.len() as u64;
             self.work.patches += patches;
             self.work.macs_unshared += patches * run.patch_macs();
-            let lists = Bytes::host(piece.bytes());
-            self.piece = self.piece.max(engine.piece_bytes(piece) + lists);
+            let bytes = engine.piece_bytes(piece) + Bytes::host(held);
+            self.pieces = self.pieces.max(bytes);
         }
         self.work.macs += macs;
         self.work.tiles += pieces.len() as u64;
@@ -42,7 +43,7 @@ impl Tally {
 
     /// Most bytes held at once, with `held` for the whole call.
     pub fn peak(&self, held: Bytes) -> Bytes {
-        held + self.piece + Bytes::host(self.plans_bytes)
+        held + self.pieces + Bytes::host(self.plans_bytes)
     }
 }
 

@@ -184,14 +184,13 @@ impl Cutter<'_> {
         Ok(distinct.into_values().collect())
     }
 
-    /// Bytes of a piece with these axes: activations, lists.
+    /// Bytes of a piece with these axes: activations, tables, lists.
     fn bytes(&self, rows: &AxisPlan, columns: &AxisPlan) -> Bytes {
-        let lists = if self.lists {
-            TilePlan::most_list_bytes(rows, columns)
-        } else {
-            0
-        };
-        self.engine.tile_bytes(rows, columns) + Bytes::host(lists)
+        let mut host = PlannedPiece::most_bytes(rows, columns, self.lists);
+        if self.lists {
+            host = host.saturating_add(self.engine.list_bytes(rows, columns));
+        }
+        self.engine.tile_bytes(rows, columns) + Bytes::host(host)
     }
 
     fn too_small(&self, least: Bytes) -> Error {

@@ -59,8 +59,6 @@ pub(super) struct Slot {
     pub computed: Event,
     /// Everything is back in `host` memory.
     pub downloaded: Event,
-    /// Tables that the device may still be copying.
-    pub kept: Vec<Vec<u8>>,
 }
 
 /// See the module.
@@ -123,11 +121,10 @@ impl Shape {
             + of(self.wanted.coverage, pixels)
             + of(self.wanted.logits, self.lattice_bytes())
             + size_of::<Status>();
-        let shared = 8 * LEVELS
-            + 2 * self.lattice_bytes()
-            + size_of::<AxisFill>() * (self.width + self.height);
+        let fills = size_of::<AxisFill>() * (self.width + self.height);
+        let shared = 8 * LEVELS + 2 * self.lattice_bytes() + fills;
         Bytes {
-            host: (SLOTS * slot) as u64,
+            host: (SLOTS * slot + fills) as u64,
             device: (SLOTS * slot + shared) as u64,
         }
     }
@@ -176,7 +173,6 @@ impl Slot {
             uploaded: Event::new(context)?,
             computed: Event::new(context)?,
             downloaded: Event::new(context)?,
-            kept: Vec::new(),
         })
     }
 }

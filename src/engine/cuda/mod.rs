@@ -25,7 +25,7 @@ mod pieces;
 mod tables;
 mod weights;
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -37,28 +37,31 @@ use crate::lattice::Selection;
 use crate::mask::{DevicePlane, Fill, Grids, Wanted};
 use crate::memory::machine_bytes;
 use crate::network::CONVOLUTIONS;
-use crate::plan::{AxisPlan, PlannedPiece};
+use crate::plan::{AxisPlan, PlannedPiece, TileGeometry};
 use crate::volume::{Memory, Volume};
 use buffers::{Buffers, SLOTS, Shape, Slot, Staged, Status, axis_fills};
 use device::Device;
 use driver::{DeviceMemory, Event, HostMemory, Stream};
-use network::{Arena, arena_bytes};
+use network::{Arena, MOST_PIXELS, arena_bytes};
 use params::{
     AxisFill, EqualizeParams, HistogramParams, LEVELS, PaintParams, Plane, THREADS, Voxels,
     voxel_number,
 };
-use pieces::Standing;
+use pieces::{Place, Standing, host_bytes, standing_bytes};
 use tables::PieceTables;
 use weights::Weights;
 
 /// A quiet NaN, as bits.
 const NAN: u32 = 0x7fc0_0000;
+/// Where the overflow word lies among the engine's words, in bytes.
+const OVERFLOW: usize = 4;
 
 /// See the module.
 pub(crate) struct CudaEngine {
     index: u32,
-    /// Of the call that runs.
-    standing: Vec<Standing>,
+    /// Of the call that runs: by geometry; and what tables are sent from, the oldest first.
+    standing: HashMap<TileGeometry, Standing>,
+    places: VecDeque<Place>,
     in_flight: VecDeque<usize>,
     next_slot: usize,
     /// Table of the equalisation for the slice at work, or 0.
@@ -79,6 +82,8 @@ pub(crate) struct CudaEngine {
     compute: Stream,
     download: Stream,
     signal: Stream,
+    /// All work that the compute stream had when `release` asked for it is done.
+    released: Event,
     weights: Arc<Weights>,
     device: Arc<Device>,
     automatic_budget: Bytes,
@@ -99,7 +104,8 @@ impl CudaEngine {
         one.as_mut_slice().copy_from_slice(&1_u32.to_ne_bytes());
         Ok(Self {
             index,
-            standing: Vec::new(),
+            standing: HashMap::new(),
+            places: VecDeque::new(),
             in_flight: VecDeque::new(),
             next_slot: 0,
             table: 0,
@@ -114,6 +120,7 @@ impl CudaEngine {
             compute: Stream::new(context)?,
             download: Stream::new(context)?,
             signal: Stream::new(context)?,
+            released: Event::new(context)?,
             automatic_budget: Bytes {
                 host: machine_bytes().map_or(1 << 30, |bytes| bytes / 4),
                 // What other programs take later makes tiles shrink.
@@ -139,7 +146,7 @@ impl CudaEngine {
     }
 
     fn overflow_word(&self) -> u64 {
-        self.words.at(4)
+        self.words.at(OVERFLOW)
     }
 
     /// Tells running kernels to leave.
@@ -249,13 +256,26 @@ impl Engine for CudaEngine {
 
     fn tile_bytes(&self, rows: &AxisPlan, columns: &AxisPlan) -> Bytes {
         Bytes {
-            host: PieceTables::most_bytes(rows, columns) as u64,
+            host: host_bytes(PieceTables::most_bytes(rows, columns)),
             device: arena_bytes(&self.weights, rows, columns) as u64,
         }
     }
 
+    fn list_bytes(&self, rows: &AxisPlan, columns: &AxisPlan) -> u64 {
+        host_bytes(PieceTables::most_list_bytes(rows, columns))
+    }
+
     fn piece_bytes(&self, piece: &PlannedPiece) -> Bytes {
-        self.tile_bytes(&piece.plan.rows, &piece.plan.columns)
+        let (rows, columns) = (&piece.plan.rows, &piece.plan.columns);
+        let lists = match piece.plan.lattice().listed() {
+            Some(_) => self.list_bytes(rows, columns),
+            None => 0,
+        };
+        self.tile_bytes(rows, columns) + Bytes::host(lists)
+    }
+
+    fn standing_bytes(&self, rows: &AxisPlan, columns: &AxisPlan) -> u64 {
+        standing_bytes(rows, columns)
     }
 
     fn unit_macs(&self) -> (&[u64], u64) {
@@ -271,16 +291,23 @@ impl Engine for CudaEngine {
         SLOTS - 1
     }
 
-    fn reserve(&mut self, largest: Bytes, budget: Bytes) -> Result<(), Error> {
-        let (least, most) = (largest.device as usize, budget.device as usize);
-        let fits = |arena: &Arena| (least..=most).contains(&arena.bytes());
-        if self.arena.as_ref().is_some_and(fits) {
+    fn release(&mut self, largest: Bytes, budget: Bytes, control: &Control) -> Result<(), Error> {
+        let usable = largest.device..=budget.device;
+        let fits = |arena: &Arena| usable.contains(&(arena.bytes() as u64));
+        if self.arena.as_ref().is_none_or(fits) {
             return Ok(());
         }
         let _entered = self.device.context.enter()?;
-        self.compute.synchronize()?;
-        self.arena = None; // gives the old one back before the new one is taken
-        self.arena = Some(Arena::new(&self.device, least)?);
+        self.released.record(&self.compute)?;
+        self.wait_for(&self.released, control)?;
+        self.arena = None;
+        Ok(())
+    }
+
+    fn reserve(&mut self, largest: Bytes, _budget: Bytes) -> Result<(), Error> {
+        if self.arena.is_none() {
+            self.arena = Some(Arena::new(&self.device, largest.device as usize)?);
+        }
         Ok(())
     }
 
@@ -289,30 +316,32 @@ impl Engine for CudaEngine {
         self.buffers = None;
     }
 
+    fn check(&self, geometry: &Geometry) -> Result<(), Error> {
+        let points = geometry.lattice.points();
+        for (what, count, remedy) in [
+            ("pixels", geometry.extents.pixels(), ""),
+            (
+                "logits",
+                points.saturating_mul(geometry.classes),
+                ", or a larger stride",
+            ),
+        ] {
+            if count > MOST_PIXELS {
+                return Err(Error::Unsupported(format!(
+                    "a slice of {count} {what}: a GPU takes at most {MOST_PIXELS}; use the device cpu{remedy}"
+                )));
+            }
+        }
+        Ok(())
+    }
+
     fn begin(&mut self, call: &Call<'_>) -> Result<(), Error> {
         self.end(); // of a call that did not come to its end
         let context = Arc::clone(&self.device.context);
         let _entered = context.enter()?;
         let Geometry {
-            extents,
-            lattice,
-            classes,
-            ..
+            extents, lattice, ..
         } = call.geometry;
-        for (what, count) in [
-            ("pixels of a slice", extents.pixels()),
-            (
-                "logits of a slice",
-                lattice.points().saturating_mul(classes),
-            ),
-        ] {
-            if count > i32::MAX as usize {
-                return Err(Error::Unsupported(format!(
-                    "{what} on a GPU: {count}, at most {}: use the device cpu, or a larger stride",
-                    i32::MAX
-                )));
-            }
-        }
         self.check_callers_memory(call)?;
         let voxel_bytes = match call.volume.memory() {
             Memory::Host => call.volume.voxel().0.size(),
@@ -543,7 +572,6 @@ impl Engine for CudaEngine {
         let status = slot.status.host.as_slice().as_ptr().cast::<Status>();
         // SAFETY: plain numbers, as many bytes as the struct has.
         let status = unsafe { status.read_unaligned() };
-        self.slot(number)?.kept.clear();
         self.check_status(status)
     }
 
@@ -598,16 +626,10 @@ impl Engine for CudaEngine {
             }
         }
         self.standing.clear();
+        self.places.clear();
         self.in_flight.clear();
         self.next_slot = 0;
         self.voxels = None;
-        for slot in self
-            .buffers
-            .iter_mut()
-            .flat_map(|buffers| &mut buffers.slots)
-        {
-            slot.kept.clear();
-        }
     }
 }
 

@@ -43,13 +43,25 @@ impl Arena {
 /// Tables and halves begin at a multiple of this.
 const ALIGNMENT: usize = 256;
 
+/// Most pixels of an image: kernels number them with 32 bits, signed.
+pub(super) const MOST_PIXELS: usize = i32::MAX as usize;
+
+/// Bytes of an image; of one with too many pixels more than there can be, so that its tile is cut.
+fn image_bytes(pixels: usize, channels: usize, channel_bytes: usize) -> usize {
+    if pixels > MOST_PIXELS {
+        return usize::MAX;
+    }
+    pixels
+        .saturating_mul(channels)
+        .saturating_mul(channel_bytes)
+}
+
 /// Bytes of the two halves for a tile of these axes: images are stored whole.
 fn half_bytes(weights: &Weights, rows: &AxisPlan, columns: &AxisPlan) -> [usize; 2] {
     let mut bytes = [0, 0];
     let mut half = 0;
     let mut need = |pixels: usize, channels: usize, size: usize| {
-        let count = pixels.saturating_mul(channels).saturating_mul(size);
-        bytes[half] = bytes[half].max(count);
+        bytes[half] = bytes[half].max(image_bytes(pixels, channels, size));
         half = 1 - half;
     };
     let mut channels = 0;
@@ -81,7 +93,9 @@ fn half_bytes(weights: &Weights, rows: &AxisPlan, columns: &AxisPlan) -> [usize;
 /// Bytes of the arena for a tile of these axes: tables and activations.
 pub(super) fn arena_bytes(weights: &Weights, rows: &AxisPlan, columns: &AxisPlan) -> usize {
     let [a, b] = half_bytes(weights, rows, columns);
-    let tables = PieceTables::most_bytes(rows, columns).next_multiple_of(ALIGNMENT);
+    let tables =
+        PieceTables::most_bytes(rows, columns) + PieceTables::most_list_bytes(rows, columns);
+    let tables = tables.next_multiple_of(ALIGNMENT);
     tables.saturating_add(a).saturating_add(b)
 }
 
@@ -172,7 +186,7 @@ impl Launches<'_> {
             &self.piece.plan.rows,
             &self.piece.plan.columns,
         );
-        let halves = self.tables.len.next_multiple_of(ALIGNMENT);
+        let halves = self.tables.len().next_multiple_of(ALIGNMENT);
         self.arena.memory.at(halves + index % 2 * first)
     }
 

@@ -1,22 +1,57 @@
 //! Pieces on their way through the network: those that every slice of a call has, recorded once and replayed, and
 //! those that come once.
+//!
+//! Tables go to the device from page-locked places. From any other memory the driver may copy at once, and whoever
+//! asks waits until the device gets there: deaf to a wish to stop, and with nothing queued behind.
+
+use std::collections::hash_map::Entry;
+use std::sync::Arc;
 
 use super::CudaEngine;
-use super::driver::Graph;
-use super::network::{Launches, arena_bytes};
+use super::driver::{Context, Event, Graph, HostMemory};
+use super::network::{Arena, Launches, arena_bytes};
 use super::tables::PieceTables;
-use crate::engine::{Call, Control};
+use crate::engine::{Call, Control, Engine};
 use crate::error::Error;
-use crate::plan::PlannedPiece;
+use crate::plan::{AxisPlan, PlannedPiece};
 
-/// Tables kept on the host for copies that are still to be made, at most, in bytes.
-const MOST_KEPT: usize = 64 << 20;
-/// A piece that every slice of the call has.
+/// Pieces whose tables are on their way at a time: the device has work while the host turns to the next slice, and
+/// not more than it can leave soon when the call is cancelled.
+pub(super) const PLACES: usize = 3;
+
+/// Page-locked memory for the tables of one piece.
+pub(super) struct Place {
+    memory: HostMemory,
+    /// They are on the device.
+    sent: Event,
+}
+
+impl Place {
+    fn new(context: &Arc<Context>, bytes: usize) -> Result<Self, Error> {
+        Ok(Self {
+            memory: HostMemory::new(context, bytes, "tables of a tile")?,
+            sent: Event::new(context)?,
+        })
+    }
+}
+
+/// What the pieces of one geometry share, of those that every slice of the call has.
 pub(super) struct Standing {
-    tables: PieceTables,
+    tables: Arc<PieceTables>,
     /// The layers after the first, recorded when they come for the second time.
     graph: Option<Graph>,
     uses: usize,
+}
+
+/// Most bytes on the host for a tile with so many bytes of tables: places, the tables, and what they are made of.
+pub(super) fn host_bytes(tables: usize) -> u64 {
+    ((PLACES + 2) as u64).saturating_mul(tables as u64)
+}
+
+/// Bytes of the tables that standing pieces of these axes share.
+pub(super) fn standing_bytes(rows: &AxisPlan, columns: &AxisPlan) -> u64 {
+    (size_of::<Standing>() + size_of::<PieceTables>() + PieceTables::most_bytes(rows, columns))
+        as u64
 }
 
 impl CudaEngine {
@@ -27,18 +62,10 @@ impl CudaEngine {
         piece: &'a PlannedPiece,
         tables: &'a PieceTables,
     ) -> Result<Launches<'a>, Error> {
-        let arena = self.arena.as_ref();
-        let arena = arena.ok_or_else(|| Error::Panic("no room for activations".into()))?;
-        let plan = &piece.plan;
-        if arena_bytes(&self.weights, &plan.rows, &plan.columns) > arena.bytes()
-            || tables.len > PieceTables::most_bytes(&plan.rows, &plan.columns)
-        {
-            return Err(Error::Panic("a tile is larger than was foreseen".into()));
-        }
         Ok(Launches {
             device: &self.device,
             weights: &self.weights,
-            arena,
+            arena: self.arena_for(piece, tables)?,
             stream: &self.compute,
             piece,
             tables,
@@ -49,6 +76,18 @@ impl CudaEngine {
         })
     }
 
+    /// The arena, which has room for this piece.
+    fn arena_for(&self, piece: &PlannedPiece, tables: &PieceTables) -> Result<&Arena, Error> {
+        let (rows, columns) = (&piece.plan.rows, &piece.plan.columns);
+        let most =
+            PieceTables::most_bytes(rows, columns) + PieceTables::most_list_bytes(rows, columns);
+        let needed = arena_bytes(&self.weights, rows, columns);
+        let fits = |arena: &&Arena| needed <= arena.bytes() && tables.len() <= most;
+        (self.arena.as_ref())
+            .filter(fits)
+            .ok_or_else(|| Error::Panic("a tile is larger than was foreseen".into()))
+    }
+
     /// Evaluates the pieces that stand for the whole call.
     pub(super) fn standing(
         &mut self,
@@ -57,47 +96,48 @@ impl CudaEngine {
     ) -> Result<(), Error> {
         for (number, piece) in pieces.iter().enumerate() {
             call.control.check()?;
-            if number == self.standing.len() {
-                self.standing.push(Standing {
-                    tables: PieceTables::new(piece)?,
+            let geometry = piece.plan.geometry();
+            let standing = match self.standing.entry(geometry) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(new) => new.insert(Standing {
+                    tables: Arc::new(PieceTables::new(piece)?),
                     graph: None,
                     uses: 0,
-                });
+                }),
+            };
+            standing.uses += 1;
+            let (tables, uses) = (Arc::clone(&standing.tables), standing.uses);
+            // A piece that is alone finds its tables where they were.
+            if uses == 1 || pieces.len() > 1 {
+                self.send(&tables, piece, call.control)?;
+                // A place was free: tables that were sent from it have come, and the work before them is done.
+                if let Some(done) = number.checked_sub(PLACES + 1) {
+                    let (convolutions, head) = self.unit_macs();
+                    let macs = pieces[done].plan.macs(convolutions, head);
+                    call.control.add_macs(macs);
+                }
             }
-            let standing = &self.standing[number];
-            let launches = self.launches(call, piece, &standing.tables)?;
+            let launches = self.launches(call, piece, &tables)?;
             let buffers = self.buffers()?;
             let (logits, probabilities) =
                 (buffers.logits.address(), buffers.probabilities.address());
             // SAFETY: all of it belongs to this engine, which waits for the device before it lets go of anything.
-            let graph = unsafe {
-                // A piece that is alone finds its tables where they were.
-                if standing.uses == 0 || pieces.len() > 1 {
-                    let to = launches.arena.tables();
-                    self.compute.upload(to, &standing.tables.bytes)?;
-                }
-                launches.first(self.voxels()?, self.table)?;
-                let rest = || launches.rest(logits, probabilities);
-                match (&standing.graph, standing.uses) {
-                    (Some(graph), _) => {
-                        self.compute.replay(graph)?;
-                        None
-                    }
-                    (None, 0) => {
-                        rest()?;
-                        None
-                    }
-                    (None, _) => {
-                        let graph = self.compute.record(rest)?;
-                        self.compute.replay(&graph)?;
-                        Some(graph)
-                    }
-                }
+            let rest = || unsafe { launches.rest(logits, probabilities) };
+            let recorded = match uses {
+                2 => Some(self.compute.record(rest)?),
+                _ => None,
             };
-            let standing = &mut self.standing[number];
-            standing.uses += 1;
-            if graph.is_some() {
-                standing.graph = graph;
+            let known = (self.standing.get(&geometry)).and_then(|known| known.graph.as_ref());
+            // SAFETY: as above.
+            unsafe {
+                launches.first(self.voxels()?, self.table)?;
+                match recorded.as_ref().or(known) {
+                    Some(graph) => self.compute.replay(graph)?,
+                    None => rest()?,
+                }
+            }
+            if let (Some(_), Some(standing)) = (&recorded, self.standing.get_mut(&geometry)) {
+                standing.graph = recorded;
             }
         }
         Ok(())
@@ -105,33 +145,46 @@ impl CudaEngine {
 
     /// Evaluates a piece that may not come again.
     pub(super) fn once(&mut self, call: &Call<'_>, piece: &PlannedPiece) -> Result<(), Error> {
-        let mut tables = PieceTables::new(piece)?;
-        let bytes = std::mem::take(&mut tables.bytes);
-        let slot = self.next_slot;
-        let kept: usize = self.slot(slot)?.kept.iter().map(Vec::len).sum();
-        if kept + bytes.len() > MOST_KEPT {
-            self.settle(call.control)?;
-        }
-        self.slot(slot)?.kept.push(bytes);
-        let buffers = self.buffers()?;
-        let (logits, probabilities) = (buffers.logits.address(), buffers.probabilities.address());
+        let tables = PieceTables::new(piece)?;
+        self.send(&tables, piece, call.control)?;
         let launches = self.launches(call, piece, &tables)?;
-        let bytes = (buffers.slots[slot].kept.last()).map_or(&[][..], |bytes| &bytes[..]);
-        // SAFETY: as in `standing`; the tables are kept until the slice is done.
+        let buffers = self.buffers()?;
+        // SAFETY: as in `standing`.
         unsafe {
-            self.compute.upload(launches.arena.tables(), bytes)?;
             launches.first(self.voxels()?, self.table)?;
-            launches.rest(logits, probabilities)
+            launches.rest(buffers.logits.address(), buffers.probabilities.address())
         }
     }
 
-    /// Waits for the compute stream, so that what it used can be let go.
-    fn settle(&mut self, control: &Control) -> Result<(), Error> {
-        let number = self.next_slot;
-        let slot = &self.buffers()?.slots[number];
-        slot.computed.record(&self.compute)?;
-        self.wait_for(&slot.computed, control)?;
-        self.slot(number)?.kept.clear();
-        Ok(())
+    /// Copies a piece's tables to the arena, later; waits for a free place now.
+    fn send(
+        &mut self,
+        tables: &PieceTables,
+        piece: &PlannedPiece,
+        control: &Control,
+    ) -> Result<(), Error> {
+        let to = self.arena_for(piece, tables)?.tables();
+        let place = self.free_place(tables.len(), control)?;
+        // The last one is used last. It stays here whatever fails: the device may be at it.
+        self.places.push_back(place);
+        let number = self.places.len() - 1;
+        let place = &mut self.places[number];
+        let bytes = &mut place.memory.as_mut_slice()[..tables.len()];
+        tables.write(piece, bytes);
+        // SAFETY: the place is neither written again nor freed before they have been sent.
+        unsafe { self.compute.upload(to, bytes) }?;
+        place.sent.record(&self.compute)
+    }
+
+    /// A place for so many bytes that nothing is copied from any more.
+    fn free_place(&mut self, bytes: usize, control: &Control) -> Result<Place, Error> {
+        if self.places.len() == PLACES {
+            self.wait_for(&self.places[0].sent, control)?;
+            let oldest = self.places.pop_front();
+            if let Some(place) = oldest.filter(|place| place.memory.as_slice().len() >= bytes) {
+                return Ok(place);
+            }
+        }
+        Place::new(&self.device.context, bytes)
     }
 }

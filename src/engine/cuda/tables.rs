@@ -2,10 +2,11 @@
 //! the device.
 
 use super::params::{
-    AxisBlock, BLACK, BLOCK_ZERO, ColumnBlock, RowBlock, Start, TILE_COLUMNS, TILE_ROWS, Tile,
+    AxisBlock, BLACK, BLOCK_ZERO, ColumnBlock, RowBlock, Start, TILE_COLUMNS, TILE_INPUT_COLUMNS,
+    TILE_INPUT_ROWS, TILE_ROWS, Tile,
 };
 use crate::error::Error;
-use crate::memory::try_with_capacity;
+use crate::memory::{ensure_headroom, try_with_capacity};
 use crate::plan::{AxisPlan, Image, PlannedPiece, STEPS, Step, TapTable};
 
 /// Every table begins at a multiple of this.
@@ -35,11 +36,9 @@ pub(super) enum StepTables {
     Blocks(AxisTables),
 }
 
-/// All tables of a piece.
+/// All tables of a piece. What differs between pieces of one geometry, [`PieceTables::write`] fills in.
 pub(super) struct PieceTables {
-    pub bytes: Vec<u8>,
-    /// Number of the bytes, also when they have been taken out.
-    pub len: usize,
+    bytes: Vec<u8>,
     pub steps: Vec<StepTables>,
     pub row_sources: Table,
     pub column_sources: Table,
@@ -48,51 +47,62 @@ pub(super) struct PieceTables {
 }
 
 impl PieceTables {
-    /// Most bytes that the tables of a tile of these axes can take, whatever the ROI.
+    /// Most bytes that the tables of a tile of these axes can take when all its pixels are stored.
     pub fn most_bytes(rows: &AxisPlan, columns: &AxisPlan) -> usize {
-        const EVERY_TABLE: usize = 64;
-        // A block takes 4 bytes a tap of its values, 4 a distinct input (at most one a tap) and its head.
-        let axis = |axis: &AxisPlan| {
-            let taps =
-                (0..STEPS.len()).map(|index| 24 * axis.layer(index).all().len() + EVERY_TABLE);
-            taps.sum::<usize>() + size_of::<ColumnBlock>() * STEPS.len() + 12 * axis.inputs()
+        let axis = |axis: &AxisPlan, inputs: usize, block: usize| {
+            let layer = |(index, &step): (usize, &Step)| {
+                let taps = axis.layer(index);
+                let bytes = match step {
+                    Step::Convolution(1..) => block * most_blocks(taps.len(), inputs),
+                    _ => size_of_val(taps.all()),
+                };
+                bytes + ALIGNMENT
+            };
+            let layers: usize = STEPS.iter().enumerate().map(layer).sum();
+            // A stack of patches has fewer starts than rows of input.
+            let starts = size_of::<Start>() * axis.inputs() + ALIGNMENT;
+            layers + size_of::<i32>() * axis.inputs() + ALIGNMENT + starts
         };
-        // A tile has 4 x 7 pixels at least, but for the last of each axis. The head and the lattice list points.
-        let product = |index: usize| {
-            let (rows, columns) = (rows.layer(index).len(), columns.layer(index).len());
-            rows * columns + size_of::<Tile>() * (rows + columns + 1)
+        axis(rows, TILE_INPUT_ROWS, size_of::<RowBlock>())
+            + axis(columns, TILE_INPUT_COLUMNS, size_of::<ColumnBlock>())
+            + size_of::<i32>() * lattice_points(rows, columns)
+            + ALIGNMENT
+    }
+
+    /// Most bytes that they take more when a ROI leaves pixels out.
+    pub fn most_list_bytes(rows: &AxisPlan, columns: &AxisPlan) -> usize {
+        let tiles = |index: usize| {
+            let rows = most_blocks(rows.layer(index).len(), TILE_INPUT_ROWS);
+            rows * most_blocks(columns.layer(index).len(), TILE_INPUT_COLUMNS)
         };
-        let head = STEPS.len() - 1;
-        let points = rows.layer(head).len() * columns.layer(head).len();
-        axis(rows)
-            + axis(columns)
-            + (0..head).map(product).sum::<usize>()
-            + 8 * points
-            + EVERY_TABLE
+        let tiles: usize = (0..STEPS.len() - 1).map(tiles).sum();
+        size_of::<Tile>() * tiles
+            + size_of::<i32>() * lattice_points(rows, columns)
+            + ALIGNMENT * STEPS.len()
     }
 
     pub fn new(piece: &PlannedPiece) -> Result<Self, Error> {
+        const WHAT: &str = "tables of a tile";
         let plan = &piece.plan;
-        let mut writer = Writer { bytes: Vec::new() };
-        let row_sources = writer.table(&sources(&plan.rows))?;
-        let column_sources = writer.table(&sources(&plan.columns))?;
-        let starts: Vec<Start> = piece
-            .starts
-            .iter()
-            .map(|&(row, column)| Start {
-                row: row as i32,
-                column: column as i32,
-            })
-            .collect();
-        let starts = writer.table(&starts)?;
-        let points: Vec<i32> = piece.points.iter().map(|&point| point as i32).collect();
-        let lattice_points = writer.table(&points)?;
+        let mut most = Self::most_bytes(&plan.rows, &plan.columns);
+        if plan.lattice().listed().is_some() {
+            most += Self::most_list_bytes(&plan.rows, &plan.columns);
+        }
+        let mut writer = Writer {
+            bytes: try_with_capacity(most, WHAT)?,
+        };
+        // The tables of one layer at a time are made before they are written.
+        ensure_headroom(most, WHAT)?;
+        let row_sources = writer.table(&sources(&plan.rows));
+        let column_sources = writer.table(&sources(&plan.columns));
+        let starts = writer.room::<Start>(piece.starts.len());
+        let lattice_points = writer.room::<i32>(piece.points.len());
         let mut steps = Vec::with_capacity(STEPS.len());
         for (index, &step) in STEPS.iter().enumerate() {
             let (rows, columns) = (plan.rows.layer(index), plan.columns.layer(index));
             let output = plan.output_of(index);
             steps.push(match step {
-                Step::Convolution(i) if i > 0 => {
+                Step::Convolution(1..) => {
                     let (row_blocks, column_blocks): (Vec<RowBlock>, Vec<ColumnBlock>) =
                         (blocks(rows), blocks(columns));
                     let wanted = wanted_tiles(
@@ -101,18 +111,15 @@ impl PieceTables {
                         &block_of_values(&column_blocks),
                     );
                     StepTables::Blocks(AxisTables {
-                        rows: writer.table(&row_blocks)?,
-                        columns: writer.table(&column_blocks)?,
-                        wanted: wanted.map(|tiles| writer.table(&tiles)).transpose()?,
+                        rows: writer.table(&row_blocks),
+                        columns: writer.table(&column_blocks),
+                        wanted: wanted.map(|tiles| writer.table(&tiles)),
                     })
                 }
                 Step::Head => StepTables::Taps(AxisTables {
-                    rows: writer.table(rows.all())?,
-                    columns: writer.table(columns.all())?,
-                    wanted: output
-                        .listed()
-                        .map(|pixels| writer.table(pixels))
-                        .transpose()?,
+                    rows: writer.table(rows.all()),
+                    columns: writer.table(columns.all()),
+                    wanted: output.listed().map(|pixels| writer.table(pixels)),
                 }),
                 _ => {
                     let wanted = wanted_tiles(
@@ -121,15 +128,14 @@ impl PieceTables {
                         &even_blocks::<TILE_COLUMNS>(columns.len()),
                     );
                     StepTables::Taps(AxisTables {
-                        rows: writer.table(rows.all())?,
-                        columns: writer.table(columns.all())?,
-                        wanted: wanted.map(|tiles| writer.table(&tiles)).transpose()?,
+                        rows: writer.table(rows.all()),
+                        columns: writer.table(columns.all()),
+                        wanted: wanted.map(|tiles| writer.table(&tiles)),
                     })
                 }
             });
         }
         Ok(Self {
-            len: writer.bytes.len(),
             bytes: writer.bytes,
             steps,
             row_sources,
@@ -138,32 +144,68 @@ impl PieceTables {
             lattice_points,
         })
     }
+
+    /// Bytes of all of them.
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Writes the tables for `piece`, whose geometry is that of the piece they were made of.
+    pub fn write(&self, piece: &PlannedPiece, to: &mut [u8]) {
+        to.copy_from_slice(&self.bytes);
+        let starts = to[self.starts.offset..].chunks_exact_mut(size_of::<Start>());
+        for (to, &(row, column)) in starts.zip(&piece.starts) {
+            to[..4].copy_from_slice(&(row as i32).to_ne_bytes());
+            to[4..].copy_from_slice(&(column as i32).to_ne_bytes());
+        }
+        let points = to[self.lattice_points.offset..].chunks_exact_mut(size_of::<i32>());
+        for (to, &point) in points.zip(&piece.points) {
+            to.copy_from_slice(&(point as i32).to_ne_bytes());
+        }
+    }
 }
 
-/// Appends tables to a run of bytes.
+/// Most blocks of `values` values: all but the last are full, and each value has 3 taps at most.
+fn most_blocks(values: usize, inputs: usize) -> usize {
+    values.div_ceil(inputs / 3)
+}
+
+fn lattice_points(rows: &AxisPlan, columns: &AxisPlan) -> usize {
+    let head = STEPS.len() - 1;
+    rows.layer(head).len() * columns.layer(head).len()
+}
+
+/// Appends tables to a run of bytes, which has room for them.
 struct Writer {
     bytes: Vec<u8>,
 }
 
 impl Writer {
-    fn table<T: Copy>(&mut self, values: &[T]) -> Result<Table, Error> {
-        let offset = self.bytes.len().next_multiple_of(ALIGNMENT);
+    fn table<T: Copy>(&mut self, values: &[T]) -> Table {
+        let offset = self.align();
         // SAFETY: every `T` is a repr(C) struct of integers without padding, or an integer.
         let bytes = unsafe {
             std::slice::from_raw_parts(values.as_ptr().cast::<u8>(), size_of_val(values))
         };
-        let needed = offset + bytes.len();
-        if self.bytes.capacity() < needed {
-            let mut larger = try_with_capacity(needed.next_power_of_two(), "tables of a tile")?;
-            larger.extend_from_slice(&self.bytes);
-            self.bytes = larger;
-        }
-        self.bytes.resize(offset, 0);
         self.bytes.extend_from_slice(bytes);
-        Ok(Table {
+        Table {
             offset,
             len: values.len(),
-        })
+        }
+    }
+
+    /// Room for a table of `len` elements, zeros until then.
+    fn room<T>(&mut self, len: usize) -> Table {
+        let offset = self.align();
+        self.bytes.resize(offset + size_of::<T>() * len, 0);
+        Table { offset, len }
+    }
+
+    /// Where the next table begins.
+    fn align(&mut self) -> usize {
+        let offset = self.bytes.len().next_multiple_of(ALIGNMENT);
+        self.bytes.resize(offset, 0);
+        offset
     }
 }
 
@@ -339,9 +381,8 @@ mod tests {
             for (index, step) in STEPS.iter().enumerate() {
                 if let Step::Convolution(i @ 1..) = step {
                     let taps = axis.layer(index);
-                    let rows = blocks::<TILE_ROWS, { super::super::params::TILE_INPUT_ROWS }>(taps);
-                    let columns =
-                        blocks::<TILE_COLUMNS, { super::super::params::TILE_INPUT_COLUMNS }>(taps);
+                    let rows = blocks::<TILE_ROWS, TILE_INPUT_ROWS>(taps);
+                    let columns = blocks::<TILE_COLUMNS, TILE_INPUT_COLUMNS>(taps);
                     let made = rows.len() * TILE_ROWS * columns.len() * TILE_COLUMNS;
                     let waste = made as f64 / (taps.len() * taps.len()) as f64;
                     println!("{patch_size}/{stride} {padding:?} convolution {i}: {waste:.3}");

@@ -16,11 +16,11 @@ use std::sync::Arc;
 
 use half::f16;
 
-use super::CudaEngine;
 use super::device::Device;
 use super::network::Launches;
 use super::params::CHANNEL_GRAIN;
 use super::tables::PieceTables;
+use super::{CudaEngine, OVERFLOW};
 use crate::engine::{Call, Control, Engine, Geometry, Settings};
 use crate::error::Error;
 use crate::intensity::Intensity;
@@ -36,6 +36,7 @@ const STRIDE: u32 = 16;
 /// Of the slice. Its lattice has 3 x 2 points.
 const WIDTH: usize = 34;
 const HEIGHT: usize = 17;
+
 /// Runs every kernel; the name of the first that is wrong.
 pub(super) fn first_wrong_kernel(device: &Arc<Device>) -> Result<Option<&'static str>, Error> {
     let model = tiny_model()?;
@@ -84,7 +85,9 @@ pub(super) fn first_wrong_kernel(device: &Arc<Device>) -> Result<Option<&'static
         Err(kernel) => return Ok(Some(kernel)),
     };
     engine.submit(&call, Selection::everything())?;
-    engine.wait(&call)?;
+    if engine.wait(&call)? > 0 {
+        return Ok(Some("histogram"));
+    }
     engine.mask(&call, 0, &mut grids)?;
     engine.end();
     Ok(painted_wrong(&call, &logits, &mask, &probability)?.then_some("scores or paint"))
@@ -101,9 +104,12 @@ fn try_layers(
     let device = &engine.device;
     let _entered = device.context.enter()?;
     let launches = engine.launches(call, piece, tables)?;
-    // SAFETY: the tables live longer than the engine.
-    unsafe { (engine.compute).upload(launches.arena.tables(), &tables.bytes) }?;
+    let mut bytes = vec![0; tables.len()];
+    tables.write(piece, &mut bytes);
+    // SAFETY: all of it lives until `synchronize`.
+    let sent = unsafe { (engine.compute).upload(launches.arena.tables(), &bytes) };
     engine.compute.synchronize()?;
+    sent?;
     let buffers = engine.buffers()?;
 
     let mut image = vec![0.0; WIDTH * HEIGHT];
@@ -114,7 +120,7 @@ fn try_layers(
     engine.compute.synchronize()?;
     let mut last = read_f16(&launches, 0)?;
     let expected = first_layer(piece, &call.geometry.lattice, &image, settings);
-    if !close(&last, &expected) {
+    if !close(&last, &expected) || overflowed(engine)? {
         return Ok(Err("histogram, equalize or conv3_first"));
     }
     for index in 1..launches.layers() {
@@ -128,7 +134,7 @@ fn try_layers(
             read_f16(&launches, index)?
         };
         let expected = layer(&launches, index, &last, settings.model)?;
-        if !close(&output, &expected) {
+        if !close(&output, &expected) || overflowed(engine)? {
             let weights = &engine.weights.convolutions;
             return Ok(Err(match STEPS.get(index) {
                 Some(Step::Convolution(i)) => {
@@ -146,7 +152,17 @@ fn try_layers(
     // SAFETY: the buffers live until the engine has waited.
     unsafe { launches.scores(buffers.logits.address(), buffers.probabilities.address()) }?;
     engine.compute.synchronize()?;
-    Ok(Ok(last))
+    Ok(match overflowed(engine)? {
+        true => Err("scores"),
+        false => Ok(last),
+    })
+}
+
+/// Whether a kernel says that a value was beyond fp16: none is, in this network.
+fn overflowed(engine: &CudaEngine) -> Result<bool, Error> {
+    let mut word = [0_u32];
+    engine.words.read(OVERFLOW, &mut word)?;
+    Ok(word != [0])
 }
 
 /// Whether the mask or the probabilities differ from those that `mask` makes of the same logits.
