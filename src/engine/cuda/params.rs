@@ -267,8 +267,13 @@ mod tests {
 
     use super::*;
 
-    /// "struct.field" -> offset, "struct" -> size; and a C++ program that prints the same of kernels/params.h. A field
-    /// that is missing here leaves a gap or another size there.
+    /// The size of a field.
+    fn size_of_field<S, F>(_: impl Fn(&S) -> &F) -> usize {
+        size_of::<F>()
+    }
+
+    /// "struct.field" -> offset and size, "struct" -> size; and a C++ program that prints the same of kernels/params.h.
+    /// The fields here fill their struct without a gap, so that a field which is there only has no place to hide.
     macro_rules! layout {
         ($($name:ty as $c_name:literal { $($field:ident as $c_field:ident),* $(,)? })*) => {{
             let mut layout = BTreeMap::new();
@@ -276,11 +281,19 @@ mod tests {
             $(
                 layout.insert($c_name.to_owned(), size_of::<$name>());
                 writeln!(program, "print(\"{0}\", sizeof({0}));", $c_name).unwrap();
+                let mut end = 0;
                 $(
-                    let field = format!("{}.{}", $c_name, stringify!($c_field));
-                    writeln!(program, "print(\"{field}\", offsetof({}, {}));", $c_name, stringify!($c_field)).unwrap();
-                    layout.insert(field, offset_of!($name, $field));
+                    let field = concat!($c_name, "::", stringify!($c_field));
+                    assert_eq!(end, offset_of!($name, $field), "a gap before {field}");
+                    let size = size_of_field(|of: &$name| &of.$field);
+                    end += size;
+                    writeln!(program, "print(\"offset of {field}\", offsetof({}, {}));", $c_name, stringify!($c_field))
+                        .unwrap();
+                    writeln!(program, "print(\"size of {field}\", sizeof({field}));").unwrap();
+                    layout.insert(format!("offset of {field}"), offset_of!($name, $field));
+                    layout.insert(format!("size of {field}"), size);
                 )*
+                assert_eq!(end, size_of::<$name>(), "a gap at the end of {}", $c_name);
             )*
             (layout, program)
         }};
