@@ -86,7 +86,7 @@ impl Image {
     }
 
     /// Stores the pixels that `needed` marks ([rows][columns]).
-    fn list(&mut self, needed: &[bool]) -> Result<(), Error> {
+    fn list(&mut self, needed: &[bool], check: Check<'_>) -> Result<(), Error> {
         let count = needed.iter().filter(|&&needed| needed).count();
         if count == needed.len() {
             return Ok(());
@@ -100,9 +100,13 @@ impl Image {
         }
         let mut slots = try_filled(needed.len(), NOWHERE, "ROI plan")?;
         let mut pixels = try_with_capacity(count, "ROI plan")?;
-        for (pixel, _) in needed.iter().enumerate().filter(|&(_, &needed)| needed) {
-            slots[pixel] = pixels.len() as u32;
-            pixels.push(pixel as u32);
+        for (row, needed) in needed.chunks_exact(self.columns).enumerate() {
+            check()?;
+            for (column, _) in needed.iter().enumerate().filter(|&(_, &needed)| needed) {
+                let pixel = row * self.columns + column;
+                slots[pixel] = pixels.len() as u32;
+                pixels.push(pixel as u32);
+            }
         }
         self.listed = Some(Listed { pixels, slots });
         Ok(())
@@ -147,14 +151,13 @@ impl TilePlan {
             needed.extend_from_slice(points);
             // The input image stays whole.
             for index in (1..images.len()).rev() {
-                check()?;
                 let (rows, columns) = (rows.layer(index - 1), columns.layer(index - 1));
-                whole_chains(&mut needed, rows, columns);
-                images[index].list(&needed)?;
+                whole_chains(&mut needed, rows, columns, check)?;
+                images[index].list(&needed, check)?;
                 if index == 1 {
                     break;
                 }
-                needed = before(&needed, rows, columns, &images[index - 1])?;
+                needed = before(&needed, rows, columns, &images[index - 1], check)?;
             }
         }
         Ok(Self {
@@ -221,9 +224,15 @@ impl TilePlan {
 }
 
 /// Adds the pixels that are evaluated together with `needed` ones: a chain of rows x a chain of columns.
-fn whole_chains(needed: &mut [bool], rows: &TapTable, columns: &TapTable) {
+fn whole_chains(
+    needed: &mut [bool],
+    rows: &TapTable,
+    columns: &TapTable,
+    check: Check<'_>,
+) -> Result<(), Error> {
     let width = columns.len();
     for rows in (0..rows.chains()).map(|chain| rows.chain(chain)) {
+        check()?;
         for columns in (0..columns.chains()).map(|chain| columns.chain(chain)) {
             let line = |row: usize| row * width + columns.start..row * width + columns.end;
             if rows.clone().any(|row| needed[line(row)].contains(&true)) {
@@ -231,6 +240,7 @@ fn whole_chains(needed: &mut [bool], rows: &TapTable, columns: &TapTable) {
             }
         }
     }
+    Ok(())
 }
 
 /// Which pixels of `input` the `needed` outputs read: rows first, then columns.
@@ -239,11 +249,13 @@ fn before(
     rows: &TapTable,
     columns: &TapTable,
     input: &Image,
+    check: Check<'_>,
 ) -> Result<Vec<bool>, Error> {
     let width = columns.len();
     // [input rows][output columns]
     let mut by_rows = try_filled(input.rows * width, false, "ROI plan")?;
     for row in 0..rows.len() {
+        check()?;
         let wanted = &needed[row * width..(row + 1) * width];
         for &tap in rows.taps_of(row).iter().filter(|&&tap| tap >= 0) {
             let into = &mut by_rows[tap as usize * width..][..width];
@@ -257,6 +269,7 @@ fn before(
         .chunks_exact(width)
         .zip(before.chunks_exact_mut(input.columns))
     {
+        check()?;
         for (column, _) in from.iter().enumerate().filter(|&(_, &wanted)| wanted) {
             for &tap in columns.taps_of(column).iter().filter(|&&tap| tap >= 0) {
                 into[tap as usize] = true;

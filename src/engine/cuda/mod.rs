@@ -13,6 +13,7 @@
 //!
 //! Only this folder names cudarc.
 
+mod blocks;
 mod buffers;
 mod callers_memory;
 mod device;

@@ -373,3 +373,15 @@ fn even_tiles(rows: usize, columns: usize, wanted: Option<Table>) -> usize {
         None => rows.div_ceil(TILE_ROWS) * columns.div_ceil(TILE_COLUMNS),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Kernels number pixels with 32 bits: a tile with more of them fits no budget, so that it is cut.
+    #[test]
+    fn images_with_too_many_pixels_fit_nowhere() {
+        assert_eq!(image_bytes(MOST_PIXELS, 16, 2), 32 * MOST_PIXELS);
+        assert_eq!(image_bytes(MOST_PIXELS + 1, 16, 2), usize::MAX);
+    }
+}

@@ -100,7 +100,7 @@ impl CudaEngine {
             let standing = match self.standing.entry(geometry) {
                 Entry::Occupied(known) => known.into_mut(),
                 Entry::Vacant(new) => new.insert(Standing {
-                    tables: Arc::new(PieceTables::new(piece)?),
+                    tables: Arc::new(PieceTables::new(piece, &|| call.control.check())?),
                     graph: None,
                     uses: 0,
                 }),
@@ -145,7 +145,7 @@ impl CudaEngine {
 
     /// Evaluates a piece that may not come again.
     pub(super) fn once(&mut self, call: &Call<'_>, piece: &PlannedPiece) -> Result<(), Error> {
-        let tables = PieceTables::new(piece)?;
+        let tables = PieceTables::new(piece, &|| call.control.check())?;
         self.send(&tables, piece, call.control)?;
         let launches = self.launches(call, piece, &tables)?;
         let buffers = self.buffers()?;

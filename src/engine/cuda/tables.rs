@@ -1,13 +1,14 @@
 //! The tables of a piece as the kernels read them: one run of bytes for a whole piece, so that one copy brings it to
 //! the device.
 
+use super::blocks::{block_of_values, blocks, even_blocks, most_blocks, wanted_tiles};
 use super::params::{
-    AxisBlock, BLACK, BLOCK_ZERO, ColumnBlock, RowBlock, Start, TILE_COLUMNS, TILE_INPUT_COLUMNS,
-    TILE_INPUT_ROWS, TILE_ROWS, Tile,
+    BLACK, ColumnBlock, RowBlock, Start, TILE_COLUMNS, TILE_INPUT_COLUMNS, TILE_INPUT_ROWS,
+    TILE_ROWS, Tile,
 };
-use crate::error::Error;
+use crate::error::{Check, Error};
 use crate::memory::{ensure_headroom, try_with_capacity};
-use crate::plan::{AxisPlan, Image, PlannedPiece, STEPS, Step, TapTable};
+use crate::plan::{AxisPlan, PlannedPiece, STEPS, Step};
 
 /// Every table begins at a multiple of this.
 const ALIGNMENT: usize = 16;
@@ -81,7 +82,7 @@ impl PieceTables {
             + ALIGNMENT * STEPS.len()
     }
 
-    pub fn new(piece: &PlannedPiece) -> Result<Self, Error> {
+    pub fn new(piece: &PlannedPiece, check: Check<'_>) -> Result<Self, Error> {
         const WHAT: &str = "tables of a tile";
         let plan = &piece.plan;
         let mut most = Self::most_bytes(&plan.rows, &plan.columns);
@@ -99,6 +100,7 @@ impl PieceTables {
         let lattice_points = writer.room::<i32>(piece.points.len());
         let mut steps = Vec::with_capacity(STEPS.len());
         for (index, &step) in STEPS.iter().enumerate() {
+            check()?;
             let (rows, columns) = (plan.rows.layer(index), plan.columns.layer(index));
             let output = plan.output_of(index);
             steps.push(match step {
@@ -109,7 +111,8 @@ impl PieceTables {
                         output,
                         &block_of_values(&row_blocks),
                         &block_of_values(&column_blocks),
-                    );
+                        check,
+                    )?;
                     StepTables::Blocks(AxisTables {
                         rows: writer.table(&row_blocks),
                         columns: writer.table(&column_blocks),
@@ -126,7 +129,8 @@ impl PieceTables {
                         output,
                         &even_blocks::<TILE_ROWS>(rows.len()),
                         &even_blocks::<TILE_COLUMNS>(columns.len()),
-                    );
+                        check,
+                    )?;
                     StepTables::Taps(AxisTables {
                         rows: writer.table(rows.all()),
                         columns: writer.table(columns.all()),
@@ -163,11 +167,6 @@ impl PieceTables {
             to.copy_from_slice(&(point as i32).to_ne_bytes());
         }
     }
-}
-
-/// Most blocks of `values` values: all but the last are full, and each value has 3 taps at most.
-fn most_blocks(values: usize, inputs: usize) -> usize {
-    values.div_ceil(inputs / 3)
 }
 
 fn lattice_points(rows: &AxisPlan, columns: &AxisPlan) -> usize {
@@ -216,182 +215,71 @@ fn sources(axis: &AxisPlan) -> Vec<i32> {
         .collect()
 }
 
-/// Cuts an axis into blocks of consecutive values, each as long as it may be.
-fn blocks<const VALUES: usize, const INPUTS: usize>(
-    taps: &TapTable,
-) -> Vec<AxisBlock<VALUES, INPUTS>> {
-    let mut blocks = Vec::new();
-    let mut block = empty(0);
-    for value in 0..taps.len() {
-        if !push(&mut block, taps.taps_of(value)) {
-            blocks.push(block);
-            block = empty(value);
-            // A single value has at most 3 inputs.
-            push(&mut block, taps.taps_of(value));
-        }
-    }
-    blocks.push(block);
-    blocks
-}
-
-fn empty<const VALUES: usize, const INPUTS: usize>(first: usize) -> AxisBlock<VALUES, INPUTS> {
-    AxisBlock {
-        first: first as i32,
-        count: 0,
-        inputs: 0,
-        input: [0; INPUTS],
-        tap: [[BLOCK_ZERO; 4]; VALUES],
-    }
-}
-
-/// Adds a value with these taps, unless it does not fit.
-fn push<const VALUES: usize, const INPUTS: usize>(
-    block: &mut AxisBlock<VALUES, INPUTS>,
-    taps: &[i32],
-) -> bool {
-    if block.count as usize == VALUES {
-        return false;
-    }
-    let mut with = *block;
-    for (tap, &input) in taps.iter().enumerate().filter(|&(_, &input)| input >= 0) {
-        let known = &with.input[..with.inputs as usize];
-        let place = known.iter().position(|&other| other == input);
-        let place = place.unwrap_or(known.len());
-        if place == INPUTS {
-            return false;
-        }
-        if place == with.inputs as usize {
-            with.input[place] = input;
-            with.inputs += 1;
-        }
-        with.tap[with.count as usize][tap] = place as u8;
-    }
-    with.count += 1;
-    *block = with;
-    true
-}
-
-/// For each value its block, and its place in it.
-fn block_of_values<const VALUES: usize, const INPUTS: usize>(
-    blocks: &[AxisBlock<VALUES, INPUTS>],
-) -> Vec<(usize, usize)> {
-    let of_block = |(number, block): (usize, &AxisBlock<VALUES, INPUTS>)| {
-        (0..block.count as usize).map(move |place| (number, place))
-    };
-    blocks.iter().enumerate().flat_map(of_block).collect()
-}
-
-/// The same where all blocks are full.
-fn even_blocks<const VALUES: usize>(values: usize) -> Vec<(usize, usize)> {
-    (0..values)
-        .map(|value| (value / VALUES, value % VALUES))
-        .collect()
-}
-
-/// The tiles with at least one pixel that is stored; `None` where all pixels are.
-fn wanted_tiles(
-    image: &Image,
-    rows: &[(usize, usize)],
-    columns: &[(usize, usize)],
-) -> Option<Vec<Tile>> {
-    const NONE: u32 = u32::MAX;
-    let pixels = image.listed()?;
-    let row_blocks = rows.last().map_or(0, |last| last.0 + 1);
-    let column_blocks = columns.last().map_or(0, |last| last.0 + 1);
-    let mut numbers = vec![NONE; row_blocks * column_blocks];
-    let mut tiles: Vec<Tile> = Vec::new();
-    for &pixel in pixels {
-        let (row_block, row) = rows[pixel as usize / image.columns];
-        let (column_block, column) = columns[pixel as usize % image.columns];
-        let number = &mut numbers[row_block * column_blocks + column_block];
-        if *number == NONE {
-            *number = tiles.len() as u32;
-            tiles.push(Tile {
-                row_block: row_block as i32,
-                column_block: column_block as i32,
-                wanted: [0; TILE_ROWS * TILE_COLUMNS / 32],
-            });
-        }
-        let bit = row * TILE_COLUMNS + column;
-        tiles[*number as usize].wanted[bit / 32] |= 1 << (bit % 32);
-    }
-    Some(tiles)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lattice::{Lattice, Padding};
-    use crate::plan::AxisPlans;
-    use crate::volume::Extents;
+    use crate::engine::cuda::blocks::tests::axis;
+    use crate::lattice::Padding;
+    use crate::plan::TilePlan;
+    use std::sync::Arc;
 
-    fn axis(patch_size: u32, stride: u32, side: u64, padding: Padding) -> std::sync::Arc<AxisPlan> {
-        let extents = Extents::new(side, side, 1, "volume").unwrap();
-        let lattice = Lattice::new(extents, patch_size, stride, None).unwrap();
-        let all: Vec<usize> = (0..lattice.x.count()).collect();
-        AxisPlans::new(false, 0)
-            .tile(&lattice.x, &all, padding, &|| Ok(()))
-            .unwrap()
-    }
-
-    /// Blocks say of every value's taps what the tap table says.
-    #[test]
-    fn blocks_are_the_tap_table() {
-        for (patch_size, stride) in [(32, 1), (33, 7), (65, 4), (48, 48), (257, 7)] {
-            let axis = axis(patch_size, stride, 300, Padding::Patch);
-            for (index, _) in STEPS
-                .iter()
-                .enumerate()
-                .filter(|(_, step)| matches!(step, Step::Convolution(_)))
-            {
-                let taps = axis.layer(index);
-                let blocks: Vec<RowBlock> = blocks(taps);
-                let mut value = 0;
-                for block in &blocks {
-                    assert_eq!(block.first as usize, value);
-                    assert!((1..=TILE_ROWS as i32).contains(&block.count));
-                    for local in &block.tap[..block.count as usize] {
-                        let expected = taps.taps_of(value);
-                        for (&local, &tap) in local[..3].iter().zip(expected) {
-                            match local {
-                                BLOCK_ZERO => assert_eq!(tap, -1),
-                                local => assert_eq!(block.input[local as usize], tap),
-                            }
-                        }
-                        value += 1;
-                    }
-                }
-                assert_eq!(value, taps.len());
-            }
+    /// The patches of a square slice from `first` on, those where `wanted` says so.
+    fn piece(
+        axis: &Arc<AxisPlan>,
+        first: usize,
+        wanted: Option<fn(usize) -> bool>,
+    ) -> PlannedPiece {
+        let points = lattice_points(axis, axis);
+        let wanted: Option<Vec<bool>> = wanted.map(|wanted| (0..points).map(wanted).collect());
+        let (rows, columns) = (Arc::clone(axis), Arc::clone(axis));
+        let plan = TilePlan::new(rows, columns, wanted.as_deref(), &go).unwrap();
+        PlannedPiece {
+            points: (first..first + plan.lattice().len()).collect(),
+            starts: vec![(first as i64, 3 - first as i64)],
+            plan,
         }
     }
 
-    /// How many of a tile's pixels are wasted on full-width settings: blocks that end early because their inputs do
-    /// not fit. A few in a hundred, or the convolutions are slower than they are meant to be.
+    fn go() -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// What is allocated for tables, and counted, is enough for them whatever a ROI leaves of the tile.
     #[test]
-    fn tiles_are_nearly_full() {
-        for (patch_size, stride, padding, most) in [
-            (257, 8, Padding::Patch, 1.05),
-            (257, 7, Padding::Patch, 1.05),
-            (225, 8, Padding::Patch, 1.05),
-            (65, 4, Padding::Patch, 1.2),
-            (257, 8, Padding::Image, 1.3),
+    fn tables_are_no_larger_than_foreseen() {
+        for (patch_size, stride, padding) in [
+            (32, 1, Padding::Patch),
+            (33, 7, Padding::Patch),
+            (48, 48, Padding::Patch),
+            (65, 4, Padding::Image),
         ] {
-            let axis = axis(patch_size, stride, 512, padding);
-            for (index, step) in STEPS.iter().enumerate() {
-                if let Step::Convolution(i @ 1..) = step {
-                    let taps = axis.layer(index);
-                    let rows = blocks::<TILE_ROWS, TILE_INPUT_ROWS>(taps);
-                    let columns = blocks::<TILE_COLUMNS, TILE_INPUT_COLUMNS>(taps);
-                    let made = rows.len() * TILE_ROWS * columns.len() * TILE_COLUMNS;
-                    let waste = made as f64 / (taps.len() * taps.len()) as f64;
-                    println!("{patch_size}/{stride} {padding:?} convolution {i}: {waste:.3}");
-                    assert!(
-                        waste <= most,
-                        "{patch_size}/{stride} convolution {i}: {waste}"
-                    );
-                }
+            let axis = axis(patch_size, stride, 150, padding);
+            let most = PieceTables::most_bytes(&axis, &axis);
+            let whole = PieceTables::new(&piece(&axis, 0, None), &go).unwrap();
+            assert!(whole.len() <= most, "{} of {most}", whole.len());
+            let with_lists = most + PieceTables::most_list_bytes(&axis, &axis);
+            for wanted in [|_| false, |point| point == 0, |point| point % 3 > 0] {
+                let some = PieceTables::new(&piece(&axis, 0, Some(wanted)), &go).unwrap();
+                println!("{patch_size}/{stride}: {} of {with_lists}", some.len());
+                assert!(some.len() <= with_lists, "{} of {with_lists}", some.len());
             }
         }
+    }
+
+    /// Tables serve any piece of the same axes.
+    #[test]
+    fn pieces_of_one_geometry_share_tables() {
+        let axis = axis(33, 7, 150, Padding::Patch);
+        let (here, there) = (piece(&axis, 0, None), piece(&axis, 1000, None));
+        let bytes = |made_of: &PlannedPiece, of: &PlannedPiece| {
+            let tables = PieceTables::new(made_of, &go).unwrap();
+            let mut bytes = vec![0; tables.len()];
+            tables.write(of, &mut bytes);
+            bytes
+        };
+        assert!(bytes(&here, &there) == bytes(&there, &there));
+        assert!(bytes(&here, &here) != bytes(&here, &there));
+        let stopped = PieceTables::new(&here, &|| Err(Error::Cancelled));
+        assert_eq!(stopped.err(), Some(Error::Cancelled));
     }
 }

@@ -74,7 +74,7 @@ pub(super) fn first_wrong_kernel(device: &Arc<Device>) -> Result<Option<&'static
     };
     let piece = whole_slice(&call.geometry.lattice)?;
     // Before the engine, which waits for the device when it goes.
-    let tables = PieceTables::new(&piece)?;
+    let tables = PieceTables::new(&piece, &|| Ok(()))?;
     let mut engine = CudaEngine::on(Arc::clone(device), 0, &settings)?;
     engine.begin(&call)?;
     let bytes = engine.piece_bytes(&piece);

@@ -1,0 +1,201 @@
+//! Axes cut into blocks of values, whose products are the tiles that a block of threads evaluates.
+
+use super::params::{AxisBlock, BLOCK_ZERO, TILE_COLUMNS, TILE_ROWS, Tile};
+use crate::error::{Check, Error};
+use crate::plan::{Image, TapTable};
+
+/// Most blocks of `values` values: all but the last are full, and each value has 3 taps at most.
+pub(super) fn most_blocks(values: usize, inputs: usize) -> usize {
+    values.div_ceil(inputs / 3)
+}
+
+/// Cuts an axis into blocks of consecutive values, each as long as it may be.
+pub(super) fn blocks<const VALUES: usize, const INPUTS: usize>(
+    taps: &TapTable,
+) -> Vec<AxisBlock<VALUES, INPUTS>> {
+    let mut blocks = Vec::new();
+    let mut block = empty(0);
+    for value in 0..taps.len() {
+        if !push(&mut block, taps.taps_of(value)) {
+            blocks.push(block);
+            block = empty(value);
+            // A single value has at most 3 inputs.
+            push(&mut block, taps.taps_of(value));
+        }
+    }
+    blocks.push(block);
+    blocks
+}
+
+fn empty<const VALUES: usize, const INPUTS: usize>(first: usize) -> AxisBlock<VALUES, INPUTS> {
+    AxisBlock {
+        first: first as i32,
+        count: 0,
+        inputs: 0,
+        input: [0; INPUTS],
+        tap: [[BLOCK_ZERO; 4]; VALUES],
+    }
+}
+
+/// Adds a value with these taps, unless it does not fit.
+fn push<const VALUES: usize, const INPUTS: usize>(
+    block: &mut AxisBlock<VALUES, INPUTS>,
+    taps: &[i32],
+) -> bool {
+    if block.count as usize == VALUES {
+        return false;
+    }
+    let mut with = *block;
+    for (tap, &input) in taps.iter().enumerate().filter(|&(_, &input)| input >= 0) {
+        let known = &with.input[..with.inputs as usize];
+        let place = known.iter().position(|&other| other == input);
+        let place = place.unwrap_or(known.len());
+        if place == INPUTS {
+            return false;
+        }
+        if place == with.inputs as usize {
+            with.input[place] = input;
+            with.inputs += 1;
+        }
+        with.tap[with.count as usize][tap] = place as u8;
+    }
+    with.count += 1;
+    *block = with;
+    true
+}
+
+/// For each value its block, and its place in it.
+pub(super) fn block_of_values<const VALUES: usize, const INPUTS: usize>(
+    blocks: &[AxisBlock<VALUES, INPUTS>],
+) -> Vec<(usize, usize)> {
+    let of_block = |(number, block): (usize, &AxisBlock<VALUES, INPUTS>)| {
+        (0..block.count as usize).map(move |place| (number, place))
+    };
+    blocks.iter().enumerate().flat_map(of_block).collect()
+}
+
+/// The same where all blocks are full.
+pub(super) fn even_blocks<const VALUES: usize>(values: usize) -> Vec<(usize, usize)> {
+    (0..values)
+        .map(|value| (value / VALUES, value % VALUES))
+        .collect()
+}
+
+/// The tiles with at least one pixel that is stored; `None` where all pixels are.
+pub(super) fn wanted_tiles(
+    image: &Image,
+    rows: &[(usize, usize)],
+    columns: &[(usize, usize)],
+    check: Check<'_>,
+) -> Result<Option<Vec<Tile>>, Error> {
+    const AT_A_TIME: usize = 1 << 16;
+    const NONE: u32 = u32::MAX;
+    let Some(pixels) = image.listed() else {
+        return Ok(None);
+    };
+    let row_blocks = rows.last().map_or(0, |last| last.0 + 1);
+    let column_blocks = columns.last().map_or(0, |last| last.0 + 1);
+    let mut numbers = vec![NONE; row_blocks * column_blocks];
+    let mut tiles: Vec<Tile> = Vec::new();
+    for (number, &pixel) in pixels.iter().enumerate() {
+        if number.is_multiple_of(AT_A_TIME) {
+            check()?;
+        }
+        let (row_block, row) = rows[pixel as usize / image.columns];
+        let (column_block, column) = columns[pixel as usize % image.columns];
+        let number = &mut numbers[row_block * column_blocks + column_block];
+        if *number == NONE {
+            *number = tiles.len() as u32;
+            tiles.push(Tile {
+                row_block: row_block as i32,
+                column_block: column_block as i32,
+                wanted: [0; TILE_ROWS * TILE_COLUMNS / 32],
+            });
+        }
+        let bit = row * TILE_COLUMNS + column;
+        tiles[*number as usize].wanted[bit / 32] |= 1 << (bit % 32);
+    }
+    Ok(Some(tiles))
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::engine::cuda::params::{RowBlock, TILE_INPUT_COLUMNS, TILE_INPUT_ROWS};
+    use crate::lattice::{Lattice, Padding};
+    use crate::plan::{AxisPlan, AxisPlans, STEPS, Step};
+    use crate::volume::Extents;
+
+    /// All patches of an axis of `side` pixels.
+    pub fn axis(patch_size: u32, stride: u32, side: u64, padding: Padding) -> Arc<AxisPlan> {
+        let extents = Extents::new(side, side, 1, "volume").unwrap();
+        let lattice = Lattice::new(extents, patch_size, stride, None).unwrap();
+        let all: Vec<usize> = (0..lattice.x.count()).collect();
+        AxisPlans::new(false, 0)
+            .tile(&lattice.x, &all, padding, &|| Ok(()))
+            .unwrap()
+    }
+
+    /// Blocks say of every value's taps what the tap table says.
+    #[test]
+    fn blocks_are_the_tap_table() {
+        for (patch_size, stride) in [(32, 1), (33, 7), (65, 4), (48, 48), (257, 7)] {
+            let axis = axis(patch_size, stride, 300, Padding::Patch);
+            for (index, _) in STEPS
+                .iter()
+                .enumerate()
+                .filter(|(_, step)| matches!(step, Step::Convolution(_)))
+            {
+                let taps = axis.layer(index);
+                let blocks: Vec<RowBlock> = blocks(taps);
+                let mut value = 0;
+                for block in &blocks {
+                    assert_eq!(block.first as usize, value);
+                    assert!((1..=TILE_ROWS as i32).contains(&block.count));
+                    for local in &block.tap[..block.count as usize] {
+                        let expected = taps.taps_of(value);
+                        for (&local, &tap) in local[..3].iter().zip(expected) {
+                            match local {
+                                BLOCK_ZERO => assert_eq!(tap, -1),
+                                local => assert_eq!(block.input[local as usize], tap),
+                            }
+                        }
+                        value += 1;
+                    }
+                }
+                assert_eq!(value, taps.len());
+            }
+        }
+    }
+
+    /// How many of a tile's pixels are wasted on full-width settings: blocks that end early because their inputs do
+    /// not fit. A few in a hundred, or the convolutions are slower than they are meant to be.
+    #[test]
+    fn tiles_are_nearly_full() {
+        for (patch_size, stride, padding, most) in [
+            (257, 8, Padding::Patch, 1.05),
+            (257, 7, Padding::Patch, 1.05),
+            (225, 8, Padding::Patch, 1.05),
+            (65, 4, Padding::Patch, 1.2),
+            (257, 8, Padding::Image, 1.3),
+        ] {
+            let axis = axis(patch_size, stride, 512, padding);
+            for (index, step) in STEPS.iter().enumerate() {
+                if let Step::Convolution(i @ 1..) = step {
+                    let taps = axis.layer(index);
+                    let rows = blocks::<TILE_ROWS, TILE_INPUT_ROWS>(taps);
+                    let columns = blocks::<TILE_COLUMNS, TILE_INPUT_COLUMNS>(taps);
+                    let made = rows.len() * TILE_ROWS * columns.len() * TILE_COLUMNS;
+                    let waste = made as f64 / (taps.len() * taps.len()) as f64;
+                    println!("{patch_size}/{stride} {padding:?} convolution {i}: {waste:.3}");
+                    assert!(
+                        waste <= most,
+                        "{patch_size}/{stride} convolution {i}: {waste}"
+                    );
+                }
+            }
+        }
+    }
+}
