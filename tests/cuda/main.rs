@@ -3,6 +3,7 @@
 
 #[path = "../support/agreement.rs"]
 mod agreement;
+mod budget;
 #[path = "../support/builder.rs"]
 mod builder;
 #[path = "../support/cxx.rs"]

@@ -13,7 +13,6 @@ use crate::engine::{Bytes, Geometry};
 use crate::error::Error;
 use crate::lattice::Axis;
 use crate::mask::{Fill, Wanted};
-use crate::memory::try_with_capacity;
 
 /// Slices that may be on their way.
 pub(super) const SLOTS: usize = 2;
@@ -73,7 +72,7 @@ pub(super) struct Buffers {
     pub logits: DeviceMemory,
     pub probabilities: DeviceMemory,
     /// One [`AxisFill`] per row of the slice, then one per column.
-    pub fills: DeviceMemory,
+    pub fills: Staged,
 }
 
 /// What the sizes depend on.
@@ -110,6 +109,10 @@ impl Shape {
         4 * self.points * self.classes
     }
 
+    fn fills_bytes(&self) -> usize {
+        size_of::<AxisFill>() * (self.width + self.height)
+    }
+
     /// Bytes of everything.
     pub fn bytes(&self) -> Bytes {
         let pixels = self.pixels();
@@ -121,7 +124,7 @@ impl Shape {
             + of(self.wanted.coverage, pixels)
             + of(self.wanted.logits, self.lattice_bytes())
             + size_of::<Status>();
-        let fills = size_of::<AxisFill>() * (self.width + self.height);
+        let fills = self.fills_bytes();
         let shared = 8 * LEVELS + 2 * self.lattice_bytes() + fills;
         Bytes {
             host: (SLOTS * slot + fills) as u64,
@@ -140,10 +143,7 @@ impl Buffers {
             table: device(4 * LEVELS, "look-up table")?,
             logits: device(shape.lattice_bytes(), "logits of a slice")?,
             probabilities: device(shape.lattice_bytes(), "probabilities of a slice")?,
-            fills: device(
-                size_of::<AxisFill>() * (shape.width + shape.height),
-                "fill of a slice",
-            )?,
+            fills: Staged::new(context, shape.fills_bytes(), "fill of a slice")?,
         })
     }
 
@@ -177,27 +177,38 @@ impl Slot {
     }
 }
 
-/// The centres that each of `len` pixels of an axis of the slice takes its class from.
-pub(super) fn axis_fills(axis: &Axis, len: usize, fill: Fill) -> Result<Vec<AxisFill>, Error> {
-    let mut fills = try_with_capacity(len, "fill of a slice")?;
-    fills.extend((0..len).map(|pixel| {
-        let inside = pixel.checked_sub(axis.origin).filter(|&p| p < axis.len);
-        let (low, high, weight) = match (inside, fill) {
-            (None, _) => {
-                return AxisFill {
-                    low: -1,
-                    high: -1,
-                    weight: 0.0,
-                };
-            }
-            (Some(p), Fill::Nearest) => (axis.nearest(p), axis.nearest(p), 0.0),
-            (Some(p), Fill::Linear) => axis.around(p),
+/// Writes the centres that each pixel of the slice's rows, then of its columns, takes its class from.
+pub(super) fn write_fills(geometry: &Geometry, fill: Fill, to: &mut [u8]) {
+    let Geometry {
+        extents, lattice, ..
+    } = geometry;
+    let rows = (0..extents.height).map(|pixel| axis_fill(&lattice.y, pixel, fill));
+    let columns = (0..extents.width).map(|pixel| axis_fill(&lattice.x, pixel, fill));
+    let places = to.chunks_exact_mut(size_of::<AxisFill>());
+    for (to, fill) in places.zip(rows.chain(columns)) {
+        to[..4].copy_from_slice(&fill.low.to_ne_bytes());
+        to[4..8].copy_from_slice(&fill.high.to_ne_bytes());
+        to[8..].copy_from_slice(&fill.weight.to_ne_bytes());
+    }
+}
+
+/// The centres that a pixel of an axis of the slice takes its class from.
+fn axis_fill(axis: &Axis, pixel: usize, fill: Fill) -> AxisFill {
+    let inside = pixel.checked_sub(axis.origin).filter(|&p| p < axis.len);
+    let Some(p) = inside else {
+        return AxisFill {
+            low: -1,
+            high: -1,
+            weight: 0.0,
         };
-        AxisFill {
-            low: low as i32,
-            high: high as i32,
-            weight,
-        }
-    }));
-    Ok(fills)
+    };
+    let (low, high, weight) = match fill {
+        Fill::Nearest => (axis.nearest(p), axis.nearest(p), 0.0),
+        Fill::Linear => axis.around(p),
+    };
+    AxisFill {
+        low: low as i32,
+        high: high as i32,
+        weight,
+    }
 }

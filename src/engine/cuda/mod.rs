@@ -40,7 +40,7 @@ use crate::memory::machine_bytes;
 use crate::network::CONVOLUTIONS;
 use crate::plan::{AxisPlan, PlannedPiece, TileGeometry};
 use crate::volume::{Memory, Volume};
-use buffers::{Buffers, SLOTS, Shape, Slot, Staged, Status, axis_fills};
+use buffers::{Buffers, SLOTS, Shape, Slot, Staged, Status, write_fills};
 use device::Device;
 use driver::{DeviceMemory, Event, HostMemory, Stream};
 use network::{Arena, MOST_PIXELS, arena_bytes};
@@ -71,8 +71,6 @@ pub(crate) struct CudaEngine {
     /// Number of that slice.
     z: usize,
 
-    /// What `begin` has handed over to be copied.
-    fills: Vec<AxisFill>,
     buffers: Option<Buffers>,
     arena: Option<Arena>,
     /// Two words of the device: cancel, overflow. On the host: 1.
@@ -114,7 +112,6 @@ impl CudaEngine {
             z: 0,
             buffers: None,
             arena: None,
-            fills: Vec::new(),
             words: DeviceMemory::new(context, 8, "cancel")?,
             one,
             upload: Stream::new(context)?,
@@ -180,10 +177,12 @@ impl CudaEngine {
         (self.buffers.as_ref()).ok_or_else(|| Error::Panic("no call has begun".into()))
     }
 
+    fn buffers_mut(&mut self) -> Result<&mut Buffers, Error> {
+        (self.buffers.as_mut()).ok_or_else(|| Error::Panic("no call has begun".into()))
+    }
+
     fn slot(&mut self, number: usize) -> Result<&mut Slot, Error> {
-        let buffers = self.buffers.as_mut();
-        let buffers = buffers.ok_or_else(|| Error::Panic("no call has begun".into()))?;
-        Ok(&mut buffers.slots[number])
+        Ok(&mut self.buffers_mut()?.slots[number])
     }
 
     fn voxels(&self) -> Result<Voxels, Error> {
@@ -340,9 +339,6 @@ impl Engine for CudaEngine {
         self.end(); // of a call that did not come to its end
         let context = Arc::clone(&self.device.context);
         let _entered = context.enter()?;
-        let Geometry {
-            extents, lattice, ..
-        } = call.geometry;
         self.check_callers_memory(call)?;
         let voxel_bytes = match call.volume.memory() {
             Memory::Host => call.volume.voxel().0.size(),
@@ -366,18 +362,12 @@ impl Engine for CudaEngine {
                 outcome => outcome?,
             });
         }
-        self.fills = axis_fills(&lattice.y, extents.height, call.fill)?;
-        let columns = axis_fills(&lattice.x, extents.width, call.fill)?;
-        self.fills.extend(columns);
-        // SAFETY: plain numbers without padding.
-        let fills = unsafe {
-            let first = self.fills.as_ptr().cast::<u8>();
-            std::slice::from_raw_parts(first, size_of_val(&self.fills[..]))
-        };
-        let to = self.buffers()?.fills.address();
-        // SAFETY: all of it lives until the call has ended.
+        let fills = &mut self.buffers_mut()?.fills;
+        write_fills(&call.geometry, call.fill, fills.host.as_mut_slice());
+        let fills = &self.buffers()?.fills;
+        // SAFETY: all of it lives, and stays as it is, until the call has ended.
         unsafe {
-            self.compute.upload(to, fills)?;
+            (self.compute).upload(fills.device.address(), fills.host.as_slice())?;
             self.compute.fill(self.words.address(), 0, 2)
         }
     }
@@ -490,7 +480,7 @@ impl Engine for CudaEngine {
             },
         };
         let planes = call.planes;
-        let row_fills = buffers.fills.address();
+        let row_fills = buffers.fills.device.address();
         let params = PaintParams {
             logits: buffers.logits.address(),
             probabilities: buffers.probabilities.address(),

@@ -216,6 +216,7 @@ CUresult cuMemcpyDtoD_v2(CUdeviceptr to, CUdeviceptr from, size_t bytes) {
 
 CUresult cuMemcpyHtoDAsync_v2(CUdeviceptr to, const void* from, size_t bytes, CUstream stream) {
     return in_context(__func__, [&](const std::shared_ptr<Context>& context) {
+        if (Memory::owner(reinterpret_cast<uintptr_t>(from)) == PAGEABLE) world().faults.call("pageable");
         return copy("cuMemcpyHtoDAsync", stream_of(context, stream), on_device(context, to, bytes),
                     on_host(from, bytes));
     });

@@ -42,7 +42,8 @@ void stand_in_lose_device(int device, uint64_t after_launches);
 // 2 random: at any time, in any order that streams and events allow. Kernels' asynchronous copies follow suit.
 void stand_in_completion(int mode, uint64_t seed);
 
-// How often a function was called, by its exported name ("": all functions together).
+// How often a function was called, by its exported name ("": all functions together). "pageable": asynchronous copies
+// to a device from memory that is not page-locked, for which the real driver may wait.
 uint64_t stand_in_calls(const char* call);
 
 // How many are live: "allocation", "bytes" (of allocations), "host", "stream", "event", "module", "graph", "exec",

@@ -101,7 +101,8 @@ impl HostMemory {
         // SAFETY: filled right away.
         let data = unsafe { result::malloc_host(len, 0) }.map_err(|error| match error.0 {
             sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => Error::OutOfMemory(format!(
-                "{what}: {bytes} bytes of page-locked host memory could not be allocated"
+                "{what}: {bytes} bytes of page-locked host memory could not be allocated; free memory, or lower the \
+                 memory budget"
             )),
             _ => failed(what, error),
         })?;

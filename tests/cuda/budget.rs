@@ -1,0 +1,240 @@
+//! Memory of both sides: foreseen, within the budget, and errors that say whose memory is short.
+
+use patchmask::engine::{Device, DeviceChoice};
+use patchmask::error::Error;
+use patchmask::session::{Estimate, Options, Outputs, Session};
+use patchmask::volume::{Extents, Volume, VolumeMut};
+use patchmask::weights::Model;
+
+use crate::builder::Random;
+use crate::geometry::{Case, network};
+use crate::host::small_case;
+use crate::{bits, on_gpu, repeatability, stand_in};
+
+const OUT_OF_MEMORY: i32 = 2;
+
+fn extents(case: &Case) -> Extents {
+    let [width, height, depth] = [case.width, case.height, case.depth].map(|n| n as u64);
+    Extents::new(width, height, depth, "volume").unwrap()
+}
+
+/// A session with this budget, and what it foresees; `None` if that is too little.
+fn session(case: &Case, model: &Model, budget: u64) -> Option<(Session, Estimate)> {
+    let options = Options {
+        memory_budget: budget,
+        ..on_gpu(case)
+    };
+    let session = Session::new(model, options, &mut |_, _| ()).ok()?;
+    let estimate = session.estimate(extents(case), None).ok()?;
+    Some((session, estimate))
+}
+
+/// Plans and tables of all pieces are held where the budget has room for them, and made one at a time where it has
+/// not: either way as foreseen, within the budget, with the same bits, and from page-locked memory.
+#[test]
+fn what_is_held_is_foreseen_and_fits() {
+    let Some((_turn, gpu)) = stand_in::take() else {
+        return;
+    };
+    let mut random = Random(51);
+    let mut case = repeatability::case(&mut random);
+    (case.options.patch_size, case.options.stride) = (32, 8);
+    (case.width, case.height, case.depth) = (90, 75, 1);
+    case.voxels.resize(90 * 75, 0);
+    let model = network(&mut random, 32);
+    let (whole, estimate) = session(&case, &model, 1 << 30).unwrap();
+    let expected = bits(&case.run_in(&whole, &model));
+    let mut budgets: Vec<(Estimate, u64)> = (10..60)
+        .map(|percent| estimate.peak.device * percent / 100)
+        .filter_map(|budget| Some((session(&case, &model, budget)?.1, budget)))
+        .filter(|(estimate, _)| estimate.work.tiles >= 16)
+        .collect();
+    budgets.sort_by_key(|(estimate, _)| estimate.peak.host);
+    let (least, most) = (budgets[0].1, budgets[budgets.len() - 1].1);
+    let mut graphs = Vec::new();
+    for budget in [most, least] {
+        let (session, estimate) = session(&case, &model, budget).unwrap();
+        gpu.reset();
+        let outcome = case.run_in(&session, &model);
+        let (tiles, peak) = (outcome.report.work.tiles, outcome.report.peak);
+        println!("budget {budget}: {tiles} tiles, {peak:?}");
+        assert!(bits(&outcome) == expected, "budget {budget}");
+        assert_eq!(peak, estimate.peak);
+        assert!(peak.host <= budget && peak.device <= budget, "{budget}");
+        assert_eq!(gpu.calls("pageable"), 0, "copies that may block");
+        assert_eq!(gpu.error(), "");
+        graphs.push(gpu.calls("cuGraphLaunch"));
+    }
+    // Tiles of one geometry share a graph; what comes once has none.
+    assert!(graphs[0] > 0 && graphs[1] == 0, "{graphs:?}");
+}
+
+/// Slices whose ROI grows need a larger arena in the midst of a call, while the slice before is at work: nothing but
+/// the end of a call waits in a way that a wish to stop could not interrupt.
+#[test]
+fn room_is_made_without_blocking() {
+    let Some((_turn, gpu)) = stand_in::take() else {
+        return;
+    };
+    let mut random = Random(52);
+    let mut case = repeatability::case(&mut random);
+    let model = network(&mut random, case.options.patch_size);
+    case.roi = Some(
+        (0..60 * 50 * 4)
+            .map(|i| (i % 3000 < 800 * (i / 3000)) as u8)
+            .collect(),
+    );
+    let session = Session::new(&model, on_gpu(&case), &mut |_, _| ()).unwrap();
+    let run = |case: &Case| {
+        gpu.reset();
+        case.run_in(&session, &model);
+        assert_eq!((gpu.error().as_str(), gpu.calls("pageable")), ("", 0));
+        ["cuMemAlloc_v2", "cuStreamSynchronize"].map(|call| gpu.calls(call))
+    };
+    let growing = run(&case);
+    let again = run(&case);
+    session.trim().unwrap();
+    case.roi.as_mut().unwrap().reverse();
+    let shrinking = run(&case);
+    println!(
+        "device allocations: {}, again {}, shrinking {}",
+        growing[0], again[0], shrinking[0]
+    );
+    assert!(growing[0] > shrinking[0] && again[0] == 0, "the arena grew");
+    assert_eq!(
+        [growing[1], shrinking[1]],
+        [again[1]; 2],
+        "waits that nothing interrupts"
+    );
+}
+
+/// Where the device has no room for the smallest tile, the error does not blame the budget.
+#[test]
+fn a_full_device_is_not_a_small_budget() {
+    let Some((_turn, gpu)) = stand_in::take() else {
+        return;
+    };
+    let (mut case, model) = small_case(53);
+    let one_patch = |i: usize| (i == 0) as u8;
+    case.depth = 1;
+    case.voxels.truncate(33 * 20);
+    case.roi = Some((0..33 * 20).map(one_patch).collect());
+    let session = Session::new(&model, on_gpu(&case), &mut |_, _| ()).unwrap();
+    case.run_in(&session, &model);
+    // The arena of one patch can no longer be had, and every other one is as large.
+    gpu.devices(1, gpu.live("bytes") - 1);
+    let volume = Volume::from_slice(&case.voxels, 33, 20, 1).unwrap();
+    let everywhere = vec![1_u8; 33 * 20];
+    let roi = Volume::from_slice(&everywhere, 33, 20, 1).unwrap();
+    let (mut mask, mut probability) = (vec![0; 33 * 20], vec![0.0; 33 * 20]);
+    let (mut coverage, mut logits) = (mask.clone(), vec![0.0; case_logits(&case, &model)]);
+    let mut outputs = Outputs {
+        mask: Some(VolumeMut::from_slice(&mut mask)),
+        probability: Some(VolumeMut::from_slice(&mut probability)),
+        coverage: Some(VolumeMut::from_slice(&mut coverage)),
+        logits: Some(VolumeMut::from_slice(&mut logits)),
+    };
+    match session.segment(&volume, Some(&roi), &mut outputs, &mut |_, _| true) {
+        Err(Error::DeviceOutOfMemory(text)) => {
+            println!("{text}");
+            assert!(text.contains("the device is full"), "{text}");
+            assert!(text.contains("close other programs"), "{text}");
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(gpu.error(), "");
+}
+
+fn case_logits(case: &Case, model: &Model) -> usize {
+    let (columns, rows) = case.lattice();
+    rows * columns * case.depth * model.describe().classes as usize
+}
+
+/// Each memory's budget has its error.
+#[test]
+fn a_budget_below_the_weights() {
+    let Some((_turn, gpu)) = stand_in::take() else {
+        return;
+    };
+    let (case, model) = small_case(54);
+    let options = Options {
+        memory_budget: 1000,
+        ..on_gpu(&case)
+    };
+    match Session::new(&model, options, &mut |_, _| ()) {
+        Err(Error::DeviceOutOfMemory(text)) => {
+            assert!(text.contains("1000 bytes of the device"), "{text}")
+        }
+        other => panic!("{:?}", other.err()),
+    }
+    assert_eq!(gpu.live(""), 0);
+}
+
+/// Page-locked memory is scarcer than the host's: `auto` goes on without it.
+#[test]
+fn without_page_locked_memory_auto_is_the_cpu() {
+    let Some((_turn, gpu)) = stand_in::take() else {
+        return;
+    };
+    let (case, model) = small_case(55);
+    let choose = |device| {
+        gpu.reset();
+        gpu.fail("cuMemHostAlloc", 1, OUT_OF_MEMORY);
+        let options = Options {
+            device,
+            ..on_gpu(&case)
+        };
+        let mut said = String::new();
+        Session::new(&model, options, &mut |_, text| said += text).map(|session| (session, said))
+    };
+    let (session, said) = choose(DeviceChoice::Auto).unwrap();
+    assert!(said.contains("page-locked"), "{said}");
+    assert_eq!(case.run_in(&session, &model).report.device, Device::Cpu);
+    let refused = choose(DeviceChoice::Cuda(0)).err();
+    assert!(
+        matches!(refused, Some(Error::OutOfMemory(_))),
+        "{refused:?}"
+    );
+    assert_eq!(gpu.live(""), 0);
+}
+
+/// Kernels number the pixels of a slice and of an image with 32 bits: larger slices are refused before anything is
+/// done, by the estimate too, and larger images are cut whatever the budget.
+#[test]
+fn no_more_than_32_bits_of_pixels() {
+    let Some((_turn, _)) = stand_in::take() else {
+        return;
+    };
+    let (case, model) = small_case(56);
+    let options = Options {
+        patch_size: 63,
+        stride: 32,
+        memory_budget: 1 << 62,
+        ..on_gpu(&case)
+    };
+    let session = Session::new(&model, options, &mut |_, _| ()).unwrap();
+    let estimate = |side: u64| {
+        let extents = Extents::new(side, side, 1, "volume").unwrap();
+        session.estimate(extents, None)
+    };
+    assert_eq!(estimate(9000).unwrap().work.tiles, 1);
+    // Patches have borders of their own: their image has more rows and columns than the slice.
+    let tiles = estimate(46000).unwrap().work.tiles;
+    println!("46000 x 46000 pixels: {tiles} tiles");
+    assert!(tiles > 1);
+
+    let refused = estimate(47000).unwrap_err();
+    match &refused {
+        Error::Unsupported(text) => assert!(text.contains("2209000000 pixels"), "{text}"),
+        other => panic!("{other:?}"),
+    }
+    // Zeros that nobody touches take no memory.
+    let (voxels, mut mask) = (vec![0_i8; 47000 * 47000], vec![0_u8; 47000 * 47000]);
+    let volume = Volume::from_slice(&voxels, 47000, 47000, 1).unwrap();
+    let mut outputs = Outputs {
+        mask: Some(VolumeMut::from_slice(&mut mask)),
+        ..Outputs::default()
+    };
+    let outcome = session.segment(&volume, None, &mut outputs, &mut |_, _| true);
+    assert_eq!(outcome.err(), Some(refused));
+}
