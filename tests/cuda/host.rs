@@ -150,3 +150,68 @@ fn cancelled_from_the_callback_and_from_another_thread() {
     drop(session);
     assert_eq!(gpu.live(""), 0);
 }
+
+/// However many threads the caller allows: the CPU engine is what they are for.
+#[test]
+fn one_thread_waits_for_the_gpu() {
+    let Some(_gpu) = stand_in::take() else {
+        return;
+    };
+    let (case, model) = small_case(5);
+    let workers = || {
+        let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+        let name = |task: &std::fs::DirEntry| std::fs::read_to_string(task.path().join("comm"));
+        let names = tasks.flatten().filter_map(|task| name(&task).ok());
+        names.filter(|name| name.starts_with("patchmask-")).count()
+    };
+    for device in [DeviceChoice::Cuda(0), DeviceChoice::Auto] {
+        let options = Options {
+            device,
+            threads: 3,
+            ..on_gpu(&case)
+        };
+        let session = Session::new(&model, options, &mut |_, _| ()).unwrap();
+        assert!(session.engine_name().starts_with("cuda"));
+        assert_eq!(workers(), 1);
+    }
+    assert_eq!(workers(), 0);
+}
+
+/// A slice of many tiles is not done at once.
+#[test]
+fn progress_moves_within_a_slice() {
+    let Some(gpu) = stand_in::take() else {
+        return;
+    };
+    let mut random = Random(6);
+    let mut case = crate::repeatability::case(&mut random);
+    case.depth = 1;
+    case.voxels.truncate(60 * 50);
+    let model = network(&mut random, 41);
+    let session = Session::new(&model, on_gpu(&case), &mut |_, _| ()).unwrap();
+    let at_rest = gpu.live("bytes");
+    let whole = case.run_in(&session, &model).report.peak.device;
+    let options = Options {
+        memory_budget: at_rest + (whole - at_rest) * 4 / 10,
+        ..on_gpu(&case)
+    };
+    let session = Session::new(&model, options, &mut |_, _| ()).unwrap();
+    let volume = Volume::from_slice(&case.voxels, 60, 50, 1).unwrap();
+    let mut mask = vec![0; 60 * 50];
+    let mut outputs = Outputs {
+        mask: Some(VolumeMut::from_slice(&mut mask)),
+        ..Outputs::default()
+    };
+    let mut heard = Vec::new();
+    let report = session.segment(&volume, None, &mut outputs, &mut |fraction, _| {
+        heard.push(fraction);
+        true
+    });
+    println!("{} tiles: {heard:.2?}", report.unwrap().work.tiles);
+    assert!(heard.is_sorted() && heard.last() == Some(&1.0));
+    assert!(
+        heard
+            .iter()
+            .any(|&fraction| fraction > 0.0 && fraction < 1.0)
+    );
+}

@@ -160,15 +160,18 @@ impl Case {
         }
     }
 
-    /// Runs the library without the ROI, for the mask alone.
+    /// Runs the library for the mask alone.
     pub fn mask_in(&self, session: &Session) -> Result<Vec<u8>, Error> {
-        let volume = Volume::from_slice(&self.voxels, self.width, self.height, self.depth)?;
+        let (width, height, depth) = (self.width, self.height, self.depth);
+        let volume = Volume::from_slice(&self.voxels, width, height, depth)?;
+        let roi = (self.roi.as_ref()).map(|roi| Volume::from_slice(roi, width, height, depth));
+        let roi = roi.transpose()?;
         let mut mask = vec![0; self.voxels.len()];
         let mut outputs = Outputs {
             mask: Some(VolumeMut::from_slice(&mut mask)),
             ..Outputs::default()
         };
-        session.segment(&volume, None, &mut outputs, &mut |_, _| true)?;
+        session.segment(&volume, roi.as_ref(), &mut outputs, &mut |_, _| true)?;
         Ok(mask)
     }
 
