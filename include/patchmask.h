@@ -414,11 +414,12 @@ typedef struct patchmask_result {
   int32_t engine;
   // Seconds spent finding shared work and laying out tiles.
   double plan_seconds;
-  // Seconds spent on window, equalisation and padding.
+  // Seconds spent on window, equalisation and padding. On a GPU: only on handing slices to it, which then does
+  // these within `network_seconds`.
   double intensity_seconds;
-  // Seconds spent in the network.
+  // Seconds spent in the network; on a GPU: on handing it work and waiting, whatever it did of the other stages.
   double network_seconds;
-  // Seconds spent writing the caller's buffers.
+  // Seconds spent writing the caller's buffers; in device memory the GPU writes them within `network_seconds`.
   double mask_seconds;
   // Seconds of the whole call.
   double segment_seconds;

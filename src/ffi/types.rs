@@ -242,11 +242,12 @@ pub struct patchmask_result {
     pub engine: i32,
     /// Seconds spent finding shared work and laying out tiles.
     pub plan_seconds: f64,
-    /// Seconds spent on window, equalisation and padding.
+    /// Seconds spent on window, equalisation and padding. On a GPU: only on handing slices to it, which then does
+    /// these within `network_seconds`.
     pub intensity_seconds: f64,
-    /// Seconds spent in the network.
+    /// Seconds spent in the network; on a GPU: on handing it work and waiting, whatever it did of the other stages.
     pub network_seconds: f64,
-    /// Seconds spent writing the caller's buffers.
+    /// Seconds spent writing the caller's buffers; in device memory the GPU writes them within `network_seconds`.
     pub mask_seconds: f64,
     /// Seconds of the whole call.
     pub segment_seconds: f64,

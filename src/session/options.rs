@@ -131,7 +131,7 @@ pub struct Estimate {
     pub peak: Bytes,
 }
 
-/// Seconds by stage.
+/// Seconds by stage, of the host: what a GPU does of the other stages is in `network`, where the host waits for it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Timings {
     /// Finding shared work, laying out tiles.
