@@ -112,6 +112,7 @@ test-valgrind: $(VALGRIND_TESTS:%=build/tests/%)
 
 test-segment: all
 	SEGMENT=build/segment $(PYTHON) tests/c/segment_cli.py
+	SEGMENT=build/segment $(PYTHON) tests/c/resident.py
 	SEGMENT=build/segment $(PYTHON) tests/golden/check.py
 
 # A driver that runs the kernels on the CPU (tests/kernels/stand_in.cc), in place of the real one.
