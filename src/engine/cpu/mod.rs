@@ -85,10 +85,10 @@ impl Engine for CpuEngine {
         Device::Cpu
     }
 
-    /// A quarter of the machine's memory, at most 4 GiB, and room for tiles beside the weights however small
+    /// A quarter of the machine's memory, at most 8 GiB, and room for tiles beside the weights however small
     /// the machine.
     fn automatic_budget(&self) -> Bytes {
-        const MOST: u64 = 4 << 30;
+        const MOST: u64 = 8 << 30;
         const LEAST_FOR_TILES: u64 = 256 << 20;
         let bytes = machine_bytes().map_or(MOST, |bytes| bytes / 4).min(MOST);
         Bytes::host(bytes.max(self.network.fixed_bytes() + LEAST_FOR_TILES))
