@@ -291,31 +291,22 @@ impl Tile {
     }
 }
 
-/// Splits rows and columns into runs, `[row runs, column runs]`: as few as `fits` allows, all of about
-/// the same length, squares preferred. `None`
-/// when not even single patches fit.
-pub(crate) fn split<'a>(
+/// Ways to split rows and columns into runs, `[row runs, column runs]`, from one run each to single patches: all runs of
+/// about the same length, squares preferred.
+pub(crate) fn splits<'a>(
     rows: &'a [usize],
     columns: &'a [usize],
-    mut fits: impl FnMut(&[&[usize]], &[&[usize]]) -> Result<bool, Error>,
-) -> Result<Option<[Vec<&'a [usize]>; 2]>, Error> {
-    let (mut row_len, mut column_len) = (rows.len(), columns.len());
-    loop {
-        let row_runs: Vec<_> = rows.chunks(row_len).collect();
-        let column_runs: Vec<_> = columns.chunks(column_len).collect();
-        if fits(&row_runs, &column_runs)? {
-            return Ok(Some([row_runs, column_runs]));
-        }
-        if row_len == 1 && column_len == 1 {
-            return Ok(None);
-        }
-        let longer = if row_len >= column_len {
-            (&mut row_len, rows.len())
+) -> impl Iterator<Item = [Vec<&'a [usize]>; 2]> {
+    let lengths = std::iter::successors(Some([rows.len(), columns.len()]), |&[row, column]| {
+        if row == 1 && column == 1 {
+            None
+        } else if row >= column {
+            Some([shorter(row, rows.len()), column])
         } else {
-            (&mut column_len, columns.len())
-        };
-        *longer.0 = shorter(*longer.0, longer.1);
-    }
+            Some([row, shorter(column, columns.len())])
+        }
+    });
+    lengths.map(|[row, column]| [rows.chunks(row).collect(), columns.chunks(column).collect()])
 }
 
 /// The next shorter run length: about a quarter more runs, all of nearly equal length.
@@ -378,14 +369,14 @@ mod tests {
         let rows: Vec<usize> = (0..37).collect();
         let columns: Vec<usize> = (5..22).collect();
         for limit in [1, 2, 7, 64, 300, 1000] {
-            let [row_runs, column_runs] =
-                split(&rows, &columns, |r, c| Ok(r[0].len() * c[0].len() <= limit))
-                    .unwrap()
-                    .expect("single points fit");
+            let [row_runs, column_runs] = splits(&rows, &columns)
+                .find(|[r, c]| r[0].len() * c[0].len() <= limit)
+                .expect("single points fit");
             assert_eq!(row_runs.concat(), rows);
             assert_eq!(column_runs.concat(), columns);
         }
-        assert!(split(&rows, &columns, |_, _| Ok(false)).unwrap().is_none());
+        let last = splits(&rows, &columns).last().expect("there is one");
+        assert_eq!(last.map(|runs| runs.len()), [37, 17]);
     }
 
     #[test]

@@ -156,6 +156,12 @@ pub(crate) trait Engine: Send {
         0
     }
 
+    /// Tiles that take no more of the host need not be smaller; larger ones had better be, where that makes hardly
+    /// more work.
+    fn small_tile_bytes(&self) -> u64 {
+        u64::MAX
+    }
+
     /// Held for this piece.
     fn piece_bytes(&self, piece: &PlannedPiece) -> Bytes;
 

@@ -43,6 +43,16 @@ impl TapTable {
         &self.table[value * self.taps..(value + 1) * self.taps]
     }
 
+    /// Products that one output of all values takes along this axis: 3 taps each, or a chain's length and 2.
+    pub fn products(&self) -> u64 {
+        let products = if self.chains.is_empty() {
+            self.table.len()
+        } else {
+            self.len() + 2 * self.chains()
+        };
+        products as u64
+    }
+
     /// Number of chains.
     pub fn chains(&self) -> usize {
         self.chains.len().saturating_sub(1)

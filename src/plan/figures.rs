@@ -37,8 +37,7 @@ fn winograd_tera_macs(patch_size: u32, stride: u32, run: usize) -> f64 {
         let plan = plans.tile(&axis, run, Padding::Patch, &go).unwrap();
         for (index, &step) in STEPS.iter().enumerate() {
             if let Step::Convolution(layer @ 1..) = step {
-                let table = plan.layer(index);
-                products[layer] += (table.len() + 2 * table.chains()) as u64;
+                products[layer] += plan.layer(index).products();
             }
         }
     }
@@ -113,4 +112,32 @@ fn chains_leave_a_quarter_of_the_work() {
             "{patch_size}/{stride} in runs of {run}: {left}"
         );
     }
+}
+
+/// A round ROI of a tenth of the slice: its patches reach further, and whole chains further still.
+#[test]
+fn a_compact_roi_takes_a_fifth_of_the_work() {
+    let lattice = lattice(257, 8);
+    let all: Vec<usize> = (0..lattice.x.count()).collect();
+    let convolutions = WIDTHS.map(|(inputs, outputs)| 9 * inputs * outputs);
+    let mut plans = AxisPlans::new(true, usize::MAX);
+    let mut plan = |run: &[usize], points: Option<&[bool]>| {
+        let axis = plans.tile(&lattice.x, run, Padding::Patch, &go).unwrap();
+        TilePlan::new(axis.clone(), axis, points, &go).unwrap()
+    };
+    let whole = plan(&all, None).macs(&convolutions, 0) as f64;
+    // Of 64 x 64 points those within 11.4 of the middle of 23 x 23.
+    let run = &all[30..53];
+    let away = |k: usize| (k as f64 - 11.0).powi(2);
+    let points: Vec<bool> = (0..23 * 23)
+        .map(|point| away(point / 23) + away(point % 23) <= 11.4_f64.powi(2))
+        .collect();
+    let area = points.iter().filter(|&&wanted| wanted).count() as f64 / 4096.0;
+    let part = plan(run, Some(&points)).macs(&convolutions, 0) as f64 / whole;
+    println!(
+        "a ROI of {:.1} % takes {:.1} % of the work",
+        100.0 * area,
+        100.0 * part
+    );
+    assert!((0.09..0.11).contains(&area) && part < 0.2, "{area} {part}");
 }

@@ -8,9 +8,10 @@ use std::sync::Arc;
 
 use crate::engine::{Bytes, Engine};
 use crate::error::{Check, Error};
-use crate::lattice::{Axis, Lattice, Padding, Selection, Tile, split};
+use crate::lattice::{Axis, Lattice, Padding, Selection, Tile, splits};
 use crate::memory::{ensure_headroom, try_with_capacity};
-use crate::plan::{AxisPlan, AxisPlans, PlannedPiece, TilePlan};
+use crate::network::CONVOLUTIONS;
+use crate::plan::{AxisPlan, AxisPlans, PlannedPiece, STEPS, Step, TilePlan};
 
 /// Without sharing: most patches at a time, and most bytes of activations for them.
 const STACK_PATCHES: usize = 64;
@@ -31,6 +32,17 @@ impl Piece {
             Self::Stack(patches) => patches.len(),
         }
     }
+}
+
+/// Lattice rows, then lattice columns, in runs.
+type Runs<'a> = [Vec<&'a [usize]>; 2];
+
+/// The plans of some runs of an axis.
+struct Planned {
+    /// Equal ones once.
+    distinct: Vec<Arc<AxisPlan>>,
+    /// Of each convolution, all runs together.
+    products: [u64; CONVOLUTIONS],
 }
 
 /// What cutting depends on, besides the slice.
@@ -64,27 +76,8 @@ impl Cutter<'_> {
         if !self.sharing {
             return self.stacks(&rows, &columns, selection, plans);
         }
-        // Of the last try, which is the smallest or the one that fits.
-        let mut largest = Bytes::default();
-        let runs = split(&rows, &columns, |row_runs, column_runs| {
-            let planned = self
-                .distinct(&self.lattice.y, row_runs, plans)
-                .and_then(|rows| Ok((rows, self.distinct(&self.lattice.x, column_runs, plans)?)));
-            let (rows, columns) = match planned {
-                // Runs too long to plan are too long to evaluate.
-                Err(Error::OutOfMemory(_) | Error::Unsupported(_))
-                    if row_runs[0].len() > 1 || column_runs[0].len() > 1 =>
-                {
-                    return Ok(false);
-                }
-                planned => planned?,
-            };
-            largest = self.largest(&rows, &columns);
-            Ok(largest.fits(self.budget))
-        })?;
-        let Some([row_runs, column_runs]) = runs else {
-            return Err(self.too_small(largest));
-        };
+        let (runs, largest) = self.runs(&rows, &columns, plans)?;
+        let [row_runs, column_runs] = runs;
         let tile = |rows: &[usize], columns: &[usize]| {
             Tile::new(rows, columns, selection, &self.lattice).map(Piece::Tile)
         };
@@ -92,6 +85,59 @@ impl Cutter<'_> {
             .iter()
             .flat_map(|rows| column_runs.iter().filter_map(|columns| tile(rows, columns)));
         Ok((pieces.collect(), largest))
+    }
+
+    /// Runs of rows and of columns whose tiles fit the budget: the largest, or smaller ones where those make
+    /// hardly more work, for memory that is not taken is soonest there. Returns what the largest tile takes too.
+    fn runs<'r>(
+        &self,
+        rows: &'r [usize],
+        columns: &'r [usize],
+        plans: &mut AxisPlans,
+    ) -> Result<(Runs<'r>, Bytes), Error> {
+        const MORE_WORK: f64 = 1.02;
+        let mut first_work = None;
+        let mut chosen = None;
+        // Of the last try that did not fit.
+        let mut too_large = Bytes::default();
+        for [row_runs, column_runs] in splits(rows, columns) {
+            let planned = self
+                .planned(&self.lattice.y, &row_runs, plans)
+                .and_then(|rows| Ok((rows, self.planned(&self.lattice.x, &column_runs, plans)?)));
+            let (rows, columns) = match planned {
+                // Runs too long to plan are too long to evaluate.
+                Err(Error::OutOfMemory(_) | Error::Unsupported(_))
+                    if row_runs[0].len() > 1 || column_runs[0].len() > 1 =>
+                {
+                    continue;
+                }
+                planned => planned?,
+            };
+            let largest = self.largest(&rows.distinct, &columns.distinct);
+            if !largest.fits(self.budget) {
+                too_large = largest;
+                continue;
+            }
+            let work = self.work(&rows, &columns);
+            if work > MORE_WORK * *first_work.get_or_insert(work) {
+                break;
+            }
+            chosen = Some(([row_runs, column_runs], largest));
+            if largest.host <= self.engine.small_tile_bytes() {
+                break;
+            }
+        }
+        chosen.ok_or_else(|| self.too_small(too_large))
+    }
+
+    /// Multiplications of all tiles of these runs, as far as they depend on them.
+    fn work(&self, rows: &Planned, columns: &Planned) -> f64 {
+        let (convolutions, _) = self.engine.unit_macs();
+        let axes = rows.products.iter().zip(&columns.products);
+        let layers = axes.zip(convolutions);
+        layers
+            .map(|((&rows, &columns), &macs)| rows as f64 * columns as f64 * macs as f64)
+            .sum()
     }
 
     /// Single patches, as many at a time as fit.
@@ -156,9 +202,9 @@ impl Cutter<'_> {
         }
         let rows: Vec<&[usize]> = rows.chunks(1).collect();
         let columns: Vec<&[usize]> = columns.chunks(1).collect();
-        let rows = self.distinct(&y, &rows, plans)?;
-        let columns = self.distinct(&x, &columns, plans)?;
-        Ok(self.largest(&rows, &columns))
+        let rows = self.planned(&y, &rows, plans)?;
+        let columns = self.planned(&x, &columns, plans)?;
+        Ok(self.largest(&rows.distinct, &columns.distinct))
     }
 
     /// What the largest tile of these axes takes.
@@ -169,19 +215,28 @@ impl Cutter<'_> {
             .fold(Bytes::default(), Bytes::max)
     }
 
-    /// The plans of some runs of one axis, equal ones once.
-    fn distinct(
+    /// The plans of some runs of one axis.
+    fn planned(
         &self,
         axis: &Axis,
         runs: &[&[usize]],
         plans: &mut AxisPlans,
-    ) -> Result<Vec<Arc<AxisPlan>>, Error> {
+    ) -> Result<Planned, Error> {
         let mut distinct = HashMap::new();
+        let mut products = [0; CONVOLUTIONS];
         for run in runs {
             let plan = plans.tile(axis, run, self.padding, self.check)?;
+            for (index, &step) in STEPS.iter().enumerate() {
+                if let Step::Convolution(layer) = step {
+                    products[layer] += plan.layer(index).products();
+                }
+            }
             distinct.insert(Arc::as_ptr(&plan), plan);
         }
-        Ok(distinct.into_values().collect())
+        Ok(Planned {
+            distinct: distinct.into_values().collect(),
+            products,
+        })
     }
 
     /// Bytes of a piece with these axes: activations, tables, lists.

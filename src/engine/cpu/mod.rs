@@ -1,19 +1,16 @@
-//! The CPU engine: f32 arithmetic, tables gathered into matrices, products by the `gemm` crate.
+//! The CPU engine: f32 arithmetic on the widest vectors that the machine has.
 //!
 //! ```text
-//! for each layer, for each block of output pixels (in parallel):
-//!     out[pixel][..] = bias
-//!     for each group of taps (about 512 inputs):
-//!         a[pixel][tap, channel] = x[slot of the tap][channel], zeros where the tap is -1
-//!         out += a * weights[tap, channel][..]
-//!     out = max(out, 0)
+//! convolutions but the first   `winograd`: a quarter of the multiplications, on the chains of the plan
+//! first convolution, dense     `table_conv`: taps gathered into rows, then a matrix product
+//! pools                        `table_max`
 //! ```
+//! All of them come down to `product` (rows by a packed panel of weights), written once over `simd` for every
+//! instruction set. Activations are [stored pixels][channels], channels padded to a multiple of 16 with zeros.
+//! The first layer sees two channels, [intensity, 1] (see `engine::first_layer`).
 //!
-//! Activations are [stored pixels][channels], channels padded to a multiple of 16 with zeros. The first
-//! layer sees two channels, [intensity, 1] (see `engine::first_layer`).
-//!
-//! A sum always runs over the same groups in the same order, whatever the block, so results do not
-//! depend on threads, tiles, budget or ROI.
+//! Every sum is taken in one order, whatever else is evaluated beside it, so results do not depend on threads,
+//! tiles, budget or ROI.
 
 mod arena;
 mod network;
@@ -114,6 +111,10 @@ impl Engine for CpuEngine {
 
     fn tile_bytes(&self, rows: &AxisPlan, columns: &AxisPlan) -> Bytes {
         Bytes::host(self.network.tile_bytes(rows, columns))
+    }
+
+    fn small_tile_bytes(&self) -> u64 {
+        256 << 20
     }
 
     fn piece_bytes(&self, piece: &PlannedPiece) -> Bytes {

@@ -9,9 +9,10 @@ use crate::engine::cpu::weights::padded;
 use crate::error::Error;
 use crate::network::Convolution;
 
-/// Floats of a block's transformed inputs and sums: enough tiles to use each weight many times, few enough for the
-/// inputs of one point to stay in the L2 cache and all of them in the L3 cache.
-const BLOCK_FLOATS: usize = 6 << 20;
+/// Floats of a block's transformed inputs and sums: a quarter of those of the weights, so that fetching these again
+/// for every block costs little, but no more than caches hold. Measured.
+const LEAST_BLOCK: usize = 1 << 20;
+const MOST_BLOCK: usize = 4 << 20;
 /// Between rows of transformed inputs, so that they do not all fall on the same cache lines.
 const GAP: usize = 16;
 
@@ -80,7 +81,8 @@ impl WinogradLayer {
 
     /// Rows of a block, those of all points taken together: a tile has one at each of its points.
     pub fn block_rows(&self) -> usize {
-        (BLOCK_FLOATS / self.row_floats()).max(POINTS)
+        let floats = (self.panels.len() / 4).clamp(LEAST_BLOCK, MOST_BLOCK);
+        (floats / self.row_floats()).max(POINTS)
     }
 
     fn row_floats(&self) -> usize {

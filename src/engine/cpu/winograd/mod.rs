@@ -165,7 +165,7 @@ impl Winograd<'_> {
         let channels = self.layer.channels;
         let stride = self.layer.input_stride();
         let zeros = self.workspace.zeros[..channels].as_ptr() as usize;
-        block.runs.par_iter().for_each(|run| {
+        block.runs.par_iter().with_max_len(1).for_each(|run| {
             let mut next = run.first;
             for Tile { rows, columns } in grid.tiles(run.tiles.clone()) {
                 let mut pixels = [[zeros as *const f32; SIDE]; SIDE];
@@ -206,7 +206,7 @@ impl Winograd<'_> {
                 rest = after;
             }
         }
-        (products.into_par_iter()).try_for_each(|(point, panel, sums)| {
+        (products.into_par_iter().with_max_len(1)).try_for_each(|(point, panel, sums)| {
             self.control.check()?;
             let (i, j) = (point / SIDE, point % SIDE);
             let rows = Rows {
@@ -230,7 +230,7 @@ impl Winograd<'_> {
     fn transform_sums(&self, grid: &Grid<'_>, block: &Block, sums: &[f32], into: Shared<'_>) {
         let layer = self.layer;
         let outputs = layer.outputs();
-        block.runs.par_iter().for_each(|run| {
+        block.runs.par_iter().with_max_len(1).for_each(|run| {
             let mut next = run.first;
             for Tile { rows, columns } in grid.tiles(run.tiles.clone()) {
                 let mut pixels = [[std::ptr::null_mut(); SIDE]; SIDE];
