@@ -30,6 +30,17 @@ impl Tile<'_> {
         (self.rows.len + 2, self.columns.len + 2)
     }
 
+    /// To the next row of each of its points.
+    pub fn advance(&self, points: &mut [[*mut f32; SIDE]; SIDE], stride: usize) {
+        let (rows, columns) = self.points();
+        for point in points[..rows]
+            .iter_mut()
+            .flat_map(|row| &mut row[..columns])
+        {
+            *point = point.wrapping_add(stride);
+        }
+    }
+
     pub fn pixels(&self) -> usize {
         self.rows.len * self.columns.len
     }

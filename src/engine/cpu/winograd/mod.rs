@@ -68,11 +68,9 @@ impl<'a> Shared<'a> {
         }
     }
 
-    /// Row `row` of `stride` floats.
-    fn row(&self, row: usize, stride: usize) -> *mut f32 {
-        assert!((row + 1) * stride <= self.len);
-        // SAFETY: within the rows.
-        unsafe { self.floats.add(row * stride) }
+    /// The first row.
+    fn start(&self) -> *mut f32 {
+        self.floats
     }
 }
 
@@ -164,21 +162,23 @@ impl Winograd<'_> {
     fn transform_inputs(&self, grid: &Grid<'_>, block: &Block, from: &[f32], into: Shared<'_>) {
         let channels = self.layer.channels;
         let stride = self.layer.input_stride();
-        let zeros = self.workspace.zeros[..channels].as_ptr() as usize;
+        assert!(from.len() >= grid.input.len() * channels && into.len >= block.rows * stride);
+        let zeros = &self.workspace.zeros[..channels];
         block.runs.par_iter().with_max_len(1).for_each(|run| {
-            let mut next = run.first;
-            for Tile { rows, columns } in grid.tiles(run.tiles.clone()) {
-                let mut pixels = [[zeros as *const f32; SIDE]; SIDE];
-                let mut points = [[std::ptr::null_mut(); SIDE]; SIDE];
-                for i in 0..rows.len + 2 {
-                    for j in 0..columns.len + 2 {
-                        let (row, column) = (rows.taps[i], columns.taps[j]);
+            let mut points = each(|i, j| {
+                into.start()
+                    .wrapping_add((block.before[i][j] + run.first[i][j]) * stride)
+            });
+            for tile in grid.tiles(run.tiles.clone()) {
+                let Tile { rows, columns } = tile;
+                let mut pixels = [[zeros.as_ptr(); SIDE]; SIDE];
+                for (pixels, &row) in pixels.iter_mut().zip(&rows.taps[..rows.len + 2]) {
+                    for (pixel, &column) in pixels.iter_mut().zip(&columns.taps[..columns.len + 2])
+                    {
                         if row != ZERO && column != ZERO {
                             let slot = grid.input.slot(row as usize, column as usize);
-                            pixels[i][j] = from[slot * channels..][..channels].as_ptr();
+                            *pixel = from.as_ptr().wrapping_add(slot * channels);
                         }
-                        points[i][j] = into.row(block.before[i][j] + next[i][j], stride);
-                        next[i][j] += 1;
                     }
                 }
                 let transform = InputTransform {
@@ -187,9 +187,10 @@ impl Winograd<'_> {
                     values: [rows.len, columns.len],
                     channels,
                 };
-                // SAFETY: the machine has these instructions; all pixels of the tile are slices of `channels`
-                // floats, its points have room for as many, and no other tile has them.
+                // SAFETY: the machine has these instructions; pixels that a stored tile reads are stored, and all lie in
+                // `from`; every point has a row for each of its tiles, which all lie in `into`.
                 unsafe { self.workspace.instructions.run(transform) };
+                tile.advance(&mut points, stride);
             }
         });
     }
@@ -230,24 +231,21 @@ impl Winograd<'_> {
     fn transform_sums(&self, grid: &Grid<'_>, block: &Block, sums: &[f32], into: Shared<'_>) {
         let layer = self.layer;
         let outputs = layer.outputs();
+        assert!(sums.len() >= block.rows * layer.panels() * PANEL);
+        assert!(into.len >= grid.output.len() * outputs);
         block.runs.par_iter().with_max_len(1).for_each(|run| {
-            let mut next = run.first;
-            for Tile { rows, columns } in grid.tiles(run.tiles.clone()) {
+            // In the first panel of each point.
+            let mut points = each(|i, j| {
+                let row = block.before[i][j] * layer.panels() + run.first[i][j];
+                sums.as_ptr().cast_mut().wrapping_add(row * PANEL)
+            });
+            for tile in grid.tiles(run.tiles.clone()) {
+                let Tile { rows, columns } = tile;
                 let mut pixels = [[std::ptr::null_mut(); SIDE]; SIDE];
                 for (i, pixels) in pixels[..rows.len].iter_mut().enumerate() {
                     for (j, pixel) in pixels[..columns.len].iter_mut().enumerate() {
                         let slot = grid.output.slot(rows.first + i, columns.first + j);
-                        *pixel = into.row(slot, outputs);
-                    }
-                }
-                let mut points = [[std::ptr::null(); SIDE]; SIDE];
-                for i in 0..rows.len + 2 {
-                    for j in 0..columns.len + 2 {
-                        // The tile's row in the point's first panel.
-                        let row = block.before[i][j] * layer.panels() + next[i][j];
-                        let panels = block.count[i][j] * (layer.panels() - 1) + 1;
-                        points[i][j] = sums[row * PANEL..][..panels * PANEL].as_ptr();
-                        next[i][j] += 1;
+                        *pixel = into.start().wrapping_add(slot * outputs);
                     }
                 }
                 let transform = OutputTransform {
@@ -257,10 +255,17 @@ impl Winograd<'_> {
                     values: [rows.len, columns.len],
                     bias: &layer.bias,
                 };
-                // SAFETY: the machine has these instructions; every point of the tile has its sums in every panel;
-                // its pixels have room for all outputs, and no other tile has them.
+                // SAFETY: the machine has these instructions; every point has a row in every panel for each of its
+                // tiles, which all lie in `sums`; the tile's pixels are stored, lie in `into`, and no other tile has
+                // them.
                 unsafe { self.workspace.instructions.run(transform) };
+                tile.advance(&mut points, PANEL);
             }
         });
     }
+}
+
+/// One of each point.
+fn each<T>(of: impl Fn(usize, usize) -> T) -> [[T; SIDE]; SIDE] {
+    std::array::from_fn(|i| std::array::from_fn(|j| of(i, j)))
 }

@@ -43,7 +43,7 @@ impl Kernel for InputTransform<'_> {
 /// A tile's outputs, A z A^T + bias, negative ones made 0.
 pub(super) struct OutputTransform<'a> {
     /// Point (i, j) of the tile: its sums in the first panel. Those of the next panel are `counts[i][j]` rows on.
-    pub from: &'a [[*const f32; SIDE]; SIDE],
+    pub from: &'a [[*mut f32; SIDE]; SIDE],
     pub counts: &'a [[usize; SIDE]; SIDE],
     /// Pixel (i, j) of the tile: room for all outputs.
     pub into: &'a [[*mut f32; SIDE]; SIDE],
