@@ -198,3 +198,24 @@ test-cpp: $(CPP_TESTS:%=$(CPP_OBJECTS)/%) build/minimal_cpp
 	build/minimal_cpp $(DEMO)/model.safetensors 2>/dev/null
 	@! build/minimal_cpp no-such-file.safetensors 2>build/minimal.log && grep -q no-such-file build/minimal.log \
 	  && echo "ok minimal_cpp refuses a file that is not there"
+
+# ---------------------------------------------------------------------------------------------- make install
+
+# Under sudo what is there is installed: root need not have cargo.
+.PHONY: install uninstall test-install
+PREFIX ?= /usr/local
+INSTALL_TO = PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' LIBDIR='$(LIBDIR)' INCLUDEDIR='$(INCLUDEDIR)' \
+  VERSION=$(VERSION) SONAME=$(SONAME)
+
+install: $(if $(SUDO_UID),,library)
+	@$(INSTALL_TO) tools/install.sh install
+
+uninstall:
+	@$(INSTALL_TO) tools/install.sh uninstall
+
+# Into folders of its own; builds and runs programs against what is there.
+test: test-install
+test-install: library
+	@tools/need.sh pkg-config pkg-config || true
+	@command -v cmake >/dev/null || PYTHON=$(PYTHON) tools/venv.sh .venv tests/install/requirements.txt || true
+	$(PYTHON) tests/install/check.py
