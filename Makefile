@@ -152,3 +152,70 @@ parity: all
 
 clean:
 	rm -rf build target .venv
+
+# ------------------------------------------------------------------------------- the C++ header and its tests
+
+# Every test with both standards, and with files of both in one program.
+CPP_STRICT := -pedantic -Wconversion -Wshadow
+CPP_TESTS := wrapper-17-17 wrapper-20-20 wrapper-17-20 wrapper-20-17 version-17
+CPP_PARTS := $(wildcard tests/cpp/*.hpp tests/c/*.h) include/patchmask.hpp include/patchmask.h Makefile
+CPP_OBJECTS := build/tests/cpp
+
+.PHONY: test-cpp
+.SECONDARY:
+test: test-cpp
+all: build/minimal_cpp
+
+build/minimal_cpp: examples/cpp/minimal.cpp include/patchmask.hpp include/patchmask.h Makefile | library
+	$(CPLUS) $(CPP_STRICT) $< -o $@ $(LINK)
+
+$(CPP_OBJECTS)/%-17.o: tests/cpp/%.cpp $(CPP_PARTS)
+	@mkdir -p $(@D)
+	$(CPLUS) $(CPP_STRICT) -c $< -o $@
+
+$(CPP_OBJECTS)/%-20.o: tests/cpp/%.cpp $(CPP_PARTS)
+	@mkdir -p $(@D)
+	$(CPLUS) -std=c++20 $(CPP_STRICT) -c $< -o $@
+
+$(CPP_OBJECTS)/%.o: tests/c/%.c $(CPP_PARTS)
+	@mkdir -p $(@D)
+	$(C) -c $< -o $@
+
+CPP_SUPPORT := $(CPP_OBJECTS)/tiny_model.o $(CPP_OBJECTS)/segmentation.o
+LINK_CPP = $(CXX) $^ -o $@ -Lbuild -lpatchmask -Wl,-rpath,'$$ORIGIN/../..' -lm -ldl -lpthread
+
+$(CPP_OBJECTS)/version-17: $(CPP_OBJECTS)/version-17.o $(CPP_SUPPORT) | library
+	$(LINK_CPP)
+
+define WRAPPER_TEST
+$(CPP_OBJECTS)/wrapper-$(1)-$(2): $(CPP_OBJECTS)/wrapper-$(1).o $(CPP_OBJECTS)/second_unit-$(2).o $$(CPP_SUPPORT) | library
+	$$(LINK_CPP)
+endef
+$(foreach first,17 20,$(foreach second,17 20,$(eval $(call WRAPPER_TEST,$(first),$(second)))))
+
+test-cpp: $(CPP_TESTS:%=$(CPP_OBJECTS)/%) build/minimal_cpp
+	@for test in $(CPP_TESTS); do $(CPP_OBJECTS)/$$test || exit 1; done
+	build/minimal_cpp $(DEMO)/model.safetensors 2>/dev/null
+	@! build/minimal_cpp no-such-file.safetensors 2>build/minimal.log && grep -q no-such-file build/minimal.log \
+	  && echo "ok minimal_cpp refuses a file that is not there"
+
+# ---------------------------------------------------------------------------------------------- make install
+
+# Under sudo what is there is installed: root need not have cargo.
+.PHONY: install uninstall test-install
+PREFIX ?= /usr/local
+INSTALL_TO = PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' LIBDIR='$(LIBDIR)' INCLUDEDIR='$(INCLUDEDIR)' \
+  VERSION=$(VERSION) SONAME=$(SONAME)
+
+install: $(if $(SUDO_UID),,library)
+	@$(INSTALL_TO) tools/install.sh install
+
+uninstall:
+	@$(INSTALL_TO) tools/install.sh uninstall
+
+# Into folders of its own; builds and runs programs against what is there.
+test: test-install
+test-install: library
+	@tools/need.sh pkg-config pkg-config || true
+	@command -v cmake >/dev/null || PYTHON=$(PYTHON) tools/venv.sh .venv tests/install/requirements.txt || true
+	$(PYTHON) tests/install/check.py
