@@ -45,7 +45,7 @@ def strides(array: np.ndarray, what: str) -> list[int]:
     result = []
     step = array.itemsize
     for length, stride in zip(reversed(array.shape), reversed(array.strides)):
-        if length > 1 and stride <= 0:
+        if length > 1 and stride <= 0 and array.size:
             raise InvalidArgument(
                 f"{what}: stride {stride} bytes: axes that run backwards or repeat are not offered; "
                 "use numpy.ascontiguousarray"
