@@ -60,7 +60,11 @@ def test_struct(struct, compiled):
     assert ctypes.sizeof(mirror) == compiled[struct]
     for name, _ in mirror._fields_:
         field = getattr(mirror, name)
-        assert (name, field.offset, field.size) == (name, compiled[f"{struct}.{name}"], compiled[f"size {struct}.{name}"])
+        assert (name, field.offset, field.size) == (
+            name,
+            compiled[f"{struct}.{name}"],
+            compiled[f"size {struct}.{name}"],
+        )
 
 
 @pytest.mark.parametrize("struct", STRUCTS)

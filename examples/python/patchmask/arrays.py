@@ -35,7 +35,9 @@ def voxels(given: Any, what: str) -> np.ndarray:
         raise InvalidArgument(f"{what}: {array.ndim} axes, must be 3: [slice][row][column]")
     if array.dtype not in VOXEL_TYPES:
         names = ", ".join(str(dtype) for dtype in VOXEL_TYPES)
-        raise InvalidArgument(f"{what}: type {array.dtype.str}, must be one of {names} in native byte order; use astype")
+        raise InvalidArgument(
+            f"{what}: type {array.dtype.str}, must be one of {names} in native byte order; use astype"
+        )
     strides(array, what)
     return array
 

@@ -122,7 +122,9 @@ def _check_slices(folder: Path, names: tuple[str, ...]) -> None:
         )
     aside = np.linalg.norm(steps - np.outer(along, normal), axis=1)
     if np.any(aside > SLICE_TOLERANCE * typical):
-        raise ImageError(f"{folder}: slices shift sideways by {aside.max():g} mm each (gantry tilt): straighten it first")
+        raise ImageError(
+            f"{folder}: slices shift sideways by {aside.max():g} mm each (gantry tilt): straighten it first"
+        )
 
 
 def _checked(image: sitk.Image, path: Path) -> sitk.Image:

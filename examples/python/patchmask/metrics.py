@@ -1,10 +1,10 @@
 """How well a mask agrees with the truth: voxels (Dice), lesions found, false positives, volumes.
 
-    dice              2 |A and B| / (|A| + |B|), voxels; 1 where both are empty
-    lesions           connected components of the truth, corners included (26 neighbours)
-    found             lesions of which at least `overlap` (0.2) of the voxels are in the mask
-    false positives   components of the mask that touch no voxel of any lesion
-    volumes           mm3 in patient space: voxels times the product of the spacing
+dice              2 |A and B| / (|A| + |B|), voxels; 1 where both are empty
+lesions           connected components of the truth, corners included (26 neighbours)
+found             lesions of which at least `overlap` (0.2) of the voxels are in the mask
+false positives   components of the mask that touch no voxel of any lesion
+volumes           mm3 in patient space: voxels times the product of the spacing
 """
 
 from __future__ import annotations

@@ -124,7 +124,9 @@ class Session:
         self._interrupts = Interrupts()
         self._raised: Optional[BaseException] = None
         raw = _abi.Options()
-        check(self._library.patchmask_options_init(ctypes.byref(raw), ctypes.sizeof(raw), _open(model._handle, "model")))
+        check(
+            self._library.patchmask_options_init(ctypes.byref(raw), ctypes.sizeof(raw), _open(model._handle, "model"))
+        )
         for name, value, highest in (
             ("patch_size", patch_size, 2**32),
             ("stride", stride, 2**32),
@@ -312,7 +314,9 @@ class Session:
             self._raised = raised
 
 
-def segment(volume: ArrayLike, model: Union[Model, str, Any], *, roi: Optional[ArrayLike] = None, **given: Any) -> Segmentation:
+def segment(
+    volume: ArrayLike, model: Union[Model, str, Any], *, roi: Optional[ArrayLike] = None, **given: Any
+) -> Segmentation:
     """Segments one volume: `Session(model, ...).segment(volume, roi, ...)` in one call.
 
     `model` is a `Model` or the path of one; other arguments are those of `Session` and `Session.segment`.

@@ -23,7 +23,13 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("mask", type=Path, help="a file, or a folder of files")
     parser.add_argument("truth", type=Path, help="above 0 is lesion")
     parser.add_argument("--lesion-class", type=int, default=1, metavar="N", help="its number in the masks (default 1)")
-    parser.add_argument("--overlap", type=float, default=0.2, metavar="SHARE", help="of a lesion's voxels that count as found (default 0.2)")
+    parser.add_argument(
+        "--overlap",
+        type=float,
+        default=0.2,
+        metavar="SHARE",
+        help="of a lesion's voxels that count as found (default 0.2)",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write everything, each lesion's mm3 too")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="also write a line per scan")
     parser.set_defaults(run=run)
@@ -50,7 +56,10 @@ def run(given: argparse.Namespace) -> None:
             pending.text(json.dumps({"total": total, "scans": rows}, indent=1) + "\n", given.json)
         if given.csv:
             with open(pending.place(given.csv), "w", newline="", encoding="utf-8") as file:
-                columns = ["scan", *(name for name, value in next(iter(rows.values())).items() if not isinstance(value, tuple))]
+                columns = [
+                    "scan",
+                    *(name for name, value in next(iter(rows.values())).items() if not isinstance(value, tuple)),
+                ]
                 writer = csv.DictWriter(file, columns, extrasaction="ignore")
                 writer.writeheader()
                 writer.writerows({"scan": name, **row} for name, row in rows.items())

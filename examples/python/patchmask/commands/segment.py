@@ -19,7 +19,9 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("mask", type=Path, help="where to write class numbers: .nii.gz .nii .nrrd .mha")
     parser.add_argument("--series", metavar="UID", help="which DICOM series, where the folder has several")
     parser.add_argument("--roi", type=Path, metavar="FILE", help="evaluate only where this is not zero")
-    parser.add_argument("--probability", type=Path, metavar="FILE", help="also write the probability of the lesion class")
+    parser.add_argument(
+        "--probability", type=Path, metavar="FILE", help="also write the probability of the lesion class"
+    )
     parser.add_argument("--report", type=Path, metavar="FILE", help="also write what was done, as JSON")
     parser.add_argument("--quiet", action="store_true", help="no progress bar, no summary")
     session_options.add(parser)
