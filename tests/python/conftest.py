@@ -32,7 +32,10 @@ def part(phantom):
     """Five slices of it, 96 x 80, with a lesion: the image."""
     truth = sitk.GetArrayFromImage(sitk.ReadImage(str(DEMO / "truth.nrrd")))
     z, y, x = (int(round(float(c))) for c in np.argwhere(truth).mean(0))
-    inside = lambda centre, size, whole: max(0, min(centre - size // 2, whole - size))
+
+    def inside(centre, size, whole):
+        return max(0, min(centre - size // 2, whole - size))
+
     width, height, depth = phantom.GetSize()
     x, y, z = inside(x, 96, width), inside(y, 80, height), inside(z, 5, depth)
     return phantom[x : x + 96, y : y + 80, z : z + 5]

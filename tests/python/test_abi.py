@@ -38,9 +38,8 @@ def compiled(tmp_path_factory):
     for name in [*CONSTANTS, "VERSION_MAJOR", "VERSION_MINOR", "VERSION_PATCH"]:
         lines.append(f'printf("{name} %ld\\n", (long)PATCHMASK_{name});')
     body = "\n    ".join(lines)
-    (folder / "layout.c").write_text(
-        f'#include <stddef.h>\n#include <stdio.h>\n#include "patchmask.h"\nint main(void)\n{{\n    {body}\n    return 0;\n}}\n'
-    )
+    includes = "#include <stddef.h>\n#include <stdio.h>\n#include <patchmask.h>\n"
+    (folder / "layout.c").write_text(f"{includes}int main(void)\n{{\n    {body}\n    return 0;\n}}\n")
     program = folder / "layout"
     subprocess.run(["cc", "-Wall", "-Werror", f"-I{ROOT}/include", folder / "layout.c", "-o", program], check=True)
     printed = subprocess.run([program], capture_output=True, text=True, check=True).stdout

@@ -81,8 +81,8 @@ class Fatal(Exception):
 
 def tasks_of(folder: Path, out: Path, axes: str, suffix: str, probability: bool) -> list[Task]:
     """The scans under `folder`, by name; what lies in `out` is not among them."""
-    inside = out.resolve()
-    found = [(name, path, series) for name, path, series in images.find(folder) if inside not in path.resolve().parents]
+    folder, out = folder.resolve(), out.resolve()  # workers may run elsewhere
+    found = [scan for scan in images.find(folder) if out not in scan[1].resolve().parents]
     return [Task(name, Scan(path, series, axes=axes), out, suffix, probability) for name, path, series in found]
 
 
@@ -175,7 +175,7 @@ class Worker:
 
 
 def _who(began: float) -> dict[str, Any]:
-    """Who did a scan, and when; `seconds` is filled in when the record is written."""
+    """Who does a scan, since when (seconds since 1970)."""
     return {"host": socket.gethostname(), "process": os.getpid(), "began": began}
 
 

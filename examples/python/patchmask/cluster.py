@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from contextlib import ExitStack
+from functools import partial
 from typing import Any, Iterator, Optional
 
 from .batch import Fatal, Setup, Task, Worker, is_finished, record_of, write_failure
@@ -48,7 +49,7 @@ def run(
         else:
             client = stack.enter_context(Client(address, timeout=30))
         futures = client.map(
-            lambda task: run_here(setup, task),
+            partial(run_here, setup),
             tasks,
             key=[f"patchmask-{os.getpid()}-{index}" for index in range(len(tasks))],
             pure=False,

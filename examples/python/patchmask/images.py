@@ -133,7 +133,7 @@ def _checked(image: sitk.Image, path: Path) -> sitk.Image:
     if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
         channels = image.GetNumberOfComponentsPerPixel()
         raise ImageError(
-            f"{path}: {image.GetDimension()} axes and {channels} numbers a voxel: must be a volume of 3 axes and 1 number"
+            f"{path}: {image.GetDimension()} axes and {channels} numbers a voxel: must be a volume of 3 axes, 1 number"
         )
     if image.GetPixelID() not in _VOXELS:
         image = sitk.Cast(image, sitk.sitkFloat64)

@@ -17,9 +17,9 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser = subparsers.add_parser(
         "batch",
         help="every scan of a folder; array jobs, Dask",
-        description="Segments every scan under a folder (files, and folders with DICOM series). Finished scans are skipped, "
-        "failed ones listed and tried again by the next run. Exit status 0: every scan of this run's share is finished; "
-        "3: some failed or are missing.",
+        description="Segments every scan under a folder (files, and folders with DICOM series). Finished scans are "
+        "skipped, failed ones listed and tried again by the next run. Exit status 0: every scan of this run's share "
+        "is finished; 3: some failed or are missing.",
     )
     parser.add_argument("folder", type=Path, help="where the scans are, at any depth")
     parser.add_argument(
@@ -61,7 +61,7 @@ def run(given: argparse.Namespace) -> int:
     mine = batch.share(tasks, given.num_parts, given.part_id)
     left = [task for task in mine if not batch.is_finished(task)]
     try:
-        if left and not given.table:
+        if not given.table:
             setup = batch.Setup(given.model.resolve(), session_options.of(given))
             # Known before the work: the model, the options, and that OUT's results are of the same. On the CPU, for
             # the machine that hands out the work may have no GPU.

@@ -12,7 +12,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser = subparsers.add_parser(
         "view",
         help="pictures: slices, 3-D surface, interactive page",
-        description="Writes overlay.png (slices), surface.png (3-D) and surface.html (3-D to turn, one file, no network).",
+        description="Writes overlay.png (slices), surface.png (3-D) and surface.html (3-D to turn; needs no network).",
     )
     parser.add_argument("--ct", type=Path, required=True, help="the scan: DICOM folder or file")
     parser.add_argument("--mask", type=Path, required=True, help="what segment wrote")

@@ -148,7 +148,7 @@ def render_vtk(meshes: dict[str, Mesh], title: str, path: Path, size: tuple[int,
     window.SetSize(*size)
     window.SetMultiSamples(0)
     window.SetAlphaBitPlanes(1)
-    lesions = [name for name in ("truth", "result") if name in meshes]
+    lesions: list[str] = [name for name in ("truth", "result") if name in meshes]
     views: list[list[str]] = [list(meshes), lesions] if lesions else [list(meshes)]
     for view, names in enumerate(views):
         renderer = vtk.vtkRenderer()
