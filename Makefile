@@ -145,6 +145,29 @@ test-real: all
 	  echo "SKIPPED real scans: SimpleITK could not be installed"; \
 	else SEGMENT=build/segment .venv/bin/python tests/real/run.py; fi
 
+# ------------------------------------------------------------------------------------- Python package
+
+.PHONY: wheel test-python
+
+PYTHON_VENV := build/venv-python
+
+# build/python/patchmask-*.whl, with the library inside.
+wheel: library
+	@PYTHON=$(PYTHON) tools/venv.sh $(PYTHON_VENV) tests/python/requirements.txt
+	@rm -rf build/python
+	$(PYTHON_VENV)/bin/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir build/python examples/python
+
+# Tests what users install: the wheel. Ends with the slowest tests, so that one knows what takes the time.
+test-python: all
+	@if ! why=$$($(MAKE) --no-print-directory wheel 2>&1); then \
+	  case "$$why" in *"missing:"*|*"No matching distribution"*|*"onnection"*) \
+	    echo "SKIPPED Python package: $$(echo "$$why" | tail -n 2)" ;; *) echo "$$why"; exit 1 ;; esac; \
+	else \
+	  $(PYTHON_VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps --force-reinstall build/python/*.whl && \
+	  $(PYTHON_VENV)/bin/mypy --config-file examples/python/pyproject.toml examples/python/patchmask && \
+	  $(PYTHON_VENV)/bin/python -m pytest tests/python --quiet -p no:cacheprovider --durations=5; \
+	fi
+
 # The long comparison with onnxruntime, patch by patch; not part of `make test`.
 parity: all
 	@PYTHON=$(PYTHON) tools/venv.sh .venv tests/parity/requirements.txt
