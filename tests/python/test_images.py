@@ -31,16 +31,15 @@ def on_grid(image, mask):
 
 
 def write_series(image, folder, uid="1.2.3", skip=(), shift=0.0):
-    """A DICOM series as scanners write it: stored values with slope and intercept, files in no order."""
+    """A DICOM series as scanners write it: slope and intercept (which the writer inverts), files in no order."""
     folder.mkdir(parents=True, exist_ok=True)
     direction = np.reshape(image.GetDirection(), (3, 3))
     writer = sitk.ImageFileWriter()
     writer.KeepOriginalImageUIDOn()
-    stored = sitk.Cast(image + 1024, sitk.sitkUInt16)
     for z in range(image.GetSize()[2]):
         if z in skip:
             continue
-        one = stored[:, :, z]
+        one = image[:, :, z]
         position = np.array(image.TransformIndexToPhysicalPoint((0, 0, z))) + (0, shift * z, 0)
         tags = {
             "0008|0060": "CT",
@@ -215,7 +214,7 @@ def test_wrong_inputs(command, tmp_path, part):
     refused("three letters", scan, mask, *OPTIONS, "--axes=LLS", status=2)
     refused("device tpu", scan, mask, "--model", MODEL, "--device", "tpu")
     refused("--model", scan, mask, status=2)
-    refused("COMMAND", status=2)
+    refused("required: scan, mask", status=2)
 
 
 def test_interrupted(tmp_path, phantom):

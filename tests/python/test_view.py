@@ -32,7 +32,7 @@ def test_with_truth(command, tmp_path, mask):
     for name in ("overlay.png", "surface.png"):
         assert coloured(tmp_path / "new" / name, pictures.scan.RESULT_COLOUR) > 100
         assert coloured(tmp_path / "new" / name, pictures.scan.TRUTH_COLOUR) > 100
-    page = (tmp_path / "new/surface.html").read_text()
+    page = (tmp_path / "new/surface.html").read_text(encoding="utf-8")
     assert "Plotly.newPlot" in page and '"truth"' in page and 'src="http' not in page
 
 

@@ -165,8 +165,10 @@ class Worker:
                 session, model = self.session()
                 extra = {"scan": task.name, "status": "done", "reason": "", **_who(began)}
                 return segment_file(session, model, task.scan, task.places, extra=extra)
-            except (Fatal, NoDevice, WrongProcess) as failed:
-                raise failed if isinstance(failed, Fatal) else Fatal(str(failed)) from failed
+            except Fatal:
+                raise
+            except (NoDevice, WrongProcess) as failed:
+                raise Fatal(str(failed)) from failed
             except DeviceFailed as failed:
                 self._session = None  # of no further use; the next scan gets a new one
                 return write_failure(task, str(failed), began)
