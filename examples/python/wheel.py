@@ -1,7 +1,7 @@
 """The wheel's one difference from a plain one: the shared library inside, and the platform in its name.
 
 The library is build/libpatchmask.so of this checkout (run `make` first), or what PATCHMASK_LIBRARY names. It needs
-nothing but the C library, so that the oldest glibc whose symbols it asks for says on which systems the wheel runs
+nothing but the C library and libgcc_s, so that the oldest glibc whose symbols it asks for says where the wheel runs
 (PEP 600). The package is plain Python over ctypes: one wheel serves every Python 3.
 """
 

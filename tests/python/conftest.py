@@ -53,7 +53,7 @@ def command():
 
     def run(*words, status=0, **settings):
         line = [str(Path(sys.executable).with_name("patchmask")), *map(str, words)]
-        done = subprocess.run(line, capture_output=True, text=True, timeout=300, **settings)
+        done = subprocess.run(line, capture_output=True, encoding="utf-8", timeout=300, **settings)
         assert done.returncode == status, f"{line}: exit {done.returncode}\n{done.stdout}{done.stderr}"
         if status != 0:
             assert "Traceback" not in done.stderr, done.stderr

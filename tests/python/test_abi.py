@@ -42,7 +42,7 @@ def compiled(tmp_path_factory):
     (folder / "layout.c").write_text(f"{includes}int main(void)\n{{\n    {body}\n    return 0;\n}}\n")
     program = folder / "layout"
     subprocess.run(["cc", "-Wall", "-Werror", f"-I{ROOT}/include", folder / "layout.c", "-o", program], check=True)
-    printed = subprocess.run([program], capture_output=True, text=True, check=True).stdout
+    printed = subprocess.run([program], capture_output=True, encoding="utf-8", check=True).stdout
     return {name: int(number) for name, number in (line.rsplit(" ", 1) for line in printed.splitlines())}
 
 

@@ -173,6 +173,20 @@ def _doubled(scans, tmp_path):
     return folder
 
 
+def test_fatal_errors_are_not_their_own_cause(scans, tmp_path):
+    """Dask walks the causes of an exception, for ever where they go round in a circle."""
+    tasks = batch.tasks_of(scans, tmp_path / "out", "LPS", ".nii.gz", False)
+    for setup in (batch.Setup(tmp_path / "none.safetensors"), batch.Setup(MODEL, {"stride": 0})):
+        with pytest.raises(batch.Fatal) as caught:
+            batch.Worker(setup).run(tasks[0])
+        cause, seen = caught.value, set()
+        while cause is not None:
+            assert id(cause) not in seen
+            seen.add(id(cause))
+            cause = cause.__cause__
+    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").rglob("*.json"))
+
+
 def test_killed_job(scans, tmp_path, phantom):
     """SIGKILL in the middle of a scan: finished ones stay, the interrupted one is done by the next run."""
     out = tmp_path / "out"
@@ -187,7 +201,7 @@ def test_killed_job(scans, tmp_path, phantom):
         "--device",
         "cpu",
     ]
-    words = [str(word) for word in [*words, "--stride", 8, "--quiet"]]
+    words = [str(word) for word in [*words, "--stride", 16, "--quiet"]]
     running = subprocess.Popen(words)
     _wait(lambda: list(out.glob(".partial-*-c_mask.nii.gz")))
     running.kill()
@@ -195,7 +209,7 @@ def test_killed_job(scans, tmp_path, phantom):
     before = stamps(out)
     assert "a_mask.nii.gz" in before and "c_mask.nii.gz" not in before
     assert [name for name in before if name.startswith(".partial")]
-    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    done = subprocess.run(words, capture_output=True, encoding="utf-8", check=True)
     assert "6 of 6 scans done (2 before)" in done.stdout
     assert results_of(out) == sorted([*NAMES, "c"])
     kept = {name: stamp for name, stamp in before.items() if not name.startswith(".partial")}
@@ -216,8 +230,8 @@ def test_dask_with_a_worker_killed(scans, tmp_path, phantom):
         sitk.WriteImage(phantom, str(scans / f"{name}.nii.gz"))
     (scans / "broken.nii.gz").write_text("broken")
     words = [Path(sys.executable).with_name("patchmask"), "batch", scans, "--out", out, "--model", MODEL]
-    words = [str(word) for word in [*words, "--device", "cpu", "--stride", 8, "--dask", "--workers", 2]]
-    running = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    words = [str(word) for word in [*words, "--device", "cpu", "--stride", 16, "--dask", "--workers", 2]]
+    running = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8")
     try:
         _wait(lambda: len(list(out.rglob("*_mask.nii.gz"))) >= 3 and list(out.glob(".partial-*-[xyz]_mask.nii.gz")))
         finished = stamps(out)

@@ -222,7 +222,7 @@ def test_interrupted(tmp_path, phantom):
     sitk.WriteImage(phantom, str(tmp_path / "ct.nrrd"))
     program = "import sys; from patchmask.commands import main; sys.exit(main(sys.argv[1:]))"
     words = ["segment", tmp_path / "ct.nrrd", tmp_path / "mask.nrrd", "--model", MODEL, "--stride", "1", "--quiet"]
-    running = subprocess.Popen([sys.executable, "-c", program, *words], stderr=subprocess.PIPE, text=True)
+    running = subprocess.Popen([sys.executable, "-c", program, *words], stderr=subprocess.PIPE, encoding="utf-8")
     until = time.monotonic() + 60
     while not list(tmp_path.glob(".partial*")) and time.monotonic() < until:
         time.sleep(0.05)

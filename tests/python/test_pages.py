@@ -32,7 +32,7 @@ def test_page(page, tmp_path, part):
     assert run, f"{page}: no blocks"
     for kind, text in run:
         line = ["bash", "-eu", "-c", text] if kind == "sh" else [sys.executable, "-c", text]
-        done = subprocess.run(line, cwd=tmp_path, env=settings, capture_output=True, text=True, timeout=300)
+        done = subprocess.run(line, cwd=tmp_path, env=settings, capture_output=True, encoding="utf-8", timeout=300)
         assert done.returncode == 0, f"{page}:\n{text}\n{done.stdout}{done.stderr}"
 
 
@@ -61,6 +61,6 @@ patchmask.segment(numpy.zeros((1, 64, 64), "int16"), sys.argv[1], stride=32, dev
 assert main(["view", "--ct", "a", "--mask", "b"]) == 1
 main(["--help"])
 """
-    done = subprocess.run([sys.executable, "-c", program, MODEL], cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", program, MODEL], cwd=tmp_path, capture_output=True, encoding="utf-8")
     assert done.returncode == 0 and "segment" in done.stdout, done.stderr
     assert re.search(r"package (SimpleITK|matplotlib) is missing", done.stderr)

@@ -45,7 +45,7 @@ def test_stands_alone(wheel, tmp_path):
     settings = {name: value for name, value in os.environ.items() if not name.startswith(("PATCHMASK", "LD_"))}
     settings["PYTHONPATH"] = str(where)
     line = [sys.executable, "-c", program, MODEL]
-    done = subprocess.run(line, cwd=tmp_path, env=settings, capture_output=True, text=True, check=True)
+    done = subprocess.run(line, cwd=tmp_path, env=settings, capture_output=True, encoding="utf-8", check=True)
     assert done.stdout.split() == [str(where / "patchmask/__init__.py"), "2"]
 
 
@@ -55,12 +55,14 @@ def test_other_libraries(tmp_path):
     program = "import patchmask\ntry:\n    patchmask.library_version()\nexcept OSError as e:\n    print(e)\n"
     for path, text in ((tmp_path / "none.so", "none.so"), (tmp_path / "text.so", "text.so"), ("libm.so.6", "missing")):
         settings = {**os.environ, "PATCHMASK_LIBRARY": str(path)}
-        done = subprocess.run([sys.executable, "-c", program], env=settings, capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            [sys.executable, "-c", program], env=settings, capture_output=True, encoding="utf-8", check=True
+        )
         assert text in done.stdout
 
 
 def test_builds_only_with_a_library(tmp_path):
     settings = {**os.environ, "PATCHMASK_LIBRARY": str(tmp_path / "none.so")}
     line = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", tmp_path]
-    done = subprocess.run([*line, ROOT / "examples/python"], env=settings, capture_output=True, text=True)
+    done = subprocess.run([*line, ROOT / "examples/python"], env=settings, capture_output=True, encoding="utf-8")
     assert done.returncode != 0 and "run make at the top of the repository first" in done.stdout + done.stderr

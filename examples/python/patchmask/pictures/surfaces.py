@@ -116,7 +116,7 @@ def vtk_draws() -> bool:
         "import vtk; w = vtk.vtkRenderWindow(); w.SetOffScreenRendering(1); w.AddRenderer(vtk.vtkRenderer()); "
         "w.Render(); print('drawn' if w.SupportsOpenGL() else 'no')"
     )
-    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, encoding="utf-8", errors="replace")
     return done.returncode == 0 and done.stdout.strip().endswith("drawn")
 
 
