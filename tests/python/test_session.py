@@ -296,8 +296,8 @@ def phantom_voxels(phantom):
     return sitk.GetArrayFromImage(phantom)
 
 
-def test_bar(session, voxels, capsys):
-    session.segment(voxels, progress=True)
+def test_bar(session, phantom_voxels, capsys):
+    session.segment(phantom_voxels, progress=True)
     assert "network" in capsys.readouterr().err
 
 
