@@ -184,6 +184,9 @@ CPP_TESTS := wrapper-17-17 wrapper-20-20 wrapper-17-20 wrapper-20-17 version-17
 CPP_PARTS := $(wildcard tests/cpp/*.hpp tests/c/*.h) include/patchmask.hpp include/patchmask.h Makefile
 CPP_OBJECTS := build/tests/cpp
 
+CPP_MEMCHECK := valgrind --quiet --error-exitcode=9 --leak-check=full --show-leak-kinds=definite \
+  --errors-for-leak-kinds=definite
+
 .PHONY: test-cpp
 .SECONDARY:
 test: test-cpp
@@ -216,9 +219,13 @@ $(CPP_OBJECTS)/wrapper-$(1)-$(2): $(CPP_OBJECTS)/wrapper-$(1).o $(CPP_OBJECTS)/s
 endef
 $(foreach first,17 20,$(foreach second,17 20,$(eval $(call WRAPPER_TEST,$(first),$(second)))))
 
-test-cpp: $(CPP_TESTS:%=$(CPP_OBJECTS)/%) build/minimal_cpp
+test-cpp: $(CPP_TESTS:%=$(CPP_OBJECTS)/%) build/minimal build/minimal_cpp
 	@for test in $(CPP_TESTS); do $(CPP_OBJECTS)/$$test || exit 1; done
-	build/minimal_cpp $(DEMO)/model.safetensors 2>/dev/null
+	@if ! tools/need.sh valgrind valgrind; then echo "SKIPPED valgrind of the C++ header: not installed"; else \
+	  PATCHMASK_SLOW=1 $(CPP_MEMCHECK) $(CPP_OBJECTS)/wrapper-17-17 >build/tests/valgrind_cpp.log 2>&1 \
+	  || { cat build/tests/valgrind_cpp.log; exit 1; }; echo "ok valgrind wrapper-17-17"; fi
+	build/minimal_cpp $(DEMO)/model.safetensors 2>/dev/null | tee build/tests/minimal_cpp.txt
+	@build/minimal $(DEMO)/model.safetensors | diff - build/tests/minimal_cpp.txt && echo "ok minimal_cpp says what minimal does"
 	@! build/minimal_cpp no-such-file.safetensors 2>build/minimal.log && grep -q no-such-file build/minimal.log \
 	  && echo "ok minimal_cpp refuses a file that is not there"
 
