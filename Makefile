@@ -145,6 +145,41 @@ test-real: all
 	  echo "SKIPPED real scans: SimpleITK could not be installed"; \
 	else SEGMENT=build/segment .venv/bin/python tests/real/run.py; fi
 
+# ---------------------------------------------------------------------------------- ITK and 3D Slicer
+
+.PHONY: test-itk test-slicer
+test: test-itk test-slicer
+
+# The ITK filter and its program, with the ITK that the system has or Debian's.
+ITK_CMAKE := $(firstword $(wildcard /usr/lib/cmake/ITK-5*/ITKConfig.cmake /usr/lib/*/cmake/ITK-5*/ITKConfig.cmake \
+  /usr/local/lib/cmake/ITK-5*/ITKConfig.cmake) /usr/lib/cmake/ITK-5.2/ITKConfig.cmake)
+test-itk: all
+	@if ! tools/need.sh cmake cmake || ! tools/need.sh $(ITK_CMAKE) libinsighttoolkit5-dev; then \
+	  echo "SKIPPED ITK: it could not be installed"; \
+	elif ! PYTHON=$(PYTHON) tools/venv.sh .venv tests/itk/requirements.txt; then \
+	  echo "SKIPPED ITK: SimpleITK, which checks it, could not be installed"; \
+	else set -e; \
+	  cmake -S examples/cpp/itk -B build/itk -DCMAKE_BUILD_TYPE=Release -DPATCHMASK_ITK_TESTS=ON \
+	    >build/itk.log 2>&1 || { cat build/itk.log; exit 1; }; \
+	  cmake --build build/itk >>build/itk.log 2>&1 || { cat build/itk.log; exit 1; }; \
+	  .venv/bin/python -c "import sys; sys.path.insert(0, 'tests/c'); import maximum_model; \
+	    sys.stdout.buffer.write(maximum_model.build())" >build/itk/model.safetensors; \
+	  build/itk/filter_test build/itk/model.safetensors; \
+	  LESIONS=build/itk/lesions .venv/bin/python tests/itk/lesions_cli.py; \
+	  $(PYTHON) tests/docs/page.py docs/itk.md; \
+	fi
+
+# The command-line module as 3D Slicer calls it, and the extension's logic apart from Slicer's widgets.
+test-slicer: all
+	@if ! why=$$(PYTHON=$(PYTHON) tools/venv.sh .venv tests/slicer/requirements.txt 2>&1); then \
+	  echo "SKIPPED 3D Slicer: its test's packages could not be installed: $$(echo "$$why" | tail -n 1)"; \
+	else set -e; \
+	  SEGMENT=build/segment .venv/bin/python -m unittest discover -s tests/slicer -p '*_test.py'; \
+	  $(PYTHON) tests/docs/page.py docs/slicer.md; \
+	fi
+
+# ----------------------------------------------------------------------------------------------------
+
 # The long comparison with onnxruntime, patch by patch; not part of `make test`.
 parity: all
 	@PYTHON=$(PYTHON) tools/venv.sh .venv tests/parity/requirements.txt
