@@ -9,6 +9,7 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Annotated, Callable, Optional
 
@@ -28,7 +29,7 @@ from slicer.ScriptedLoadableModule import (
 )
 from slicer.util import VTKObservationMixin
 
-from PatchmaskSegmentationLib.job import Job, check_package, segment_command
+from PatchmaskSegmentationLib.job import Job, check_package, read_lesion_class, segment_command
 from PatchmaskSegmentationLib.masks import Lesion, binary_labelmap, check_same_grid, find_lesions, vtk_matrix
 
 
@@ -237,9 +238,9 @@ class PatchmaskSegmentationLogic(ScriptedLoadableModuleLogic):
         try:
             scan = self._export(inputVolume, "scan.nrrd")
             roiPath = self._export(roi, "roi.nrrd") if roi else None
-            mask = Path(self._folder.name, "mask.nrrd")
+            mask, report = (Path(self._folder.name, name) for name in ("mask.nrrd", "report.json"))
             self._job = Job(
-                segment_command(python, scan, mask, Path(modelPath), stride, fill, device, roiPath, progress)
+                segment_command(python, scan, mask, report, Path(modelPath), stride, fill, device, roiPath, progress)
             )
         except Exception:
             self._forget()
@@ -255,7 +256,7 @@ class PatchmaskSegmentationLogic(ScriptedLoadableModuleLogic):
                 return None
             if state == "failed":
                 raise RuntimeError(self._job.error)
-            return self._load(Path(self._folder.name, "mask.nrrd"))
+            return self._load(*(Path(self._folder.name, name) for name in ("mask.nrrd", "report.json")))
         finally:
             self._forget()
 
@@ -263,7 +264,7 @@ class PatchmaskSegmentationLogic(ScriptedLoadableModuleLogic):
         self.start(*arguments, **options)
         while self.running:
             slicer.app.processEvents()
-            qt.QThread.msleep(50)
+            time.sleep(0.05)
             if onProgress:
                 onProgress(self.fraction)
         return self.finish()
@@ -276,10 +277,10 @@ class PatchmaskSegmentationLogic(ScriptedLoadableModuleLogic):
         image.SetGeometryFromImageToWorldMatrix(vtk_matrix(ijkToRas))
         segmentation.CreateDefaultDisplayNodes()
         segmentation.SetReferenceImageGeometryParameterFromVolumeNode(volume)
-        segmentation.GetSegmentation().RemoveSegment(self.SEGMENT_NAME)
-        segmentation.AddSegmentFromBinaryLabelmapRepresentation(
-            image, self.SEGMENT_NAME, self.SEGMENT_COLOUR, self.SEGMENT_NAME
-        )
+        before = segmentation.GetSegmentation().GetSegmentIdBySegmentName(self.SEGMENT_NAME)
+        if before:
+            segmentation.GetSegmentation().RemoveSegment(before)
+        segmentation.AddSegmentFromBinaryLabelmapRepresentation(image, self.SEGMENT_NAME, self.SEGMENT_COLOUR)
         segmentation.CreateClosedSurfaceRepresentation()
         segmentation.SetAndObserveTransformNodeID(volume.GetTransformNodeID())
         return find_lesions(mask, ijkToRas, lesionClass)
@@ -296,11 +297,11 @@ class PatchmaskSegmentationLogic(ScriptedLoadableModuleLogic):
             raise RuntimeError(f"{node.GetName()}: could not be written to {path}")
         return path
 
-    def _load(self, path) -> list[Lesion]:
+    def _load(self, path, report) -> list[Lesion]:
         mask = slicer.util.loadLabelVolume(str(path), {"show": False})
         try:
             array = np.array(slicer.util.arrayFromVolume(mask))
-            return self.fillSegmentation(self._segmentation, self._volume, array, self.ijkToRas(mask))
+            return self.fillSegmentation(self._segmentation, self._volume, array, self.ijkToRas(mask), read_lesion_class(report))
         finally:
             slicer.mrmlScene.RemoveNode(mask)
 

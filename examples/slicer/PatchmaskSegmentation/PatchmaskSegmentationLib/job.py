@@ -4,6 +4,7 @@
                                           --stderr--> thread: the line that says what failed
 """
 
+import json
 import re
 import subprocess
 import threading
@@ -17,6 +18,7 @@ def segment_command(
     python: str,
     scan: Path,
     mask: Path,
+    report: Path,
     model: Path,
     stride: int = 0,
     fill: str = "nearest",
@@ -25,7 +27,8 @@ def segment_command(
     progress: bool = False,
 ) -> list[str]:
     """The command line of the Python package `patchmask`: the one place that knows it. Stride 0: the model's."""
-    command = [python, "-m", "patchmask", "segment", str(scan), str(mask), "--model", str(model)]
+    command = [python, "-m", "patchmask", "segment", str(scan), str(mask)]
+    command += ["--model", str(model), "--report", str(report)]
     command += ["--fill", fill, "--device", device]
     if stride:
         command += ["--stride", str(stride)]
@@ -34,6 +37,11 @@ def segment_command(
     if progress:
         command += [PROGRESS_FLAG]
     return command
+
+
+def read_lesion_class(report: Path) -> int:
+    """Which class number of the mask is the lesion's, according to the report of the run."""
+    return int(json.loads(report.read_text(encoding="utf-8"))["options"]["lesion_class"])
 
 
 def check_package(python: str, env: Optional[Mapping[str, str]] = None) -> bool:
