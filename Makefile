@@ -24,7 +24,7 @@ C_TEST_PARTS := $(C_TEST_SUPPORT) $(wildcard tests/c/*.h) include/patchmask.h Ma
 .PHONY: all library kernels demo test test-rust test-ptx test-c test-valgrind test-exports test-segment \
         test-cuda test-bench test-examples test-real parity clean
 
-all: build/segment build/minimal
+all: build/segment build/minimal build/minimal_cpp
 
 # cargo decides what is out of date. A new file takes the place of the old one, which running programs
 # keep.
@@ -63,8 +63,8 @@ demo: all
 
 # ---------------------------------------------------------------------------------------- make test
 
-test: test-rust test-ptx test-exports test-c test-valgrind test-segment test-cuda test-bench test-examples \
-      test-real
+test: test-rust test-ptx test-exports test-c test-valgrind test-cpp test-install test-segment test-cuda test-bench \
+      test-examples test-real
 	@echo "all tests passed"
 
 test-rust:
@@ -99,13 +99,14 @@ test-c: $(C_TESTS:%=build/tests/%)
 
 # memcheck offers AVX2 only. It slows arithmetic down a hundredfold: these tests are the ones that walk
 # through every argument, buffer layout and model file; PATCHMASK_SLOW=1 makes their work small.
+MEMCHECK := valgrind --quiet --error-exitcode=9 --leak-check=full --show-leak-kinds=definite \
+  --errors-for-leak-kinds=definite
 VALGRIND_TESTS := arguments models hooks outputs
 test-valgrind: $(VALGRIND_TESTS:%=build/tests/%)
 	@tools/need.sh valgrind valgrind || { echo "SKIPPED valgrind: not installed"; exit 0; }; \
 	if command -v valgrind >/dev/null; then for test in $^; do \
 	  began=$$(date +%s); \
-	  PATCHMASK_SLOW=1 valgrind --quiet --error-exitcode=9 --leak-check=full --show-leak-kinds=definite \
-	    --errors-for-leak-kinds=definite $$test >build/tests/valgrind.log 2>&1 \
+	  PATCHMASK_SLOW=1 $(MEMCHECK) $$test >build/tests/valgrind.log 2>&1 \
 	    || { cat build/tests/valgrind.log; exit 1; }; \
 	  echo "ok valgrind $$test, $$(( $$(date +%s) - began )) s"; \
 	done; fi
@@ -145,94 +146,10 @@ test-real: all
 	  echo "SKIPPED real scans: SimpleITK could not be installed"; \
 	else SEGMENT=build/segment .venv/bin/python tests/real/run.py; fi
 
-# ------------------------------------------------------------------------------------- Python package
-
-.PHONY: wheel test-python
-
-PYTHON_VENV := build/venv-python
-
-# build/python/patchmask-*.whl, with the library inside.
-wheel: library
-	@PYTHON=$(PYTHON) tools/venv.sh $(PYTHON_VENV) tests/python/requirements.txt
-	@rm -rf build/python
-	$(PYTHON_VENV)/bin/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir build/python examples/python
-
-# Tests what users install: the wheel. Ends with the slowest tests, so that one knows what takes the time.
-test-python: all
-	@if ! why=$$($(MAKE) --no-print-directory wheel 2>&1); then \
-	  case "$$why" in *"missing:"*|*"No matching distribution"*|*"onnection"*) \
-	    echo "SKIPPED Python package: $$(echo "$$why" | tail -n 2)" ;; *) echo "$$why"; exit 1 ;; esac; \
-	else \
-	  $(PYTHON_VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps --force-reinstall build/python/*.whl && \
-	  $(PYTHON_VENV)/bin/mypy --config-file examples/python/pyproject.toml examples/python/patchmask && \
-	  $(PYTHON_VENV)/bin/python -m pytest tests/python --quiet -p no:cacheprovider --durations=5; \
-	fi
-
-# The long comparison with onnxruntime, patch by patch; not part of `make test`.
-parity: all
-	@PYTHON=$(PYTHON) tools/venv.sh .venv tests/parity/requirements.txt
-	SEGMENT=build/segment .venv/bin/python tests/parity/compare.py
-
-clean:
-	rm -rf build target .venv
-
-# ------------------------------------------------------------------------------- the C++ header and its tests
-
-# Every test with both standards, and with files of both in one program.
-CPP_STRICT := -pedantic -Wconversion -Wshadow
-CPP_TESTS := wrapper-17-17 wrapper-20-20 wrapper-17-20 wrapper-20-17 version-17
-CPP_PARTS := $(wildcard tests/cpp/*.hpp tests/c/*.h) include/patchmask.hpp include/patchmask.h Makefile
-CPP_OBJECTS := build/tests/cpp
-
-CPP_MEMCHECK := valgrind --quiet --error-exitcode=9 --leak-check=full --show-leak-kinds=definite \
-  --errors-for-leak-kinds=definite
-
-.PHONY: test-cpp
-.SECONDARY:
-test: test-cpp
-all: build/minimal_cpp
-
-build/minimal_cpp: examples/cpp/minimal.cpp include/patchmask.hpp include/patchmask.h Makefile | library
-	$(CPLUS) $(CPP_STRICT) $< -o $@ $(LINK)
-
-$(CPP_OBJECTS)/%-17.o: tests/cpp/%.cpp $(CPP_PARTS)
-	@mkdir -p $(@D)
-	$(CPLUS) $(CPP_STRICT) -c $< -o $@
-
-$(CPP_OBJECTS)/%-20.o: tests/cpp/%.cpp $(CPP_PARTS)
-	@mkdir -p $(@D)
-	$(CPLUS) -std=c++20 $(CPP_STRICT) -c $< -o $@
-
-$(CPP_OBJECTS)/%.o: tests/c/%.c $(CPP_PARTS)
-	@mkdir -p $(@D)
-	$(C) -c $< -o $@
-
-CPP_SUPPORT := $(CPP_OBJECTS)/tiny_model.o $(CPP_OBJECTS)/segmentation.o
-LINK_CPP = $(CXX) $^ -o $@ -Lbuild -lpatchmask -Wl,-rpath,'$$ORIGIN/../..' -lm -ldl -lpthread
-
-$(CPP_OBJECTS)/version-17: $(CPP_OBJECTS)/version-17.o $(CPP_SUPPORT) | library
-	$(LINK_CPP)
-
-define WRAPPER_TEST
-$(CPP_OBJECTS)/wrapper-$(1)-$(2): $(CPP_OBJECTS)/wrapper-$(1).o $(CPP_OBJECTS)/second_unit-$(2).o $$(CPP_SUPPORT) | library
-	$$(LINK_CPP)
-endef
-$(foreach first,17 20,$(foreach second,17 20,$(eval $(call WRAPPER_TEST,$(first),$(second)))))
-
-test-cpp: $(CPP_TESTS:%=$(CPP_OBJECTS)/%) build/minimal build/minimal_cpp
-	@for test in $(CPP_TESTS); do $(CPP_OBJECTS)/$$test || exit 1; done
-	@if ! tools/need.sh valgrind valgrind; then echo "SKIPPED valgrind of the C++ header: not installed"; else \
-	  PATCHMASK_SLOW=1 $(CPP_MEMCHECK) $(CPP_OBJECTS)/wrapper-17-17 >build/tests/valgrind_cpp.log 2>&1 \
-	  || { cat build/tests/valgrind_cpp.log; exit 1; }; echo "ok valgrind wrapper-17-17"; fi
-	build/minimal_cpp $(DEMO)/model.safetensors 2>/dev/null | tee build/tests/minimal_cpp.txt
-	@build/minimal $(DEMO)/model.safetensors | diff - build/tests/minimal_cpp.txt && echo "ok minimal_cpp says what minimal does"
-	@! build/minimal_cpp no-such-file.safetensors 2>build/minimal.log && grep -q no-such-file build/minimal.log \
-	  && echo "ok minimal_cpp refuses a file that is not there"
-
 # ---------------------------------------------------------------------------------------------- make install
 
 # Under sudo what is there is installed: root need not have cargo.
-.PHONY: install uninstall test-install
+.PHONY: install uninstall
 PREFIX ?= /usr/local
 INSTALL_TO = PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' LIBDIR='$(LIBDIR)' INCLUDEDIR='$(INCLUDEDIR)' \
   VERSION=$(VERSION) SONAME=$(SONAME)
@@ -244,8 +161,21 @@ uninstall:
 	@$(INSTALL_TO) tools/install.sh uninstall
 
 # Into folders of its own; builds and runs programs against what is there.
-test: test-install
+.PHONY: test-install
 test-install: library
 	@tools/need.sh pkg-config pkg-config || true
 	@command -v cmake >/dev/null || PYTHON=$(PYTHON) tools/venv.sh .venv tests/install/requirements.txt || true
 	$(PYTHON) tests/install/check.py
+
+include tests/cpp.mk
+include tests/hosts.mk
+
+# ------------------------------------------------------------------------------------------ the rest
+
+# The long comparison with onnxruntime, patch by patch; not part of `make test`.
+parity: all
+	@PYTHON=$(PYTHON) tools/venv.sh .venv tests/parity/requirements.txt
+	SEGMENT=build/segment .venv/bin/python tests/parity/compare.py
+
+clean:
+	rm -rf build target .venv

@@ -356,8 +356,8 @@ Run(const Arguments & arguments, const std::vector<std::string> & files, itk::Im
   if (arguments.progress)
   {
     auto show = itk::CStyleCommand::New();
-    show->SetConstCallback([](const itk::Object * caller, const itk::EventObject &, void *) {
-      std::cout << static_cast<int>(100 * static_cast<const itk::ProcessObject *>(caller)->GetProgress()) << " %"
+    show->SetCallback([](itk::Object * caller, const itk::EventObject &, void *) {
+      std::cout << static_cast<int>(100 * static_cast<itk::ProcessObject *>(caller)->GetProgress()) << " %"
                 << std::endl;
     });
     classify->AddObserver(itk::ProgressEvent(), show);
