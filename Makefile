@@ -150,5 +150,21 @@ parity: all
 	@PYTHON=$(PYTHON) tools/venv.sh .venv tests/parity/requirements.txt
 	SEGMENT=build/segment .venv/bin/python tests/parity/compare.py
 
+# ------------------------------------------------------------------- weights of other frameworks, training
+
+.PHONY: test-convert test-training
+
+# `patchmask convert` against PyTorch, Keras and onnxruntime, on the CPU.
+test-convert: all
+	@if ! why=$$(PYTHON=$(PYTHON) tools/venv.sh .venv tests/weights_convert/requirements.txt 2>&1); then \
+	  echo "SKIPPED conversion of weights: a framework could not be installed: $$(echo "$$why" | tail -n 1)"; \
+	else SEGMENT=build/segment .venv/bin/python tests/weights_convert/run.py; fi
+
+# Training, resuming, several processes and the sweep, at a tiny size on the CPU.
+test-training: all
+	@if ! why=$$(PYTHON=$(PYTHON) tools/venv.sh .venv examples/training/requirements.txt 2>&1); then \
+	  echo "SKIPPED training: PyTorch could not be installed: $$(echo "$$why" | tail -n 1)"; \
+	else SEGMENT=build/segment .venv/bin/python tests/training/run.py; fi
+
 clean:
 	rm -rf build target .venv
