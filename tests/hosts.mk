@@ -1,9 +1,9 @@
 # make test-hosts: the programs that patchmask is at home in. What is missing is installed into build/, or from Debian's
 # packages where that needs no password; a part whose packages cannot be had says SKIPPED and why.
 
-.PHONY: test-hosts wheel test-python test-itk test-slicer
+.PHONY: test-hosts wheel test-python test-itk test-slicer test-convert
 
-test-hosts: test-python test-itk test-slicer
+test-hosts: test-python test-itk test-slicer test-convert
 	@echo "all hosts passed"
 
 # ------------------------------------------------------------------------------------- Python package
@@ -57,3 +57,10 @@ test-slicer: all
 	  $(PYTHON) tests/docs/page.py docs/slicer.md; \
 	fi
 
+# ------------------------------------------------------------------------ weights of other frameworks
+
+# `patchmask convert` against PyTorch, Keras and onnxruntime, on the CPU.
+test-convert: all
+	@if ! why=$$(PYTHON=$(PYTHON) tools/venv.sh .venv tests/weights_convert/requirements.txt 2>&1); then \
+	  echo "SKIPPED conversion of weights: a framework could not be installed: $$(echo "$$why" | tail -n 1)"; \
+	else SEGMENT=build/segment .venv/bin/python tests/weights_convert/run.py; fi

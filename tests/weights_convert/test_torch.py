@@ -1,0 +1,169 @@
+"""PyTorch checkpoints: torchvision's networks against the library."""
+
+import copy
+import os
+import subprocess
+import sys
+
+import numpy as np
+import torch
+import torchvision
+from torchvision.models import vgg
+
+from convert_case import PATCH, ROOT, ROUNDED, STRIDE, WIDTHS, ConvertCase, patches
+
+METADATA = (f"--patch-size={PATCH}", f"--stride={STRIDE}", "--window=-160,240")
+
+
+def network(batch_norm=False, channels=3, classes=2, hidden=(14,), seed=1):
+    """torchvision's VGG16 with narrow layers and random weights that fp16 holds."""
+    torch.manual_seed(seed)
+    layout, widths = [], iter(WIDTHS)
+    for item in vgg.cfgs["D"]:
+        layout.append(item if item == "M" else next(widths))
+    model = vgg.VGG.__new__(vgg.VGG)  # its own constructor would make 120 million weights of the usual head
+    torch.nn.Module.__init__(model)
+    model.features = vgg.make_layers(layout, batch_norm)
+    if channels == 1:
+        model.features[0] = torch.nn.Conv2d(1, WIDTHS[0], 3, padding=1)
+    model.avgpool = torch.nn.AdaptiveAvgPool2d((7, 7))
+    layers, inputs = [], WIDTHS[-1] * 49
+    for width in hidden:
+        layers += [torch.nn.Linear(inputs, width), torch.nn.ReLU(True), torch.nn.Dropout()]
+        inputs = width
+    model.classifier = torch.nn.Sequential(*layers, torch.nn.Linear(inputs, classes))
+    with torch.no_grad():
+        for layer in model.modules():
+            if isinstance(layer, (torch.nn.Conv2d, torch.nn.Linear)):
+                torch.nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+                torch.nn.init.normal_(layer.bias, std=0.05)
+            elif isinstance(layer, torch.nn.BatchNorm2d):
+                layer.weight.uniform_(0.7, 1.3)
+                layer.bias.normal_(std=0.1)
+                layer.running_mean.normal_(std=0.1)
+                layer.running_var.uniform_(0.5, 1.5)
+    for parameter in model.state_dict().values():
+        if parameter.is_floating_point():
+            parameter.copy_(parameter.half().float())
+    return model.eval()
+
+
+@torch.inference_mode()
+def run(model, x):
+    return model(torch.from_numpy(x)).numpy()
+
+
+class Torch(ConvertCase):
+    def save(self, content, name="model.pth"):
+        torch.save(content, self.folder / name)
+        return self.folder / name
+
+    def test_vgg16_of_torchvision(self):
+        model = network()
+        self.converted(self.save(model.state_dict()), *METADATA)
+        self.assert_logits(run(model, patches(channels=3)), ROUNDED)  # average pooling is folded
+
+    def test_names_are_those_of_the_real_vgg16(self):
+        with torch.device("meta"):
+            plain, norm = torchvision.models.vgg16(), torchvision.models.vgg16_bn()
+        self.assertEqual(plain.state_dict().keys() - network(hidden=(14, 9)).state_dict().keys(), set())
+        self.assertEqual(norm.state_dict().keys() - network(True, hidden=(14, 9)).state_dict().keys(), set())
+
+    def test_batch_norm(self):
+        model = network(batch_norm=True)
+        self.converted(self.save(model.state_dict()), *METADATA)
+        self.assert_logits(run(model, patches(channels=3)), 2 * ROUNDED)
+
+    def test_without_pooling_it_is_exact(self):
+        side = 225  # 7 x 7 positions
+        model = network(channels=1, hidden=())
+        self.converted(self.save(model.state_dict()), f"--patch-size={side}", "--mean=0.25", "--std=0.5")
+        self.assert_logits(run(model, patches(side, 1, 0.25, 0.5)), side=side)
+
+    def test_wrappers_and_checkpoints(self):
+        model = network(hidden=(14, 9))
+        plain = self.save(model.state_dict())
+        self.converted(plain, *METADATA)
+        expected = self.output.read_bytes()
+        parallel = {f"module.{name}": value for name, value in model.state_dict().items()}
+        compiled = {f"_orig_mod.module.{name}": value for name, value in model.state_dict().items()}
+        for content in (parallel, compiled, {"epoch": 3, "state_dict": parallel}, {"model_state_dict": compiled}):
+            self.converted(self.save(content, "wrapped.pt"), *METADATA)
+            self.assertEqual(self.output.read_bytes(), expected)
+
+    def test_half_and_bfloat16(self):
+        model = network()
+        half = copy.deepcopy(model).half().state_dict()
+        self.converted(self.save(half), *METADATA)
+        self.assert_logits(run(model, patches(channels=3)), ROUNDED)
+        model = model.bfloat16()
+        self.converted(self.save(model.state_dict()), *METADATA)
+        self.assert_logits(run(model.float(), patches(channels=3)), ROUNDED)
+
+    def test_one_output_becomes_two_classes(self):
+        model = network(classes=1)
+        self.converted(self.save(model.state_dict()), *METADATA, "--classes=background,lesion")
+        one = run(model, patches(channels=3))
+        self.assert_logits(np.concatenate([0 * one, one], 1), ROUNDED)
+
+    def test_preprocessing(self):
+        model = network(hidden=())
+        path = self.save(model.state_dict())
+        mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+        expected = run(model, patches(channels=3, mean=mean, std=std))
+        self.converted(path, *METADATA, "--preprocess=torch")
+        self.assert_logits(expected, ROUNDED)
+        self.converted(path, *METADATA, "--mean=0.485,0.456,0.406", "--std=0.229,0.224,0.225")
+        self.assert_logits(expected, ROUNDED)
+
+    def test_refusals_name_the_tensor_and_the_remedy(self):
+        good = network().state_dict()
+        changed = lambda name, value: self.save({**good, name: value})  # noqa: E731
+        without = lambda name: self.save({k: v for k, v in good.items() if k != name})  # noqa: E731
+        self.refused(changed("features.5.weight", torch.zeros(8, 6, 5, 5)), "features.5.weight", "[8, 6, 5, 5]", "3x3")
+        self.refused(changed("features.5.weight", torch.zeros(8, 5, 3, 3)), "features.5.weight", "[8, 5, 3, 3]", "[*, 6, 3, 3]")
+        self.refused(changed("classifier.0.weight", torch.zeros(14, 500)), "classifier.0.weight", "[14, 500]", "[*, 12*g*g]")
+        self.refused(changed("classifier.3.weight", torch.zeros(1000, 14)), "classifier.3", "bias has shape [2]")
+        self.refused(changed("features.0.bias", torch.full((6,), torch.nan)), "features.0.bias[0] is nan")
+        self.refused(changed("features.0.bias", torch.full((6,), 7e4)), "features.0.bias[0] is 70000", "65504")
+        self.refused(changed("fc.weight", torch.zeros(2, 2)), "fc.weight", "[2, 2]", "rename")
+        self.refused(without("features.28.weight"), "features.28.weight is missing")
+        large = {**good, "classifier.3.weight": torch.zeros(1000, 14), "classifier.3.bias": torch.zeros(1000)}
+        self.refused(self.save(large), "[1000, 14]", "ImageNet", "2..=255")
+        self.refused(self.save(network()), "more than weights", "state_dict()")
+        self.refused(self.save({"epoch": 3}), "no state dict", "epoch")
+        (self.folder / "text.pth").write_text("no checkpoint")
+        self.refused(self.folder / "text.pth", "text.pth")
+        self.refused(self.folder / "absent.pth", "absent.pth", "no such file")
+        path = self.save(good)
+        whole = path.read_bytes()
+        path.write_bytes(whole[: len(whole) // 2])
+        self.refused(path, "truncated")
+
+    def test_as_a_program_of_its_own(self):
+        words = [sys.executable, "-m", "patchmask.commands.convert", self.save({"epoch": 3}), self.output]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT / "examples/python")}
+        done = subprocess.run(words, env=environment, capture_output=True, text=True)
+        self.assertEqual((done.returncode, len(done.stderr.splitlines())), (1, 1), done.stderr)
+        usage = subprocess.run(words[:3], env=environment, capture_output=True, text=True)
+        self.assertEqual(usage.returncode, 2)
+
+    def test_metadata_is_checked_as_the_library_does(self):
+        path = self.save(network().state_dict())
+        for option, text in (
+            ("--patch-size=31", "32..=1024"),
+            ("--stride=0", "1..=1024"),
+            ("--window=240,-160", "LO < HI"),
+            ("--mean=1,2", "1 or 3"),
+            ("--std=0", "above 0"),
+            ("--classes=one", "has 2"),
+            ("--lesion-class=2", "0..=1"),
+        ):
+            self.refused(path, option.split("=")[0], text, options=(option,))
+        self.refused(path, "leave out", options=("--preprocess=tf", "--mean=1"))
+
+    def test_an_existing_file_survives_a_failure(self):
+        self.output.write_bytes(b"precious")
+        (self.folder / "text.pth").write_text("no checkpoint")
+        self.refused(self.folder / "text.pth", "text.pth")
+        self.assertEqual(self.output.read_bytes(), b"precious")
