@@ -132,11 +132,12 @@ test-cuda: all $(STAND_IN)/libcuda.so.1
 test-bench: all
 	SEGMENT=build/segment $(PYTHON) tests/gpu/bench_parts.py
 
-# Every example is run, wrong input included.
+# Every example is run, wrong input included, and what README and docs/c.md say.
 test-examples: all
 	build/minimal $(DEMO)/model.safetensors
 	@! build/minimal no-such-file.safetensors 2>build/minimal.log && grep -q no-such-file build/minimal.log \
 	  && echo "ok minimal refuses a file that is not there"
+	$(PYTHON) tests/docs/page.py README.md docs/c.md
 
 # Real scans, where PATCHMASK_TEST_DATA names a folder with them.
 test-real: all

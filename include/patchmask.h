@@ -528,8 +528,7 @@ patchmask_status patchmask_session_estimate(struct patchmask_session *session,
 //
 // Blocks until done; the calling thread only waits and runs the progress callback. Results do not
 // depend on threads, memory budget or repetition. Errors: INVALID_ARGUMENT, OUT_OF_MEMORY, UNSUPPORTED,
-// DEVICE_OUT_OF_MEMORY,
-// DEVICE_FAILED, BAD_MODEL (activations overflow), CANCELLED, BUSY, WRONG_PROCESS.
+// DEVICE_OUT_OF_MEMORY, DEVICE_FAILED, BAD_MODEL (activations overflow), CANCELLED, BUSY, WRONG_PROCESS.
 patchmask_status patchmask_session_segment(struct patchmask_session *session,
                                            const struct patchmask_volume *volume,
                                            const struct patchmask_volume *roi,

@@ -1,10 +1,15 @@
 # make test-hosts: the programs that patchmask is at home in. What is missing is installed into build/, or from Debian's
 # packages where that needs no password; a part whose packages cannot be had says SKIPPED and why.
 
-.PHONY: test-hosts wheel test-python test-itk test-slicer test-convert
+HOSTS := python itk slicer convert
 
-test-hosts: test-python test-itk test-slicer test-convert
-	@echo "all hosts passed"
+.PHONY: test-hosts wheel $(HOSTS:%=test-%)
+
+test-hosts:
+	@set -e; for host in $(HOSTS); do \
+	  began=$$(date +%s); $(MAKE) --no-print-directory test-$$host; \
+	  times="$$times, $$host $$(( $$(date +%s) - began )) s"; \
+	done; echo "all hosts passed$$times"
 
 # ------------------------------------------------------------------------------------- Python package
 

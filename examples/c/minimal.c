@@ -1,6 +1,6 @@
 /* The shortest useful program: segments a CT volume and counts its lesion voxels.
  *     minimal MODEL.safetensors [VOLUME.raw WIDTH HEIGHT DEPTH]      int16 HU, x fastest
- * Without a volume it makes one: a bright disc in soft tissue. */
+ * Without a volume it makes one: a lesion, 60 HU, in a liver of 120 HU. */
 #include <patchmask.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -31,7 +31,7 @@ int main(int count, char **words)
     }
     for (size_t i = 0; !file && i < size; i++) {
         long x = (long)(i % width) - 40, y = (long)(i / width % height) - 30;
-        voxels[i] = x * x + y * y < 200 ? 120 : 40;
+        voxels[i] = x * x + y * y < 200 ? 60 : 120;
     }
     patchmask_model *model = NULL;
     patchmask_session *session = NULL;

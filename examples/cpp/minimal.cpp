@@ -1,6 +1,6 @@
 // The shortest useful program in C++17: segments a CT volume and counts its lesion voxels.
 //     minimal_cpp MODEL.safetensors [VOLUME.raw WIDTH HEIGHT DEPTH]      int16 HU, x fastest
-// Without a volume it makes one: a bright disc in soft tissue.
+// Without a volume it makes one: a lesion, 60 HU, in a liver of 120 HU.
 #include <patchmask.hpp>
 
 #include <algorithm>
@@ -25,7 +25,7 @@ static std::vector<std::int16_t> make_volume(const patchmask::extents &size)
     std::vector<std::int16_t> hu(size.width * size.height * size.depth);
     for (std::size_t i = 0; i < hu.size(); i++) {
         const long x = static_cast<long>(i % size.width) - 40, y = static_cast<long>(i / size.width % size.height) - 30;
-        hu[i] = x * x + y * y < 200 ? 120 : 40;
+        hu[i] = x * x + y * y < 200 ? 60 : 120;
     }
     return hu;
 }

@@ -120,8 +120,7 @@ pub unsafe extern "C" fn patchmask_session_estimate(
 ///
 /// Blocks until done; the calling thread only waits and runs the progress callback. Results do not
 /// depend on threads, memory budget or repetition. Errors: INVALID_ARGUMENT, OUT_OF_MEMORY, UNSUPPORTED,
-/// DEVICE_OUT_OF_MEMORY,
-/// DEVICE_FAILED, BAD_MODEL (activations overflow), CANCELLED, BUSY, WRONG_PROCESS.
+/// DEVICE_OUT_OF_MEMORY, DEVICE_FAILED, BAD_MODEL (activations overflow), CANCELLED, BUSY, WRONG_PROCESS.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn patchmask_session_segment(
     session: *mut patchmask_session,

@@ -78,14 +78,14 @@ impl Session {
         let mut notes = Vec::new();
         let (engine, workers) = engine_and_workers(options.device, &settings, &mut notes)?;
         let engine_name = engine.name();
+        let fixed = engine.fixed_bytes();
         let budget = match options.memory_budget {
             0 => engine.automatic_budget(),
             bytes => Bytes {
                 host: bytes,
-                device: bytes,
+                device: if fixed.device > 0 { bytes } else { 0 },
             },
         };
-        let fixed = engine.fixed_bytes();
         let too_small = |memory: &str, budget: u64, fixed: u64| {
             (fixed > 0 && fixed >= budget).then(|| {
                 format!(

@@ -2,31 +2,46 @@
 
     python3 tests/docs/page.py docs/itk.md
 
-Every block fenced as ```sh is run by `bash -e` from the repository's root, in order. What a page means for another
-machine, such as a path inside 3D Slicer, is fenced as ```text."""
+In order: a block fenced as ```sh is run by bash from the repository's root; a block that follows a line with a file's
+name and a colon (`build/organ.c`:) is written to that file. What a page means for another machine, such as a path inside
+3D Slicer, is fenced as ```text."""
 
+import os
 import re
 import subprocess
 import sys
 
-BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"(?:`([\w./]+)`:\n\n)?^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 def blocks(path):
+    """(file name or "", language, text) of each fenced block."""
     with open(path, encoding="utf-8") as file:
-        return BLOCK.findall(file.read())
+        text = file.read()
+    found = BLOCK.findall(text)
+    if len(found) != len(re.findall("^```", text, re.MULTILINE)) // 2:
+        sys.exit(f"{path}: a fenced block without a language, or without an end")
+    return found
 
 
-def main(path):
-    found = blocks(path)
-    if not found:
-        sys.exit(f"{path}: has no ```sh block")
-    for block in found:
-        done = subprocess.run(["bash", "-euo", "pipefail", "-c", block], capture_output=True, text=True)
-        if done.returncode != 0:
-            sys.exit(f"{path}: exit status {done.returncode} of\n{block}\n{done.stdout}{done.stderr}")
-    print(f"ok {path}: {len(found)} blocks")
+def run(path):
+    """How many commands' blocks the page has; leaves at the first that fails."""
+    count = 0
+    for name, language, text in blocks(path):
+        if name:
+            os.makedirs(os.path.dirname(name) or ".", exist_ok=True)
+            with open(name, "w", encoding="utf-8") as file:
+                file.write(text)
+        elif language == "sh":
+            done = subprocess.run(["bash", "-euo", "pipefail", "-c", text], capture_output=True, text=True)
+            if done.returncode != 0:
+                sys.exit(f"{path}: exit status {done.returncode} of\n{text}\n{done.stdout}{done.stderr}")
+            count += 1
+    if not count:
+        sys.exit(f"{path}: no block fenced as sh")
+    return count
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    for page in sys.argv[1:]:
+        print(f"ok {page}: {run(page)} blocks")
