@@ -150,7 +150,7 @@
 // The CPU engine, in f32.
 #define PATCHMASK_DEVICE_CPU 1
 
-// An NVIDIA GPU (device_index counts from 0), in fp16 with f32 sums.
+// One or several NVIDIA GPUs (see cuda_devices), in fp16 with f32 sums.
 #define PATCHMASK_DEVICE_CUDA 2
 
 // A buffer in the host's memory.
@@ -331,8 +331,9 @@ typedef struct patchmask_options {
   uint32_t lesion_class;
   // One of PATCHMASK_DEVICE_*. Default AUTO.
   int32_t device;
-  // Which GPU, counted from 0, for PATCHMASK_DEVICE_CUDA. Default 0.
-  uint32_t device_index;
+  // For PATCHMASK_DEVICE_CUDA: bit n stands for GPU number n, counted from 0. Slices are dealt out to all GPUs that
+  // are named; GPUs of one architecture give the bits that one of them gives. 0: GPU number 0. Default 0.
+  uint64_t cuda_devices;
   // Worker threads of the CPU engine; 0: one per available core. Default 0.
   uint32_t threads;
   // Limit in bytes for what the library allocates for a session, packed weights included, the

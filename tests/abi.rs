@@ -76,7 +76,7 @@ fn of_rust() -> BTreeMap<String, usize> {
             crop_y1,
             lesion_class,
             device,
-            device_index,
+            cuda_devices,
             threads,
             memory_budget,
             progress,

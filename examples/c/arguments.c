@@ -24,7 +24,7 @@ static const char HELP[] =
     "  --probability FILE.nrrd     float32 on the input grid: probability of the lesion class\n"
     "  --truth FILE.nrrd           compare with this mask (above 0 is lesion): Dice and others\n"
     "  --report FILE.json          options, model hash, engine, counts, timings, peak memory\n"
-    "  --device auto|cpu|cuda[:N]  where the network runs (default auto)\n"
+    "  --device auto|cpu|cuda[:N,...]  where the network runs (default auto)\n"
     "  --threads N                 worker threads of the CPU engine (default 0: one per core)\n"
     "  --memory MIB                limit for the library's memory (default 0: automatic)\n"
     "  --no-sharing                evaluate patch by patch, for comparison\n"
@@ -173,24 +173,41 @@ static bool parse_crop(const char *text, uint64_t out[4], problem *problem)
     return true;
 }
 
-static bool parse_device(const char *text, arguments *out, problem *problem)
+/* cuda:N[,N...], numbers below 64 */
+static bool parse_gpus(const char *text, uint64_t *out)
 {
     static const char NUMBERED[] = "cuda:";
-    bool numbered = strncmp(text, NUMBERED, strlen(NUMBERED)) == 0;
-    const char *cursor = numbered ? text + strlen(NUMBERED) : text;
-    uint64_t index = 0;
+    if (strncmp(text, NUMBERED, strlen(NUMBERED)) != 0) {
+        return false;
+    }
+    const char *cursor = text + strlen(NUMBERED);
+    for (;;) {
+        uint64_t number = 0;
+        if (!scan_whole(&cursor, &number) || number > 63) {
+            return false;
+        }
+        *out |= UINT64_C(1) << number;
+        if (*cursor != ',') {
+            return *cursor == '\0';
+        }
+        cursor++;
+    }
+}
+
+static bool parse_device(const char *text, arguments *out, problem *problem)
+{
+    uint64_t gpus = 0;
     if (strcmp(text, "auto") == 0) {
         out->device = PATCHMASK_DEVICE_AUTO;
     } else if (strcmp(text, "cpu") == 0) {
         out->device = PATCHMASK_DEVICE_CPU;
-    } else if (strcmp(text, "cuda") == 0 ||
-               (numbered && scan_whole(&cursor, &index) && *cursor == '\0' &&
-                index <= UINT32_MAX)) {
+    } else if (strcmp(text, "cuda") == 0 || parse_gpus(text, &gpus)) {
         out->device = PATCHMASK_DEVICE_CUDA;
     } else {
-        return misuse(problem, "--device %s: must be auto, cpu, cuda or cuda:N", text);
+        return misuse(problem, "--device %s: must be auto, cpu, cuda or cuda:N[,N...], N from 0 to 63",
+                      text);
     }
-    out->device_index = (uint32_t)index;
+    out->cuda_devices = gpus;
     return true;
 }
 
@@ -354,7 +371,7 @@ void arguments_apply(const arguments *given, patchmask_options *options)
     options->crop_x1 = given->crop[2];
     options->crop_y1 = given->crop[3];
     options->device = given->device;
-    options->device_index = given->device_index;
+    options->cuda_devices = given->cuda_devices;
     options->threads = given->threads;
     options->memory_budget = given->memory_budget;
 }

@@ -24,7 +24,8 @@ typedef struct arguments {
     int32_t padding, fill, sharing;
     uint64_t crop[4]; /* x0, y0, x1, y1 in pixels; all 0: none */
     int32_t device;
-    uint32_t device_index, threads;
+    uint64_t cuda_devices;
+    uint32_t threads;
     uint64_t memory_budget; /* bytes, 0: automatic */
     bool quiet;
     bool slicer_progress; /* progress tags on stdout */

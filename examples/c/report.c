@@ -112,8 +112,8 @@ static void put_options(FILE *file, const run_report *report)
     fprintf(file, ",\n    \"fill\": \"%s\"",
             o->fill == PATCHMASK_FILL_LINEAR ? "linear" : "nearest");
     fprintf(file, ",\n    \"lesion_class\": %" PRIu32, o->lesion_class);
-    fprintf(file, ",\n    \"device\": \"%s\",\n    \"device_index\": %" PRIu32,
-            device_name(o->device), o->device_index);
+    fprintf(file, ",\n    \"device\": \"%s\",\n    \"cuda_devices\": %" PRIu64,
+            device_name(o->device), o->cuda_devices);
     fprintf(file, ",\n    \"threads\": %" PRIu32 ",\n    \"memory_mib\": %" PRIu64, o->threads,
             o->memory_budget >> 20);
     fprintf(file, ",\n    \"sharing\": %s\n  },\n", o->sharing ? "true" : "false");

@@ -22,6 +22,7 @@ mod control;
 pub(crate) mod cpu;
 pub(crate) mod cuda;
 mod first_layer;
+mod several;
 mod work;
 
 pub use bytes::Bytes;
@@ -35,16 +36,17 @@ use crate::mask::{DevicePlanes, Fill, Grids, Wanted};
 use crate::plan::{AxisPlan, PlannedPiece};
 use crate::volume::{Extents, Volume};
 use crate::weights::Model;
+use several::Several;
 
 /// What the caller asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DeviceChoice {
     /// A GPU where there is a usable one, else the CPU.
     Auto,
     /// The CPU.
     Cpu,
-    /// The NVIDIA GPU of this number.
-    Cuda(u32),
+    /// The NVIDIA GPUs of these numbers, each once: slices are dealt out to them.
+    Cuda(Vec<u32>),
 }
 
 /// What an engine runs on.
@@ -52,8 +54,8 @@ pub enum DeviceChoice {
 pub enum Device {
     /// The CPU.
     Cpu,
-    /// The NVIDIA GPU of this number.
-    Cuda(u32),
+    /// NVIDIA GPUs, one or several.
+    Cuda,
 }
 
 /// Settings that an engine is made from.
@@ -220,39 +222,58 @@ pub(crate) trait Engine: Send {
     /// Writes that slice, number `z`, to the caller's buffers.
     fn mask(&mut self, call: &Call<'_>, z: usize, grids: &mut Grids<'_>) -> Result<(), Error>;
 
+    /// The call is about to end: what is still under way need not be finished.
+    fn abandon(&mut self) {}
+
     /// The call is over: nothing of the caller's is touched after this.
     fn end(&mut self);
 }
 
-/// The engine on the GPU that the caller asked for; `None` where `auto` does without. `notes` hears why, and what is
-/// amiss with the GPU.
+/// The engine on the GPUs that the caller asked for; `None` where `auto` does without. `notes` hears why, and what is
+/// amiss with the GPUs.
 pub(crate) fn on_gpu(
-    choice: DeviceChoice,
+    choice: &DeviceChoice,
     settings: &Settings<'_>,
     notes: &mut Vec<String>,
 ) -> Result<Option<Box<dyn Engine>>, Error> {
-    let index = match choice {
+    let indices: &[u32] = match choice {
         DeviceChoice::Cpu => return Ok(None),
-        DeviceChoice::Auto => 0,
-        DeviceChoice::Cuda(index) => index,
+        DeviceChoice::Auto => &[0],
+        DeviceChoice::Cuda(indices) => indices,
     };
-    match cuda::CudaEngine::new(index, settings) {
-        Ok(engine) => {
-            notes.extend(engine.notes());
-            Ok(Some(Box::new(engine)))
+    let mut engines: Vec<Box<dyn Engine>> = Vec::new();
+    let mut architectures = Vec::new();
+    for &index in indices {
+        match cuda::CudaEngine::new(index, settings) {
+            Ok(engine) => {
+                notes.extend(engine.notes());
+                architectures.push(engine.architecture());
+                engines.push(Box::new(engine));
+            }
+            Err(
+                why @ (Error::NoDevice(_)
+                | Error::DeviceOutOfMemory(_)
+                | Error::DeviceFailed(_)
+                // Of page-locked memory there is less than the host has.
+                | Error::OutOfMemory(_)),
+            ) if *choice == DeviceChoice::Auto => {
+                notes.push(format!("device auto: using the CPU: {why}"));
+                return Ok(None);
+            }
+            Err(why) => return Err(why),
         }
-        Err(
-            why @ (Error::NoDevice(_)
-            | Error::DeviceOutOfMemory(_)
-            | Error::DeviceFailed(_)
-            // Of page-locked memory there is less than the host has.
-            | Error::OutOfMemory(_)),
-        ) if choice == DeviceChoice::Auto => {
-            notes.push(format!("device auto: using the CPU: {why}"));
-            Ok(None)
-        }
-        Err(why) => Err(why),
     }
+    architectures.dedup();
+    if architectures.len() > 1 {
+        notes.push(
+            "GPUs of different architectures: the last bits of a slice depend on which one evaluates it"
+                .into(),
+        );
+    }
+    Ok(Some(match engines.len() {
+        1 => engines.remove(0),
+        _ => Box::new(Several::new(engines)),
+    }))
 }
 
 /// The engine on the CPU.

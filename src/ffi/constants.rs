@@ -69,7 +69,7 @@ pub const PATCHMASK_FILL_LINEAR: i32 = 1;
 pub const PATCHMASK_DEVICE_AUTO: i32 = 0;
 /// The CPU engine, in f32.
 pub const PATCHMASK_DEVICE_CPU: i32 = 1;
-/// An NVIDIA GPU (device_index counts from 0), in fp16 with f32 sums.
+/// One or several NVIDIA GPUs (see cuda_devices), in fp16 with f32 sums.
 pub const PATCHMASK_DEVICE_CUDA: i32 = 2;
 
 /// A buffer in the host's memory.

@@ -161,13 +161,18 @@ impl patchmask_options {
             device: match self.device {
                 PATCHMASK_DEVICE_AUTO => DeviceChoice::Auto,
                 PATCHMASK_DEVICE_CPU => DeviceChoice::Cpu,
-                PATCHMASK_DEVICE_CUDA => DeviceChoice::Cuda(self.device_index),
+                PATCHMASK_DEVICE_CUDA => DeviceChoice::Cuda(gpus(self.cuda_devices)),
                 other => return Err(unknown("device", other, "PATCHMASK_DEVICE_*: 0, 1 or 2")),
             },
             threads: self.threads,
             memory_budget: self.memory_budget,
         })
     }
+}
+
+/// The numbers of the bits; GPU 0 where there are none.
+fn gpus(bits: u64) -> Vec<u32> {
+    (0..64).filter(|n| bits.max(1) >> n & 1 == 1).collect()
 }
 
 pub(super) fn voxel_type_in(number: i32, name: &str) -> Result<VoxelType, Error> {

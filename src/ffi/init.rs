@@ -91,7 +91,7 @@ pub unsafe extern "C" fn patchmask_options_init(
             crop_y1: 0,
             lesion_class: defaults.lesion_class,
             device: PATCHMASK_DEVICE_AUTO,
-            device_index: 0,
+            cuda_devices: 0,
             threads: 0,
             memory_budget: 0,
             progress: None,

@@ -169,7 +169,7 @@ pub unsafe extern "C" fn patchmask_session_segment(
                 tiles: report.work.tiles,
                 engine: match report.device {
                     Device::Cpu => PATCHMASK_DEVICE_CPU,
-                    Device::Cuda(_) => PATCHMASK_DEVICE_CUDA,
+                    Device::Cuda => PATCHMASK_DEVICE_CUDA,
                 },
                 plan_seconds: report.timings.plan.as_secs_f64(),
                 intensity_seconds: report.timings.intensity.as_secs_f64(),

@@ -153,8 +153,9 @@ pub struct patchmask_options {
     pub lesion_class: u32,
     /// One of PATCHMASK_DEVICE_*. Default AUTO.
     pub device: i32,
-    /// Which GPU, counted from 0, for PATCHMASK_DEVICE_CUDA. Default 0.
-    pub device_index: u32,
+    /// For PATCHMASK_DEVICE_CUDA: bit n stands for GPU number n, counted from 0. Slices are dealt out to all GPUs that
+    /// are named; GPUs of one architecture give the bits that one of them gives. 0: GPU number 0. Default 0.
+    pub cuda_devices: u64,
     /// Worker threads of the CPU engine; 0: one per available core. Default 0.
     pub threads: u32,
     /// Limit in bytes for what the library allocates for a session, packed weights included, the

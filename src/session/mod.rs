@@ -76,7 +76,7 @@ impl Session {
             threads: worker_threads(options.threads)?,
         };
         let mut notes = Vec::new();
-        let (engine, workers) = engine_and_workers(options.device, &settings, &mut notes)?;
+        let (engine, workers) = engine_and_workers(&options.device, &settings, &mut notes)?;
         let engine_name = engine.name();
         let fixed = engine.fixed_bytes();
         let budget = match options.memory_budget {
@@ -256,11 +256,11 @@ impl Session {
 
 /// The engine that the caller asked for, and the threads that it works on: one where they only wait for a GPU.
 fn engine_and_workers(
-    choice: DeviceChoice,
+    choice: &DeviceChoice,
     settings: &Settings<'_>,
     notes: &mut Vec<String>,
 ) -> Result<(Box<dyn Engine>, Workers), Error> {
-    if choice != DeviceChoice::Cpu {
+    if *choice != DeviceChoice::Cpu {
         let workers = Workers::new(1)?;
         let pool = workers.pool()?;
         if let Some(engine) = pool.install(|| engine::on_gpu(choice, settings, notes))? {

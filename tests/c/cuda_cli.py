@@ -49,6 +49,15 @@ class OnTheStandIn(SegmentCase):
             with open(self.path("report.json"), encoding="utf-8") as file:
                 self.assertTrue(json.load(file)["engine"].startswith(engine))
 
+    def test_several_gpus_give_the_mask_of_one(self):
+        self.succeed("--device", "cuda:1", paths=("input.nrrd", "one.nrrd"), env=machine("devices=2"))
+        self.succeed("--device", "cuda:0,1", "--report", "report.json", env=machine("devices=2"))
+        self.assertEqual(self.read("one.nrrd"), self.read("mask.nrrd"))
+        with open(self.path("report.json"), encoding="utf-8") as file:
+            report = json.load(file)
+        self.assertRegex(report["engine"], r"\Acuda:0 .*, cuda:1 .*\Z")
+        self.assertEqual((report["options"]["device"], report["options"]["cuda_devices"]), ("cuda", 3))
+
     def test_machines_that_will_not_do(self):
         for settings, says in (
             ("init=34", ("CUDA_ERROR_STUB_LIBRARY", "stub")),

@@ -37,10 +37,10 @@ static void make_noise(void)
     patchmask_session_new(model, &options, &session);
     options.stride = 8;
     options.device = PATCHMASK_DEVICE_CUDA;
-    options.device_index = 63;
+    options.cuda_devices = UINT64_C(1) << 63;
     patchmask_session_new(model, &options, &session);
     options.device = PATCHMASK_DEVICE_AUTO;
-    options.device_index = 0;
+    options.cuda_devices = 0;
     options.memory_budget = 1;
     patchmask_session_new(model, &options, &session);
     options.memory_budget = 0;

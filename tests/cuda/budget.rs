@@ -190,7 +190,7 @@ fn without_page_locked_memory_auto_is_the_cpu() {
     let (session, said) = choose(DeviceChoice::Auto).unwrap();
     assert!(said.contains("page-locked"), "{said}");
     assert_eq!(case.run_in(&session, &model).report.device, Device::Cpu);
-    let refused = choose(DeviceChoice::Cuda(0)).err();
+    let refused = choose(DeviceChoice::Cuda(vec![0])).err();
     assert!(
         matches!(refused, Some(Error::OutOfMemory(_))),
         "{refused:?}"

@@ -216,11 +216,17 @@ fn wrong_addresses_are_refused() {
     refused(&session, good + 1, "multiples of 2 bytes");
     refused(&session, case.voxels.as_ptr() as u64, "not device memory");
     let other = Options {
-        device: patchmask::engine::DeviceChoice::Cuda(1),
+        device: patchmask::engine::DeviceChoice::Cuda(vec![1]),
         ..on_gpu(&case)
     };
     let other = Session::new(&model, other, &mut |_, _| ()).unwrap();
     refused(&other, good, "another device or context");
+    let both = Options {
+        device: patchmask::engine::DeviceChoice::Cuda(vec![0, 1]),
+        ..on_gpu(&case)
+    };
+    let both = Session::new(&model, both, &mut |_, _| ()).unwrap();
+    refused(&both, good, "a session of that GPU alone");
     let cpu = Session::new(&model, case.options.clone(), &mut |_, _| ()).unwrap();
     refused(&cpu, good, "runs on the CPU");
     host.free(good);

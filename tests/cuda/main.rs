@@ -16,6 +16,7 @@ mod host;
 mod parity;
 mod probe;
 mod repeatability;
+mod several;
 #[path = "../support/stand_in.rs"]
 mod stand_in;
 

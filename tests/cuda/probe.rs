@@ -189,7 +189,7 @@ fn session() {
     }
     let (case, model) = small_case(1);
     let choice = match device.parse() {
-        Ok(number) => DeviceChoice::Cuda(number),
+        Ok(number) => DeviceChoice::Cuda(vec![number]),
         Err(_) => DeviceChoice::Auto,
     };
     let options = Options {

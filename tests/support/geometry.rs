@@ -211,7 +211,7 @@ pub fn network(random: &mut Random, patch_size: u32) -> Model {
 /// The case's options, on the GPU.
 pub fn on_gpu(case: &Case) -> Options {
     Options {
-        device: DeviceChoice::Cuda(0),
+        device: DeviceChoice::Cuda(vec![0]),
         threads: 1,
         ..case.options.clone()
     }

@@ -130,7 +130,7 @@ class Options(ctypes.Structure):
         ("crop_y1", c_uint64),
         ("lesion_class", c_uint32),
         ("device", c_int32),
-        ("device_index", c_uint32),
+        ("cuda_devices", c_uint64),
         ("threads", c_uint32),
         ("memory_budget", c_uint64),
         ("progress", ProgressCallback),

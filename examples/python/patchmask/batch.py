@@ -42,7 +42,7 @@ COLUMNS = (
     "mask",
 )
 # What may differ between runs: where the work is done, not what comes out.
-_ELSEWHERE = ("device", "device_index", "threads", "memory_budget", "roi")
+_ELSEWHERE = ("device", "cuda_devices", "threads", "memory_budget", "roi")
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import re
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Callable, Optional, Sequence, Union
@@ -91,7 +92,7 @@ class Session:
     sharing        False: patch by patch, for comparison
     crop           (x0, y0, x1, y1) in pixels of a slice, half-open; outside is black
     lesion_class   whose probability is written
-    device         "auto", "cpu", "cuda" or "cuda:N"
+    device         "auto", "cpu", "cuda", "cuda:N" or "cuda:N,N..." (slices are dealt out to several GPUs)
     threads        of the CPU engine; 0: one per core
     memory_budget  bytes that the library may allocate, packed weights included; 0: automatic
     log            told (level, text), "warning" or "info"; default: the logger "patchmask"
@@ -138,7 +139,7 @@ class Session:
                 setattr(raw, name, _whole(name, value, highest))
         raw.padding = _word("padding", padding, ("patch", "image"))
         raw.fill = _word("fill", fill, ("nearest", "linear"))
-        raw.device, raw.device_index = parse_device(device)
+        raw.device, raw.cuda_devices = parse_device(device)
         if window is not None:
             raw.window_low, raw.window_high = window
         for name, numbers in (("mean", mean), ("std", std)):
@@ -328,13 +329,13 @@ def segment(
 
 
 def parse_device(text: str) -> tuple[int, int]:
-    """("auto" | "cpu" | "cuda" | "cuda:N") -> the library's number of the device and its index."""
-    kind, colon, index = text.partition(":")
+    """("auto" | "cpu" | "cuda" | "cuda:N[,N...]") -> the library's number of the device, and a bit for each GPU."""
+    kind, colon, numbers = text.partition(":")
     kinds = {"auto": _abi.DEVICE_AUTO, "cpu": _abi.DEVICE_CPU, "cuda": _abi.DEVICE_CUDA}
-    numbered = kind == "cuda" and index.isascii() and index.isdigit() and int(index) < 2**32
-    if kind not in kinds or (colon and not numbered):
-        raise InvalidArgument(f"device {text}: must be auto, cpu, cuda or cuda:N")
-    return kinds[kind], int(index) if colon else 0
+    gpus = numbers.split(",") if colon else []
+    if kind not in kinds or (gpus and kind != "cuda") or not all(re.fullmatch("[0-9]|[1-5][0-9]|6[0-3]", n) for n in gpus):
+        raise InvalidArgument(f"device {text}: must be auto, cpu, cuda or cuda:N[,N...], N from 0 to 63")
+    return kinds[kind], sum(1 << number for number in set(map(int, gpus)))
 
 
 class _bar:
@@ -403,7 +404,7 @@ def _options(raw: _abi.Options) -> dict[str, Any]:
         "crop": crop if any(crop) else None,
         "lesion_class": raw.lesion_class,
         "device": ("auto", "cpu", "cuda")[raw.device],
-        "device_index": raw.device_index,
+        "cuda_devices": raw.cuda_devices,
         "threads": raw.threads,
         "memory_budget": raw.memory_budget,
     }

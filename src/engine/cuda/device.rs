@@ -24,6 +24,7 @@ pub(super) struct Device {
     pub context: Arc<Context>,
     /// Such as "NVIDIA H100 (sm_90)".
     pub name: String,
+    pub capability: (i32, i32),
     /// Convolution kernels that failed the test at the start.
     pub refused: Vec<&'static str>,
 }
@@ -80,6 +81,7 @@ impl Device {
                     kernels: Kernels::new(&context, limits, &refused).map_err(no_device)?,
                     context: Arc::clone(&context),
                     name: format!("{name} (sm_{major}{minor})"),
+                    capability: limits.capability,
                     refused: refused.clone(),
                 });
                 match first_wrong_kernel(&device)? {

@@ -139,6 +139,11 @@ impl CudaEngine {
         self.device.refused.iter().map(note).collect()
     }
 
+    /// Such as (9, 0): GPUs of one architecture run the same kernels.
+    pub fn architecture(&self) -> (i32, i32) {
+        self.device.capability
+    }
+
     fn cancel_word(&self) -> u64 {
         self.words.at(0)
     }
@@ -231,7 +236,7 @@ impl Engine for CudaEngine {
     }
 
     fn device(&self) -> RunsOn {
-        RunsOn::Cuda(self.index)
+        RunsOn::Cuda
     }
 
     fn automatic_budget(&self) -> Bytes {
@@ -604,13 +609,19 @@ impl Engine for CudaEngine {
         Ok(())
     }
 
+    /// A call that failed leaves work behind. A lost device has none, and reports errors here.
+    fn abandon(&mut self) {
+        let context = Arc::clone(&self.device.context);
+        let at_work = !self.in_flight.is_empty() || self.voxels.is_some();
+        if at_work && let Ok(_entered) = context.enter() {
+            let _ = self.signal_cancel();
+        }
+    }
+
     fn end(&mut self) {
+        self.abandon();
         let context = Arc::clone(&self.device.context);
         if let Ok(_entered) = context.enter() {
-            // A call that failed leaves work behind. A lost device has none, and reports errors here.
-            if !self.in_flight.is_empty() || self.voxels.is_some() {
-                let _ = self.signal_cancel();
-            }
             for stream in [&self.signal, &self.upload, &self.compute, &self.download] {
                 // The first error may be that of earlier work.
                 let _ = stream.synchronize().or_else(|_| stream.synchronize());

@@ -33,7 +33,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         default="LPS",
         help="how slices lie before the network sees them: three of L R, P A, S I, or file (default LPS)",
     )
-    group.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default auto)")
+    group.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N[,N...] (default auto)")
     group.add_argument(
         "--threads", type=int, default=0, metavar="N", help="worker threads of the CPU engine (0: one per core)"
     )

@@ -1,0 +1,178 @@
+//! Two GPUs: a session on each, and a session on both.
+
+use patchmask::engine::{Device, DeviceChoice};
+use patchmask::error::Error;
+use patchmask::lattice::Padding;
+use patchmask::session::{Options, Outputs, Session};
+use patchmask::volume::{Volume, VolumeMut};
+use patchmask::weights::Model;
+
+use crate::builder::Random;
+use crate::geometry::{Case, network};
+use crate::host::small_case;
+use crate::{bits, on_gpu, stand_in};
+
+fn session(model: &Model, case: &Case, gpus: &[u32]) -> Result<Session, Error> {
+    let options = Options {
+        device: DeviceChoice::Cuda(gpus.to_vec()),
+        ..on_gpu(case)
+    };
+    Session::new(model, options, &mut |_, _| ())
+}
+
+/// 4 x 3 patches on each of 7 slices.
+fn seven_slices(random: &mut Random) -> (Case, Model) {
+    let case = Case::whole(random, Padding::Patch, (32, 11), (40, 30, 7));
+    let model = network(random, 32);
+    (case, model)
+}
+
+#[test]
+fn a_session_on_each() {
+    let Some(gpu) = stand_in::take() else {
+        return;
+    };
+    gpu.devices(2, 1 << 30);
+    let (case, model) = small_case(3);
+    let first = session(&model, &case, &[0]).unwrap();
+    let second = session(&model, &case, &[1]).unwrap();
+    assert!(first.engine_name().starts_with("cuda:0"));
+    assert!(second.engine_name().starts_with("cuda:1"));
+    let bits_of = |session| bits(&case.run_in(session, &model));
+    assert!(bits_of(&first) == bits_of(&second));
+    match session(&model, &case, &[0, 2]) {
+        Err(Error::NoDevice(text)) => assert!(text.contains("there are 2"), "{text}"),
+        _ => panic!("there is no third device"),
+    }
+    // One is lost; the other goes on.
+    gpu.lose(0, 3);
+    let lost = case.mask_in(&first);
+    assert!(matches!(lost, Err(Error::DeviceFailed(_))), "{lost:?}");
+    bits_of(&second);
+    drop((first, second));
+    assert_eq!(gpu.live(""), 0);
+}
+
+#[test]
+fn both_give_the_bits_of_one_in_any_order() {
+    let Some(gpu) = stand_in::take() else {
+        return;
+    };
+    let mut random = Random(51);
+    let (mut case, model) = seven_slices(&mut random);
+    let roi: Vec<u8> = (0..case.voxels.len())
+        .map(|_| (random.below(90) == 0) as u8)
+        .collect();
+    for roi in [None, Some(roi)] {
+        case.roi = roi;
+        gpu.devices(1, 1 << 30);
+        let one = case.run_in(&session(&model, &case, &[0]).unwrap(), &model);
+        gpu.devices(3, 1 << 30);
+        for (gpus, seed) in [
+            (&[0, 1][..], 1),
+            (&[0, 1], 2),
+            (&[0, 1, 2], 3),
+            (&[1, 2], 4),
+        ] {
+            gpu.completion(2, seed);
+            let session = session(&model, &case, gpus).unwrap();
+            let outcome = case.run_in(&session, &model);
+            assert!(bits(&outcome) == bits(&one), "{gpus:?}");
+            assert_eq!(outcome.report.work, one.report.work);
+            assert_eq!(outcome.report.device, Device::Cuda);
+            // A second call, in the memory that the first one left.
+            assert!(
+                bits(&case.run_in(&session, &model)) == bits(&one),
+                "{gpus:?} again"
+            );
+            for number in gpus {
+                let name = format!("cuda:{number} (");
+                assert!(session.engine_name().contains(&name), "{name}");
+            }
+        }
+        assert_eq!(gpu.error(), "");
+        assert_eq!(gpu.live(""), 0);
+    }
+}
+
+#[test]
+fn what_they_hold_is_foretold_and_within_the_budget() {
+    let Some(gpu) = stand_in::take() else {
+        return;
+    };
+    gpu.devices(2, 1 << 30);
+    let (case, model) = seven_slices(&mut Random(52));
+    let volume = Volume::from_slice(&case.voxels, case.width, case.height, case.depth).unwrap();
+    let peak_of = |options: &Options| {
+        let new = || Session::new(&model, options.clone(), &mut |_, _| ()).unwrap();
+        let foretold = new().estimate(volume.extents(), None).unwrap().peak;
+        let held = case.run_in(&new(), &model).report.peak;
+        assert_eq!(held, foretold);
+        held
+    };
+    let options = |gpus: &[u32], memory_budget| Options {
+        device: DeviceChoice::Cuda(gpus.to_vec()),
+        memory_budget,
+        ..on_gpu(&case)
+    };
+    let one = peak_of(&options(&[0], 0));
+    let both = peak_of(&options(&[0, 1], 0));
+    assert_eq!(both.device, one.device, "of each device");
+    assert!(
+        both.host > one.host && both.host <= 2 * one.host,
+        "{one:?} {both:?}"
+    );
+    let budget = both.device * 3 / 4;
+    assert!(peak_of(&options(&[0, 1], budget)).device <= budget);
+    assert_eq!(gpu.error(), "");
+}
+
+#[test]
+fn one_of_both_is_lost() {
+    let Some(gpu) = stand_in::take() else {
+        return;
+    };
+    gpu.devices(2, 1 << 30);
+    let (case, model) = seven_slices(&mut Random(53));
+    let both = session(&model, &case, &[0, 1]).unwrap();
+    gpu.lose(1, 40);
+    let lost = case.mask_in(&both);
+    assert!(matches!(lost, Err(Error::DeviceFailed(_))), "{lost:?}");
+    // Slice 0 was the other's, and it is written first.
+    assert!(both.slices_done() < 7);
+    drop(both);
+    let first = session(&model, &case, &[0]).unwrap();
+    case.run_in(&first, &model);
+    drop(first);
+    assert_eq!(gpu.live(""), 0);
+}
+
+#[test]
+fn a_cancelled_call_leaves_both_usable() {
+    let Some(gpu) = stand_in::take() else {
+        return;
+    };
+    gpu.devices(2, 1 << 30);
+    let (case, model) = seven_slices(&mut Random(54));
+    let both = session(&model, &case, &[0, 1]).unwrap();
+    let whole = bits(&case.run_in(&both, &model));
+    let volume = Volume::from_slice(&case.voxels, case.width, case.height, case.depth).unwrap();
+    let mut mask = vec![0; case.voxels.len()];
+    let mut outputs = Outputs {
+        mask: Some(VolumeMut::from_slice(&mut mask)),
+        ..Outputs::default()
+    };
+    both.cancel();
+    let outcome = both.segment(&volume, None, &mut outputs, &mut |_, _| true);
+    assert!(matches!(outcome, Err(Error::Cancelled)), "{outcome:?}");
+    let outcome = both.segment(&volume, None, &mut outputs, &mut |_, _| {
+        both.slices_done() < 1
+    });
+    assert!(matches!(outcome, Err(Error::Cancelled)), "{outcome:?}");
+    let done = both.slices_done() as usize * case.width * case.height;
+    assert!(done < mask.len() && mask[..done] == whole.0[..done]);
+    assert!(bits(&case.run_in(&both, &model)) == whole);
+    drop(both);
+    assert_eq!(gpu.error(), "");
+    assert_eq!(gpu.live(""), 0);
+}
