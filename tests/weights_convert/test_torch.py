@@ -154,7 +154,8 @@ class Torch(ConvertCase):
         self.assertEqual(list(self.folder.iterdir()), [words[2]])
 
     def test_without_the_framework(self):
-        program = "import sys; sys.modules['torch'] = None\nfrom patchmask.commands import main; sys.exit(main(sys.argv[1:]))"
+        program = "import sys; sys.modules['torch'] = None\n"
+        program += "from patchmask.commands import main; sys.exit(main(sys.argv[1:]))"
         line = [sys.executable, "-c", program, "convert", self.save(network().state_dict()), self.output]
         done = subprocess.run(line, capture_output=True, text=True)
         self.assertEqual((done.returncode, len(done.stderr.splitlines())), (1, 1), done.stderr)
