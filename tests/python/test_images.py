@@ -13,6 +13,7 @@ from conftest import MODEL
 
 import patchmask
 from patchmask import images
+from patchmask.pending import remove_leftovers
 
 OPTIONS = ("--model", MODEL, "--stride", 8, "--device", "cpu", "--quiet")
 GEOMETRY = ("GetSize", "GetSpacing", "GetOrigin", "GetDirection")
@@ -247,12 +248,12 @@ def test_leftovers(tmp_path):
         ".partial-far-1-m.nrrd",
     ):
         (tmp_path / name).touch()
-    images.remove_leftovers(tmp_path / "m.nrrd")
+    remove_leftovers(tmp_path / "m.nrrd")
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         ".partial-far-1-m.nrrd",
         f".partial-{host}-{os.getpid()}-m.nrrd",
     ]
-    images.remove_leftovers(tmp_path / "m.nrrd", old_seconds=-1)
+    remove_leftovers(tmp_path / "m.nrrd", old_seconds=-1)
     assert not list(tmp_path.iterdir())
 
 

@@ -20,15 +20,12 @@ class Page(ConvertCase):
         commands = "\n".join(re.findall(r"```sh\n(.*?)```", text, re.S))
         self.assertGreaterEqual(commands.count("patchmask convert"), 4)
         self.files()
-        # `patchmask` is the installed program; here it is the module.
         (self.folder / "bin").mkdir()
-        program = self.folder / "bin/patchmask"
-        program.write_text(f'#!/bin/sh\nshift\nexec "{sys.executable}" -m patchmask.commands.convert "$@"\n')
-        program.chmod(0o755)
         (self.folder / "bin/segment").symlink_to(SEGMENT)
-        environment = {**os.environ, "PYTHONPATH": str(ROOT / "examples/python"),
-                       "PATH": f"{self.folder / 'bin'}:{os.path.dirname(sys.executable)}:{os.environ['PATH']}"}  # fmt: skip
-        done = subprocess.run(["sh", "-eu", "-c", commands], cwd=self.folder, env=environment, capture_output=True, text=True)
+        installed = os.path.dirname(sys.executable)  # `patchmask` and `python` with its packages
+        settings = {**os.environ, "PATH": f"{self.folder / 'bin'}:{installed}:{os.environ['PATH']}"}
+        line = ["sh", "-eu", "-c", commands]
+        done = subprocess.run(line, cwd=self.folder, env=settings, capture_output=True, text=True)
         self.assertEqual(done.returncode, 0, done.stderr + done.stdout)
         self.assertTrue((self.folder / "mask.nrrd").exists())
 
