@@ -24,6 +24,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     parser.add_argument("--report", type=Path, metavar="FILE", help="also write what was done, as JSON")
     parser.add_argument("--quiet", action="store_true", help="no progress bar, no summary")
+    parser.add_argument("--slicer-progress", action="store_true", help="progress tags for 3D Slicer on stdout")
     session_options.add(parser)
     parser.set_defaults(run=run)
 
@@ -43,11 +44,16 @@ def run(given: argparse.Namespace) -> None:
     model = Model(given.model)
     with Session(model, **session_options.of(given)) as session:
         bar = True if not given.quiet and sys.stderr.isatty() else None
+        progress = _print_slicer_progress if given.slicer_progress else bar
         scan = Scan(given.scan, given.series, given.roi, given.axes)
-        report = segment_file(session, model, scan, places, progress=bar)
+        report = segment_file(session, model, scan, places, progress=progress)
     if not given.quiet:
         print(
             f"{given.mask}: {report['patches']} patches of {report['options']['patch_size']} px every "
             f"{report['options']['stride']} px, on {report['engine']}, {report['timings_s']['segment']:.1f} s; "
             f"lesion {report['lesion_mm3']:.0f} mm3"
         )
+
+
+def _print_slicer_progress(fraction: float, stage: str) -> None:
+    print(f"<filter-progress>{fraction:.4f}</filter-progress>", flush=True)
