@@ -205,6 +205,7 @@ class PackageCase(SegmentCase):
     def setUp(self):
         super().setUp()
         self.enterContext(mock.patch.dict(os.environ, PYTHONPATH=str(ROOT / "examples" / "python")))
+        os.environ.pop("PYTHONUNBUFFERED", None)
 
     def make_it_slow(self):
         """A model and an input that take minutes."""
@@ -255,7 +256,7 @@ class Package(PackageCase):
         job = self.start()
         wait_until(lambda: job.fraction)
         first = job.fraction
-        wait_until(lambda: job.fraction > first)
+        wait_until(lambda: job.fraction > first, seconds=5)  # one that is not flushed comes after more
         self.assertEqual(job.state, "running")
         self.assertLess(job.fraction, 1)
         began = time.monotonic()
@@ -448,8 +449,9 @@ class Files(unittest.TestCase):
         entry = json.loads((EXTENSION / "Patchmask.json").read_text(encoding="utf-8"))
         self.assertIn("extension-catalog-entry-schema-v1.0.2.json", entry["$schema"])
         given = os.environ.get("PATCHMASK_SLICER_SCHEMA")
+        address = Path(given).resolve().as_uri() if given else entry["$schema"]
         try:
-            with urllib.request.urlopen(Path(given).resolve().as_uri() if given else entry["$schema"], timeout=20) as file:
+            with urllib.request.urlopen(address, timeout=20) as file:
                 schema = json.load(file)
         except OSError as failed:
             if given:

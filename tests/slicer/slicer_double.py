@@ -1,4 +1,5 @@
-"""As much of 3D Slicer as the extension's logic touches: nodes that hold an array and a matrix, NRRD files by SimpleITK.
+"""As much of 3D Slicer as the extension's logic touches: nodes that hold an array and a matrix, NRRD files by
+SimpleITK.
 
 install() makes it what `import slicer` and `import qt` find. Widgets and the scene's events need Slicer itself."""
 
