@@ -331,6 +331,16 @@ class Logic(PackageCase):
                 self.assertEqual(segmentation.transform, volume.GetTransformNodeID())
                 self.assertIsNone(told[0])
 
+    def test_code_of_the_page(self):
+        page = (ROOT / "docs" / "slicer.md").read_text(encoding="utf-8")
+        (code,) = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+        with mock.patch.dict(os.environ, PYTHONPATH=f"{MODULE}:{os.environ['PYTHONPATH']}"):
+            command = [sys.executable, "-c", code]
+            done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, timeout=120)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.assertEqual(done.stdout.splitlines()[-1], "succeeded ")
+        self.assertTrue(os.path.exists(self.path("mask.nrrd")))
+
     def test_roi_and_lesion_class(self):
         Path(self.model).write_bytes(maximum_model.build(metadata={"patchmask.lesion_class": "0"}))
         roi = np.zeros(self.array.shape, np.uint8)
