@@ -49,7 +49,7 @@ test-itk: all
 	  cmake --build build/itk >>build/itk.log 2>&1 || { cat build/itk.log; exit 1; }; \
 	  .venv/bin/python -c "import sys; sys.path.insert(0, 'tests/c'); import maximum_model; \
 	    sys.stdout.buffer.write(maximum_model.build())" >build/itk/model.safetensors; \
-	  build/itk/filter_test build/itk/model.safetensors; \
+	  timeout 120 build/itk/filter_test build/itk/model.safetensors; \
 	  LESIONS=build/itk/lesions .venv/bin/python tests/itk/lesions_cli.py; \
 	  $(PYTHON) tests/docs/page.py docs/itk.md; \
 	fi

@@ -1,6 +1,7 @@
 """Files: every format, every orientation, and files that cannot be used. The mask lies on the file's grid."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -232,6 +233,17 @@ def test_interrupted(tmp_path, phantom):
     assert running.wait(20) == 130
     assert running.stderr.read() == "patchmask: interrupted\n"
     assert [path.name for path in tmp_path.iterdir()] == ["ct.nrrd"]
+
+
+def test_slicer_progress(command, tmp_path, part):
+    """A tag a line on stdout, from which 3D Slicer moves its bar."""
+    sitk.WriteImage(part, str(tmp_path / "ct.nrrd"))
+    told = command("segment", tmp_path / "ct.nrrd", tmp_path / "mask.nrrd", *OPTIONS, "--slicer-progress")
+    tag = re.compile(r"<filter-progress>([01]\.\d{4})</filter-progress>")
+    tags = [tag.fullmatch(line) for line in told.stdout.splitlines()]
+    assert tags and all(tags) and told.stderr == ""
+    fractions = [float(found[1]) for found in tags]
+    assert fractions == sorted(fractions) and fractions[-1] == 1
 
 
 def test_leftovers(tmp_path):
