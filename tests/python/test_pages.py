@@ -11,12 +11,11 @@ import pytest
 import SimpleITK as sitk
 from conftest import DEMO, MODEL, ROOT
 
+sys.path.insert(0, str(ROOT / "tests/docs"))
+import page as page_blocks  # noqa: E402
+
 PAGES = ("docs/python.md", "docs/cluster.md", "examples/python/README.md")
 CONVERSION = "docs/weights.md"  # run by `make test-convert`, which has the frameworks
-
-
-def blocks(page):
-    return re.findall(r"^```(sh|python)\n(.*?)^```", (ROOT / page).read_text(encoding="utf-8"), re.M | re.S)
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -29,7 +28,7 @@ def test_page(page, tmp_path, part):
     bin_folder = str(Path(sys.executable).parent)
     array = {"SLURM_ARRAY_TASK_COUNT": "1", "SLURM_ARRAY_TASK_ID": "0", "SLURM_CPUS_PER_TASK": "2"}
     settings = {**os.environ, **array, "PATH": f"{bin_folder}:{os.environ['PATH']}"}
-    run = blocks(page)
+    run = [(kind, text) for _, kind, text in page_blocks.blocks(ROOT / page) if kind in ("sh", "python")]
     assert run, f"{page}: no blocks"
     for kind, text in run:
         line = ["bash", "-eu", "-c", text] if kind == "sh" else [sys.executable, "-c", text]

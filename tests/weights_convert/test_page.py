@@ -1,7 +1,6 @@
 """The commands of docs/weights.md, as they stand there, in a folder with files of the names that they use."""
 
 import os
-import re
 import subprocess
 import sys
 
@@ -13,11 +12,13 @@ import test_onnx
 import test_torch
 from convert_case import ROOT, SEGMENT, SLICE, ConvertCase
 
+sys.path.insert(0, str(ROOT / "tests/docs"))
+import page  # noqa: E402
+
 
 class Page(ConvertCase):
     def test_every_command_runs(self):
-        text = (ROOT / "docs/weights.md").read_text()
-        commands = "\n".join(re.findall(r"```sh\n(.*?)```", text, re.S))
+        commands = "\n".join(text for _, kind, text in page.blocks(ROOT / "docs/weights.md") if kind == "sh")
         self.assertGreaterEqual(commands.count("patchmask convert"), 4)
         self.files()
         (self.folder / "bin").mkdir()
