@@ -27,7 +27,8 @@ test-python: all
 	  case "$$why" in *"missing:"*|*"No matching distribution"*|*"onnection"*) \
 	    echo "SKIPPED Python package: $$(echo "$$why" | tail -n 2)" ;; *) echo "$$why"; exit 1 ;; esac; \
 	else \
-	  $(PYTHON_VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps --force-reinstall build/python/*.whl && \
+	  $(PYTHON_VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps --force-reinstall \
+	    build/python/*.whl && \
 	  $(PYTHON_VENV)/bin/mypy --config-file examples/python/pyproject.toml examples/python/patchmask && \
 	  $(PYTHON_VENV)/bin/python -m pytest tests/python --quiet -p no:cacheprovider --durations=5; \
 	fi
@@ -48,7 +49,7 @@ test-itk: all
 	  cmake --build build/itk >>build/itk.log 2>&1 || { cat build/itk.log; exit 1; }; \
 	  .venv/bin/python -c "import sys; sys.path.insert(0, 'tests/c'); import maximum_model; \
 	    sys.stdout.buffer.write(maximum_model.build())" >build/itk/model.safetensors; \
-	  build/itk/filter_test build/itk/model.safetensors; \
+	  timeout 120 build/itk/filter_test build/itk/model.safetensors; \
 	  LESIONS=build/itk/lesions .venv/bin/python tests/itk/lesions_cli.py; \
 	  $(PYTHON) tests/docs/page.py docs/itk.md; \
 	fi
@@ -64,8 +65,16 @@ test-slicer: all
 
 # ------------------------------------------------------------------------ weights of other frameworks
 
-# `patchmask convert` against PyTorch, Keras and onnxruntime, on the CPU.
+# The frameworks are gigabytes: they have an environment of their own.
+CONVERT_VENV := build/venv-convert
+
+# `patchmask convert`, installed as users install it, against PyTorch, Keras and onnxruntime on the CPU.
 test-convert: all
-	@if ! why=$$(PYTHON=$(PYTHON) tools/venv.sh .venv tests/weights_convert/requirements.txt 2>&1); then \
+	@if ! why=$$(PYTHON=$(PYTHON) tools/venv.sh $(CONVERT_VENV) tests/weights_convert/requirements.txt 2>&1); then \
 	  echo "SKIPPED conversion of weights: a framework could not be installed: $$(echo "$$why" | tail -n 1)"; \
-	else SEGMENT=build/segment .venv/bin/python tests/weights_convert/run.py; fi
+	else \
+	  $(CONVERT_VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation \
+	    --force-reinstall ./examples/python && \
+	  SEGMENT=build/segment $(CONVERT_VENV)/bin/python -m pytest tests/weights_convert --quiet -rs \
+	    -p no:cacheprovider --disable-warnings --durations=5; \
+	fi

@@ -1,6 +1,7 @@
 """Files: every format, every orientation, and files that cannot be used. The mask lies on the file's grid."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from conftest import MODEL
 
 import patchmask
 from patchmask import images
+from patchmask.pending import remove_leftovers
 
 OPTIONS = ("--model", MODEL, "--stride", 8, "--device", "cpu", "--quiet")
 GEOMETRY = ("GetSize", "GetSpacing", "GetOrigin", "GetDirection")
@@ -233,6 +235,17 @@ def test_interrupted(tmp_path, phantom):
     assert [path.name for path in tmp_path.iterdir()] == ["ct.nrrd"]
 
 
+def test_slicer_progress(command, tmp_path, part):
+    """A tag a line on stdout, from which 3D Slicer moves its bar."""
+    sitk.WriteImage(part, str(tmp_path / "ct.nrrd"))
+    told = command("segment", tmp_path / "ct.nrrd", tmp_path / "mask.nrrd", *OPTIONS, "--slicer-progress")
+    tag = re.compile(r"<filter-progress>([01]\.\d{4})</filter-progress>")
+    tags = [tag.fullmatch(line) for line in told.stdout.splitlines()]
+    assert tags and all(tags) and told.stderr == ""
+    fractions = [float(found[1]) for found in tags]
+    assert fractions == sorted(fractions) and fractions[-1] == 1
+
+
 def test_leftovers(tmp_path):
     """What a killed process has left goes; what a living one writes stays."""
     import os
@@ -247,12 +260,12 @@ def test_leftovers(tmp_path):
         ".partial-far-1-m.nrrd",
     ):
         (tmp_path / name).touch()
-    images.remove_leftovers(tmp_path / "m.nrrd")
+    remove_leftovers(tmp_path / "m.nrrd")
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         ".partial-far-1-m.nrrd",
         f".partial-{host}-{os.getpid()}-m.nrrd",
     ]
-    images.remove_leftovers(tmp_path / "m.nrrd", old_seconds=-1)
+    remove_leftovers(tmp_path / "m.nrrd", old_seconds=-1)
     assert not list(tmp_path.iterdir())
 
 

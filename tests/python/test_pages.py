@@ -11,11 +11,11 @@ import pytest
 import SimpleITK as sitk
 from conftest import DEMO, MODEL, ROOT
 
+sys.path.insert(0, str(ROOT / "tests/docs"))
+import page as page_blocks  # noqa: E402
+
 PAGES = ("docs/python.md", "docs/cluster.md", "examples/python/README.md")
-
-
-def blocks(page):
-    return re.findall(r"^```(sh|python)\n(.*?)^```", (ROOT / page).read_text(encoding="utf-8"), re.M | re.S)
+CONVERSION = "docs/weights.md"  # run by `make test-convert`, which has the frameworks
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -28,7 +28,7 @@ def test_page(page, tmp_path, part):
     bin_folder = str(Path(sys.executable).parent)
     array = {"SLURM_ARRAY_TASK_COUNT": "1", "SLURM_ARRAY_TASK_ID": "0", "SLURM_CPUS_PER_TASK": "2"}
     settings = {**os.environ, **array, "PATH": f"{bin_folder}:{os.environ['PATH']}"}
-    run = blocks(page)
+    run = [(kind, text) for _, kind, text in page_blocks.blocks(ROOT / page) if kind in ("sh", "python")]
     assert run, f"{page}: no blocks"
     for kind, text in run:
         line = ["bash", "-eu", "-c", text] if kind == "sh" else [sys.executable, "-c", text]
@@ -38,12 +38,14 @@ def test_page(page, tmp_path, part):
 
 def test_the_pages_name_every_option(command):
     """A command that is listed has its help, and every command is on a page."""
-    told = "".join((ROOT / page).read_text(encoding="utf-8") for page in PAGES)
+    told = "".join((ROOT / page).read_text(encoding="utf-8") for page in (*PAGES, CONVERSION))
     from patchmask import commands
 
-    for name in ("segment", "batch", "view", "metrics"):
-        assert name in commands.COMMANDS and f"patchmask {name} " in told
-        assert "usage: patchmask" in command(name, "--help").stdout
+    listed = command("--help").stdout
+    assert {"segment", "batch", "view", "metrics", "convert"} <= set(commands.COMMANDS)
+    for name in commands.COMMANDS:
+        assert f"patchmask {name} " in told and f"\n    {name} " in listed
+        assert f"usage: patchmask {name} " in command(name, "--help").stdout
 
 
 def test_help_needs_no_heavy_packages(tmp_path):
@@ -52,15 +54,25 @@ def test_help_needs_no_heavy_packages(tmp_path):
 import sys
 class Missing:
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("SimpleITK", "matplotlib", "vtk", "plotly", "dask", "distributed", "tqdm"):
+        if name.split(".")[0] in sys.argv[2:]:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 sys.meta_path.insert(0, Missing())
 import numpy, patchmask
 from patchmask.commands import main
 patchmask.segment(numpy.zeros((1, 64, 64), "int16"), sys.argv[1], stride=32, device="cpu")
 assert main(["view", "--ct", "a", "--mask", "b"]) == 1
+for name in ("a.pth", "a.h5", "a.onnx"):
+    open(name, "w").close()
+    assert main(["convert", name, "b.safetensors"]) == 1
 main(["--help"])
 """
-    done = subprocess.run([sys.executable, "-c", program, MODEL], cwd=tmp_path, capture_output=True, encoding="utf-8")
+    heavy = ("SimpleITK", "matplotlib", "vtk", "plotly", "dask", "distributed", "tqdm")
+    heavy += ("torch", "h5py", "onnx", "safetensors")
+    line = [sys.executable, "-c", program, MODEL, *heavy]
+    done = subprocess.run(line, cwd=tmp_path, capture_output=True, encoding="utf-8")
     assert done.returncode == 0 and "segment" in done.stdout, done.stderr
-    assert re.search(r"package (SimpleITK|matplotlib) is missing", done.stderr)
+    told = done.stderr.splitlines()
+    assert re.search(r"package (SimpleITK|matplotlib) is missing", told[0])
+    # Before reading, which takes long for large files, `convert` looks for what writing needs.
+    assert all(re.search(r"package \w+ is missing: pip install \w+;", line) for line in told) and len(told) == 4
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.h5", "a.onnx", "a.pth"]

@@ -115,6 +115,18 @@ class Onnx(ConvertCase):
     def test_pytorch_layout(self):
         self.check(Graph("torch", softmax=False))
 
+    def test_neither_names_nor_the_order_of_tensors_matter(self):
+        graph = Graph("torch")
+        expected = graph.run(patches())
+        names = {tensor.name: f"t{index * 7 % 37}" for index, tensor in enumerate(graph.initialisers)}
+        for tensor in graph.initialisers:
+            tensor.name = names[tensor.name]
+        for node in graph.nodes:
+            node.input[:] = [names.get(name, name) for name in node.input]
+        graph.initialisers.reverse()
+        self.converted(self.saved(graph), *METADATA)
+        self.assert_logits(expected, EXACT)
+
     def test_channels_last_layout_of_tf2onnx(self):
         self.check(Graph("tf", channels=3), patches(channels=3))
 

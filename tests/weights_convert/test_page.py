@@ -1,7 +1,6 @@
 """The commands of docs/weights.md, as they stand there, in a folder with files of the names that they use."""
 
 import os
-import re
 import subprocess
 import sys
 
@@ -13,22 +12,21 @@ import test_onnx
 import test_torch
 from convert_case import ROOT, SEGMENT, SLICE, ConvertCase
 
+sys.path.insert(0, str(ROOT / "tests/docs"))
+import page  # noqa: E402
+
 
 class Page(ConvertCase):
     def test_every_command_runs(self):
-        text = (ROOT / "docs/weights.md").read_text()
-        commands = "\n".join(re.findall(r"```sh\n(.*?)```", text, re.S))
+        commands = "\n".join(text for _, kind, text in page.blocks(ROOT / "docs/weights.md") if kind == "sh")
         self.assertGreaterEqual(commands.count("patchmask convert"), 4)
         self.files()
-        # `patchmask` is the installed program; here it is the module.
         (self.folder / "bin").mkdir()
-        program = self.folder / "bin/patchmask"
-        program.write_text(f'#!/bin/sh\nshift\nexec "{sys.executable}" -m patchmask.commands.convert "$@"\n')
-        program.chmod(0o755)
         (self.folder / "bin/segment").symlink_to(SEGMENT)
-        environment = {**os.environ, "PYTHONPATH": str(ROOT / "examples/python"),
-                       "PATH": f"{self.folder / 'bin'}:{os.path.dirname(sys.executable)}:{os.environ['PATH']}"}  # fmt: skip
-        done = subprocess.run(["sh", "-eu", "-c", commands], cwd=self.folder, env=environment, capture_output=True, text=True)
+        installed = os.path.dirname(sys.executable)  # `patchmask` and `python` with its packages
+        settings = {**os.environ, "PATH": f"{self.folder / 'bin'}:{installed}:{os.environ['PATH']}"}
+        line = ["sh", "-eu", "-c", commands]
+        done = subprocess.run(line, cwd=self.folder, env=settings, capture_output=True, text=True)
         self.assertEqual(done.returncode, 0, done.stderr + done.stdout)
         self.assertTrue((self.folder / "mask.nrrd").exists())
 

@@ -1,16 +1,17 @@
 """PyTorch checkpoints: torchvision's networks against the library."""
 
 import copy
-import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import torch
 import torchvision
+from safetensors import safe_open
 from torchvision.models import vgg
 
-from convert_case import PATCH, ROOT, ROUNDED, STRIDE, WIDTHS, ConvertCase, patches
+from convert_case import PATCH, ROUNDED, STRIDE, WIDTHS, ConvertCase, patches
 
 METADATA = (f"--patch-size={PATCH}", f"--stride={STRIDE}", "--window=-160,240")
 
@@ -120,9 +121,13 @@ class Torch(ConvertCase):
         good = network().state_dict()
         changed = lambda name, value: self.save({**good, name: value})  # noqa: E731
         without = lambda name: self.save({k: v for k, v in good.items() if k != name})  # noqa: E731
-        self.refused(changed("features.5.weight", torch.zeros(8, 6, 5, 5)), "features.5.weight", "[8, 6, 5, 5]", "3x3")
-        self.refused(changed("features.5.weight", torch.zeros(8, 5, 3, 3)), "features.5.weight", "[8, 5, 3, 3]", "[*, 6, 3, 3]")
-        self.refused(changed("classifier.0.weight", torch.zeros(14, 500)), "classifier.0.weight", "[14, 500]", "[*, 12*g*g]")
+
+        def shapes(name, shape, *texts):
+            self.refused(changed(name, torch.zeros(shape)), name, str(shape), *texts)
+
+        shapes("features.5.weight", [8, 6, 5, 5], "3x3")
+        shapes("features.5.weight", [8, 5, 3, 3], "[*, 6, 3, 3]")
+        shapes("classifier.0.weight", [14, 500], "[*, 12*g*g]")
         self.refused(changed("classifier.3.weight", torch.zeros(1000, 14)), "classifier.3", "bias has shape [2]")
         self.refused(changed("features.0.bias", torch.full((6,), torch.nan)), "features.0.bias[0] is nan")
         self.refused(changed("features.0.bias", torch.full((6,), 7e4)), "features.0.bias[0] is 70000", "65504")
@@ -140,27 +145,67 @@ class Torch(ConvertCase):
         path.write_bytes(whole[: len(whole) // 2])
         self.refused(path, "truncated")
 
-    def test_as_a_program_of_its_own(self):
-        words = [sys.executable, "-m", "patchmask.commands.convert", self.save({"epoch": 3}), self.output]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT / "examples/python")}
-        done = subprocess.run(words, env=environment, capture_output=True, text=True)
+    def test_as_the_installed_program(self):
+        program = str(Path(sys.executable).with_name("patchmask"))
+        words = [program, "convert", self.save({"epoch": 3}), self.output]
+        done = subprocess.run(words, capture_output=True, text=True)
         self.assertEqual((done.returncode, len(done.stderr.splitlines())), (1, 1), done.stderr)
-        usage = subprocess.run(words[:3], env=environment, capture_output=True, text=True)
-        self.assertEqual(usage.returncode, 2)
+        self.assertEqual(subprocess.run(words[:3], capture_output=True).returncode, 2)
+        self.assertEqual(list(self.folder.iterdir()), [words[2]])
+
+    def test_without_the_framework(self):
+        program = "import sys; sys.modules['torch'] = None\n"
+        program += "from patchmask.commands import main; sys.exit(main(sys.argv[1:]))"
+        line = [sys.executable, "-c", program, "convert", self.save(network().state_dict()), self.output]
+        done = subprocess.run(line, capture_output=True, text=True)
+        self.assertEqual((done.returncode, len(done.stderr.splitlines())), (1, 1), done.stderr)
+        self.assertIn("package torch is missing: pip install torch", done.stderr)
 
     def test_metadata_is_checked_as_the_library_does(self):
         path = self.save(network().state_dict())
         for option, text in (
             ("--patch-size=31", "32..=1024"),
             ("--stride=0", "1..=1024"),
-            ("--window=240,-160", "LO < HI"),
+            ("--window=240,-160", "LO below HI"),
             ("--mean=1,2", "1 or 3"),
             ("--std=0", "above 0"),
+            ("--std=1,nan,1", "finite"),
             ("--classes=one", "has 2"),
+            ("--classes=one,", "separated by commas"),
             ("--lesion-class=2", "0..=1"),
         ):
-            self.refused(path, option.split("=")[0], text, options=(option,))
-        self.refused(path, "leave out", options=("--preprocess=tf", "--mean=1"))
+            self.refused(path, option.split("=")[0], text, options=(option,), status=2)
+        self.refused(path, "leave out", options=("--preprocess=tf", "--mean=1"), status=2)
+        self.refused(path, "--stride 70", "1..=64", options=("--patch-size=64", "--stride=70"), status=2)
+        one = self.save(network(channels=1).state_dict())
+        for option in ("--mean=1,2,3", "--std=1,2,3", "--preprocess=caffe"):
+            self.refused(one, "takes 1", options=(option,), status=2)
+
+    def test_names_of_files_that_cannot_be(self):
+        path = self.save(network().state_dict(), "model.safetensors")
+        self.refused(path, "named twice", options=("--from=torch",), status=2)
+        path = path.rename(self.folder / "model.weights")
+        self.refused(path, "unknown kind of file", "--from")
+        self.output = self.folder / "model.pth"
+        self.refused(path, "end in .safetensors", status=2)
+
+    def test_the_same_model_gives_the_same_bytes(self):
+        model = network(batch_norm=True)
+        path = self.save(model.state_dict())
+        options = (*METADATA, "--equalize", "--mean=0.4", "--std=0.3", "--lesion-class=1", '--classes=Leber, "Läsion"')
+        contents = set()
+        for _ in range(4):  # the safetensors package alone would write 8 keys in one of 40320 orders each time
+            self.converted(path, *options)
+            contents.add(self.output.read_bytes())
+        self.assertEqual(len(contents), 1)
+        with safe_open(self.output, "numpy") as file:
+            metadata = file.metadata()
+            self.assertEqual(metadata["patchmask.classes"], 'Leber,"Läsion"')
+            self.assertEqual(len(metadata), 8)
+            for name, value in model.state_dict().items():
+                if not name.endswith("num_batches_tracked"):
+                    np.testing.assert_array_equal(file.get_tensor(name), value.numpy())
+        self.assert_logits(run(model, patches(channels=3, mean=0.4, std=0.3)), 2 * ROUNDED, options=("--no-equalize",))
 
     def test_an_existing_file_survives_a_failure(self):
         self.output.write_bytes(b"precious")

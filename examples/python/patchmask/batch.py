@@ -24,6 +24,7 @@ from typing import Any, Iterable, Optional
 from . import images
 from .errors import DeviceFailed, NoDevice, PatchmaskError, WrongProcess
 from .model import Model
+from .pending import Pending, remove_leftovers
 from .scans import Places, Scan, segment_file
 from .session import Session
 
@@ -159,7 +160,7 @@ class Worker:
                 return record
             for place in (task.places.mask, task.places.probability, task.record):
                 if place is not None:
-                    images.remove_leftovers(place)
+                    remove_leftovers(place)
             began = time.time()
             try:
                 session, model = self.session()
@@ -191,7 +192,7 @@ def write_failure(task: Task, reason: str, began: Optional[float] = None) -> dic
         "series": task.scan.series,
         **_who(began or time.time()),
     }
-    with images.Pending() as pending:
+    with Pending() as pending:
         pending.text(json.dumps(record, indent=1) + "\n", task.record)
         pending.commit()
     return record
@@ -204,7 +205,7 @@ def write_table(tasks: Iterable[Task], out: Path, name: str = "results") -> list
         record = record_of(task) or {"status": "missing", "input": str(task.scan.path), "series": task.scan.series}
         record = {**record, "scan": task.name, "seconds": record.get("timings_s", {}).get("segment")}
         rows.append({column: record.get(column) for column in COLUMNS})
-    with images.Pending() as pending:
+    with Pending() as pending:
         with open(pending.place(out / f"{name}.csv"), "w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, COLUMNS)
             writer.writeheader()

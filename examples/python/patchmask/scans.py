@@ -14,6 +14,7 @@ import SimpleITK as sitk
 
 from . import __version__, images, library_version
 from .model import Model
+from .pending import Pending
 from .session import Progress, Segmentation, Session
 
 Report = dict[str, Any]
@@ -58,7 +59,7 @@ def segment_file(
     Masks lie on the grid of the scan's file. The files appear when all are complete, the report last.
     """
     places.check()
-    with images.Pending() as pending:
+    with Pending() as pending:
         pending.place(places.mask)  # a folder that cannot be written is known before the work
         began = time.perf_counter()
         image = images.read(scan.path, scan.series)
@@ -73,10 +74,10 @@ def segment_file(
         )
         segmented = time.perf_counter()
         assert done.mask is not None
-        pending.image(images.turn_back(images.like(done.mask, turned), image), places.mask)
+        images.write(images.turn_back(images.like(done.mask, turned), image), places.mask, pending)
         if places.probability is not None:
             assert done.probability is not None
-            pending.image(images.turn_back(images.like(done.probability, turned), image), places.probability)
+            images.write(images.turn_back(images.like(done.probability, turned), image), places.probability, pending)
         seconds = {"load": read - began, "write": time.perf_counter() - segmented}
         report = {**_report(session, model, scan, places, image, done, seconds), **(extra or {})}
         if places.report is not None:

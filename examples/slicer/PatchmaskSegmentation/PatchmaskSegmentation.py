@@ -7,11 +7,10 @@ What does not need Slicer is in PatchmaskSegmentationLib."""
 
 import os
 import shutil
-import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Annotated, Callable, Optional
+from typing import Annotated, Callable, NamedTuple, Optional
 
 import numpy as np
 import qt
@@ -29,7 +28,7 @@ from slicer.ScriptedLoadableModule import (
 )
 from slicer.util import VTKObservationMixin
 
-from PatchmaskSegmentationLib.job import Job, check_package, read_lesion_class, segment_command
+from PatchmaskSegmentationLib.job import Job, read_lesion_class, segment_command
 from PatchmaskSegmentationLib.masks import Lesion, binary_labelmap, check_same_grid, find_lesions, vtk_matrix
 
 
@@ -146,13 +145,8 @@ class PatchmaskSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMi
     def onApplyButton(self):
         given = self._parameterNode
         with slicer.util.tryWithErrorDisplay(_("The segmentation could not be started."), waitCursor=True):
-            if not given.outputSegmentation:
-                given.outputSegmentation = slicer.mrmlScene.AddNewNodeByClass(
-                    "vtkMRMLSegmentationNode", f"{given.inputVolume.GetName()} lesions"
-                )
             self.logic.start(
                 given.inputVolume,
-                given.outputSegmentation,
                 Path(given.modelPath),
                 roi=given.roi,
                 stride=given.stride,
@@ -169,7 +163,7 @@ class PatchmaskSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMi
 
     def onTimer(self):
         if self.logic.running:
-            # A bar from 0 to 0 moves without saying how far: the package has not told.
+            # A bar from 0 to 0 moves without saying how far: the package is still loading.
             fraction = self.logic.fraction
             self.ui.progressBar.maximum = 0 if fraction is None else 1000
             self.ui.progressBar.value = 0 if fraction is None else round(1000 * fraction)
@@ -179,16 +173,22 @@ class PatchmaskSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMi
         self.ui.progressBar.value = 0
         self.ui.statusLabel.text = ""
         with slicer.util.tryWithErrorDisplay(_("The segmentation failed."), waitCursor=True):
-            lesions = self.logic.finish()
-            if lesions is None:
+            found = self.logic.finish()
+            if found is None:
                 self.ui.statusLabel.text = _("Cancelled")
             else:
-                self.ui.progressBar.value = 1000
-                self.ui.statusLabel.text = _("Lesions: {count}").format(count=len(lesions))
-                self.showLesions(lesions)
+                self.showFound(found)
         self.updateButtons()
 
-    def showLesions(self, lesions):
+    def showFound(self, found):
+        given = self._parameterNode
+        if not given.outputSegmentation:
+            given.outputSegmentation = slicer.mrmlScene.AddNewNodeByClass(
+                "vtkMRMLSegmentationNode", f"{found.volume.GetName()} lesions"
+            )
+        lesions = self.logic.fillSegmentation(given.outputSegmentation, *found)
+        self.ui.progressBar.value = 1000
+        self.ui.statusLabel.text = _("Lesions: {count}").format(count=len(lesions))
         self.ui.lesionTable.setRowCount(len(lesions))
         for row, lesion in enumerate(lesions):
             texts = [f"{lesion.volume_mm3:.1f}", ", ".join(f"{v:.1f}" for v in lesion.centroid_ras)]
@@ -196,8 +196,18 @@ class PatchmaskSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMi
                 self.ui.lesionTable.setItem(row, column, qt.QTableWidgetItem(text))
 
 
+class Found(NamedTuple):
+    """What a run has found, in the order of fillSegmentation's arguments."""
+
+    volume: vtkMRMLScalarVolumeNode
+    mask: np.ndarray  # [slice][row][column], class numbers
+    ijkToRas: np.ndarray  # 4 x 4, of the mask
+    lesionClass: int
+
+
 class PatchmaskSegmentationLogic(ScriptedLoadableModuleLogic):
-    """start() -> poll `running` and `fraction` -> finish(). run() does all three, and keeps Slicer responsive."""
+    """start() -> poll `running` and `fraction` -> finish() -> fillSegmentation(). run() does it all, and keeps Slicer
+    responsive."""
 
     SEGMENT_NAME = "lesion"
     SEGMENT_COLOUR = (1.0, 0.54, 0.12)
@@ -207,7 +217,6 @@ class PatchmaskSegmentationLogic(ScriptedLoadableModuleLogic):
         self._job: Optional[Job] = None
         self._folder: Optional[tempfile.TemporaryDirectory] = None
         self._volume: Optional[vtkMRMLScalarVolumeNode] = None
-        self._segmentation: Optional[vtkMRMLSegmentationNode] = None
 
     def getParameterNode(self):
         return PatchmaskSegmentationParameterNode(super().getParameterNode())
@@ -224,7 +233,7 @@ class PatchmaskSegmentationLogic(ScriptedLoadableModuleLogic):
         if self._job is not None:
             self._job.cancel()
 
-    def start(self, inputVolume, outputSegmentation, modelPath, roi=None, stride=0, fill="nearest", device="auto"):
+    def start(self, inputVolume, modelPath, roi=None, stride=0, fill="nearest", device="auto"):
         """Writes the volume to a temporary folder and starts the package there."""
         if self.running:
             raise RuntimeError("a segmentation is running: wait for it or cancel it")
@@ -232,42 +241,49 @@ class PatchmaskSegmentationLogic(ScriptedLoadableModuleLogic):
             raise ValueError("the input volume has no voxels")
         if not Path(modelPath).is_file():
             raise ValueError(f"{modelPath}: no such model file")
-        python = shutil.which("PythonSlicer") or sys.executable
-        progress = check_package(python)
+        python = shutil.which("PythonSlicer")
+        if python is None:
+            raise RuntimeError("PythonSlicer is not on PATH")
         self._folder = tempfile.TemporaryDirectory(prefix="patchmask-", dir=slicer.app.temporaryPath)
         try:
             scan = self._export(inputVolume, "scan.nrrd")
             roiPath = self._export(roi, "roi.nrrd") if roi else None
-            mask, report = (Path(self._folder.name, name) for name in ("mask.nrrd", "report.json"))
-            self._job = Job(
-                segment_command(python, scan, mask, report, Path(modelPath), stride, fill, device, roiPath, progress)
-            )
+            paths = (scan, *self._results(), Path(modelPath))
+            self._job = Job(segment_command(python, *paths, stride, fill, device, roiPath))
         except Exception:
             self._forget()
             raise
         self._volume = inputVolume
-        self._segmentation = outputSegmentation
 
-    def finish(self) -> Optional[list[Lesion]]:
-        """Waits for the process and fills the segmentation node; None where it was cancelled."""
+    def finish(self) -> Optional[Found]:
+        """Waits for the process and reads the mask; None where it was cancelled or the volume has left the scene."""
         try:
             state = self._job.wait()
-            if state == "cancelled":
+            if state == "cancelled" or not self._volume.GetScene():
                 return None
             if state == "failed":
                 raise RuntimeError(self._job.error)
-            return self._load(*(Path(self._folder.name, name) for name in ("mask.nrrd", "report.json")))
+            return self._load(*self._results())
         finally:
             self._forget()
 
-    def run(self, *arguments, onProgress: Optional[Callable[[Optional[float]], None]] = None, **options):
-        self.start(*arguments, **options)
+    def run(
+        self,
+        inputVolume,
+        outputSegmentation,
+        modelPath,
+        onProgress: Optional[Callable[[Optional[float]], None]] = None,
+        **options,
+    ) -> Optional[list[Lesion]]:
+        """The whole way with the options of start(); None where it was cancelled."""
+        self.start(inputVolume, modelPath, **options)
         while self.running:
             slicer.app.processEvents()
             time.sleep(0.05)
             if onProgress:
                 onProgress(self.fraction)
-        return self.finish()
+        found = self.finish()
+        return None if found is None else self.fillSegmentation(outputSegmentation, *found)
 
     def fillSegmentation(self, segmentation, volume, mask, ijkToRas, lesionClass=1) -> list[Lesion]:
         """Makes the mask the lesion segment of `segmentation`, on the grid of `volume`, with a closed surface."""
@@ -297,18 +313,22 @@ class PatchmaskSegmentationLogic(ScriptedLoadableModuleLogic):
             raise RuntimeError(f"{node.GetName()}: could not be written to {path}")
         return path
 
-    def _load(self, path, report) -> list[Lesion]:
+    def _results(self):
+        """Where the process writes the mask and the report."""
+        return [Path(self._folder.name, name) for name in ("mask.nrrd", "report.json")]
+
+    def _load(self, path, report) -> Found:
         mask = slicer.util.loadLabelVolume(str(path), {"show": False})
         try:
             array = np.array(slicer.util.arrayFromVolume(mask))
-            return self.fillSegmentation(self._segmentation, self._volume, array, self.ijkToRas(mask), read_lesion_class(report))
+            return Found(self._volume, array, self.ijkToRas(mask), read_lesion_class(report))
         finally:
             slicer.mrmlScene.RemoveNode(mask)
 
     def _forget(self):
         if self._folder is not None:
             self._folder.cleanup()
-        self._job = self._folder = self._volume = self._segmentation = None
+        self._job = self._folder = self._volume = None
 
 
 class PatchmaskSegmentationTest(ScriptedLoadableModuleTest):

@@ -54,7 +54,9 @@ def main(words: Optional[Sequence[str]] = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left goes nowhere, silently
         return 1
     except ModuleNotFoundError as missing:
-        return _tell(f"the Python package {missing.name} is missing; pip install 'patchmask[view,cluster]' has all", 1)
+        name = (missing.name or "").split(".")[0]
+        everything = "pip install 'patchmask[view,cluster,convert]' has all but torch"
+        return _tell(f"the Python package {name} is missing: pip install {name}; {everything}", 1)
     except Exception as failed:
         if logging.getLogger("patchmask").isEnabledFor(logging.DEBUG):
             raise

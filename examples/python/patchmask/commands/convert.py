@@ -1,91 +1,139 @@
-"""`patchmask convert`: weights of PyTorch, Keras or ONNX -> the safetensors file that the library loads.
+"""patchmask convert: weights of PyTorch, Keras or ONNX to the safetensors file that the library loads."""
 
-    patchmask convert model.pth model.safetensors --patch-size 257 --stride 7 --equalize --classes background,lesion
-    python -m patchmask.commands.convert ...          the same without the rest of the package
-
-Exit 0; 2 for usage; 1 for a failure, with one line on stderr and nothing written.
-"""
+from __future__ import annotations
 
 import argparse
-import sys
+import math
+from dataclasses import replace
 from pathlib import Path
+from typing import Callable
 
-from ..weights import WeightsError, metadata, read, safetensors_file, vgg
+from ..weights import metadata
+from . import UsageError, session_options
+
+PATCH_SIZES = (32, 1024)  # that the library takes, pixels
 
 
-def register(subparsers):
-    """Adds the command `convert`; `arguments.run(arguments)` runs it and gives the exit status."""
-    about = "weights of PyTorch, Keras or ONNX -> the safetensors file that the library loads"
-    parser = subparsers.add_parser("convert", help=about, description=about)
-    _add_arguments(parser)
+def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = subparsers.add_parser(
+        "convert",
+        help="weights of PyTorch, Keras or ONNX to a model file",
+        description="Converts a VGG16 that was trained elsewhere to the safetensors file that the library loads. What "
+        "is said here about its training goes into the file and is the default of every program that uses it.",
+    )
+    parser.add_argument("input", type=Path, help=".pth, .pt (PyTorch), .keras, .h5 (Keras) or .onnx")
+    parser.add_argument("output", type=Path, help="where to write the model: .safetensors")
+    parser.add_argument("--from", dest="source", choices=("torch", "keras", "onnx"), help="default: by INPUT's name")
+    parser.add_argument("--quiet", action="store_true", help="no summary")
+    group = parser.add_argument_group("how the network was trained (give what you know)")
+    group.add_argument(
+        "--patch-size",
+        type=_between(*PATCH_SIZES),
+        metavar="N",
+        help="side of a patch in pixels (default: the model's input, where the file says it)",
+    )
+    group.add_argument("--stride", type=_between(1, PATCH_SIZES[1]), metavar="N", help="pixels between patch centres")
+    group.add_argument(
+        "--window", type=session_options.window, metavar="LO,HI", help="HU that become intensity 0 and 1"
+    )
+    group.add_argument(
+        "--equalize", action=argparse.BooleanOptionalAction, help="histogram equalisation of every slice"
+    )
+    group.add_argument(
+        "--mean",
+        type=numbers,
+        metavar="M[,M,M]",
+        help="subtracted from intensities of 0..1: one number or one per channel",
+    )
+    group.add_argument("--std", type=deviations, metavar="S[,S,S]", help="divided by after that")
+    group.add_argument(
+        "--preprocess",
+        choices=tuple(metadata.PREPROCESS),
+        help="instead of --mean and --std: caffe for keras.applications' VGG16 (0..255, BGR means), tf for -1..1, "
+        "torch for torchvision's, 255 for pixels as they are",
+    )
+    group.add_argument("--classes", type=names, metavar="NAMES", help="names of the classes in order, with commas")
+    group.add_argument(
+        "--lesion-class",
+        type=_between(0, 254),
+        metavar="N",
+        help="class whose probability is the lesion's (the library's default is 1)",
+    )
     parser.set_defaults(run=run)
 
 
-def run(arguments):
-    """Converts; 0, or 1 after one line on stderr."""
-    try:
-        convert(arguments)
-    except (WeightsError, OSError) as error:
-        print(f"patchmask convert: {' '.join(str(error).split())}", file=sys.stderr)
-        return 1
-    return 0
+def run(given: argparse.Namespace) -> None:
+    from .. import weights
+    from ..pending import Pending
+    from ..weights import safetensors_file, vgg
 
-
-def convert(arguments):
-    """Reads, checks and writes; raises WeightsError or OSError."""
-    if arguments.output.suffix != ".safetensors":
-        raise WeightsError(f"{arguments.output}: the output is a safetensors file: end its name with .safetensors")
-    if not arguments.output.parent.is_dir():
-        raise WeightsError(f"{arguments.output}: the folder {arguments.output.parent} is not there: make it first")
-    network = read(arguments.input, arguments.source)
-    patch_size, notes = arguments.patch_size, []
-    if patch_size is None and network.input_side and network.input_side >= 32:
-        patch_size = network.input_side
-        notes.append(f"patch size {patch_size}, the model's input")
-    if network.dense and len(network.dense[-1].weight) == 1:
-        notes.append("one output: two classes, with logits 0 and the output")
-    tensors = vgg.tensors(network, patch_size)
-    strings = metadata.strings(
-        network, patch_size=patch_size, stride=arguments.stride, window=arguments.window, equalize=arguments.equalize,
-        mean=arguments.mean, std=arguments.std, classes=arguments.classes, lesion_class=arguments.lesion_class,
-        preprocess=arguments.preprocess,
-    )  # fmt: skip
-    safetensors_file.write(arguments.output, tensors, strings)
-    if not arguments.quiet:
+    if given.output.suffix != ".safetensors":
+        raise UsageError(f"{given.output}: must end in .safetensors")
+    if given.output.resolve() == given.input.resolve():
+        raise UsageError(f"{given.output}: is named twice; the output needs a file of its own")
+    training = metadata.Training(
+        patch_size=given.patch_size,
+        stride=given.stride,
+        window=given.window,
+        equalize=given.equalize,
+        mean=given.mean,
+        std=given.std,
+        preprocess=given.preprocess,
+        classes=given.classes,
+        lesion_class=given.lesion_class,
+    )
+    notes = []
+    with Pending() as pending:
+        place = pending.place(given.output)  # a folder that cannot be written is known before the work
+        network = weights.read(given.input, given.source)
+        side = network.input_side
+        if training.patch_size is None and side is not None and PATCH_SIZES[0] <= side <= PATCH_SIZES[1]:
+            training = replace(training, patch_size=side)
+            notes.append(f"patch size {side}, the model's input")
+        if network.dense and len(network.dense[-1].weight) == 1:
+            notes.append("one output: two classes, with logits 0 and the output")
+        tensors = vgg.tensors(network, training.patch_size)
+        try:
+            strings = metadata.strings(network, training)
+        except metadata.OptionError as wrong:
+            raise UsageError(str(wrong)) from None
+        safetensors_file.write(place, tensors, strings)
+        pending.commit()
+    if not given.quiet:
         parameters = sum(value.size for value in tensors.values())
-        print(f"{arguments.output}: {len(network.convolutions)} convolutions, {len(network.dense)} dense layers, "
-              f"{network.classes} classes, {parameters} parameters")  # fmt: skip
-        for note in notes:
+        print(
+            f"{given.output}: {len(network.convolutions)} convolutions, {len(network.dense)} dense layers, "
+            f"{network.classes} classes, {parameters} parameters"
+        )
+        for note in (*notes, *(f"{key} = {value}" for key, value in sorted(strings.items()))):
             print(f"  {note}")
-        for key, value in sorted(strings.items()):
-            print(f"  {key} = {value}")
 
 
-def _add_arguments(parser):
-    add = parser.add_argument
-    add("input", type=Path, metavar="INPUT", help=".pth, .pt (PyTorch), .keras, .h5 (Keras) or .onnx")
-    add("output", type=Path, metavar="OUTPUT.safetensors", help="written complete or not at all")
-    add("--from", dest="source", choices=("torch", "keras", "onnx"), help="kind of INPUT (default: by its name)")
-    add("--patch-size", type=int, metavar="N", help="side of a patch in pixels (default: the model's input, if it says)")
-    add("--stride", type=int, metavar="N", help="pixels between patch centres")
-    add("--window", metavar="LO,HI", help="HU that become intensity 0 and 1")
-    add("--equalize", action=argparse.BooleanOptionalAction, help="histogram equalisation of every slice")
-    add("--mean", metavar="M[,M,M]", help="subtracted from intensities of 0..1, one number or one per channel")
-    add("--std", metavar="S[,S,S]", help="divided by after that")
-    add("--preprocess", choices=tuple(metadata.PREPROCESS),
-        help="instead of --mean and --std: caffe for keras.applications' VGG16 (0..255, BGR means), tf for -1..1, torch for "
-             "torchvision's, 255 for pixels as they are")  # fmt: skip
-    add("--classes", metavar="NAMES", help="names of the classes in order, with commas")
-    add("--lesion-class", type=int, metavar="N", help="class whose probability is the lesion's (the library's default is 1)")
-    add("--quiet", action="store_true", help="print nothing")
+def _between(low: int, high: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        if not low <= int(text) <= high:
+            raise argparse.ArgumentTypeError(f"{text}: must be {low}..={high}")
+        return int(text)
+
+    return number
 
 
-def main(words=None):
-    """The command alone; options with negative numbers need `=`: --window=-160,240."""
-    parser = argparse.ArgumentParser(prog="patchmask convert", description=__doc__.split("\n\n")[0])
-    _add_arguments(parser)
-    return run(parser.parse_args(words))
+def numbers(text: str) -> tuple[float, ...]:
+    values = tuple(float(word) for word in text.split(","))
+    if len(values) not in (1, 3) or not all(map(math.isfinite, values)):
+        raise argparse.ArgumentTypeError(f"{text}: must be 1 or 3 finite numbers separated by commas")
+    return values
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def deviations(text: str) -> tuple[float, ...]:
+    values = numbers(text)
+    if min(values) <= 0:
+        raise argparse.ArgumentTypeError(f"{text}: must be above 0")
+    return values
+
+
+def names(text: str) -> tuple[str, ...]:
+    words = tuple(word.strip() for word in text.split(","))
+    if not all(word and word.isprintable() for word in words):
+        raise argparse.ArgumentTypeError(f"{text}: must be names separated by commas")
+    return words

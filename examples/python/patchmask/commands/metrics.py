@@ -39,6 +39,7 @@ def run(given: argparse.Namespace) -> None:
     import SimpleITK as sitk
 
     from .. import images, metrics
+    from ..pending import Pending
 
     if not 0 < given.overlap <= 1:
         raise UsageError(f"--overlap {given.overlap}: must be above 0 and at most 1")
@@ -51,7 +52,7 @@ def run(given: argparse.Namespace) -> None:
         rows[name] = found.as_dict()
     total = _total(list(rows.values()))
     _print(rows, total)
-    with images.Pending() as pending:
+    with Pending() as pending:
         if given.json:
             pending.text(json.dumps({"total": total, "scans": rows}, indent=1) + "\n", given.json)
         if given.csv:

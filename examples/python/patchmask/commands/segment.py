@@ -5,8 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Union
 
 from . import UsageError, session_options
+
+if TYPE_CHECKING:
+    from ..session import Progress
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -24,6 +28,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     parser.add_argument("--report", type=Path, metavar="FILE", help="also write what was done, as JSON")
     parser.add_argument("--quiet", action="store_true", help="no progress bar, no summary")
+    parser.add_argument("--slicer-progress", action="store_true", help="progress tags for 3D Slicer on stdout")
     session_options.add(parser)
     parser.set_defaults(run=run)
 
@@ -42,12 +47,21 @@ def run(given: argparse.Namespace) -> None:
     places.check()
     model = Model(given.model)
     with Session(model, **session_options.of(given)) as session:
-        bar = True if not given.quiet and sys.stderr.isatty() else None
         scan = Scan(given.scan, given.series, given.roi, given.axes)
-        report = segment_file(session, model, scan, places, progress=bar)
+        report = segment_file(session, model, scan, places, progress=_progress(given))
     if not given.quiet:
         print(
             f"{given.mask}: {report['patches']} patches of {report['options']['patch_size']} px every "
             f"{report['options']['stride']} px, on {report['engine']}, {report['timings_s']['segment']:.1f} s; "
             f"lesion {report['lesion_mm3']:.0f} mm3"
         )
+
+
+def _progress(given: argparse.Namespace) -> Union[None, bool, Progress]:
+    if given.slicer_progress:
+        return _print_slicer_progress
+    return True if not given.quiet and sys.stderr.isatty() else None
+
+
+def _print_slicer_progress(fraction: float, stage: str) -> None:
+    print(f"<filter-progress>{fraction:.4f}</filter-progress>", flush=True)

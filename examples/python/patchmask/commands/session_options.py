@@ -16,7 +16,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--padding", choices=("patch", "image"), default="patch", help="zeros at each patch's border, or at the image's"
     )
-    group.add_argument("--window", type=_window, metavar="LO,HI", help="HU that become intensity 0 and 1")
+    group.add_argument("--window", type=window, metavar="LO,HI", help="HU that become intensity 0 and 1")
     group.add_argument(
         "--equalize", action=argparse.BooleanOptionalAction, help="histogram equalisation of every slice"
     )
@@ -50,7 +50,7 @@ def of(given: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _window(text: str) -> tuple[float, float]:
+def window(text: str) -> tuple[float, float]:
     numbers = [float(word) for word in text.split(",")]
     if len(numbers) != 2 or not all(map(math.isfinite, numbers)) or numbers[0] >= numbers[1]:
         raise argparse.ArgumentTypeError(f"{text}: must be LO,HI in HU, both finite, LO below HI")

@@ -5,41 +5,50 @@ The graph is one chain from the input to the output and is walked node by node, 
 MatMul [in][out], which is DLPy's way. Where a channels-last model was exported, a Transpose before the flatten says so.
 """
 
-import numpy as np
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NoReturn, Optional
+
 import onnx
 from google.protobuf.message import DecodeError
 from onnx import helper, numpy_helper
 
 from .chain import Chain
-from .vgg import ADAPTIVE_SIDE, BatchNorm, Layer, WeightsError, shape_text
+from .vgg import ADAPTIVE_SIDE, Array, BatchNorm, Layer, Network, WeightsError, shape_text
 
 TO_CHANNELS_LAST, TO_CHANNELS_FIRST = [0, 2, 3, 1], [0, 3, 1, 2]
 
+Attributes = dict[str, Any]  # of a node, as its kind of node defines them
 
-def read(path):
+
+def read(path: Path) -> Network:
     """The Network of an ONNX file (with its external data beside it)."""
     try:
         model = onnx.load(path)
     except (DecodeError, OSError, ValueError, onnx.checker.ValidationError) as error:
-        raise WeightsError(f"{path}: not an ONNX file, truncated, or its external data are missing: {error}") from error
+        raise WeightsError(
+            f"{path}: not an ONNX file, truncated, or its external data are missing: {error}"
+        ) from error
     if not model.graph.node:
         raise WeightsError(f"{path}: not an ONNX file: it has no graph")
     return _Walk(model.graph).network()
 
 
 class _Walk:
-    def __init__(self, graph):
+    def __init__(self, graph: onnx.GraphProto) -> None:
         self.graph, self.chain = graph, Chain()
-        self.constants = {tensor.name: tensor for tensor in graph.initializer}
-        self.makers = {output: node for node in graph.node for output in node.output}
+        self.constants: dict[str, onnx.TensorProto] = {tensor.name: tensor for tensor in graph.initializer}
+        self.makers: dict[str, onnx.NodeProto] = {output: node for node in graph.node for output in node.output}
         self.channels_last = False  # of the activation where the walk is
 
-    def network(self):
+    def network(self) -> Network:
         inputs = [value for value in self.graph.input if value.name not in self.constants]
         if len(inputs) != 1:
-            raise WeightsError(f"{len(inputs)} inputs ({', '.join(v.name for v in inputs)}): a VGG16 has one, the patches")
+            names = ", ".join(value.name for value in inputs)
+            raise WeightsError(f"{len(inputs)} inputs ({names}): a VGG16 has one, the patches")
         self._input_side(inputs[0])
-        current = inputs[0].name
+        current: str = inputs[0].name
         while True:
             users = [node for node in self.graph.node if current in node.input and node.op_type != "Shape"]
             if not users:
@@ -50,7 +59,7 @@ class _Walk:
             self._node(users[0], current)
             current = users[0].output[0]
 
-    def _input_side(self, value):
+    def _input_side(self, value: onnx.ValueInfoProto) -> None:
         sizes = [dim.dim_value for dim in value.type.tensor_type.shape.dim]
         if len(sizes) == 4:
             for rows, columns, channels in ((sizes[2], sizes[3], sizes[1]), (sizes[1], sizes[2], sizes[3])):
@@ -58,16 +67,16 @@ class _Walk:
                     self.chain.network.input_side = rows
                     return
 
-    def _node(self, node, current):
+    def _node(self, node: onnx.NodeProto, current: str) -> None:
         chain, kind, name = self.chain, node.op_type, _name(node)
-        attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+        attributes = _attributes(node)
         if kind == "Conv":
             self._conv(node, name, attributes)
         elif kind == "BatchNormalization":
-            values = [self._value(node, index) for index in range(1, 5)]
-            chain.batch_norm(BatchNorm(name, *values, attributes.get("epsilon", 1e-5)))
+            gamma, beta, mean, variance = (self._value(node, index) for index in range(1, 5))
+            chain.batch_norm(BatchNorm(name, gamma, beta, mean, variance, attributes.get("epsilon", 1e-5)))
         elif kind == "Relu":
-            chain.relu(name)
+            chain.relu()
         elif kind == "MaxPool":
             self._max_pool(name, attributes)
         elif kind in ("GlobalAveragePool", "ReduceMean", "AveragePool"):
@@ -89,10 +98,10 @@ class _Walk:
         elif kind not in ("Dropout", "Identity", "Squeeze", "Cast"):
             raise chain.unknown(name, kind)
 
-    def _conv(self, node, name, attributes):
-        same = attributes.get("auto_pad", b"NOTSET") in (b"SAME_UPPER", b"SAME_LOWER")
-        wanted = dict(pads=[1, 1, 1, 1], strides=[1, 1], dilations=[1, 1], group=1)
-        defaults = dict(pads=[1, 1, 1, 1] if same else [0, 0, 0, 0], strides=[1, 1], dilations=[1, 1], group=1)
+    def _conv(self, node: onnx.NodeProto, name: str, attributes: Attributes) -> None:
+        same = _pads_same(attributes)
+        wanted: Attributes = dict(pads=[1, 1, 1, 1], strides=[1, 1], dilations=[1, 1], group=1)
+        defaults = {**wanted, "pads": [1, 1, 1, 1] if same else [0, 0, 0, 0]}
         for key, value in wanted.items():
             found = attributes.get(key, defaults[key])
             found = defaults[key] if key == "pads" and same else found
@@ -102,9 +111,9 @@ class _Walk:
         bias = self._value(node, 2) if len(node.input) > 2 and node.input[2] else None
         self.chain.convolution(Layer(node.input[1], self._value(node, 1), bias))
 
-    def _max_pool(self, name, attributes):
+    def _max_pool(self, name: str, attributes: Attributes) -> None:
         pads = list(attributes.get("pads", [0, 0, 0, 0]))
-        odd = attributes.get("auto_pad", b"NOTSET") in (b"SAME_UPPER", b"SAME_LOWER") or attributes.get("ceil_mode", 0) == 1
+        odd = _pads_same(attributes) or attributes.get("ceil_mode", 0) == 1
         if not odd and pads != [0, 0, 0, 0]:
             # One more row and column behind, as "same" writes it: like ceil, it matters for odd sides only.
             if pads[:2] != [0, 0] or max(pads) > 1:
@@ -113,7 +122,7 @@ class _Walk:
         size, stride = attributes["kernel_shape"], attributes.get("strides", [1, 1])
         self.chain.max_pool(name, size=size, stride=stride, pads_odd_sides=odd)
 
-    def _average(self, node, name, kind, attributes):
+    def _average(self, node: onnx.NodeProto, name: str, kind: str, attributes: Attributes) -> None:
         if kind == "GlobalAveragePool":
             return self.chain.global_average(name)
         if kind == "ReduceMean":
@@ -131,15 +140,17 @@ class _Walk:
         elif size == strides and size == [side // ADAPTIVE_SIDE] * 2 and side % ADAPTIVE_SIDE == 0:
             self.chain.network.adaptive = True
         else:
-            raise WeightsError(f"{name}: average pool of {size} every {strides}: expected torchvision's pooling to 7 x 7")
+            raise WeightsError(
+                f"{name}: average pool of {size} every {strides}: expected torchvision's pooling to 7 x 7"
+            )
 
-    def _transpose(self, name, perm):
+    def _transpose(self, name: str, perm: Optional[list[int]]) -> None:
         expected = TO_CHANNELS_FIRST if self.channels_last or not self.chain.network.convolutions else TO_CHANNELS_LAST
         if list(perm or []) != expected:
             raise WeightsError(f"{name}: perm {perm}: only channels last to channels first and back can be converted")
         self.channels_last = expected == TO_CHANNELS_LAST
 
-    def _dense(self, node, name, kind, attributes):
+    def _dense(self, node: onnx.NodeProto, name: str, kind: str, attributes: Attributes) -> None:
         weight = self._value(node, 1)
         if kind == "Gemm":
             for key, value in dict(alpha=1.0, beta=1.0, transA=0).items():
@@ -151,12 +162,13 @@ class _Walk:
         bias = self._value(node, 2).reshape(-1) if len(node.input) > 2 and node.input[2] else None
         self.chain.dense(Layer(node.input[1], weight, bias))
 
-    def _arithmetic(self, node, name, kind, current):
+    def _arithmetic(self, node: onnx.NodeProto, name: str, kind: str, current: str) -> None:
         """The bias of the layer before as an Add of its own, or numbers that scale the input."""
         side = 1 if node.input[0] == current else 0
         value = self._value(node, side)
         network = self.chain.network
-        layer = (network.dense or network.convolutions or [None])[-1]
+        layers = network.dense or network.convolutions
+        layer = layers[-1] if layers else None
         if layer is None:
             if value.size != 1 or (kind in ("Sub", "Div") and side == 0):
                 raise WeightsError(
@@ -171,33 +183,46 @@ class _Walk:
         else:
             raise self.chain.unknown(name, kind)
 
-    def _image_scaler(self, name, attributes):
-        scale, bias = attributes.get("scale", 1.0), list(attributes.get("bias", []))
+    def _image_scaler(self, name: str, attributes: Attributes) -> NoReturn:
+        scale, offsets = attributes.get("scale", 1.0), list(attributes.get("bias", []))
+        means = ",".join(f"{offset / (255 * scale):.6g}" for offset in offsets)
         raise WeightsError(
-            f"{name}: ImageScaler with scale {scale:g} and offsets {bias}: ONNX adds them, SAS subtracts them. Take the node "
-            "out (DLPy: offsets=None, scale=1 in InputLayer before deploy) and give --mean and --std for intensities of 0..1: "
-            f"SAS's meaning for pixels of 0..255 is --mean {','.join(f'{o / (255 * scale):.6g}' for o in bias)} --std "
-            f"{1 / (255 * scale):.6g}"
+            f"{name}: ImageScaler with scale {scale:g} and offsets {offsets}: ONNX adds them, SAS subtracts them. Take "
+            "the node out (DLPy: offsets=None, scale=1 in InputLayer before deploy) and give --mean and --std for "
+            f"intensities of 0..1: SAS's meaning for pixels of 0..255 is --mean {means} --std {1 / (255 * scale):.6g}"
         )
 
-    def _value(self, node, index):
+    def _value(self, node: onnx.NodeProto, index: int) -> Array:
         """A constant input of a node as an array."""
         return self._constant(node.input[index], f"{node.op_type} {_name(node)}")
 
-    def _constant(self, name, user):
-        if name in self.constants:
-            return numpy_helper.to_array(self.constants[name])
+    def _constant(self, name: str, user: str) -> Array:
         maker = self.makers.get(name)
-        attributes = {a.name: helper.get_attribute_value(a) for a in maker.attribute} if maker else {}
-        if maker is not None and maker.op_type == "Constant" and "value" in attributes:
-            return numpy_helper.to_array(attributes["value"])
+        attributes = _attributes(maker) if maker is not None else {}
+        stored: Optional[onnx.TensorProto] = self.constants.get(name)
+        if maker is not None and maker.op_type == "Constant":
+            stored = attributes.get("value")
+        if stored is not None:
+            array: Array = numpy_helper.to_array(stored)
+            return array
         if maker is not None and maker.op_type == "Identity":
             return self._constant(maker.input[0], user)
         if maker is not None and maker.op_type == "Transpose":
             return self._constant(maker.input[0], user).transpose(attributes.get("perm"))
         made = f"made by {maker.op_type}" if maker is not None else "an input of the graph"
-        raise WeightsError(f"{name}: weights of {user} are {made}, not stored: export with constants folded, unquantised")
+        raise WeightsError(
+            f"{name}: weights of {user} are {made}, not stored: export with constants folded, unquantised"
+        )
 
 
-def _name(node):
-    return node.name or node.output[0]
+def _name(node: onnx.NodeProto) -> str:
+    return str(node.name or node.output[0])
+
+
+def _attributes(node: onnx.NodeProto) -> Attributes:
+    return {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+
+
+def _pads_same(attributes: Attributes) -> bool:
+    """Whether zeros are added so that sides stay the same (stride 1) or are rounded up."""
+    return attributes.get("auto_pad", b"NOTSET") in (b"SAME_UPPER", b"SAME_LOWER")

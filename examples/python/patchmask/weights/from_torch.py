@@ -5,30 +5,35 @@ one inside a training checkpoint ({"state_dict": ...}), and the prefixes that wr
 (DataParallel's `module.`, torch.compile's `_orig_mod.`, Lightning's `model.` ...).
 """
 
+from __future__ import annotations
+
 import pickle
 import re
+from pathlib import Path
 
 import numpy as np
 import torch
 
-from .vgg import LIBRARY_EPSILON, BatchNorm, Layer, Network, WeightsError, shape_text
+from .vgg import LIBRARY_EPSILON, Array, BatchNorm, Layer, Network, WeightsError
 
 CONTAINERS = ("state_dict", "model_state_dict", "model", "net", "network", "weights")
 PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.", "vgg.", "backbone.")
 PATTERN = re.compile(r"(features|classifier)\.(\d+)\.(weight|bias|running_mean|running_var)")
 
+Kinds = dict[str, Array]  # of one position of a Sequential: weight, bias, running_mean, running_var
 
-def read(path):
+
+def read(path: Path) -> Network:
     """The Network of a checkpoint."""
     named = _unprefixed(_state_dict(path))
-    parts = {"features": {}, "classifier": {}}  # part -> position -> kind -> array
+    parts: dict[str, dict[int, Kinds]] = {"features": {}, "classifier": {}}
     for name, value in named.items():
         if name.endswith(".num_batches_tracked"):
             continue
         match = PATTERN.fullmatch(name)
         if not match:
             raise WeightsError(
-                f"{name}: shape {shape_text(value)}: not a name of torchvision's vgg16: expected features.N.weight, "
+                f"{name}: shape {list(value.shape)}: not a name of torchvision's vgg16: expected features.N.weight, "
                 "features.N.bias, classifier.N.weight ...; rename the keys of the state dict"
             )
         part, position, kind = match.groups()
@@ -48,13 +53,13 @@ def read(path):
     return network
 
 
-def _state_dict(path):
+def _state_dict(path: Path) -> dict[str, torch.Tensor]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise WeightsError(
-            f"{path}: holds more than weights (a whole module?), which would run its code: in the program that made it, "
-            "torch.save(model.state_dict(), ...)"
+            f"{path}: holds more than weights (a whole module?), which would run its code: in the program that made "
+            "it, torch.save(model.state_dict(), ...)"
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         reason = str(error).strip().splitlines() or [type(error).__name__]
@@ -73,7 +78,7 @@ def _state_dict(path):
     return content
 
 
-def _unprefixed(named):
+def _unprefixed(named: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     while named:
         prefix = next((p for p in PREFIXES if all(name.startswith(p) for name in named)), None)
         if prefix is None:
@@ -82,22 +87,25 @@ def _unprefixed(named):
     return named
 
 
-def _array(name, tensor):
+def _array(name: str, tensor: torch.Tensor) -> Array:
     if not tensor.is_floating_point():
-        raise WeightsError(f"{name}: dtype {tensor.dtype}: expected floating point; quantised models cannot be converted")
+        raise WeightsError(
+            f"{name}: dtype {tensor.dtype}: expected floating point; quantised models cannot be converted"
+        )
     tensor = tensor.detach()
     # numpy has no bfloat16, and float32 holds it exactly.
     tensor = tensor if tensor.dtype in (torch.float16, torch.float32, torch.float64) else tensor.float()
-    return np.ascontiguousarray(tensor.numpy())
+    array: Array = np.ascontiguousarray(tensor.numpy())
+    return array
 
 
-def _layer(name, kinds):
+def _layer(name: str, kinds: Kinds) -> Layer:
     if "weight" not in kinds:
         raise WeightsError(f"{name}.weight is missing")
     return Layer(f"{name}.weight", kinds["weight"], kinds.get("bias"))
 
 
-def _add_norm(network, name, kinds):
+def _add_norm(network: Network, name: str, kinds: Kinds) -> None:
     missing = [kind for kind in ("weight", "bias", "running_mean", "running_var") if kind not in kinds]
     if missing:
         raise WeightsError(f"{name}.{missing[0]} is missing: a batch norm needs its statistics and its affine part")

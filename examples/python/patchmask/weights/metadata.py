@@ -11,12 +11,17 @@ stated for pixels of 0..255 is the same thing with other numbers (--preprocess):
 A grey slice is repeated to three channels, so the order of the channels is only that of these means.
 """
 
-import math
+from __future__ import annotations
 
-from .vgg import WeightsError
+from dataclasses import dataclass
+from typing import Optional
+
+from .vgg import Network, WeightsError
+
+Numbers = tuple[float, ...]
 
 CAFFE_MEAN = (103.939, 116.779, 123.68)  # blue, green, red
-PREPROCESS = {
+PREPROCESS: dict[str, tuple[Numbers, Numbers]] = {  # mean and deviation of intensities of 0..1
     "none": ((0.0,), (1.0,)),
     "255": ((0.0,), (1 / 255,)),
     "tf": ((0.5,), (0.5,)),
@@ -25,68 +30,70 @@ PREPROCESS = {
 }
 
 
-def numbers(text, counts, what):
-    """The finite numbers between the commas of `text`, as many as one of `counts`."""
-    try:
-        values = tuple(float(word) for word in text.split(","))
-    except ValueError:
-        values = ()
-    if len(values) not in counts or not all(map(math.isfinite, values)):
-        raise WeightsError(f"{what} {text}: must be {' or '.join(map(str, counts))} finite numbers separated by commas")
-    return values
+class OptionError(WeightsError):
+    """An option that does not fit the model or another option."""
 
 
-def strings(network, *, patch_size=None, stride=None, window=None, equalize=None, mean=None, std=None, classes=None,
-            lesion_class=None, preprocess=None):  # fmt: skip
-    """The metadata of the converted file. Keys of options that are not given are left out, apart from mean and std
-    where preprocessing or a scaling inside the model make them necessary."""
-    texts = {}
-    if patch_size is not None:
-        texts["patch_size"] = _integer("--patch-size", patch_size, 32, 1024)
-    if stride is not None:
-        texts["stride"] = _integer("--stride", stride, 1, patch_size or 1024)
-    if window is not None:
-        low, high = numbers(window, (2,), "--window")
-        if not low < high:
-            raise WeightsError(f"--window {window}: must be LO,HI in HU, LO < HI")
-        texts["window"] = f"{low:.17g},{high:.17g}"
-    if equalize is not None:
-        texts["equalize"] = "true" if equalize else "false"
-    texts |= _normalisation(network, mean, std, preprocess)
-    if classes is not None:
-        names = [name.strip() for name in classes.split(",")]
-        if len(names) != network.classes or not all(name and name.isprintable() for name in names):
-            raise WeightsError(f"--classes {classes}: the model has {network.classes}: give that many names, with commas")
-        texts["classes"] = ",".join(names)
-    if lesion_class is not None:
-        texts["lesion_class"] = _integer("--lesion-class", lesion_class, 0, network.classes - 1)
+@dataclass(frozen=True)
+class Training:
+    """How the network was trained, as far as somebody says it; None: not said."""
+
+    patch_size: Optional[int] = None  #: pixels
+    stride: Optional[int] = None  #: pixels
+    window: Optional[tuple[float, float]] = None  #: HU
+    equalize: Optional[bool] = None
+    mean: Optional[Numbers] = None  #: of intensities of 0..1, one number or one per channel
+    std: Optional[Numbers] = None  #: above 0
+    preprocess: Optional[str] = None  #: a name in PREPROCESS, in place of mean and std
+    classes: Optional[tuple[str, ...]] = None
+    lesion_class: Optional[int] = None
+
+
+def strings(network: Network, training: Training) -> dict[str, str]:
+    """The metadata of the converted file. Keys of what is not said are left out, apart from mean and std where
+    preprocessing or a scaling inside the model make them necessary."""
+    texts: dict[str, str] = {}
+    if training.patch_size is not None:
+        texts["patch_size"] = str(training.patch_size)
+    if training.stride is not None:
+        if training.patch_size is not None and training.stride > training.patch_size:
+            raise OptionError(f"--stride {training.stride}: must be 1..={training.patch_size}, the patch size")
+        texts["stride"] = str(training.stride)
+    if training.window is not None:
+        texts["window"] = ",".join(f"{value:.17g}" for value in training.window)
+    if training.equalize is not None:
+        texts["equalize"] = "true" if training.equalize else "false"
+    texts |= _normalisation(network, training)
+    if training.classes is not None:
+        names = ",".join(training.classes)
+        if len(training.classes) != network.classes:
+            raise OptionError(f"--classes {names}: the model has {network.classes}: give that many names, with commas")
+        texts["classes"] = names
+    if training.lesion_class is not None:
+        if training.lesion_class >= network.classes:
+            raise OptionError(f"--lesion-class {training.lesion_class}: must be 0..={network.classes - 1}")
+        texts["lesion_class"] = str(training.lesion_class)
     return {f"patchmask.{key}": value for key, value in texts.items()}
 
 
-def _integer(option, value, low, high):
-    if not low <= value <= high:
-        raise WeightsError(f"{option} {value}: must be {low}..={high}")
-    return str(value)
-
-
-def _normalisation(network, mean, std, preprocess):
+def _normalisation(network: Network, training: Training) -> dict[str, str]:
     """mean and std, with the model's own scale * x + offset composed in:
 
     scale * (i - mean) / std + offset = (i - (mean - offset * std / scale)) / (std / scale)
     """
+    mean, std, preprocess = training.mean, training.std, training.preprocess
     if preprocess is not None and (mean is not None or std is not None):
-        raise WeightsError("--preprocess stands for a mean and a deviation: leave out --mean and --std, or it")
-    counts = (1, 3) if network.channels == 3 else (1,)
+        raise OptionError(f"--preprocess {preprocess}: is a mean and a deviation: leave out --mean and --std, or it")
     means, deviations = PREPROCESS[preprocess or "none"]
-    means = means if mean is None else numbers(mean, counts, "--mean")
-    deviations = deviations if std is None else numbers(std, counts, "--std")
-    if min(deviations) <= 0:
-        raise WeightsError(f"--std {std}: must be above 0")
-    if max(len(means), len(deviations)) > network.channels:
-        raise WeightsError(
-            f"--preprocess {preprocess}: it has three channels, but the model's first convolution takes "
-            f"{network.channels}: give --mean and --std of one number"
-        )
+    means = means if mean is None else mean
+    deviations = deviations if std is None else std
+    for option, values in (("--mean", means), ("--std", deviations)):
+        if len(values) not in (1, network.channels):
+            option = option if preprocess is None else f"--preprocess {preprocess}"
+            raise OptionError(
+                f"{option}: has three channels, but the model's first convolution takes {network.channels}: give --mean "
+                "and --std of one number"
+            )
     said = mean is not None or std is not None or preprocess is not None
     if network.scale != 1 or network.offset != 0:
         said = True

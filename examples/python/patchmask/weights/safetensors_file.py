@@ -1,37 +1,29 @@
-"""Writes safetensors: 8 bytes of header length, a JSON header, the tensors one after another.
+"""Writes safetensors such that the same model gives the same bytes.
 
-No package is needed for that, and the same model gives the same bytes. The file appears under its name complete, or
-not at all: it is written beside it under a temporary name and renamed.
+The safetensors package orders tensors, but writes the metadata in a random order (up to 0.8 at least): the header is
+written again with sorted metadata, which changes no length and no offset.
 """
 
+from __future__ import annotations
+
 import json
-import os
-import tempfile
+from pathlib import Path
+from typing import Mapping
 
-TYPES = {"float16": "F16", "float32": "F32", "float64": "F64"}
+from safetensors.numpy import save_file
+
+from .vgg import Array
 
 
-def write(path, tensors, metadata):
-    """tensors: name -> contiguous array of floats. metadata: key -> string."""
-    header, offset = {"__metadata__": dict(sorted(metadata.items()))}, 0
-    for name, value in sorted(tensors.items()):
-        end = offset + value.nbytes
-        header[name] = {"dtype": TYPES[value.dtype.name], "shape": list(value.shape), "data_offsets": [offset, end]}
-        offset = end
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)  # the tensors begin at a multiple of 8
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(len(text).to_bytes(8, "little") + text)
-            for _, value in sorted(tensors.items()):
-                file.write(memoryview(value.astype(value.dtype.newbyteorder("<"), copy=False)).cast("B"))
-            file.flush()
-            os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)  # mkstemp's files are for their owner only
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+def write(path: Path, tensors: dict[str, Array], metadata: Mapping[str, str]) -> None:
+    """tensors: name -> contiguous array. metadata: key -> string."""
+    save_file(tensors, path, dict(metadata))
+    with open(path, "r+b") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+        header["__metadata__"] = dict(sorted(metadata.items()))
+        text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode().ljust(length)
+        if len(text) != length:
+            raise RuntimeError(f"{path}: sorting the header changed its length from {length} to {len(text)} bytes")
+        file.seek(8)
+        file.write(text)

@@ -14,8 +14,12 @@ What other frameworks do differently becomes weights here, and the function stay
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any, Literal, Optional
 
 import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.floating[Any]]  # float16, float32 or float64, as in the source
 
 CONVOLUTIONS = 13
 POSITIONS = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)  # of the convolutions in torchvision's vgg16
@@ -36,10 +40,10 @@ class BatchNorm:
     """After a convolution; arrays of one value per channel."""
 
     name: str
-    gamma: np.ndarray
-    beta: np.ndarray
-    mean: np.ndarray
-    variance: np.ndarray
+    gamma: Array
+    beta: Array
+    mean: Array
+    variance: Array
     epsilon: float
 
 
@@ -48,50 +52,51 @@ class Layer:
     """A convolution, weight [out][in][3][3], or a dense layer, weight [out][in]; `name` is the source's, for errors."""
 
     name: str
-    weight: np.ndarray
-    bias: np.ndarray | None = None
-    norm: BatchNorm | None = None
+    weight: Array
+    bias: Optional[Array] = None
+    norm: Optional[BatchNorm] = None
 
 
 @dataclass
 class Network:
-    convolutions: list = field(default_factory=list)
-    dense: list = field(default_factory=list)
-    flattened: str = "chw"  # or "hwc": the order of the first dense layer's inputs
+    convolutions: list[Layer] = field(default_factory=list)
+    dense: list[Layer] = field(default_factory=list)
+    flattened: Literal["chw", "hwc"] = "chw"  # the order of the first dense layer's inputs
     adaptive: bool = False  # torchvision's average pooling to 7 x 7 comes before the first dense layer
     global_average: bool = False  # the features' mean over all positions is what the first dense layer takes
     uneven_pools: bool = True  # False: pools pad odd sides ("same"), which the library does not
-    input_side: int | None = None  # pixels, where the file says it
+    input_side: Optional[int] = None  # pixels, where the file says it
     scale: float = 1.0  # the model's own first step on its input: scale * x + offset
     offset: float = 0.0
 
     @property
-    def classes(self):
+    def classes(self) -> int:
         """Classes of the converted model: one output (a sigmoid) becomes two."""
         return max(2, len(self.dense[-1].weight)) if self.dense else 0
 
     @property
-    def channels(self):
+    def channels(self) -> int:
         """Input channels, 1 or 3."""
-        return self.convolutions[0].weight.shape[1]
+        return int(self.convolutions[0].weight.shape[1])
 
 
-def tensors(network, patch_size=None):
+def tensors(network: Network, patch_size: Optional[int] = None) -> dict[str, Array]:
     """name -> array, float16, float32 or float64 as in the source; a WeightsError where it is no such VGG16.
 
     patch_size: pixels; decides what a global average becomes and is checked against the first dense layer.
     """
     _check_convolutions(network.convolutions)
     dense = _checked_dense(network, patch_size)
-    keep_norms = all(layer.norm and layer.norm.epsilon == LIBRARY_EPSILON for layer in network.convolutions)
-    named = {}
-    for layer, position in zip(network.convolutions, POSITIONS_BATCH_NORM if keep_norms else POSITIONS):
-        bias = np.zeros(len(layer.weight), layer.weight.dtype) if layer.bias is None else layer.bias
+    norms = [layer.norm for layer in network.convolutions if layer.norm and layer.norm.epsilon == LIBRARY_EPSILON]
+    keep_norms = len(norms) == len(network.convolutions)
+    named: dict[str, Array] = {}
+    for index, layer in enumerate(network.convolutions):
+        position = (POSITIONS_BATCH_NORM if keep_norms else POSITIONS)[index]
+        weight, bias = layer.weight, _bias(layer)
         if keep_norms:
-            norm = layer.norm
+            norm = norms[index]
             values = dict(weight=norm.gamma, bias=norm.beta, running_mean=norm.mean, running_var=norm.variance)
             named |= {f"features.{position + 1}.{kind}": value for kind, value in values.items()}
-            weight = layer.weight
         else:
             weight, bias = _folded(layer, bias)
         named |= {f"features.{position}.weight": weight, f"features.{position}.bias": bias}
@@ -102,16 +107,21 @@ def tensors(network, patch_size=None):
     return {name: np.ascontiguousarray(value) for name, value in named.items()}
 
 
-def shape_text(array):
+def shape_text(array: npt.NDArray[Any]) -> str:
     """`[64, 3, 3, 3]`."""
     return "[" + ", ".join(map(str, array.shape)) + "]"
 
 
-def _check_convolutions(layers):
+def _bias(layer: Layer) -> Array:
+    """[out], zeros where the layer has none."""
+    return np.zeros(len(layer.weight), layer.weight.dtype) if layer.bias is None else layer.bias
+
+
+def _check_convolutions(layers: list[Layer]) -> None:
     if len(layers) != CONVOLUTIONS:
         found = ", ".join(f"{layer.name} {shape_text(layer.weight)}" for layer in layers) or "none"
         raise WeightsError(f"{len(layers)} convolutions: VGG16 has {CONVOLUTIONS}; found {found}")
-    inputs = None
+    inputs: Optional[int] = None
     for layer in layers:
         weight = layer.weight
         wanted = "1 or 3" if inputs is None else str(inputs)
@@ -128,12 +138,12 @@ def _check_convolutions(layers):
                 _check_vector(layer.norm.name, getattr(layer.norm, kind), inputs, kind)
 
 
-def _check_vector(name, vector, length, kind):
+def _check_vector(name: str, vector: Optional[Array], length: int, kind: str) -> None:
     if vector is not None and vector.shape != (length,):
         raise WeightsError(f"{name}: {kind} has shape {shape_text(vector)}: expected [{length}], one per output")
 
 
-def _checked_dense(network, patch_size):
+def _checked_dense(network: Network, patch_size: Optional[int]) -> list[tuple[str, Array, Array]]:
     """(name, weight [out][in], bias [out]) per layer, inputs of the first in channels, rows, columns order."""
     if not 1 <= len(network.dense) <= DENSE_MAX:
         raise WeightsError(
@@ -141,12 +151,13 @@ def _checked_dense(network, patch_size):
             "a model without its classifier (include_top=False) needs one trained on top first"
         )
     channels = network.convolutions[-1].weight.shape[0]
-    layers, inputs = [], None
+    layers: list[tuple[str, Array, Array]] = []
+    inputs: Optional[int] = None
     for layer in network.dense:
         weight = layer.weight
         if weight.ndim != 2 or (inputs is not None and weight.shape[1] != inputs):
             raise WeightsError(f"{layer.name}: shape {shape_text(weight)} ([out, in]): expected [*, {inputs or '*'}]")
-        bias = np.zeros(len(weight), weight.dtype) if layer.bias is None else layer.bias
+        bias = _bias(layer)
         _check_vector(layer.name, bias, len(weight), "bias")
         if inputs is None:
             weight = _first_dense(network, layer, channels, patch_size)
@@ -158,13 +169,13 @@ def _checked_dense(network, patch_size):
         layers[-1] = (name, weight, bias)
     if len(weight) > 255:
         raise WeightsError(
-            f"{name}: shape {shape_text(weight)}: {len(weight)} classes: the last dense layer must have 2..=255. Is this "
-            "the ImageNet classifier? Train a classifier for your own classes first"
+            f"{name}: shape {shape_text(weight)}: {len(weight)} classes: the last dense layer must have 2..=255. Is "
+            "this the ImageNet classifier? Train a classifier for your own classes first"
         )
     return layers
 
 
-def _first_dense(network, layer, channels, patch_size):
+def _first_dense(network: Network, layer: Layer, channels: int, patch_size: Optional[int]) -> Array:
     weight = layer.weight
     outputs, inputs = weight.shape
     side = round((inputs / channels) ** 0.5)
@@ -181,11 +192,13 @@ def _first_dense(network, layer, channels, patch_size):
                 "patch size: give --patch-size"
             )
         spread = np.repeat(weight.astype(np.float64) / patch_side**2, patch_side**2, axis=1)
-        return spread.astype(np.promote_types(weight.dtype, np.float32))
+        spread_weight: Array = spread.astype(np.promote_types(weight.dtype, np.float32))
+        return spread_weight
     if patch_side is not None and side != patch_side and not (network.adaptive and side == ADAPTIVE_SIDE):
         raise WeightsError(
-            f"{layer.name}: shape {shape_text(weight)}: {side} x {side} positions of {channels} channels, but a patch of "
-            f"{patch_size} pixels leaves {patch_side} x {patch_side}: --patch-size must be {32 * side}..={32 * side + 31}"
+            f"{layer.name}: shape {shape_text(weight)}: {side} x {side} positions of {channels} channels, but a patch "
+            f"of {patch_size} pixels leaves {patch_side} x {patch_side}: --patch-size must be "
+            f"{32 * side}..={32 * side + 31}"
         )
     if patch_size is not None and not network.uneven_pools and patch_size % 32:
         raise WeightsError(
@@ -197,7 +210,7 @@ def _first_dense(network, layer, channels, patch_size):
     return weight
 
 
-def _folded(layer, bias):
+def _folded(layer: Layer, bias: Array) -> tuple[Array, Array]:
     """(weight, bias) with the batch norm that follows folded in, in float64."""
     if layer.norm is None:
         return layer.weight, bias
@@ -213,11 +226,11 @@ def _folded(layer, bias):
     return weight.astype(stored), bias.astype(stored)
 
 
-def _check_values(name, value):
+def _check_values(name: str, value: Array) -> None:
     bad = ~(np.abs(value.astype(np.float64, copy=False)) <= F16_MAX)  # NaN too
     if bad.any():
         index = tuple(int(i) for i in np.argwhere(bad)[0])
         raise WeightsError(
-            f"{name}{list(index)} is {value[index]}: parameters must be finite and at most {F16_MAX:g} in magnitude, the "
-            "limit of fp16: was training stable?"
+            f"{name}{list(index)} is {value[index]}: parameters must be finite and at most {F16_MAX:g} in magnitude, "
+            "the limit of fp16: was training stable?"
         )

@@ -1,17 +1,17 @@
 """patchmask as a process in the background: started, followed and stopped without blocking the caller.
 
-    segment_command(...) --> Job: process --stdout--> thread: progress tags, summary
+    segment_command(...) --> Job: process --stdout--> thread: the fraction that is done
                                           --stderr--> thread: the line that says what failed
 """
 
 import json
+import os
 import re
+import signal
 import subprocess
 import threading
 from pathlib import Path
-from typing import Mapping, Optional, Sequence
-
-PROGRESS_FLAG = "--slicer-progress"
+from typing import Optional, Sequence
 
 
 def segment_command(
@@ -24,18 +24,15 @@ def segment_command(
     fill: str = "nearest",
     device: str = "auto",
     roi: Optional[Path] = None,
-    progress: bool = False,
 ) -> list[str]:
     """The command line of the Python package `patchmask`: the one place that knows it. Stride 0: the model's."""
-    command = [python, "-m", "patchmask", "segment", str(scan), str(mask)]
+    command = [python, "-m", "patchmask", "segment", str(scan), str(mask), "--slicer-progress", "--quiet"]
     command += ["--model", str(model), "--report", str(report)]
     command += ["--fill", fill, "--device", device]
     if stride:
         command += ["--stride", str(stride)]
     if roi is not None:
         command += ["--roi", str(roi)]
-    if progress:
-        command += [PROGRESS_FLAG]
     return command
 
 
@@ -44,34 +41,19 @@ def read_lesion_class(report: Path) -> int:
     return int(json.loads(report.read_text(encoding="utf-8"))["options"]["lesion_class"])
 
 
-def check_package(python: str, env: Optional[Mapping[str, str]] = None) -> bool:
-    """Whether the package of this interpreter prints progress tags. Raises RuntimeError where there is no package."""
-    try:
-        done = subprocess.run(
-            [python, "-m", "patchmask", "segment", "--help"], capture_output=True, text=True, env=env, timeout=60
-        )
-    except (OSError, subprocess.TimeoutExpired) as failed:
-        raise RuntimeError(f"{python}: {failed}") from failed
-    if done.returncode != 0:
-        reason = (done.stderr.strip().splitlines() or ["no output"])[-1]
-        raise RuntimeError(f"{python} cannot run the Python package patchmask: {reason}")
-    return PROGRESS_FLAG in done.stdout
-
-
 class Job:
     """One run of a command. `state` goes from "running" to "succeeded", "failed" or "cancelled" once; all of it may
     be asked from any thread at any time."""
 
     GRACE_SECONDS = 2.0  # between asking a process to stop and ending it
 
-    _TAG = re.compile(r"</?filter-[a-z-]+>")
-    _PROGRESS = re.compile(r"<filter-progress>([^<]*)</filter-progress>")
+    _PROGRESS = re.compile(r"<filter-progress>(\d\.\d+)</filter-progress>")
 
-    def __init__(self, command: Sequence[str], env: Optional[Mapping[str, str]] = None):
+    def __init__(self, command: Sequence[str]):
         self._fraction: Optional[float] = None
-        self._output: list[str] = []
-        self._errors: list[str] = []
+        self._last_error = ""
         self._cancelled = False
+        # A session of its own, so that signals reach all of it: PythonSlicer is a launcher, the interpreter its child.
         self._process = subprocess.Popen(
             list(command),
             stdin=subprocess.DEVNULL,
@@ -80,18 +62,15 @@ class Job:
             text=True,
             encoding="utf-8",
             errors="replace",
-            env=env,
+            start_new_session=True,
         )
-        self._threads = [
-            threading.Thread(target=self._read_output, daemon=True),
-            threading.Thread(target=self._read_errors, daemon=True),
-        ]
-        for thread in self._threads:
-            thread.start()
+        self._readers = [threading.Thread(target=read, daemon=True) for read in (self._read_output, self._read_errors)]
+        for reader in self._readers:
+            reader.start()
 
     @property
     def state(self) -> str:
-        if self._process.poll() is None or any(thread.is_alive() for thread in self._threads):
+        if self._process.poll() is None or any(reader.is_alive() for reader in self._readers):
             return "running"
         if self._process.returncode == 0:
             return "succeeded"
@@ -103,51 +82,46 @@ class Job:
         return 1.0 if self.state == "succeeded" else self._fraction
 
     @property
-    def output(self) -> str:
-        """What the process printed, without progress tags."""
-        return "\n".join(self._output)
-
-    @property
     def error(self) -> str:
-        """Why it failed: the last line on stderr; "" while it runs or where it succeeded."""
+        """Why it failed: the last line on stderr; "" while it runs or where it did not fail."""
         if self.state != "failed":
             return ""
-        return self._errors[-1] if self._errors else f"exit status {self._process.returncode}"
+        return self._last_error or f"exit status {self._process.returncode}"
 
     def cancel(self) -> None:
         """Asks the process to stop and ends it where it does not; returns at once."""
-        if self._process.poll() is None:
+        if self.state == "running" and not self._cancelled:
             self._cancelled = True
-            self._process.terminate()
-            threading.Thread(target=self._end, daemon=True).start()
+            self._signal(signal.SIGTERM)
+            end = threading.Timer(self.GRACE_SECONDS, self._end)
+            end.daemon = True
+            end.start()
 
     def wait(self, timeout: Optional[float] = None) -> str:
         """Blocks until the job is over; the state."""
         self._process.wait(timeout)
-        for thread in self._threads:
-            thread.join(timeout)
+        for reader in self._readers:
+            reader.join(timeout)
         return self.state
 
     def _end(self) -> None:
+        if self.state == "running":
+            self._signal(signal.SIGKILL)
+
+    def _signal(self, number: int) -> None:
         try:
-            self._process.wait(self.GRACE_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
+            os.killpg(self._process.pid, number)
+        except ProcessLookupError:
+            pass  # it has just ended
 
     def _read_output(self) -> None:
         with self._process.stdout as stream:
             for line in stream:
-                found = self._PROGRESS.search(line)
+                found = self._PROGRESS.match(line)
                 if found:
-                    try:
-                        self._fraction = min(max(float(found[1]), 0.0), 1.0)
-                    except ValueError:
-                        pass
-                elif not self._TAG.search(line) and line.strip():
-                    self._output.append(line.rstrip())
+                    self._fraction = float(found[1])
 
     def _read_errors(self) -> None:
         with self._process.stderr as stream:
             for line in stream:
-                if line.strip():
-                    self._errors.append(line.strip())
+                self._last_error = line.strip() or self._last_error
