@@ -21,6 +21,8 @@ class Layer:
     columns: int
     macs: int  # of the slice; 0 for poolings
     channels: int  # of the output
+    inputs: int = 0  # channels
+    taps: tuple = ()  # of convolutions: for rows and columns, the three input values of each value (or ZERO)
 
     @property
     def kernel(self):
@@ -43,7 +45,7 @@ def ranges(start, size, covered, image):
 
 
 def axis(length, size, stride, image=False):
-    """(distinct values after every step, patches) of one axis of a slice."""
+    """(taps of the distinct values after every step, patches) of one axis of a slice."""
     starts = [centre - size // 2 for centre in range(0, length, stride)]
     covered = (starts[0], starts[-1] + size)
     needed = [ranges(start, size, covered, image) for start in starts]
@@ -51,7 +53,7 @@ def axis(length, size, stride, image=False):
         {position: start + position if 0 <= start + position < length else BLACK for position in range(*of[0])}
         for start, of in zip(starts, needed)
     ]
-    counts = []
+    tables = []
     for index, taps in enumerate(STEPS):
         numbers = {}
         for patch, values in enumerate(patches):
@@ -62,8 +64,8 @@ def axis(length, size, stride, image=False):
             patches[patch] = {
                 p: numbers.setdefault(key, len(numbers)) for p, key in zip(range(*needed[patch][index + 1]), keys)
             }
-        counts.append(len(numbers))
-    return counts, len(starts)
+        tables.append(list(numbers))
+    return tables, len(starts)
 
 
 def layers(width, height, size, stride, image=False, widths=FULL, hidden=(256, 256), classes=2, inputs=3):
@@ -71,16 +73,18 @@ def layers(width, height, size, stride, image=False, widths=FULL, hidden=(256, 2
     (rows, down), (columns, across) = (axis(length, size, stride, image) for length in (height, width))
     made, convolutions, pools = [], 0, 0
     for index, taps in enumerate(STEPS):
-        values = rows[index] * columns[index]
+        count = (len(rows[index]), len(columns[index]))
         if taps == 3:
-            macs, inputs = values * 9 * inputs * widths[convolutions], widths[convolutions]
+            outputs = widths[convolutions]
             convolutions += 1
-            made.append(Layer(f"conv{convolutions}", rows[index], columns[index], macs, inputs))
+            macs = count[0] * count[1] * 9 * inputs * outputs
+            made.append(Layer(f"conv{convolutions}", *count, macs, outputs, inputs, (rows[index], columns[index])))
+            inputs = outputs
         else:
             pools += 1
-            made.append(Layer(f"pool{pools}", rows[index], columns[index], 0, inputs))
+            made.append(Layer(f"pool{pools}", *count, 0, inputs, inputs))
     inputs *= (size >> len(BLOCKS)) ** 2
     for number, outputs in enumerate((*hidden, classes), 1):
-        made.append(Layer(f"dense{number}", down, across, down * across * inputs * outputs, outputs))
+        made.append(Layer(f"dense{number}", down, across, down * across * inputs * outputs, outputs, inputs))
         inputs = outputs
     return made

@@ -1,4 +1,5 @@
-"""The parts of benches/gpu.py that need no GPU: the plan's numbers against the library's, Nsight Compute's tables.
+"""The parts of the GPU's benchmarks that need none: the plan's numbers against the library's, Nsight Compute's tables, the
+model.
 
     SEGMENT=build/segment python3 tests/gpu/bench_parts.py
 """
@@ -17,6 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path[:0] = [str(ROOT / "benches"), str(ROOT / "tests" / "golden")]
 import exact_plan  # noqa: E402
+import model  # noqa: E402
 import ncu  # noqa: E402
 import raw_nrrd  # noqa: E402
 
@@ -133,6 +135,45 @@ class Times(unittest.TestCase):
                 ncu.launches(fake, ["false"], log)
             with self.assertRaisesRegex(ncu.Failed, "no-such"):
                 ncu.launches("no-such-program", ["true"], log)
+
+
+class Model(unittest.TestCase):
+    """What benches/model.py counts."""
+
+    def test_blocks_take_as_many_values_as_fit(self):
+        zero = exact_plan.ZERO
+        taps = [(zero, 0, 1), (0, 1, 2), (7, 8, 9), (20, 21, 22), (1, 2, 3)]
+        self.assertEqual(model.blocks(taps, 8, 22), [10])  # 0 1 2 3 7 8 9 20 21 22
+        self.assertEqual(model.blocks(taps, 2, 22), [3, 6, 3])
+        self.assertEqual(model.blocks(taps, 8, 6), [6, 6])
+
+    def test_work_covers_the_plan_and_little_more(self):
+        layers = exact_plan.layers(512, 512, 257, 8)
+        work = {w.name: w for w in model.work_of(layers, 50 << 20)}
+        self.assertEqual([layer.name for layer in layers] + ["intensity", "paint"], list(work))
+        for layer in layers[1:]:
+            of = work[layer.name]
+            self.assertEqual(of.useful, 2 * layer.macs)
+            if layer.name.startswith("conv"):
+                self.assertTrue(1 <= of.operations / of.useful <= 1.05, layer.name)
+                # Every input is read at least once, and weights once for every tile.
+                self.assertGreater(of.l2, of.blocks * 18 * layer.inputs * min(128, layer.channels))
+            elif layer.name.startswith("pool"):
+                self.assertGreaterEqual(of.memory, 2 * layer.rows * layer.columns * layer.channels)
+
+    def test_the_longest_need_counts_in_whole_rounds(self):
+        gpu = model.Gpu(10, 100, 0.5, 1, 1000, 1000, 50, 20, 2)
+        bound = lambda **needs: model.Work("x", **needs).seconds(gpu)
+        self.assertEqual(bound(operations=5e13)[1], "matrix")
+        self.assertAlmostEqual(bound(operations=5e13, blocks=20)[0], 1.0, 4)
+        self.assertAlmostEqual(bound(operations=5e13, blocks=21)[0], 40 / 21, 4)
+        self.assertEqual(bound(operations=5e13, l2=2e12)[1], "L2")
+        self.assertAlmostEqual(bound(memory=3e12)[0], 3.0, 4)
+
+    def test_the_host_is_the_limit_at_last(self):
+        slow = model.Prediction("x", [], 1.0, 0.0, 0.5)
+        self.assertAlmostEqual(model.scan_seconds(slow, 100, 4, 0.01), 25)
+        self.assertAlmostEqual(model.scan_seconds(slow, 100, 100, 0.5), 50)
 
 
 if __name__ == "__main__":

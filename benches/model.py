@@ -1,0 +1,274 @@
+"""What a slice should take on a GPU: operations, bytes and the machine's rates, layer by layer; no GPU needed.
+
+    python benches/model.py [ROW...] [--gpu NAME...] [--layers] [--measured bench.json] [--picture FILE.png]
+
+ROW is PATCH/STRIDE or PATCH/STRIDE/image as in gpu.py, full-width VGG16 on slices of 512 x 512. A kernel takes the longest
+of what its operations, its bytes from L2 and its bytes from memory need, in whole rounds of blocks, and a launch:
+
+    seconds = launch + max(operations / matrix rate, L2 bytes / L2 rate, memory bytes / copy rate) * rounds
+
+`--measured` puts gpu.py's times of the layers beside it. The table of several GPUs deals slices out as a session does
+(one host thread copies voxels in and masks out) and says from how many GPUs on the host is the limit.
+"""
+
+import argparse
+import json
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import exact_plan
+
+DEFAULT_ROWS = ["257/8", "257/7", "65/4", "257/8/image"]
+SIDE = 512
+VOXEL_BYTES, OUTPUT_BYTES = 2, 1  # int16 in, class mask out
+
+
+@dataclass
+class Gpu:
+    """Rates that programs reach, not those of the data sheet. Sources: SOURCES."""
+
+    multiprocessors: int
+    matrix_tflops: float  # fp16 products with f32 sums
+    share: float  # of that rate which the convolution kernels' inner loop can reach
+    f32_tflops: float
+    copy_gb_s: float  # bytes read + bytes written
+    l2_gb_s: float
+    l2_mib: float
+    host_gb_s: float  # over PCIe, one direction
+    blocks: int  # of a convolution on a multiprocessor at a time
+
+
+# mma.sync reaches 390 to 495 of 798 TFLOP/s on Hopper, register-A wgmma products 640 and more; before Hopper mma.sync is
+# the matrix rate itself.
+GPUS = {
+    "A100": Gpu(108, 270, 0.90, 19.5, 1700, 4500, 40, 22, 2),
+    "H100": Gpu(132, 798, 0.80, 62, 3000, 5500, 50, 45, 1),
+    "H100 mma": Gpu(132, 798, 0.55, 62, 3000, 5500, 50, 45, 2),
+    "H200": Gpu(132, 798, 0.80, 62, 4200, 5500, 50, 45, 1),
+    "RTX 4090": Gpu(128, 160, 0.90, 75, 920, 5000, 72, 22, 2),
+}
+SOURCES = """H100: matrix and copy rate measured on one; shares from published fp16 products by wgmma and mma.sync. H200: an H100 with the
+copy rate of its memory. A100, RTX 4090: 87 and 97 % of the data sheet's dense fp16 rate, 87 and 91 % of its bandwidth. L2 and PCIe:
+published micro-benchmarks. Only what --measured shows was measured with these kernels."""
+
+LAUNCH_S = 2.5e-6  # of a kernel in a graph
+TILE = (8, 16)  # values of a convolution's tile
+INPUTS = (12, 22)  # most distinct input values of it
+
+
+def blocks(taps, values, inputs):
+    """The distinct inputs of each block of an axis: consecutive values while they fit (src/engine/cuda/blocks.rs)."""
+    found, count = [], 0
+    for of_value in taps:
+        wanted = set(of_value) - {exact_plan.ZERO}
+        if count in (0, values) or len(found[-1] | wanted) > inputs:
+            found.append(set())
+            count = 0
+        found[-1] |= wanted
+        count += 1
+    return [len(block) for block in found]
+
+
+@dataclass
+class Work:
+    """What a kernel does for a slice."""
+
+    name: str
+    operations: float = 0  # on matrix units, tiles' empty pixels included
+    f32: float = 0
+    l2: float = 0  # bytes
+    memory: float = 0
+    blocks: int = 0
+    useful: float = 0  # operations that the plan asks for
+
+    def seconds(self, gpu):
+        """(seconds, what bounds it)"""
+        rate = gpu.matrix_tflops * 1e12
+        times = {
+            "matrix": self.operations / (rate * gpu.share),
+            "f32": self.f32 / (gpu.f32_tflops * 1e12),
+            "L2": self.l2 / (gpu.l2_gb_s * 1e9),
+            "memory": self.memory / (gpu.copy_gb_s * 1e9),
+        }
+        bound = max(times, key=times.get)
+        at_once = gpu.multiprocessors * gpu.blocks
+        rounds = math.ceil(self.blocks / at_once) * at_once / self.blocks if self.blocks else 1
+        return LAUNCH_S + times[bound] * (rounds if bound == "matrix" else 1), bound
+
+
+def work_of(layers, l2_bytes):
+    """Every launch of a slice; images that fit L2 (with their successor) are not fetched from memory again."""
+    before = 0  # bytes of the previous image
+    for layer in layers:
+        pixels = layer.rows * layer.columns
+        image = 2 * pixels * layer.channels
+        passing = before + image
+        memory = passing if passing > l2_bytes else 0
+        if layer.name == "conv1":
+            yield Work(layer.name, f32=72 * pixels * layer.channels, memory=image, useful=2 * layer.macs)
+        elif layer.name.startswith("conv"):
+            outputs = 128 if layer.channels % 128 == 0 else 64
+            made = math.ceil(layer.channels / outputs)
+            halos = [blocks(taps, *limits) for taps, limits in zip(layer.taps, zip(TILE, INPUTS))]
+            tiles = len(halos[0]) * len(halos[1])
+            halo_pixels = sum(halos[0]) * sum(halos[1])
+            weights = 18 * layer.inputs * outputs
+            yield Work(
+                layer.name,
+                operations=2 * tiles * TILE[0] * TILE[1] * 9 * layer.inputs * made * outputs,
+                l2=made * (2 * halo_pixels * layer.inputs + tiles * weights) + image,
+                memory=memory,
+                blocks=tiles * made,
+                useful=2 * layer.macs,
+            )
+        elif layer.name.startswith("pool"):
+            yield Work(layer.name, memory=passing, l2=passing)
+        else:
+            points, outputs = pixels, layer.channels
+            grid = math.ceil(points / 64) * math.ceil(outputs / 64)
+            l2 = grid * 64 * layer.inputs * 2 * 2
+            operations = grid * 64 * 64 * layer.inputs * 2
+            yield Work(layer.name, operations, l2=l2, blocks=grid, useful=2 * layer.macs)
+        before = image
+    pixels = SIDE * SIDE
+    yield Work("intensity", memory=pixels * VOXEL_BYTES)
+    yield Work("paint", memory=pixels * OUTPUT_BYTES)
+
+
+@dataclass
+class Prediction:
+    row: str
+    layers: list  # (Work, seconds, bound)
+    slice_s: float
+    copies_s: float  # over PCIe, hidden behind the work
+    convolutions_share: float  # of the matrix rate, useful operations
+
+    @property
+    def each_s(self):
+        """Seconds that one more slice costs."""
+        return max(self.slice_s, self.copies_s)
+
+
+def predict(row, gpu):
+    size, stride, *image = row.split("/")
+    layers = exact_plan.layers(SIDE, SIDE, int(size), int(stride), bool(image))
+    found = [(work, *work.seconds(gpu)) for work in work_of(layers, gpu.l2_mib * 2**20)]
+    convolutions = [(work, seconds) for work, seconds, _ in found if work.name.startswith("conv")]
+    seconds = sum(seconds for _, seconds in convolutions)
+    return Prediction(
+        row,
+        found,
+        sum(seconds for _, seconds, _ in found),
+        SIDE * SIDE * max(VOXEL_BYTES, OUTPUT_BYTES) / (gpu.host_gb_s * 1e9),
+        sum(work.useful for work, _ in convolutions) / seconds / (gpu.matrix_tflops * 1e12),
+    )
+
+
+def host_seconds():
+    """Seconds that the host thread copies for a slice: voxels to page-locked memory, the mask from there."""
+    sizes = [SIDE * SIDE * VOXEL_BYTES, SIDE * SIDE * OUTPUT_BYTES]
+    pairs = [(bytes(size), memoryview(bytearray(size))) for size in sizes]
+    best = math.inf
+    for _ in range(50):
+        began = time.perf_counter()
+        for source, target in pairs:
+            target[:] = source
+        best = min(best, time.perf_counter() - began)
+    return best
+
+
+def scan_seconds(prediction, slices, gpus, host_s):
+    """A scan's slices on several GPUs: the slowest of the GPUs and the one thread that feeds them."""
+    return max(math.ceil(slices / gpus) * prediction.each_s, slices * host_s) + 2 * prediction.copies_s
+
+
+def table(header, lines):
+    print(f"\n| {' | '.join(header)} |\n|{'---|' * len(header)}")
+    for line in lines:
+        print(f"| {' | '.join(map(str, line))} |")
+
+
+def layer_table(prediction, name, measured):
+    header = ["layer", "GFLOP", "tiles' waste", "L2 GB", "memory GB", "bound", "ms predicted"]
+    lines = []
+    for work, seconds, bound in prediction.layers:
+        waste = f"{100 * (work.operations / work.useful - 1):.0f} %" if work.operations and work.useful else "-"
+        line = [work.name, f"{work.useful / 1e9:.0f}", waste, f"{work.l2 / 1e9:.2f}", f"{work.memory / 1e9:.2f}", bound]
+        line.append(f"{1e3 * seconds:.3f}")
+        if work.name in measured:
+            line += [f"{measured[work.name]:.3f}", f"{1e3 * seconds / measured[work.name]:.2f}"]
+        elif measured:
+            line += ["-", "-"]
+        lines.append(line)
+    print(f"\n{prediction.row} on {name}")
+    table(header + (["ms measured", "predicted / measured"] if measured else []), lines)
+
+
+def measured_layers(path):
+    """{row: {layer: ms}} of gpu.py's file."""
+    rows = json.loads(path.read_text())["rows"] if path else []
+    return {row["row"]: {layer["layer"]: layer["ms"] for layer in row["layers"]} for row in rows if "layers" in row}
+
+
+def timeline(predictions, path):
+    """Predicted kernels of a slice as bars, a line for each GPU."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(11, 1 + 0.7 * len(predictions)), layout="constrained")
+    for line, (name, prediction) in enumerate(predictions):
+        begin = 0.0
+        for number, (work, seconds, _) in enumerate(prediction.layers):
+            axes.barh(line, 1e3 * seconds, left=1e3 * begin, color=pyplot.cm.tab20(number % 20), edgecolor="white", lw=0.4)
+            if seconds > 0.04 * prediction.slice_s:
+                axes.text(1e3 * (begin + seconds / 2), line, work.name.removeprefix("conv"), ha="center", va="center", size=8)
+            begin += seconds
+    axes.set_yticks(range(len(predictions)), [f"{name}, {prediction.row}" for name, prediction in predictions])
+    axes.invert_yaxis()
+    axes.set_xlabel("ms of a slice, predicted (numbers: convolutions)")
+    figure.savefig(path, dpi=110)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("rows", nargs="*", default=DEFAULT_ROWS, metavar="ROW", help="default: " + " ".join(DEFAULT_ROWS))
+    parser.add_argument("--gpu", nargs="+", default=list(GPUS), choices=list(GPUS), metavar="NAME", help=", ".join(GPUS))
+    parser.add_argument("--layers", action="store_true", help="also a table of the layers")
+    parser.add_argument("--measured", type=Path, help="bench.json of gpu.py, from the first --gpu")
+    parser.add_argument("--slices", type=int, default=100, help="of a scan (default 100)")
+    parser.add_argument("--picture", type=Path, help="also draw the first ROW's kernels here (matplotlib)")
+    given = parser.parse_args()
+    measured = measured_layers(given.measured)
+    host_s = host_seconds()
+    predictions = {(row, name): predict(row, GPUS[name]) for row in given.rows for name in given.gpu}
+    lines, several = [], []
+    for (row, name), prediction in predictions.items():
+        lines.append(
+            [
+                row,
+                name,
+                f"{1e3 * prediction.slice_s:.2f}",
+                f"{100 * prediction.convolutions_share:.0f} %",
+                f"{1e6 * prediction.copies_s:.0f} us",
+                f"{given.slices * prediction.each_s:.2f} s",
+            ]
+        )
+        most = prediction.each_s / host_s
+        scans = [f"{scan_seconds(prediction, given.slices, gpus, host_s):.2f}" for gpus in (1, 2, 4, 8)]
+        several.append([row, name, *scans, f"{most:.0f}"])
+        if given.layers or row in measured:
+            layer_table(prediction, name, measured.get(row, {}) if name == given.gpu[0] else {})
+    table(["row", "GPU", "ms a slice", "of the matrix rate, convolutions", "copies, hidden", f"{given.slices} slices"], lines)
+    print(f"\nSeveral GPUs: seconds for {given.slices} slices; the host thread copies {1e6 * host_s:.0f} us a slice (measured here)")
+    table(["row", "GPU", *(f"{n} GPU" for n in (1, 2, 4, 8)), "GPUs at which the host is the limit"], several)
+    print(f"\n{SOURCES}")
+    if given.picture:
+        timeline([(name, predictions[given.rows[0], name]) for name in given.gpu], given.picture)
+
+
+if __name__ == "__main__":
+    main()
