@@ -27,7 +27,7 @@ mod work;
 
 pub use bytes::Bytes;
 pub(crate) use control::Control;
-pub use work::LayerWork;
+pub use work::{LayerWork, Span};
 
 use crate::error::Error;
 use crate::intensity::Intensity;
@@ -177,6 +177,11 @@ pub(crate) trait Engine: Send {
 
     /// What single layers took so far, where the engine can tell.
     fn layers(&self) -> Vec<LayerWork>;
+
+    /// Whether later calls note when what is done, where the engine can. Gives the notes of the last one.
+    fn trace(&mut self, _on: bool) -> Result<Vec<Span>, Error> {
+        Ok(Vec::new())
+    }
 
     /// Slices that may be submitted and not yet waited for when the next one comes.
     fn lag(&self) -> usize;

@@ -8,6 +8,7 @@
 
 use super::{
     Bytes, Call, Control, Device, Engine, Geometry, LayerWork, Pieces, PlannedPiece, Selection,
+    Span,
 };
 use crate::error::Error;
 use crate::mask::Grids;
@@ -121,6 +122,11 @@ impl Engine for Several {
 
     fn layers(&self) -> Vec<LayerWork> {
         self.engines[0].layers()
+    }
+
+    fn trace(&mut self, on: bool) -> Result<Vec<Span>, Error> {
+        let spans = self.engines.iter_mut().map(|engine| engine.trace(on));
+        Ok(spans.collect::<Result<Vec<_>, _>>()?.concat())
     }
 
     /// As many slices as leave each engine its own lag when its turn comes again.

@@ -1,4 +1,4 @@
-//! What single layers take.
+//! What single layers and slices take.
 
 /// Work of one layer since the session began, all slices and tiles together.
 #[derive(Clone, Debug, Default)]
@@ -13,4 +13,17 @@ pub struct LayerWork {
     pub products: u64,
     /// Of activations read and written, each once.
     pub bytes: u64,
+}
+
+/// A part of the work on a slice in the last call, in seconds since the call began.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Span {
+    /// Such as "cuda:0 compute".
+    pub lane: String,
+    /// Its number.
+    pub slice: usize,
+    /// When it began.
+    pub begin: f64,
+    /// When it ended.
+    pub end: f64,
 }

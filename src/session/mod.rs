@@ -21,7 +21,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Mutex, MutexGuard, TryLockError};
 use std::time::{Duration, Instant};
 
-use crate::engine::{self, Bytes, Control, DeviceChoice, Engine, LayerWork, Settings};
+use crate::engine::{self, Bytes, Control, DeviceChoice, Engine, LayerWork, Settings, Span};
 use crate::error::Error;
 use crate::intensity::Intensity;
 use crate::mask::Grids;
@@ -130,6 +130,11 @@ impl Session {
     /// What single layers took so far, for benchmarks: empty on a GPU, where a profiler tells.
     pub fn layers(&self) -> Result<Vec<LayerWork>, Error> {
         Ok(self.enter()?.engine.layers())
+    }
+
+    /// Whether later calls note when each slice was where, for benchmarks: on a GPU only. Gives the notes of the last one.
+    pub fn trace(&self, on: bool) -> Result<Vec<Span>, Error> {
+        self.enter()?.engine.trace(on)
     }
 
     /// Slices that the current or last [`Session::segment`] has finished.

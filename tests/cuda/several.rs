@@ -176,3 +176,46 @@ fn a_cancelled_call_leaves_both_usable() {
     assert_eq!(gpu.error(), "");
     assert_eq!(gpu.live(""), 0);
 }
+
+/// Every slice goes up, is computed and comes back, in this order and on one device.
+#[test]
+fn a_trace_has_every_slice_once_on_each_lane() {
+    let Some(gpu) = stand_in::take() else {
+        return;
+    };
+    gpu.devices(2, 1 << 30);
+    let (case, model) = seven_slices(&mut Random(55));
+    for gpus in [&[0][..], &[0, 1]] {
+        let session = session(&model, &case, gpus).unwrap();
+        case.run_in(&session, &model);
+        assert_eq!(session.trace(true).unwrap(), [], "nothing was asked for");
+        for _ in 0..2 {
+            case.run_in(&session, &model);
+            let spans = session.trace(true).unwrap();
+            assert_eq!(spans.len(), 3 * 7);
+            for (slice, spans) in spans.chunks(3).enumerate() {
+                // Those of one device come one after the other.
+                let per_gpu = 7_usize.div_ceil(gpus.len());
+                let (gpu, slice) = (
+                    slice / per_gpu,
+                    slice % per_gpu * gpus.len() + slice / per_gpu,
+                );
+                let lanes =
+                    ["upload", "compute", "download"].map(|lane| format!("cuda:{gpu} {lane}"));
+                assert!(spans.iter().map(|span| &span.lane).eq(&lanes), "{spans:?}");
+                assert!(spans.iter().all(|span| span.slice == slice), "{spans:?}");
+                assert!(spans.iter().all(|span| span.begin <= span.end), "{spans:?}");
+                let [up, compute, down] = spans else { panic!() };
+                assert!(
+                    up.end <= compute.end && compute.end <= down.end,
+                    "{spans:?}"
+                );
+            }
+        }
+        session.trace(false).unwrap();
+        case.run_in(&session, &model);
+        assert_eq!(session.trace(false).unwrap(), []);
+    }
+    assert_eq!(gpu.error(), "");
+    assert_eq!(gpu.live(""), 0);
+}

@@ -8,17 +8,25 @@ bundle=build/gpu
 most_bytes=$((40 << 20))
 
 make all
-tests=$(cargo test --release --test gpu --no-run --message-format=json |
-    python3 -c '
+# What cargo builds with these words, under the name $1.
+built() {
+    local name=$1
+    shift
+    cargo "$@" --no-run --message-format=json | python3 -c '
 import json, sys
 lines = map(json.loads, sys.stdin)
-print(*(line["executable"] for line in lines if line.get("executable") and line["target"]["name"] == "gpu"))')
+print(*(line["executable"] for line in lines if line.get("executable") and line["target"]["name"] == sys.argv[1]))' "$name"
+}
+tests=$(built gpu test --release --test gpu)
+scan=$(built scan bench --bench scan)
 
 rm -rf "$bundle"
 mkdir -p "$bundle"/{build,benches,tests/golden,tests/parity,examples/demo}
 cp "$tests" "$bundle/gpu_tests"
+cp "$scan" "$bundle/gpu_scan"
+strip "$bundle/gpu_tests" "$bundle/gpu_scan"
 cp -P build/segment build/libpatchmask.so* "$bundle/build/"
-cp benches/gpu.py benches/exact_plan.py benches/ncu.py benches/torch_vgg.py "$bundle/benches/"
+cp benches/gpu.py benches/model.py benches/timeline.py benches/exact_plan.py benches/ncu.py benches/torch_vgg.py "$bundle/benches/"
 cp tests/golden/raw_nrrd.py "$bundle/tests/golden/"
 cp tests/parity/synthetic.py "$bundle/tests/parity/"
 cp examples/demo/{ct.nrrd,truth.nrrd,model.safetensors} "$bundle/examples/demo/"
@@ -26,7 +34,7 @@ cp tests/gpu/run.sh "$bundle/"
 { git rev-parse HEAD; git status --short; } >"$bundle/revision.txt"
 
 # What the programs ask of the other machine.
-for file in "$bundle/gpu_tests" "$bundle/build/segment" "$bundle/build/libpatchmask.so"; do
+for file in "$bundle/gpu_tests" "$bundle/gpu_scan" "$bundle/build/segment" "$bundle/build/libpatchmask.so"; do
     libraries=$(objdump -p "$file" | awk '$1 == "NEEDED" { print $2 }' | xargs)
     glibc=$(objdump -T "$file" | grep -o 'GLIBC_[0-9.]*' | sort -Vu | tail -n 1)
     echo "$file: $glibc; $libraries"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Checks and measures on a machine with an NVIDIA GPU: run.sh [tests|sanitizer|bench|profile|all]... (default all).
+# Checks and measures on a machine with an NVIDIA GPU: run.sh [tests|sanitizer|bench|scan|profile|all]... (default all).
 # It is part of what tests/gpu/bundle.sh makes. Full logs go to $OUT, else ./out; a short table comes last.
 set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -67,6 +67,17 @@ bench() {
     PYTHONUNBUFFERED=1 part bench 480 bench.log "$python" benches/gpu.py "${small[@]}" --json "$out/bench.json"
 }
 
+# Whole scans from host memory to host memory, with energy and the way of each slice; on all GPUs too, if there are more.
+scan() {
+    local numbers
+    numbers=$(nvidia-smi --query-gpu=index --format=csv,noheader 2>/dev/null | paste -sd,)
+    part "scan" 240 scan.log ./gpu_scan "${small[@]}" --trace "$out/trace"
+    case $numbers in *,*) part "scan, all GPUs" 240 scan.log ./gpu_scan "${small[@]}" --gpus "$numbers" ;; esac
+    ! have "$python" "scan, picture" || [ ! -e "$out/trace/257-8.json" ] ||
+        part "scan, picture" 30 scan.log "$python" benches/timeline.py "$out/trace/257-8.json" "$out/timeline.png"
+    [ ! -s "$out/bench.json" ] || part "prediction" 30 scan.log "$python" benches/model.py --measured "$out/bench.json"
+}
+
 # What bounds each kernel of a slice.
 profile() {
     have ncu profile || return
@@ -92,9 +103,9 @@ fi
 echo "GPU: ${gpu:-none}"
 for what in "$@"; do
     case $what in
-    tests | sanitizer | bench | profile) "$what" ;;
-    all) tests; sanitizer; bench; profile ;;
-    *) echo "run.sh [tests|sanitizer|bench|profile|all]..., not $what" >&2 && exit 2 ;;
+    tests | sanitizer | bench | scan | profile) "$what" ;;
+    all) tests; sanitizer; bench; scan; profile ;;
+    *) echo "run.sh [tests|sanitizer|bench|scan|profile|all]..., not $what" >&2 && exit 2 ;;
     esac
 done
 { cat revision.txt && printf '%s\n' "${table[@]}"; } | tee "$out/summary.txt"

@@ -24,6 +24,7 @@ mod network;
 mod params;
 mod pieces;
 mod tables;
+mod timeline;
 mod weights;
 
 use std::collections::{HashMap, VecDeque};
@@ -31,7 +32,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::engine::{
-    Bytes, Call, Control, Device as RunsOn, Engine, Geometry, LayerWork, Pieces, Settings,
+    Bytes, Call, Control, Device as RunsOn, Engine, Geometry, LayerWork, Pieces, Settings, Span,
 };
 use crate::error::Error;
 use crate::lattice::Selection;
@@ -50,6 +51,7 @@ use params::{
 };
 use pieces::{Place, Standing, host_bytes, standing_bytes};
 use tables::PieceTables;
+use timeline::{Lane, Timeline};
 use weights::Weights;
 
 /// A quiet NaN, as bits.
@@ -71,6 +73,7 @@ pub(crate) struct CudaEngine {
     /// Number of that slice.
     z: usize,
 
+    timeline: Option<Timeline>,
     buffers: Option<Buffers>,
     arena: Option<Arena>,
     /// Two words of the device: cancel, overflow. On the host: 1.
@@ -110,6 +113,7 @@ impl CudaEngine {
             table: 0,
             voxels: None,
             z: 0,
+            timeline: None,
             buffers: None,
             arena: None,
             words: DeviceMemory::new(context, 8, "cancel")?,
@@ -205,11 +209,31 @@ impl CudaEngine {
         for (y, row) in rows.enumerate() {
             volume.copy_row(y, z, row);
         }
+        self.enter(Lane::Upload)?;
         let slot = &self.buffers()?.slots[number];
         let to = slot.voxels.device.address();
         // SAFETY: the slot is not written again before its slice has been waited for.
         unsafe { self.upload.upload(to, slot.voxels.host.as_slice()) }?;
         Ok(to)
+    }
+
+    /// The slice at work begins or ends its time on a lane, if that is noted.
+    fn enter(&self, lane: Lane) -> Result<(), Error> {
+        let enter = |timeline: &Timeline| timeline.enter(self.next_slot, lane, self.stream(lane));
+        self.timeline.as_ref().map_or(Ok(()), enter)
+    }
+
+    fn leave(&self, lane: Lane) -> Result<(), Error> {
+        let leave = |timeline: &Timeline| timeline.leave(self.next_slot, lane, self.stream(lane));
+        self.timeline.as_ref().map_or(Ok(()), leave)
+    }
+
+    fn stream(&self, lane: Lane) -> &Stream {
+        match lane {
+            Lane::Upload => &self.upload,
+            Lane::Compute => &self.compute,
+            Lane::Download => &self.download,
+        }
     }
 
     /// What the downloaded status says of the slice.
@@ -292,6 +316,18 @@ impl Engine for CudaEngine {
         Vec::new()
     }
 
+    fn trace(&mut self, on: bool) -> Result<Vec<Span>, Error> {
+        let context = Arc::clone(&self.device.context);
+        let _entered = context.enter()?;
+        let spans = (self.timeline.as_ref()).map_or_else(Vec::new, Timeline::spans);
+        match (on, &self.timeline) {
+            (true, None) => self.timeline = Some(Timeline::new(&context)?),
+            (true, Some(_)) => {}
+            (false, _) => self.timeline = None,
+        }
+        Ok(spans)
+    }
+
     fn lag(&self) -> usize {
         SLOTS - 1
     }
@@ -367,6 +403,9 @@ impl Engine for CudaEngine {
                 outcome => outcome?,
             });
         }
+        if let Some(timeline) = &mut self.timeline {
+            timeline.begin(&self.compute)?;
+        }
         let fills = &mut self.buffers_mut()?.fills;
         write_fills(&call.geometry, call.fill, fills.host.as_mut_slice());
         let fills = &self.buffers()?.fills;
@@ -389,10 +428,12 @@ impl Engine for CudaEngine {
                 (data, [size, size * extents.width])
             }
             Memory::Cuda { .. } => {
+                self.enter(Lane::Upload)?;
                 let (data, strides) = call.volume.slice_at(z);
                 (data as u64, [strides.x, strides.y])
             }
         };
+        self.leave(Lane::Upload)?;
         let ((low, high), equalize) = call.intensity.settings();
         let voxels = Voxels {
             data,
@@ -411,6 +452,7 @@ impl Engine for CudaEngine {
         let slot = &buffers.slots[self.next_slot];
         slot.uploaded.record(&self.upload)?;
         self.compute.wait_for(&slot.uploaded)?;
+        self.enter(Lane::Compute)?;
         let kernels = &self.device.kernels;
         let lattice_words = buffers.shape().lattice_bytes() / 4;
         // SAFETY: all of it belongs to this engine, which waits for the device before it lets go of anything.
@@ -530,8 +572,10 @@ impl Engine for CudaEngine {
                 }
             }
         }
+        self.leave(Lane::Compute)?;
         slot.computed.record(&self.compute)?;
         self.download.wait_for(&slot.computed)?;
+        self.enter(Lane::Download)?;
         let slot = self.slot(number)?;
         let staged = [
             &mut slot.mask,
@@ -551,6 +595,7 @@ impl Engine for CudaEngine {
             unsafe { self.download.download(&mut *to, from) }?;
         }
         let slot = &self.buffers()?.slots[number];
+        self.leave(Lane::Download)?;
         slot.downloaded.record(&self.download)?;
         self.voxels = None;
         self.in_flight.push_back(number);
@@ -574,6 +619,11 @@ impl Engine for CudaEngine {
     fn mask(&mut self, call: &Call<'_>, z: usize, grids: &mut Grids<'_>) -> Result<(), Error> {
         let number = (self.in_flight.pop_front())
             .ok_or_else(|| Error::Panic("no slice was submitted".into()))?;
+        if let Some(timeline) = &mut self.timeline {
+            let context = Arc::clone(&self.device.context);
+            let _entered = context.enter()?;
+            timeline.note(number, z, self.index)?;
+        }
         if call.planes.is_some() {
             return Ok(());
         }

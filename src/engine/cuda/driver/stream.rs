@@ -185,9 +185,17 @@ unsafe impl Send for Event {}
 
 impl Event {
     pub fn new(context: &Arc<Context>) -> Result<Self, Error> {
+        Self::with(context, sys::CUevent_flags::CU_EVENT_DISABLE_TIMING)
+    }
+
+    /// One that knows when it was reached.
+    pub fn timed(context: &Arc<Context>) -> Result<Self, Error> {
+        Self::with(context, sys::CUevent_flags::CU_EVENT_DEFAULT)
+    }
+
+    fn with(context: &Arc<Context>, flags: sys::CUevent_flags) -> Result<Self, Error> {
         let _entered = context.enter()?;
-        let event = result::event::create(sys::CUevent_flags::CU_EVENT_DISABLE_TIMING)
-            .map_err(|error| failed("a CUDA event", error))?;
+        let event = result::event::create(flags).map_err(|error| failed("a CUDA event", error))?;
         Ok(Self {
             context: Arc::clone(context),
             event,
@@ -199,6 +207,14 @@ impl Event {
         // SAFETY: both are alive.
         unsafe { result::event::record(self.event, stream.stream) }
             .map_err(|error| failed("recording an event", error))
+    }
+
+    /// Seconds from this point to `later`; both are timed and have been reached.
+    pub fn seconds_until(&self, later: &Event) -> Result<f64, Error> {
+        // SAFETY: both are alive.
+        let milliseconds = unsafe { result::event::elapsed(self.event, later.event) }
+            .map_err(|error| failed("reading the time of an event", error))?;
+        Ok(f64::from(milliseconds) / 1e3)
     }
 
     /// Whether the work up to this point is done.

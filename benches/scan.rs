@@ -1,0 +1,241 @@
+//! A whole scan on GPUs, from voxels in the caller's memory to the mask there: time, energy, and where each slice was when.
+//!
+//! ```text
+//! cargo bench --bench scan -- [ROW...] [--slices 100] [--gpus 0,1] [--trace FOLDER] [--small]
+//! ```
+//! ROW is PATCH/STRIDE or PATCH/STRIDE/image, default 257/8 257/7 257/8/image, full-width VGG16 on slices of 512 x 512.
+//! Each row is timed three times, after a first call that makes plans, graphs and buffers; the median counts. `--trace`
+//! writes a file of trace events for each row (chrome://tracing, Perfetto, benches/timeline.py). `--small` tries the
+//! program out on the stand-in driver.
+
+#[path = "../tests/support/builder.rs"]
+mod builder;
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use builder::{File, Random};
+use nvml_wrapper::Nvml;
+use patchmask::engine::{DeviceChoice, Span};
+use patchmask::lattice::Padding;
+use patchmask::session::{Options, Outputs, Report, Session};
+use patchmask::volume::{Volume, VolumeMut};
+use patchmask::weights::Model;
+use serde_json::json;
+
+const FULL: [usize; 13] = [
+    64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512,
+];
+const RUNS: usize = 3;
+
+struct Given {
+    rows: Vec<String>,
+    slices: usize,
+    gpus: Vec<u32>,
+    trace: Option<PathBuf>,
+    small: bool,
+}
+
+/// A timed call.
+struct Run {
+    seconds: f64,
+    joules: Option<f64>,
+    report: Report,
+    spans: Vec<Span>,
+}
+
+fn given() -> Given {
+    let mut given = Given {
+        rows: Vec::new(),
+        slices: 100,
+        gpus: vec![0],
+        trace: None,
+        small: false,
+    };
+    // cargo itself adds `--bench`.
+    let mut words = std::env::args().skip(1).filter(|word| word != "--bench");
+    while let Some(word) = words.next() {
+        let mut value = || {
+            words
+                .next()
+                .unwrap_or_else(|| panic!("{word} needs a value"))
+        };
+        match word.as_str() {
+            "--slices" => given.slices = value().parse().expect("--slices N"),
+            "--gpus" => {
+                let numbers = value();
+                let numbers = numbers
+                    .split(',')
+                    .map(|n| n.parse().expect("--gpus N,N..."));
+                given.gpus = numbers.collect();
+            }
+            "--trace" => given.trace = Some(value().into()),
+            "--small" => given.small = true,
+            row => given.rows.push(row.to_string()),
+        }
+    }
+    if given.rows.is_empty() {
+        let rows = ["257/8", "257/7", "257/8/image"];
+        let small = ["33/16", "32/16", "33/16/image"];
+        given.rows = if given.small { small } else { rows }
+            .map(String::from)
+            .to_vec();
+    }
+    given
+}
+
+/// Millijoules that the GPUs have used so far, where the driver counts them.
+fn energy(nvml: Option<&Nvml>, gpus: &[u32]) -> Option<u64> {
+    let used = |&gpu| {
+        nvml?
+            .device_by_index(gpu)
+            .ok()?
+            .total_energy_consumption()
+            .ok()
+    };
+    gpus.iter().map(used).sum()
+}
+
+fn network(random: &mut Random, patch_size: u32, small: bool) -> Model {
+    let divide = if small { 16 } else { 1 };
+    let head = [256 / divide, 256 / divide, 2];
+    let side = (patch_size / 32) as usize;
+    let widths = FULL.map(|width| width / divide);
+    let file = File::scaled(random, 3, &widths, side, &head, 0.02);
+    file.load().expect("a model")
+}
+
+/// Seconds in which some of the spans of a lane were under way.
+fn busy(spans: &[Span], lane: &str) -> f64 {
+    let mut of_lane: Vec<_> = spans
+        .iter()
+        .filter(|span| span.lane.ends_with(lane))
+        .collect();
+    of_lane.sort_by(|a, b| a.begin.total_cmp(&b.begin));
+    let (mut total, mut until) = (0.0, 0.0_f64);
+    for span in of_lane {
+        total += (span.end - span.begin.max(until)).max(0.0);
+        until = until.max(span.end);
+    }
+    total
+}
+
+/// Trace events as browsers' tools read them: microseconds, a thread for each lane.
+fn trace_events(spans: &[Span]) -> serde_json::Value {
+    let mut lanes: Vec<&str> = spans.iter().map(|span| span.lane.as_str()).collect();
+    lanes.sort_unstable();
+    lanes.dedup();
+    let names = lanes.iter().enumerate().map(|(number, lane)| {
+        json!({"ph": "M", "name": "thread_name", "pid": 0, "tid": number, "args": {"name": lane}})
+    });
+    let events = spans.iter().map(|span| {
+        json!({
+            "ph": "X", "name": format!("slice {}", span.slice), "pid": 0,
+            "tid": lanes.iter().position(|lane| *lane == span.lane),
+            "ts": 1e6 * span.begin, "dur": 1e6 * (span.end - span.begin),
+        })
+    });
+    json!({"traceEvents": names.chain(events).collect::<Vec<_>>(), "displayTimeUnit": "ms"})
+}
+
+fn measure(given: &Given, row: &str, nvml: Option<&Nvml>) -> Result<(), String> {
+    let mut random = Random(1);
+    let words: Vec<&str> = row.split('/').collect();
+    let [patch_size, stride, ..] = words[..] else {
+        return Err(format!("{row}: must be PATCH/STRIDE or PATCH/STRIDE/image"));
+    };
+    let patch_size: u32 = patch_size.parse().expect("PATCH");
+    let side = if given.small { 40 } else { 512 };
+    let model = network(&mut random, patch_size, given.small);
+    let options = Options {
+        patch_size,
+        stride: stride.parse().expect("STRIDE"),
+        padding: if words.len() > 2 {
+            Padding::Image
+        } else {
+            Padding::Patch
+        },
+        device: DeviceChoice::Cuda(given.gpus.clone()),
+        ..Options::for_model(None)
+    };
+    let failed = |error: patchmask::error::Error| format!("{row}: {error}");
+    let session = Session::new(&model, options, &mut |_, _| ()).map_err(failed)?;
+    let voxels: Vec<i16> = (0..side * side * given.slices)
+        .map(|_| (random.symmetric() * 300.0) as i16)
+        .collect();
+    let volume = Volume::from_slice(&voxels, side, side, given.slices).map_err(failed)?;
+    let mut mask = vec![0_u8; voxels.len()];
+    let mut run = || {
+        let mut outputs = Outputs {
+            mask: Some(VolumeMut::from_slice(&mut mask)),
+            ..Outputs::default()
+        };
+        let before = energy(nvml, &given.gpus);
+        let began = Instant::now();
+        let report = session.segment(&volume, None, &mut outputs, &mut |_, _| true)?;
+        let seconds = began.elapsed().as_secs_f64();
+        let joules = energy(nvml, &given.gpus).zip(before);
+        Ok(Run {
+            seconds,
+            joules: joules.map(|(after, before)| (after - before) as f64 / 1e3),
+            report,
+            spans: session.trace(true)?,
+        })
+    };
+    run().map_err(failed)?;
+    let mut runs: Vec<Run> = (0..RUNS)
+        .map(|_| run())
+        .collect::<Result<_, _>>()
+        .map_err(failed)?;
+    runs.sort_by(|a, b| a.seconds.total_cmp(&b.seconds));
+    let median = &runs[RUNS / 2];
+    let timings = median.report.timings;
+    let compute = busy(&median.spans, "compute") / given.gpus.len() as f64;
+    println!(
+        "| {row} | {} | {:.3} | {:.2} | {:.1} | {:.1} | {:.1} | {:.1} | {} |",
+        given.gpus.len(),
+        median.seconds,
+        1e3 * median.seconds / given.slices as f64,
+        2e-12 * median.report.work.macs as f64 / median.seconds,
+        100.0 * (1.0 - compute / median.seconds),
+        1e3 * timings.plan.as_secs_f64(),
+        1e3 * timings.mask.as_secs_f64(),
+        median.joules.map_or("-".into(), |joules| format!(
+            "{:.2}",
+            joules / given.slices as f64
+        )),
+    );
+    if let Some(folder) = &given.trace {
+        let path = folder.join(format!("{}.json", row.replace('/', "-")));
+        let text = trace_events(&median.spans).to_string();
+        std::fs::create_dir_all(folder)
+            .and_then(|()| std::fs::write(&path, text))
+            .map_err(|error| format!("{}: {error}", path.display()))?;
+    }
+    Ok(())
+}
+
+fn main() {
+    let given = given();
+    let nvml = Nvml::init().ok();
+    println!(
+        "{} slices of a scan, host memory to host memory, median of {RUNS} runs",
+        given.slices
+    );
+    println!(
+        "| row | GPUs | s | ms a slice | TFLOP/s | % of the time without computing | ms planning | ms writing masks | J a slice |"
+    );
+    println!("|---|---|---|---|---|---|---|---|---|");
+    for row in &given.rows {
+        if let Err(why) = measure(&given, row, nvml.as_ref()) {
+            if why.contains("no NVIDIA driver")
+                && std::env::var_os("PATCHMASK_REQUIRE_CUDA").is_none()
+            {
+                println!("SKIPPED: {why}");
+                return;
+            }
+            eprintln!("{why}");
+            std::process::exit(1);
+        }
+    }
+}
