@@ -1,8 +1,9 @@
-"""NRRD volumes with attached raw data: the one file format that these examples read and write.
+"""Volumes: NRRD with attached raw data, read and written; NIfTI, read.
 
 Arrays are [slice][row][column]; the file lists its axes fastest first, so `sizes` is columns, rows, slices.
 World space is left-posterior-superior in mm: columns run to the patient's left, rows to the back,
-slices to the head.
+slices to the head. NIfTI is turned to that (scans of one collection lie in their files one way or another); NRRD is
+taken as it lies.
 """
 
 from dataclasses import dataclass
@@ -69,6 +70,30 @@ def read_nrrd(path):
     if "space origin" in fields:
         origin = tuple(_vector(fields["space origin"]))
     return Volume(voxels.astype(dtype.newbyteorder("=")), spacing, origin)
+
+
+def read_volume(path):
+    """A Volume from .nrrd, .nii or .nii.gz."""
+    return read_nifti(path) if str(path).endswith((".nii", ".nii.gz")) else read_nrrd(path)
+
+
+def read_nifti(path):
+    import nibabel  # phantoms need only NRRD
+
+    try:
+        image = nibabel.as_closest_canonical(nibabel.load(path))  # right-anterior-superior
+        voxels = np.asarray(image.dataobj)  # [x][y][z], rescaled to HU
+    except (OSError, EOFError, ValueError, nibabel.filebasedimages.ImageFileError) as error:
+        raise ValueError(f"{path}: not a whole NIfTI file: {error}") from error
+    if voxels.ndim != 3:
+        raise ValueError(f"{path}: {voxels.ndim} axes: a volume has 3")
+    affine = image.affine
+    corner = affine @ [voxels.shape[0] - 1, voxels.shape[1] - 1, 0, 1]  # becomes voxel 0 when x and y are turned round
+    voxels = np.ascontiguousarray(voxels[::-1, ::-1].transpose(2, 1, 0))
+    if voxels.dtype.kind == "f":
+        voxels = voxels.astype(np.float32)
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)[::-1]
+    return Volume(voxels, tuple(map(float, spacing)), (-float(corner[0]), -float(corner[1]), float(corner[2])))
 
 
 def _vector(text):
