@@ -24,7 +24,7 @@ C_TEST_PARTS := $(C_TEST_SUPPORT) $(wildcard tests/c/*.h) include/patchmask.h Ma
 .PHONY: all library kernels demo test test-rust test-ptx test-c test-valgrind test-exports test-segment \
         test-cuda test-bench test-examples test-real parity clean
 
-all: build/segment build/minimal
+all: build/segment build/minimal build/minimal_cpp
 
 # cargo decides what is out of date. A new file takes the place of the old one, which running programs
 # keep.
@@ -63,8 +63,8 @@ demo: all
 
 # ---------------------------------------------------------------------------------------- make test
 
-test: test-rust test-ptx test-exports test-c test-valgrind test-segment test-cuda test-bench test-examples \
-      test-real
+test: test-rust test-ptx test-exports test-c test-valgrind test-cpp test-install test-segment test-cuda test-bench \
+      test-examples test-real
 	@echo "all tests passed"
 
 test-rust:
@@ -99,13 +99,14 @@ test-c: $(C_TESTS:%=build/tests/%)
 
 # memcheck offers AVX2 only. It slows arithmetic down a hundredfold: these tests are the ones that walk
 # through every argument, buffer layout and model file; PATCHMASK_SLOW=1 makes their work small.
+MEMCHECK := valgrind --quiet --error-exitcode=9 --leak-check=full --show-leak-kinds=definite \
+  --errors-for-leak-kinds=definite
 VALGRIND_TESTS := arguments models hooks outputs
 test-valgrind: $(VALGRIND_TESTS:%=build/tests/%)
 	@tools/need.sh valgrind valgrind || { echo "SKIPPED valgrind: not installed"; exit 0; }; \
 	if command -v valgrind >/dev/null; then for test in $^; do \
 	  began=$$(date +%s); \
-	  PATCHMASK_SLOW=1 valgrind --quiet --error-exitcode=9 --leak-check=full --show-leak-kinds=definite \
-	    --errors-for-leak-kinds=definite $$test >build/tests/valgrind.log 2>&1 \
+	  PATCHMASK_SLOW=1 $(MEMCHECK) $$test >build/tests/valgrind.log 2>&1 \
 	    || { cat build/tests/valgrind.log; exit 1; }; \
 	  echo "ok valgrind $$test, $$(( $$(date +%s) - began )) s"; \
 	done; fi
@@ -145,26 +146,36 @@ test-real: all
 	  echo "SKIPPED real scans: SimpleITK could not be installed"; \
 	else SEGMENT=build/segment .venv/bin/python tests/real/run.py; fi
 
+# ---------------------------------------------------------------------------------------------- make install
+
+# Under sudo what is there is installed: root need not have cargo.
+.PHONY: install uninstall
+PREFIX ?= /usr/local
+INSTALL_TO = PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' LIBDIR='$(LIBDIR)' INCLUDEDIR='$(INCLUDEDIR)' \
+  VERSION=$(VERSION) SONAME=$(SONAME)
+
+install: $(if $(SUDO_UID),,library)
+	@$(INSTALL_TO) tools/install.sh install
+
+uninstall:
+	@$(INSTALL_TO) tools/install.sh uninstall
+
+# Into folders of its own; builds and runs programs against what is there.
+.PHONY: test-install
+test-install: library
+	@tools/need.sh pkg-config pkg-config || true
+	@command -v cmake >/dev/null || PYTHON=$(PYTHON) tools/venv.sh .venv tests/install/requirements.txt || true
+	$(PYTHON) tests/install/check.py
+
+include tests/cpp.mk
+include tests/hosts.mk
+
+# ------------------------------------------------------------------------------------------ the rest
+
 # The long comparison with onnxruntime, patch by patch; not part of `make test`.
 parity: all
 	@PYTHON=$(PYTHON) tools/venv.sh .venv tests/parity/requirements.txt
 	SEGMENT=build/segment .venv/bin/python tests/parity/compare.py
-
-# ------------------------------------------------------------------- weights of other frameworks, training
-
-.PHONY: test-convert test-training
-
-# `patchmask convert` against PyTorch, Keras and onnxruntime, on the CPU.
-test-convert: all
-	@if ! why=$$(PYTHON=$(PYTHON) tools/venv.sh .venv tests/weights_convert/requirements.txt 2>&1); then \
-	  echo "SKIPPED conversion of weights: a framework could not be installed: $$(echo "$$why" | tail -n 1)"; \
-	else SEGMENT=build/segment .venv/bin/python tests/weights_convert/run.py; fi
-
-# Training, resuming, several processes and the sweep, at a tiny size on the CPU.
-test-training: all
-	@if ! why=$$(PYTHON=$(PYTHON) tools/venv.sh .venv examples/training/requirements.txt 2>&1); then \
-	  echo "SKIPPED training: PyTorch could not be installed: $$(echo "$$why" | tail -n 1)"; \
-	else SEGMENT=build/segment .venv/bin/python tests/training/run.py; fi
 
 clean:
 	rm -rf build target .venv

@@ -29,6 +29,8 @@ static const char HELP[] =
     "  --memory MIB                limit for the library's memory (default 0: automatic)\n"
     "  --no-sharing                evaluate patch by patch, for comparison\n"
     "  --quiet                     no progress bar, warnings or summary\n"
+    "  --slicer-progress           print progress tags for 3D Slicer on stdout\n"
+    "  --xml                       print the module description for 3D Slicer\n"
     "  --help, --version\n"
     "\n"
     "Patch size, stride, window and equalisation default to the model's metadata, else to 257, 7,\n"
@@ -55,6 +57,8 @@ typedef enum option_name {
     OPTION_MEMORY,
     OPTION_NO_SHARING,
     OPTION_QUIET,
+    OPTION_SLICER_PROGRESS,
+    OPTION_XML,
     OPTION_HELP,
     OPTION_VERSION,
     OPTION_COUNT
@@ -83,6 +87,8 @@ static const struct {
     [OPTION_MEMORY] = {"--memory", true},
     [OPTION_NO_SHARING] = {"--no-sharing", false},
     [OPTION_QUIET] = {"--quiet", false},
+    [OPTION_SLICER_PROGRESS] = {"--slicer-progress", false},
+    [OPTION_XML] = {"--xml", false},
     [OPTION_HELP] = {"--help", false},
     [OPTION_VERSION] = {"--version", false},
 };
@@ -249,6 +255,12 @@ static bool take_option(arguments *out, option_name option, const char *value, p
         return true;
     case OPTION_QUIET:
         out->quiet = true;
+        return true;
+    case OPTION_SLICER_PROGRESS:
+        out->slicer_progress = true;
+        return true;
+    case OPTION_XML:
+        out->action = ACTION_DESCRIBE;
         return true;
     case OPTION_HELP:
         out->action = ACTION_HELP;

@@ -8,7 +8,7 @@
 #include "patchmask.h"
 #include "problem.h"
 
-typedef enum program_action { ACTION_SEGMENT, ACTION_HELP, ACTION_VERSION } program_action;
+typedef enum program_action { ACTION_SEGMENT, ACTION_HELP, ACTION_VERSION, ACTION_DESCRIBE } program_action;
 
 typedef struct arguments {
     program_action action;
@@ -27,6 +27,7 @@ typedef struct arguments {
     uint32_t device_index, threads;
     uint64_t memory_budget; /* bytes, 0: automatic */
     bool quiet;
+    bool slicer_progress; /* progress tags on stdout */
 } arguments;
 
 /* Reads the command line. An option that is repeated counts the last time. */

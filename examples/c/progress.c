@@ -8,6 +8,7 @@
 
 #include "interrupt.h"
 #include "patchmask.h"
+#include "slicer.h"
 
 enum { BAR_CELLS = 30 };
 static const double REDRAW_SECONDS = 0.1;
@@ -19,10 +20,13 @@ double seconds_now(void)
     return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
 
-void progress_start(progress *bar, bool quiet)
+void progress_start(progress *bar, progress_style style)
 {
-    bar->visible = !quiet && isatty(STDERR_FILENO);
+    bar->style = style == PROGRESS_BAR && !isatty(STDERR_FILENO) ? PROGRESS_NONE : style;
     bar->started = seconds_now();
+    if (bar->style == PROGRESS_SLICER) {
+        slicer_print_start();
+    }
 }
 
 static const char *stage_name(int32_t stage)
@@ -63,8 +67,13 @@ int32_t progress_report(double fraction, int32_t stage, void *user_data)
 {
     progress *bar = user_data;
     double now = seconds_now();
-    if (bar->visible && (!bar->drawn || now - bar->drawn_at >= REDRAW_SECONDS)) {
-        draw(bar, fraction < 0 ? 0 : fraction > 1 ? 1 : fraction, stage, now);
+    if (bar->style != PROGRESS_NONE && (!bar->drawn || now - bar->drawn_at >= REDRAW_SECONDS)) {
+        fraction = fraction < 0 ? 0 : fraction > 1 ? 1 : fraction;
+        if (bar->style == PROGRESS_SLICER) {
+            slicer_print_progress(fraction);
+        } else {
+            draw(bar, fraction, stage, now);
+        }
         bar->drawn = true;
         bar->drawn_at = now;
     }
@@ -79,9 +88,11 @@ void progress_log(int32_t level, const char *message, void *user_data)
     }
 }
 
-void progress_clear(progress *bar)
+void progress_end(progress *bar)
 {
-    if (bar->drawn) {
+    if (bar->style == PROGRESS_SLICER) {
+        slicer_print_end(seconds_now() - bar->started);
+    } else if (bar->drawn) {
         fputs("\r\033[K", stderr);
         fflush(stderr);
         bar->drawn = false;
@@ -90,7 +101,8 @@ void progress_clear(progress *bar)
 
 void progress_print_warnings(const progress *bar)
 {
+    FILE *file = bar->style == PROGRESS_SLICER ? stdout : stderr;
     for (unsigned i = 0; i < bar->warning_count; i++) {
-        fprintf(stderr, "segment: warning: %s\n", bar->warning[i]);
+        fprintf(file, "segment: warning: %s\n", bar->warning[i]);
     }
 }

@@ -1,5 +1,5 @@
-/* What a person at a terminal sees while the library works: a bar that is redrawn in place, and at the
- * end the library's warnings. */
+/* What is seen while the library works: a person at a terminal sees a bar that is redrawn in place, and at the
+ * end the library's warnings; 3D Slicer sees tags on stdout. */
 #ifndef SEGMENT_PROGRESS_H
 #define SEGMENT_PROGRESS_H
 
@@ -8,8 +8,10 @@
 
 enum { PROGRESS_WARNINGS = 8, PROGRESS_WARNING_BYTES = 1024 };
 
+typedef enum progress_style { PROGRESS_NONE, PROGRESS_BAR, PROGRESS_SLICER } progress_style;
+
 typedef struct progress {
-    bool visible;
+    progress_style style;
     bool drawn;
     double started, drawn_at; /* seconds */
     /* Warnings wait for success: a failure is one line on stderr. */
@@ -17,8 +19,8 @@ typedef struct progress {
     char warning[PROGRESS_WARNINGS][PROGRESS_WARNING_BYTES];
 } progress;
 
-/* Starts the clock. The bar is drawn if stderr is a terminal and not `quiet`. */
-void progress_start(progress *bar, bool quiet);
+/* Starts the clock. A bar is drawn only if stderr is a terminal. */
+void progress_start(progress *bar, progress_style style);
 
 /* patchmask_progress_callback; `user_data` is a progress. Cancels when the program is interrupted. */
 int32_t progress_report(double fraction, int32_t stage, void *user_data);
@@ -26,10 +28,11 @@ int32_t progress_report(double fraction, int32_t stage, void *user_data);
 /* patchmask_log_callback; `user_data` is a progress. Keeps warnings. */
 void progress_log(int32_t level, const char *message, void *user_data);
 
-/* Wipes the bar off the terminal. */
-void progress_clear(progress *bar);
+/* Wipes the bar off the terminal, or tells Slicer that this is the end. */
+void progress_end(progress *bar);
 
-/* Prints the warnings that were kept, one line each. */
+/* Prints the warnings that were kept, one line each: on stdout for Slicer, which takes every line on stderr for
+ * an error, else on stderr. */
 void progress_print_warnings(const progress *bar);
 
 /* Monotonic time in seconds. */

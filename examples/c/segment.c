@@ -18,6 +18,7 @@
 #include "problem.h"
 #include "progress.h"
 #include "report.h"
+#include "slicer.h"
 
 typedef struct job {
     arguments arguments;
@@ -163,6 +164,11 @@ static bool open_outputs(job *job, problem *problem)
            open_one(&job->report_file, job, given->report, problem);
 }
 
+static progress_style progress_style_of(const arguments *given)
+{
+    return given->slicer_progress ? PROGRESS_SLICER : given->quiet ? PROGRESS_NONE : PROGRESS_BAR;
+}
+
 static bool segment(job *job, const patchmask_volume *volume, const patchmask_volume *roi,
                     problem *problem)
 {
@@ -175,11 +181,11 @@ static bool segment(job *job, const patchmask_volume *volume, const patchmask_vo
         outputs.mask = job->mask;
         outputs.probability = job->probability;
         outputs.logits = job->logits;
-        progress_start(&job->progress, job->arguments.quiet);
+        progress_start(&job->progress, progress_style_of(&job->arguments));
         status = patchmask_session_segment(job->session, volume,
                                            job->arguments.roi != NULL ? roi : NULL, &outputs,
                                            &job->result);
-        progress_clear(&job->progress);
+        progress_end(&job->progress);
     }
     return status == PATCHMASK_OK || library_failed(problem);
 }
@@ -283,6 +289,8 @@ static bool print_about(program_action action, problem *problem)
 {
     if (action == ACTION_HELP) {
         arguments_print_help();
+    } else if (action == ACTION_DESCRIBE) {
+        slicer_print_description();
     } else {
         printf("segment %d.%d.%d, libpatchmask %s\n", PATCHMASK_VERSION_MAJOR,
                PATCHMASK_VERSION_MINOR, PATCHMASK_VERSION_PATCH, patchmask_version());

@@ -142,8 +142,8 @@ pub(crate) trait Engine: Send {
     /// Held for the life of the engine: packed weights and workspace of the threads.
     fn fixed_bytes(&self) -> Bytes;
 
-    /// Whether it evaluates whole chains of values (see `plan`).
-    fn chained(&self) -> bool;
+    /// Values of the longest chain that it evaluates together (see `plan`), if it does.
+    fn most_chain(&self) -> Option<usize>;
 
     /// Held during a call, besides what pieces take.
     fn call_bytes(&self, geometry: &Geometry) -> Bytes;

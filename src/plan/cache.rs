@@ -10,8 +10,8 @@ use crate::lattice::{Axis, Padding};
 
 /// Makes plans and keeps them.
 pub(crate) struct AxisPlans {
-    /// Whether the engine wants chains.
-    chained: bool,
+    /// Of the chains that the engine wants.
+    most_chain: Option<usize>,
     known: HashMap<Key, Arc<AxisPlan>>,
     bytes: usize,
     /// Tables kept for reuse, at most, in bytes.
@@ -26,10 +26,10 @@ struct Key {
 }
 
 impl AxisPlans {
-    /// Keeps tables of at most `limit` bytes.
-    pub fn new(chained: bool, limit: usize) -> Self {
+    /// Keeps tables of at most `limit` bytes. `most_chain`: values of the longest chain, where there are to be chains.
+    pub fn new(most_chain: Option<usize>, limit: usize) -> Self {
         Self {
-            chained,
+            most_chain,
             known: HashMap::new(),
             bytes: 0,
             limit,
@@ -49,7 +49,7 @@ impl AxisPlans {
         padding: Padding,
         check: Check<'_>,
     ) -> Result<Arc<AxisPlan>, Error> {
-        if !self.chained {
+        if self.most_chain.is_none() {
             return self.numbered(PatchRow::new(axis, indices, padding), check);
         }
         let all: Vec<usize> = (0..axis.count()).collect();
@@ -88,7 +88,7 @@ impl AxisPlans {
         if let Some(plan) = self.known.get(&key) {
             return Ok(Arc::clone(plan));
         }
-        let plan = key.patches.number(self.chained, check)?;
+        let plan = key.patches.number(self.most_chain, check)?;
         Ok(self.keep(key, plan))
     }
 

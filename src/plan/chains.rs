@@ -2,7 +2,7 @@
 //! neighbouring outputs of a convolution at once (Winograd).
 //!
 //! ```text
-//! chain   v[0], ..., v[m-1]   with taps(v[i]) = (x[i], x[i+1], x[i+2]);   1 <= m <= MOST_CHAIN
+//! chain   v[0], ..., v[m-1]   with taps(v[i]) = (x[i], x[i+1], x[i+2]);   1 <= m <= what the engine wants
 //! reads   x[0], ..., x[m+1]   values of the previous layer, or zero
 //! ```
 //! A chain is evaluated whole, so the bits of a value depend on the chain that it is in. They must not depend
@@ -15,13 +15,13 @@
 //! ```
 //! Edge values (those that the zeros at the patch's border reach) are mostly the patch's own: they are cut
 //! evenly, counted from the border. Interior values are shared with all patches around: they are cut at
-//! multiples of `MOST_CHAIN` on the layer's own pixel grid. Every value is in one chain: the first that
+//! multiples of the longest chain on the layer's own pixel grid. Every value is in one chain: the first that
 //! wants it.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-/// Most values of a chain.
+/// Most values of a chain that any engine may want.
 pub(crate) const MOST_CHAIN: usize = 6;
 
 /// Where the values of a layer stand in their patches.
@@ -45,17 +45,19 @@ pub(super) struct Chains {
     /// First entry of each chain in `order`, and the end.
     pub bounds: Vec<u32>,
     taken: Vec<bool>,
+    most: usize,
 }
 
 impl Chains {
-    /// Cuts the layer's `count` values.
-    pub fn cut(positions: &Positions<'_>, count: usize) -> Self {
+    /// Cuts the layer's `count` values into chains of up to `most`.
+    pub fn cut(positions: &Positions<'_>, count: usize, most: usize) -> Self {
         let mut chains = Self {
+            most,
             order: Vec::with_capacity(count),
             bounds: vec![0],
             taken: vec![false; count],
         };
-        for run in interior_runs(positions) {
+        for run in interior_runs(positions, most) {
             chains.add(&run);
         }
         let interior = &positions.interior;
@@ -88,7 +90,7 @@ impl Chains {
             }
             // Lengths as equal as can be.
             let count = self.order.len() - first;
-            let pieces = count.div_ceil(MOST_CHAIN);
+            let pieces = count.div_ceil(self.most);
             let bounds = (1..=pieces).map(|piece| (first + count * piece / pieces) as u32);
             self.bounds.extend(bounds);
         }
@@ -97,7 +99,7 @@ impl Chains {
 
 /// Interior values of all patches, cut on the layer's pixel grid. Patches whose starts differ by a part of a
 /// pixel of this grid have grids of their own.
-fn interior_runs(positions: &Positions<'_>) -> Vec<Vec<i32>> {
+fn interior_runs(positions: &Positions<'_>, most: usize) -> Vec<Vec<i32>> {
     let pixel = 1i64 << positions.pools;
     // (grid, cell) -> (coordinate, value) by coordinate
     let mut cells: BTreeMap<(i64, i64), BTreeMap<i64, i32>> = BTreeMap::new();
@@ -109,7 +111,7 @@ fn interior_runs(positions: &Positions<'_>) -> Vec<Vec<i32>> {
         for (position, &value) in needed.clone().zip(values) {
             if positions.interior.contains(&position) {
                 let at = origin + position;
-                let cell = (start.rem_euclid(pixel), at.div_euclid(MOST_CHAIN as i64));
+                let cell = (start.rem_euclid(pixel), at.div_euclid(most as i64));
                 cells.entry(cell).or_default().insert(at, value);
             }
         }
@@ -189,7 +191,7 @@ mod tests {
                     stride,
                 };
                 let all: Vec<usize> = (0..axis.count()).collect();
-                let mut plans = AxisPlans::new(true, 0);
+                let mut plans = AxisPlans::new(Some(MOST_CHAIN), 0);
                 let whole = plans.tile(&axis, &all, padding, &go).unwrap();
                 let meant = meanings(&whole, axis.start(0));
                 for part in [
@@ -211,7 +213,11 @@ mod tests {
                 check(&whole);
             }
         }
-        check(&AxisPlans::new(true, 0).isolated(65, 3, &go).unwrap());
+        check(
+            &AxisPlans::new(Some(MOST_CHAIN), 0)
+                .isolated(65, 3, &go)
+                .unwrap(),
+        );
     }
 
     /// Chains cover all values, in order; neighbours' taps overlap; values are distinct.

@@ -1,7 +1,7 @@
 //! The unique work that value numbering leaves, for full-width VGG16 on a 512 x 512 slice.
 
 use super::pixels::TilePlan;
-use super::{AxisPlans, STEPS, Step};
+use super::{AxisPlans, MOST_CHAIN, STEPS, Step};
 use crate::lattice::{Lattice, Padding};
 use crate::volume::Extents;
 
@@ -31,7 +31,7 @@ fn go() -> Result<(), crate::error::Error> {
 fn winograd_tera_macs(patch_size: u32, stride: u32, run: usize) -> f64 {
     let axis = lattice(patch_size, stride).x;
     let all: Vec<usize> = (0..axis.count()).collect();
-    let mut plans = AxisPlans::new(true, usize::MAX);
+    let mut plans = AxisPlans::new(Some(MOST_CHAIN), usize::MAX);
     let mut products = [0u64; 13];
     for run in all.chunks(run) {
         let plan = plans.tile(&axis, run, Padding::Patch, &go).unwrap();
@@ -56,7 +56,7 @@ fn lattice(patch_size: u32, stride: u32) -> Lattice {
 fn tera_macs(patch_size: u32, stride: u32, padding: Padding) -> f64 {
     let lattice = lattice(patch_size, stride);
     let all: Vec<usize> = (0..lattice.x.count()).collect();
-    let axis = AxisPlans::new(false, 0)
+    let axis = AxisPlans::new(None, 0)
         .tile(&lattice.x, &all, padding, &go)
         .unwrap();
     let plan = TilePlan::new(axis.clone(), axis, None, &go).unwrap();
@@ -120,7 +120,7 @@ fn a_compact_roi_takes_a_fifth_of_the_work() {
     let lattice = lattice(257, 8);
     let all: Vec<usize> = (0..lattice.x.count()).collect();
     let convolutions = WIDTHS.map(|(inputs, outputs)| 9 * inputs * outputs);
-    let mut plans = AxisPlans::new(true, usize::MAX);
+    let mut plans = AxisPlans::new(Some(MOST_CHAIN), usize::MAX);
     let mut plan = |run: &[usize], points: Option<&[bool]>| {
         let axis = plans.tile(&lattice.x, run, Padding::Patch, &go).unwrap();
         TilePlan::new(axis.clone(), axis, points, &go).unwrap()

@@ -122,9 +122,9 @@ impl PatchRow {
         after.collect()
     }
 
-    /// Numbers the values, chain by chain if they are to be `chained`. `check` is asked now and then whether to
-    /// go on.
-    pub fn number(&self, chained: bool, check: Check<'_>) -> Result<AxisPlan, Error> {
+    /// Numbers the values, chain by chain if there are to be chains of up to `most_chain` values. `check` is
+    /// asked now and then whether to go on.
+    pub fn number(&self, most_chain: Option<usize>, check: Check<'_>) -> Result<AxisPlan, Error> {
         // What follows grows with patches and their pixels; hash tables allocate as they like.
         const BYTES_PER_PIXEL: usize = 96;
         let reach = self.patch_size + 2 * IMAGE_REACH;
@@ -189,7 +189,7 @@ impl PatchRow {
             let mut keys = numbering.keys;
             let mut bounds = Vec::new();
             pools += u32::from(step == Step::Pool);
-            if chained && step.chained() {
+            if let Some(most) = most_chain.filter(|_| step.chained()) {
                 let positions = Positions {
                     starts: &self.starts,
                     needed: &needed[index + 1],
@@ -197,7 +197,7 @@ impl PatchRow {
                     interior: interior[index].clone(),
                     pools,
                 };
-                let chains = Chains::cut(&positions, keys.len());
+                let chains = Chains::cut(&positions, keys.len(), most);
                 renumber(&chains.order, &mut keys, &mut values);
                 bounds = chains.bounds;
             }

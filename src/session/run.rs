@@ -30,7 +30,7 @@ impl State {
         const MOST_PLANS: u64 = 64 << 20;
         let most_plans = (budget.host / 16).min(MOST_PLANS) as usize;
         Self {
-            plans: AxisPlans::new(engine.chained(), most_plans),
+            plans: AxisPlans::new(engine.most_chain(), most_plans),
             engine,
         }
     }

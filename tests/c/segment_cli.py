@@ -7,16 +7,18 @@ Standard library only. `segment_refusals.py` holds the wrong inputs; this file r
 import math
 import os
 import pty
+import re
 import resource
 import signal
 import subprocess
 import time
 import unittest
+import xml.etree.ElementTree
 
 import maximum_model
 import segment_refusals
 import volume_files
-from segment_case import GEOMETRY, SIZES, SegmentCase
+from segment_case import GEOMETRY, SEGMENT, SIZES, SegmentCase
 
 
 # A parent such as nohup hands its ignored signals down; the program honours that, and these tests send them.
@@ -263,6 +265,66 @@ class Files(SegmentCase):
         self.assertEqual(set(os.listdir(self.folder)), self.inputs)
 
 
+class SlicerModule(SegmentCase):
+    """What 3D Slicer expects of a command-line module; tests/slicer goes through its other conventions."""
+
+    TAG = re.compile(rb"<filter-progress>([^<]*)</filter-progress>\n")
+
+    def describe(self):
+        done = subprocess.run([SEGMENT, "--xml"], capture_output=True, timeout=5)
+        self.assertEqual((done.returncode, done.stderr), (0, b""))
+        self.assertTrue(done.stdout.startswith(b"<?xml"), done.stdout[:20])
+        return xml.etree.ElementTree.fromstring(done.stdout)
+
+    def test_description(self):
+        root = self.describe()
+        self.assertEqual(root.tag, "executable")
+        version = subprocess.run([SEGMENT, "--version"], capture_output=True).stdout.decode().split()[1]
+        self.assertEqual(f"{root.findtext('version')},", version)
+        names = [element.text for element in root.iter("name")]
+        self.assertEqual(len(names), len(set(names)))
+        self.assertEqual([e.findtext("name") for e in root.iter("image") if e.find("index") is not None],
+                         ["inputVolume", "outputMask"])
+
+    def test_help_lists_every_flag(self):
+        text = subprocess.run([SEGMENT, "--help"], capture_output=True).stdout.decode()
+        flags = [element.text for element in self.describe().iter("longflag")]
+        self.assertIn("--slicer-progress", flags)
+        for flag in flags:
+            self.assertIn(f"  {flag} ", text)
+
+    def test_every_enumeration_element_is_accepted(self):
+        for enumeration in self.describe().iter("string-enumeration"):
+            self.assertIn(enumeration.findtext("default"), [e.text for e in enumeration.iter("element")])
+            for element in enumeration.iter("element"):
+                if element.text != "cuda":
+                    with self.subTest(name=enumeration.findtext("name"), value=element.text):
+                        self.succeed(enumeration.findtext("longflag"), element.text)
+
+    def test_progress_tags(self):
+        for quiet in ((), ("--quiet",)):
+            output = self.succeed("--slicer-progress", *quiet).stdout
+            start, end = (output.index(b"<filter-" + word + b">\n") for word in (b"start", b"end"))
+            self.assertEqual(start, 0)
+            fractions = [float(text) for text in self.TAG.findall(output[:end])]
+            self.assertEqual(fractions, sorted(fractions))
+            self.assertTrue(fractions and 0 <= fractions[0] and fractions[-1] <= 1, fractions)
+            self.assertEqual(output.endswith(b"</filter-end>\n"), bool(quiet))
+        self.assert_mask(maximum_model.mask(SIZES, self.voxels))
+
+    def test_without_the_flag_there_are_no_tags(self):
+        self.assertNotIn(b"<filter", self.succeed().stdout)
+
+    def test_warnings_stay_off_stderr(self):
+        voxels = [float(v) for v in self.voxels]
+        voxels[5] = math.nan
+        volume_files.write_volume(self.path("input.nrrd"), SIZES, voxels, "float")
+        self.succeed("--slicer-progress")
+
+    def test_failure_is_one_line_on_stderr(self):
+        self.refuse(1, "--slicer-progress", "--crop", "0,0,1000,1000", says="crop")
+
+
 class Interrupts(SegmentCase):
     def setUp(self):
         super().setUp()
@@ -293,6 +355,18 @@ class Interrupts(SegmentCase):
                 self.assertLess(time.monotonic() - sent, 2)
                 self.assertEqual((process.returncode, error), (1, b"segment: interrupted\n"))
                 self.assertEqual(set(os.listdir(self.folder)), self.inputs)
+
+    def test_progress_tags_arrive_while_it_works(self):
+        command = self.command("--slicer-progress")
+        process = subprocess.Popen(command, cwd=self.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        read = b""
+        while read.count(b"</filter-progress>") < 3:
+            self.assertTrue(part := os.read(process.stdout.fileno(), 1 << 16), read)
+            read += part
+        self.assertIsNone(process.poll(), "finished before its progress was read")
+        process.kill()  # what Slicer's Cancel does
+        process.communicate()
+        self.assertFalse(os.path.exists(self.path("mask.nrrd")))
 
     def test_progress_bar_on_a_terminal(self):
         for quiet in (False, True):

@@ -166,7 +166,7 @@ CASES = [
     Case("int8", Setting(64, 9, window=(-128.0, 127.0), equalize=True), narrow(), seed=27, voxel="int8"),
     Case("uint16_big_endian", Setting(64, 9, window=(864.0, 1264.0)), narrow(), seed=28, voxel="uint16", endian="big"),
     Case("int32", Setting(64, 9), narrow(), seed=29, voxel="int32", extra=("--stride", 3, "--no-equalize")),
-    Case("full_p65_s8", Setting(65, 8), dict(widths=vgg.FULL, hidden=(256, 256)), (48, 40, 1), seed=30, memory=400),
+    Case("full_p65_s8", Setting(65, 8), dict(widths=vgg.FULL, hidden=(256, 256)), (48, 40, 1), seed=30, memory=480),
     Case("full_p257_s16", Setting(257, 16), dict(widths=vgg.FULL, hidden=(256,), channels=3), (33, 33, 1), seed=31),
 ]
 

@@ -95,8 +95,8 @@ impl Engine for CpuEngine {
         Bytes::host(self.network.fixed_bytes())
     }
 
-    fn chained(&self) -> bool {
-        true
+    fn most_chain(&self) -> Option<usize> {
+        Some(self.network.weights.most_chain())
     }
 
     fn call_bytes(&self, geometry: &Geometry) -> Bytes {

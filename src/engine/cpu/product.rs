@@ -4,12 +4,18 @@
 //! out[row][0..PANEL] (+)= sum over i of a[row][i] * panel[i][0..PANEL]
 //! ```
 //! The sums of a few rows stay in registers; each is taken over i in order, so a row's bits do not depend on
-//! the rows around it.
+//! the rows around it. Every 128 inputs are summed by themselves first: rounding errors of long sums grow with the
+//! length of what is summed at a time (Higham, "The accuracy of floating point summation", 1993).
+
+use std::ops::Range;
 
 use super::simd::{Instructions, Kernel, Simd};
 
 /// Outputs of a panel of weights.
 pub(super) const PANEL: usize = 32;
+
+/// Inputs that are summed by themselves.
+const SUMMED: usize = 128;
 
 /// Rows of a matrix, by stride.
 #[derive(Clone, Copy)]
@@ -108,10 +114,20 @@ impl Product {
         if ROWS > S::ROWS {
             return; // never called: spares the compiler the code
         }
+        for first in (0..self.inputs).step_by(SUMMED) {
+            let inputs = first..self.inputs.min(first + SUMMED);
+            // SAFETY: as for the whole.
+            unsafe { self.part::<S, ROWS>(inputs, self.add || first > 0) };
+        }
+    }
+
+    /// The sums over some `inputs`, added to what is there or not.
+    #[inline(always)]
+    unsafe fn part<S: Simd, const ROWS: usize>(&self, inputs: Range<usize>, add: bool) {
         // As many registers of a panel as the narrowest has.
         let mut sums = [[S::splat(0.0); 8]; ROWS];
         let registers = PANEL / S::LANES;
-        for i in 0..self.inputs {
+        for i in inputs {
             // SAFETY: within the panel and the rows, as `product` has checked.
             unsafe {
                 let weights = self.panel.add(i * PANEL);
@@ -135,11 +151,7 @@ impl Product {
                 // SAFETY: within the row, as `product` has checked.
                 unsafe {
                     let into = self.into.add(row * self.stride + v * S::LANES);
-                    let sum = if self.add {
-                        sum.add(S::load(into))
-                    } else {
-                        sum
-                    };
+                    let sum = if add { sum.add(S::load(into)) } else { sum };
                     sum.store(into);
                 }
             }

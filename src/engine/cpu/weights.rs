@@ -14,6 +14,7 @@ use crate::engine::first_layer::{INPUT_CHANNELS, first_layer_weight};
 use crate::error::Error;
 use crate::memory::try_filled;
 use crate::network::Convolution;
+use crate::plan::MOST_CHAIN;
 use crate::weights::Model;
 
 /// Outputs are padded to a multiple of this: the widest register of f32.
@@ -140,6 +141,14 @@ impl Weights {
             convolution_macs,
             head_macs,
         })
+    }
+
+    /// Longer chains need fewer products and round more. Sums over few channels do not even that out, nor do they
+    /// take much time.
+    pub fn most_chain(&self) -> usize {
+        const WIDE: usize = 128;
+        let widest = self.convolutions.iter().map(WinogradLayer::outputs).max();
+        if widest < Some(WIDE) { 4 } else { MOST_CHAIN }
     }
 
     /// Layers whose weights are not transformed.

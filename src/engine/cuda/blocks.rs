@@ -133,7 +133,7 @@ pub(super) mod tests {
         let extents = Extents::new(side, side, 1, "volume").unwrap();
         let lattice = Lattice::new(extents, patch_size, stride, None).unwrap();
         let all: Vec<usize> = (0..lattice.x.count()).collect();
-        AxisPlans::new(false, 0)
+        AxisPlans::new(None, 0)
             .tile(&lattice.x, &all, padding, &|| Ok(()))
             .unwrap()
     }

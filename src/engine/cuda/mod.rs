@@ -245,8 +245,8 @@ impl Engine for CudaEngine {
         }
     }
 
-    fn chained(&self) -> bool {
-        false
+    fn most_chain(&self) -> Option<usize> {
+        None
     }
 
     fn call_bytes(&self, geometry: &Geometry) -> Bytes {

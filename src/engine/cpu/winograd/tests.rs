@@ -10,7 +10,7 @@ use crate::engine::cpu::workspace::Workspace;
 use crate::error::Error;
 use crate::lattice::{Axis, Padding};
 use crate::network::Convolution;
-use crate::plan::{AxisPlans, STEPS, Step, TilePlan, ZERO};
+use crate::plan::{AxisPlans, MOST_CHAIN, STEPS, Step, TilePlan, ZERO};
 
 fn go() -> Result<(), Error> {
     Ok(())
@@ -48,7 +48,7 @@ fn plan(len: usize, patch_size: usize, stride: usize, wanted: usize) -> TilePlan
         stride,
     };
     let all: Vec<usize> = (0..axis.count()).collect();
-    let mut plans = AxisPlans::new(true, usize::MAX);
+    let mut plans = AxisPlans::new(Some(MOST_CHAIN), usize::MAX);
     let rows = plans.tile(&axis, &all, Padding::Patch, &go).unwrap();
     let columns = plans
         .tile(&axis, &all[..all.len().div_ceil(2)], Padding::Patch, &go)

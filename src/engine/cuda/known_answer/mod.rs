@@ -219,7 +219,7 @@ fn grids<'a>(
 
 /// All patches of the slice as one tile.
 fn whole_slice(lattice: &Lattice) -> Result<PlannedPiece, Error> {
-    let mut plans = AxisPlans::new(false, 0);
+    let mut plans = AxisPlans::new(None, 0);
     let mut axis = |axis: &crate::lattice::Axis| {
         let all: Vec<usize> = (0..axis.count()).collect();
         plans.tile(axis, &all, Padding::Patch, &|| Ok(()))

@@ -1,0 +1,66 @@
+# make test-hosts: the programs that patchmask is at home in. What is missing is installed into build/, or from Debian's
+# packages where that needs no password; a part whose packages cannot be had says SKIPPED and why.
+
+.PHONY: test-hosts wheel test-python test-itk test-slicer test-convert
+
+test-hosts: test-python test-itk test-slicer test-convert
+	@echo "all hosts passed"
+
+# ------------------------------------------------------------------------------------- Python package
+
+PYTHON_VENV := build/venv-python
+
+# build/python/patchmask-*.whl, with the library inside.
+wheel: library
+	@PYTHON=$(PYTHON) tools/venv.sh $(PYTHON_VENV) tests/python/requirements.txt
+	@rm -rf build/python
+	$(PYTHON_VENV)/bin/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir build/python examples/python
+
+# Tests what users install: the wheel. Ends with the slowest tests, so that one knows what takes the time.
+test-python: all
+	@if ! why=$$($(MAKE) --no-print-directory wheel 2>&1); then \
+	  case "$$why" in *"missing:"*|*"No matching distribution"*|*"onnection"*) \
+	    echo "SKIPPED Python package: $$(echo "$$why" | tail -n 2)" ;; *) echo "$$why"; exit 1 ;; esac; \
+	else \
+	  $(PYTHON_VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps --force-reinstall build/python/*.whl && \
+	  $(PYTHON_VENV)/bin/mypy --config-file examples/python/pyproject.toml examples/python/patchmask && \
+	  $(PYTHON_VENV)/bin/python -m pytest tests/python --quiet -p no:cacheprovider --durations=5; \
+	fi
+
+# ----------------------------------------------------------------------------------- ITK and 3D Slicer
+
+# The ITK filter and its program, with the ITK that the system has or Debian's.
+ITK_CMAKE := $(firstword $(wildcard /usr/lib/cmake/ITK-5*/ITKConfig.cmake /usr/lib/*/cmake/ITK-5*/ITKConfig.cmake \
+  /usr/local/lib/cmake/ITK-5*/ITKConfig.cmake) /usr/lib/cmake/ITK-5.2/ITKConfig.cmake)
+test-itk: all
+	@if ! tools/need.sh cmake cmake || ! tools/need.sh $(ITK_CMAKE) libinsighttoolkit5-dev; then \
+	  echo "SKIPPED ITK: it could not be installed"; \
+	elif ! PYTHON=$(PYTHON) tools/venv.sh .venv tests/itk/requirements.txt; then \
+	  echo "SKIPPED ITK: SimpleITK, which checks it, could not be installed"; \
+	else set -e; \
+	  cmake -S examples/cpp/itk -B build/itk -DCMAKE_BUILD_TYPE=Release -DPATCHMASK_ITK_TESTS=ON \
+	    >build/itk.log 2>&1 || { cat build/itk.log; exit 1; }; \
+	  cmake --build build/itk >>build/itk.log 2>&1 || { cat build/itk.log; exit 1; }; \
+	  .venv/bin/python -c "import sys; sys.path.insert(0, 'tests/c'); import maximum_model; \
+	    sys.stdout.buffer.write(maximum_model.build())" >build/itk/model.safetensors; \
+	  build/itk/filter_test build/itk/model.safetensors; \
+	  LESIONS=build/itk/lesions .venv/bin/python tests/itk/lesions_cli.py; \
+	  $(PYTHON) tests/docs/page.py docs/itk.md; \
+	fi
+
+# The command-line module as 3D Slicer calls it, and the extension's logic apart from Slicer's widgets.
+test-slicer: all
+	@if ! why=$$(PYTHON=$(PYTHON) tools/venv.sh .venv tests/slicer/requirements.txt 2>&1); then \
+	  echo "SKIPPED 3D Slicer: its test's packages could not be installed: $$(echo "$$why" | tail -n 1)"; \
+	else set -e; \
+	  SEGMENT=build/segment .venv/bin/python -m unittest discover -s tests/slicer -p '*_test.py'; \
+	  $(PYTHON) tests/docs/page.py docs/slicer.md; \
+	fi
+
+# ------------------------------------------------------------------------ weights of other frameworks
+
+# `patchmask convert` against PyTorch, Keras and onnxruntime, on the CPU.
+test-convert: all
+	@if ! why=$$(PYTHON=$(PYTHON) tools/venv.sh .venv tests/weights_convert/requirements.txt 2>&1); then \
+	  echo "SKIPPED conversion of weights: a framework could not be installed: $$(echo "$$why" | tail -n 1)"; \
+	else SEGMENT=build/segment .venv/bin/python tests/weights_convert/run.py; fi

@@ -1,0 +1,308 @@
+"""Many scans: parts, resuming, failures, and a cluster whose worker is killed in the middle."""
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from conftest import MODEL
+from test_images import write_series
+
+from patchmask import batch, images
+
+OPTIONS = ("--model", MODEL, "--stride", 16, "--device", "cpu")
+
+
+@pytest.fixture
+def scans(tmp_path, part):
+    """Five scans: files at two depths, a DICOM series, a file in other axes; and what is no scan."""
+    folder = tmp_path / "scans"
+    (folder / "clinic").mkdir(parents=True)
+    sitk.WriteImage(part, str(folder / "a.nii.gz"))
+    sitk.WriteImage(part[:, :, :2], str(folder / "b.nrrd"))
+    sitk.WriteImage(sitk.DICOMOrient(part, "RAS"), str(folder / "clinic/c.mha"))
+    write_series(part[:, :, 1:], folder / "clinic/d")
+    sitk.WriteImage(part[:, :, 1:3], str(folder / "e.mha"))
+    (folder / "notes.txt").write_text("not a scan")
+    (folder / ".hidden.nii.gz").write_text("nor this")
+    return folder
+
+
+NAMES = ["a", "b", "clinic/c", "clinic/d", "e"]
+
+
+def table(out, name="results"):
+    with open(out / f"{name}.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["scan"] for row in rows] == [row["scan"] for row in json.loads((out / f"{name}.json").read_text())]
+    return {row["scan"]: row for row in rows}
+
+
+def stamps(out):
+    """Which file each result is: a file written anew is another one."""
+    return {
+        path.relative_to(out).as_posix(): (path.stat().st_ino, path.stat().st_mtime_ns)
+        for path in out.rglob("*")
+        if path.is_file() and not path.name.startswith("results")
+    }
+
+
+def results_of(out):
+    """Names with a mask, each with a record, and nothing else left."""
+    files = {name for name in stamps(out) if name != "settings.json"}
+    masks = {name.removesuffix("_mask.nii.gz") for name in files if name.endswith("_mask.nii.gz")}
+    assert files == {f"{n}_mask.nii.gz" for n in masks} | {f"{n}.json" for n in masks}
+    return sorted(masks)
+
+
+def test_all(command, scans, tmp_path, part):
+    out = tmp_path / "out"
+    shown = command("batch", scans, "--out", out, *OPTIONS).stdout
+    assert results_of(out) == NAMES and "5 of 5 scans done (0 before)" in shown
+    rows = table(out)
+    assert all(row["status"] == "done" and float(row["seconds"]) > 0 for row in rows.values())
+    mask = sitk.ReadImage(str(out / "clinic/c_mask.nii.gz"))
+    turned = sitk.DICOMOrient(mask, "LPS")
+    same = sitk.ReadImage(str(out / "a_mask.nii.gz"))
+    assert np.array_equal(sitk.GetArrayFromImage(turned), sitk.GetArrayFromImage(same))
+    assert np.allclose(mask.GetOrigin(), sitk.ReadImage(str(scans / "clinic/c.mha")).GetOrigin())
+    # Again: nothing is done twice. A mask or a record that is gone is made again, and nothing else.
+    before = stamps(out)
+    assert "5 of 5 scans done (5 before)" in command("batch", scans, "--out", out, *OPTIONS).stdout
+    assert stamps(out) == before
+    (out / "b_mask.nii.gz").unlink()
+    (out / "e.json").write_text("{ half a record")
+    assert "(3 before)" in command("batch", scans, "--out", out, *OPTIONS).stdout
+    changed = {name for name, stamp in stamps(out).items() if stamp != before[name]}
+    assert changed == {"b_mask.nii.gz", "b.json", "e_mask.nii.gz", "e.json"}
+
+
+def test_failures(command, scans, tmp_path):
+    """A scan that fails is listed with its reason; the others go on; the next run tries it again."""
+    out = tmp_path / "out"
+    good = (scans / "b.nrrd").read_bytes()
+    (scans / "b.nrrd").write_bytes(good[:4000])
+    write_series(sitk.ReadImage(str(scans / "a.nii.gz")), scans / "gap", skip=(2,))
+    done = command("batch", scans, "--out", out, *OPTIONS, status=3)
+    assert "4 of 6 scans done (0 before), 2 failed, 0 missing" in done.stdout
+    rows = table(out)
+    assert {name for name, row in rows.items() if row["status"] == "failed"} == {"b", "gap"}
+    assert "b.nrrd" in rows["b"]["reason"] and "a slice is missing" in rows["gap"]["reason"]
+    assert rows["b"]["mask"] == "" and not (out / "b_mask.nii.gz").exists()
+    assert "b.nrrd" in done.stderr
+    shutil.rmtree(scans / "gap")
+    (scans / "b.nrrd").write_bytes(good)
+    (out / "gap.json").unlink()
+    assert "(4 before), 0 failed" in command("batch", scans, "--out", out, *OPTIONS).stdout
+    assert results_of(out) == NAMES
+
+
+def test_parts(command, scans, tmp_path):
+    """Array jobs: every scan in exactly one part; the whole table afterwards."""
+    out = tmp_path / "out"
+    words = ("batch", scans, "--out", out, *OPTIONS, "--num-parts", 2, "--part-id")
+    command(*words, 0)
+    half = stamps(out)
+    assert results_of(out) == ["a", "clinic/c", "e"]
+    whole = command("batch", scans, "--out", out, *OPTIONS, "--table", status=3).stdout
+    assert "3 of 5 scans done (3 before), 0 failed, 2 missing" in whole
+    command(*words, 1)
+    assert results_of(out) == NAMES and half.items() <= stamps(out).items()
+    assert set(table(out, "results-part-0-of-2")) | set(table(out, "results-part-1-of-2")) == set(NAMES)
+    command("batch", scans, "--out", out, *OPTIONS, "--table")
+    assert list(table(out)) == NAMES
+    tasks = batch.tasks_of(scans, out, "LPS", ".nii.gz", False)
+    for parts in (1, 2, 3, 5, 7):
+        shared = [task.name for part in range(parts) for task in batch.share(tasks, parts, part)]
+        assert sorted(shared) == NAMES
+
+
+def test_both_parts_at_once(scans, tmp_path):
+    out = tmp_path / "out"
+    program = [Path(sys.executable).with_name("patchmask"), "batch", scans, "--out", out, *OPTIONS, "--num-parts", 2]
+    running = [subprocess.Popen([str(w) for w in [*program, "--part-id", k]]) for k in (0, 1)]
+    assert [job.wait(120) for job in running] == [0, 0]
+    assert results_of(out) == NAMES
+
+
+def test_other_settings(command, scans, tmp_path):
+    """Masks of different settings do not mix, also where nothing is left to do."""
+    out = tmp_path / "out"
+    command("batch", scans, "--out", out, *OPTIONS)
+    before = stamps(out)
+    for words, text in ((("--stride", 8), "stride 16, this run has 8"), (("--axes", "RAS"), "axes LPS")):
+        assert text in command("batch", scans, "--out", out, *OPTIONS, *words, status=1).stderr
+    command("batch", scans, "--out", out, *OPTIONS, "--threads", 1, "--memory", 512)  # changes no result
+    assert stamps(out) == before
+
+
+def test_wrong_inputs(command, scans, tmp_path):
+    out = ("--out", tmp_path / "out")
+
+    def refused(text, *words, status=2):
+        assert text in command("batch", *words, status=status).stderr
+
+    refused("no such folder", tmp_path / "none", *out, *OPTIONS)
+    (tmp_path / "empty").mkdir()
+    refused("no scans", tmp_path / "empty", *out, *OPTIONS)
+    refused("K must be from 0 to N-1", scans, *out, *OPTIONS, "--num-parts", 2, "--part-id", 2)
+    refused("another folder", scans, "--out", scans, *OPTIONS)
+    refused("need --dask", scans, *out, *OPTIONS, "--workers", 2)
+    refused("NAME=N", scans, *out, *OPTIONS, "--dask", "--resource", "GPU=none")
+    refused("none.safetensors", scans, *out, "--model", tmp_path / "none.safetensors", status=1)
+    refused("stride 0", scans, *out, "--model", MODEL, "--stride", 0, status=1)
+    refused("both would be called a", _doubled(scans, tmp_path), *out, *OPTIONS, status=1)
+    if not os.path.exists("/dev/nvidia0"):
+        refused("", scans, *out, "--model", MODEL, "--device", "cuda", status=1)
+    assert not list((tmp_path / "out").rglob("*_mask*")) if (tmp_path / "out").exists() else True
+
+
+def _doubled(scans, tmp_path):
+    folder = tmp_path / "doubled"
+    folder.mkdir()
+    for name in ("a.nrrd", "a.mha"):
+        shutil.copy(scans / "b.nrrd", folder / name)
+    return folder
+
+
+def test_fatal_errors_are_not_their_own_cause(scans, tmp_path):
+    """Dask walks the causes of an exception, for ever where they go round in a circle."""
+    tasks = batch.tasks_of(scans, tmp_path / "out", "LPS", ".nii.gz", False)
+    for setup in (batch.Setup(tmp_path / "none.safetensors"), batch.Setup(MODEL, {"stride": 0})):
+        with pytest.raises(batch.Fatal) as caught:
+            batch.Worker(setup).run(tasks[0])
+        cause, seen = caught.value, set()
+        while cause is not None:
+            assert id(cause) not in seen
+            seen.add(id(cause))
+            cause = cause.__cause__
+    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").rglob("*.json"))
+
+
+def test_killed_job(scans, tmp_path, phantom):
+    """SIGKILL in the middle of a scan: finished ones stay, the interrupted one is done by the next run."""
+    out = tmp_path / "out"
+    sitk.WriteImage(phantom, str(scans / "c.nii.gz"))
+    words = [
+        Path(sys.executable).with_name("patchmask"),
+        "batch",
+        scans,
+        "--out",
+        out,
+        *OPTIONS[:-4],
+        "--device",
+        "cpu",
+    ]
+    words = [str(word) for word in [*words, "--stride", 16, "--quiet"]]
+    running = subprocess.Popen(words)
+    _wait(lambda: list(out.glob(".partial-*-c_mask.nii.gz")))
+    running.kill()
+    running.wait()
+    before = stamps(out)
+    assert "a_mask.nii.gz" in before and "c_mask.nii.gz" not in before
+    assert [name for name in before if name.startswith(".partial")]
+    done = subprocess.run(words, capture_output=True, encoding="utf-8", check=True)
+    assert "6 of 6 scans done (2 before)" in done.stdout
+    assert results_of(out) == sorted([*NAMES, "c"])
+    kept = {name: stamp for name, stamp in before.items() if not name.startswith(".partial")}
+    assert kept.items() <= stamps(out).items()
+
+
+def _wait(condition, seconds=120):
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "it takes too long"
+        time.sleep(0.02)
+
+
+def test_dask_with_a_worker_killed(scans, tmp_path, phantom):
+    """A local cluster of two; the process of the first long scan is killed when others are finished."""
+    out = tmp_path / "out"
+    for name in ("x", "y", "z"):
+        sitk.WriteImage(phantom, str(scans / f"{name}.nii.gz"))
+    (scans / "broken.nii.gz").write_text("broken")
+    words = [Path(sys.executable).with_name("patchmask"), "batch", scans, "--out", out, "--model", MODEL]
+    words = [str(word) for word in [*words, "--device", "cpu", "--stride", 16, "--dask", "--workers", 2]]
+    running = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8")
+    try:
+        _wait(lambda: len(list(out.rglob("*_mask.nii.gz"))) >= 3 and list(out.glob(".partial-*-[xyz]_mask.nii.gz")))
+        finished = stamps(out)
+        writing = next(out.glob(".partial-*-[xyz]_mask.nii.gz")).name
+        process, mask = writing.removeprefix(".partial-").rsplit("-", 2)[1:]
+        name = mask.removesuffix("_mask.nii.gz")
+        os.kill(int(process), signal.SIGKILL)
+        shown, errors = running.communicate(timeout=300)
+    finally:
+        if running.poll() is None:
+            running.send_signal(signal.SIGINT)
+            running.wait(60)
+    assert running.returncode == 3, errors  # the broken one
+    names = sorted([*NAMES, "x", "y", "z"])
+    records = {n: json.loads((out / f"{n}.json").read_text()) for n in [*names, "broken"]}
+    assert [n for n, r in records.items() if r["status"] != "done"] == ["broken"]
+    (out / "broken.json").unlink()
+    assert results_of(out) == names  # each once, nothing left over
+    # What was finished when the worker died is untouched; the interrupted one was done by another process.
+    kept = {n: s for n, s in finished.items() if not Path(n).name.startswith(".partial")}
+    assert kept.items() <= {**stamps(out), "broken.json": kept.get("broken.json")}.items()
+    assert f"{name}.json" not in kept and records[name]["process"] != int(process)
+    assert list(table(out)) == sorted([*names, "broken"])
+    # One session per worker: all scans came from few processes, and every scan was told of once.
+    assert len({record["process"] for record in records.values()}) <= 4
+    told = [line.split()[1] for line in shown.splitlines() if line[0].isdigit() and "/" in line.split()[0]]
+    assert sorted(told) == sorted([*names, "broken"])
+
+
+def test_dask_scheduler_and_resources(command, scans, tmp_path):
+    """An existing scheduler whose worker offers a GPU: only that one is used."""
+    distributed = pytest.importorskip("distributed")
+    plain = dict(n_workers=1, threads_per_worker=2, processes=True, dashboard_address=None)
+    out = tmp_path / "out"
+    with distributed.LocalCluster(**plain, resources={"GPU": 1}) as cluster:
+        words = ("--dask", cluster.scheduler_address, "--resource", "GPU=1")
+        done = command("batch", scans, "--out", out, *OPTIONS, *words, cwd=tmp_path)
+        assert "5 of 5 scans done" in done.stdout
+        with distributed.Client(cluster) as client:
+            pids = set(client.run(os.getpid).values())
+        assert {int(row["process"]) for row in table(out).values()} == pids
+        # A model that the scheduler's machine has, a device that the worker has not.
+        if not os.path.exists("/dev/nvidia0"):
+            words = ("--dask", cluster.scheduler_address, "--device", "cuda")
+            other = tmp_path / "other"
+            told = command("batch", scans, "--out", other, "--model", MODEL, *words, status=1).stderr
+            assert "cuda" in told.lower()
+            assert {row["status"] for row in table(other).values()} == {"missing"}
+    assert "tcp://127.0.0.1:1" in _refused_address(command, scans, tmp_path)
+
+
+def _refused_address(command, scans, tmp_path):
+    words = ("--dask", "tcp://127.0.0.1:1")
+    return command("batch", scans, "--out", tmp_path / "late", *OPTIONS, *words, status=1).stderr
+
+
+def test_a_scan_that_kills_every_worker(tmp_path, part, monkeypatch):
+    """KilledWorker becomes a row of the table."""
+    pytest.importorskip("distributed")
+    from patchmask import cluster
+
+    folder = tmp_path / "scans"
+    folder.mkdir()
+    sitk.WriteImage(part[:, :, :1], str(folder / "a.nrrd"))
+    tasks = batch.tasks_of(folder, tmp_path / "out", "LPS", ".nrrd", False)
+    monkeypatch.setattr(cluster, "run_here", _die)
+    setup = batch.Setup(MODEL, {"device": "cpu", "stride": 16})
+    records = list(cluster.run(setup, tasks, None, 1, None))
+    assert [record["status"] for record in records] == ["failed"] and "killed" in records[0]["reason"]
+    assert images.read(folder / "a.nrrd").GetSize()[2] == 1
+
+
+def _die(setup, task):
+    os._exit(1)

@@ -1,0 +1,66 @@
+"""Every `sh` and `python` block of the pages, run in order, in a folder with what the page says is there."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import SimpleITK as sitk
+from conftest import DEMO, MODEL, ROOT
+
+PAGES = ("docs/python.md", "docs/cluster.md", "examples/python/README.md")
+
+
+def blocks(page):
+    return re.findall(r"^```(sh|python)\n(.*?)^```", (ROOT / page).read_text(encoding="utf-8"), re.M | re.S)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_page(page, tmp_path, part):
+    for name in ("ct.nrrd", "truth.nrrd", "model.safetensors"):
+        shutil.copy(DEMO / name, tmp_path)
+    (tmp_path / "scans/clinic").mkdir(parents=True)
+    sitk.WriteImage(part, str(tmp_path / "scans/a.nii.gz"))
+    sitk.WriteImage(part[:, :, :2], str(tmp_path / "scans/clinic/p17.nrrd"))
+    bin_folder = str(Path(sys.executable).parent)
+    array = {"SLURM_ARRAY_TASK_COUNT": "1", "SLURM_ARRAY_TASK_ID": "0", "SLURM_CPUS_PER_TASK": "2"}
+    settings = {**os.environ, **array, "PATH": f"{bin_folder}:{os.environ['PATH']}"}
+    run = blocks(page)
+    assert run, f"{page}: no blocks"
+    for kind, text in run:
+        line = ["bash", "-eu", "-c", text] if kind == "sh" else [sys.executable, "-c", text]
+        done = subprocess.run(line, cwd=tmp_path, env=settings, capture_output=True, encoding="utf-8", timeout=300)
+        assert done.returncode == 0, f"{page}:\n{text}\n{done.stdout}{done.stderr}"
+
+
+def test_the_pages_name_every_option(command):
+    """A command that is listed has its help, and every command is on a page."""
+    told = "".join((ROOT / page).read_text(encoding="utf-8") for page in PAGES)
+    from patchmask import commands
+
+    for name in ("segment", "batch", "view", "metrics"):
+        assert name in commands.COMMANDS and f"patchmask {name} " in told
+        assert "usage: patchmask" in command(name, "--help").stdout
+
+
+def test_help_needs_no_heavy_packages(tmp_path):
+    """numpy alone is enough for `patchmask --help` and for arrays."""
+    program = """
+import sys
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("SimpleITK", "matplotlib", "vtk", "plotly", "dask", "distributed", "tqdm"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Missing())
+import numpy, patchmask
+from patchmask.commands import main
+patchmask.segment(numpy.zeros((1, 64, 64), "int16"), sys.argv[1], stride=32, device="cpu")
+assert main(["view", "--ct", "a", "--mask", "b"]) == 1
+main(["--help"])
+"""
+    done = subprocess.run([sys.executable, "-c", program, MODEL], cwd=tmp_path, capture_output=True, encoding="utf-8")
+    assert done.returncode == 0 and "segment" in done.stdout, done.stderr
+    assert re.search(r"package (SimpleITK|matplotlib) is missing", done.stderr)
