@@ -5,18 +5,24 @@ name and renamed: a job that is killed meanwhile leaves the one before.
 """
 
 import os
+import pickle
+from pathlib import Path
 
 import numpy as np
 import torch
 
-# What may differ between the run that stopped and the one that goes on.
+# What may differ between the run that stopped and the one that goes on. Scans may have moved: their names are compared.
 FREE = {"out", "resume", "stop_after", "device", "cache", "patience", "train", "held_out"}
 
 
-def settings(args):
-    """The options that decide the result, as plain values."""
-    plain = lambda value: list(value) if isinstance(value, tuple) else str(value) if hasattr(value, "parts") else value  # noqa: E731
-    return {key: plain(value) for key, value in sorted(vars(args).items()) if key not in FREE}
+def settings(args, scans):
+    """What decides the result, as plain values."""
+    decisive = {key: value for key, value in sorted(vars(args).items()) if key not in FREE}
+    return {key: _plain(value) for key, value in decisive.items()} | {"scans": [scan.name for scan in scans]}
+
+
+def _plain(value):
+    return value.name if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value
 
 
 def random_state(sampler, scans, device):
@@ -46,12 +52,16 @@ def save(path, content):
     os.replace(temporary, path)
 
 
-def load(path, args):
-    """The content of a checkpoint made with the same settings, else an error that names what differs."""
-    content = torch.load(path, map_location="cpu", weights_only=True)
-    now, then = settings(args), content["settings"]
+def load(path, now):
+    """The content of a checkpoint that was made with the settings `now`, else an error that names what differs."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        then = content["settings"]
+    except (OSError, EOFError, RuntimeError, KeyError, TypeError, pickle.UnpicklingError) as error:
+        raise ValueError(f"{path}: not a checkpoint of train.py: remove it to start anew") from error
     for key in sorted(now.keys() | then.keys()):
         if now.get(key) != then.get(key):
-            option = "--" + key.replace("_", "-")
-            raise SystemExit(f"{path}: made with {option} {then.get(key)}, now {now.get(key)}: resume with the same options")
+            option = key if key == "scans" else "--" + key.replace("_", "-")
+            raise ValueError(f"{path}: made with {option} {then.get(key)}, now {now.get(key)}: resume with the same, or "
+                             "start anew with another --out")  # fmt: skip
     return content

@@ -74,6 +74,8 @@ class SparseValidation:
                 r, c = np.nonzero((close & grid) | (~close & sparse & scan.body[k]))
                 weights = np.where(close[r, c], fine**2, coarse**2)
                 self.points.append((scan, k, r, c, weights, scan.truth[k][r, c]))
+        if not self.points:
+            raise ValueError("no lesion in any held-out scan: nothing to validate on")
         self.count = sum(len(rows) for _, _, rows, *_ in self.points)
 
     def evaluate(self, model, intensity, part=(0, 1), gather=None, **options):

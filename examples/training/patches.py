@@ -83,8 +83,8 @@ class BalancedSampler:
         shares = [wanted[name] for name in names]
         if len(names) < len(wanted):
             shares = [share / sum(shares) for share in shares]
-        for _ in range(count // 500):
-            strata = [names[k] for k in self.rng.choice(len(names), 500, p=shares)]
+        for first in range(0, count, 500):
+            strata = [names[k] for k in self.rng.choice(len(names), min(500, count - first), p=shares)]
             places = [self._draw(name) for name in strata]
             margins = margins_of(self._cut(places)[:, :, MARGIN:-MARGIN, MARGIN:-MARGIN])
             for name, place, margin in zip(strata, places, margins):

@@ -1,7 +1,7 @@
 """Segment phantoms with an exported model in PyTorch, patch by patch: an independent check of a model.
 
     python predict.py run/model.safetensors data/test --out masks
-    python evaluate.py masks data/test
+    patchmask metrics masks data/test
 
 Weights are the file's, rounded to fp16, as the library reads them. The library gives the same masks, except where two
 logits are equal within rounding, in a small part of the time. Points in the air around the body are

@@ -5,9 +5,12 @@ same weights. One process alone is a group of 1, and nothing of torch.distribute
 """
 
 import os
+from datetime import timedelta
 
 import torch
 from torch import distributed
+
+PATIENCE = timedelta(hours=2)  # for one another: scans of different sizes are read first
 
 
 class Group:
@@ -19,7 +22,9 @@ class Group:
             if self.device.type == "cuda":
                 self.device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
                 torch.cuda.set_device(self.device)
-            distributed.init_process_group("nccl" if self.device.type == "cuda" else "gloo")
+            cuda = self.device.type == "cuda"
+            distributed.init_process_group("nccl" if cuda else "gloo", timeout=PATIENCE,
+                                           device_id=self.device if cuda else None)  # fmt: skip
 
     @property
     def first(self):

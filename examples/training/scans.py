@@ -1,8 +1,10 @@
 """Folders of scans with labels -> what training needs of each: intensities, truth, and the voxels of each stratum.
 
     phantoms    NAME_ct.nrrd, NAME_truth.nrrd (above 0 is lesion), NAME_liver.nrrd
-    LiTS        volume-N.nii[.gz], segmentation-N.nii[.gz]: 1 liver, 2 lesion; the challenge's folders as they are
+    LiTS        volume-N.nii[.gz], segmentation-N.nii[.gz]: 0 background, 1 liver, 2 lesion; also as NRRD
     others      any two patterns with one * for the scan's name, of NRRD or NIfTI files
+
+Folders are searched with all that is in them; labels lie beside their images.
 
 A CT collection at full size does not fit in memory (LiTS: 30 GB as fp16). With a cache folder everything is computed once,
 kept there as .npy files, and read through memory maps.
@@ -13,7 +15,8 @@ import json
 import os
 import shutil
 import tempfile
-from dataclasses import dataclass
+import warnings
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -25,10 +28,21 @@ from volume_io import read_volume
 SHELL = 3  # pixels
 LOOKALIKE_HU = (-10, 100)
 KEPT = 1 << 22  # voxels listed per stratum and scan; of larger ones a random part, and their count
-LAYOUTS = (  # image, label, organ, lesion label, organ label; None: every label above 0
-    ("*_ct.nrrd", "*_truth.nrrd", "*_liver.nrrd", None, None),
-    ("volume-*.nii", "segmentation-*.nii", None, 2, 1),
-    ("volume-*.nii.gz", "segmentation-*.nii.gz", None, 2, 1),
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What the numbers in a label volume mean."""
+
+    lesion: int | None = None  # None: every number above 0
+    organ: int | None = None  # around the lesions
+    only: tuple | None = None  # the numbers that there may be; None: any
+
+
+LITS = Labels(lesion=2, organ=1, only=(0, 1, 2))
+LAYOUTS = (  # image, label, organ
+    ("*_ct.nrrd", "*_truth.nrrd", "*_liver.nrrd", Labels()),
+    *((f"volume-*{end}", f"segmentation-*{end}", None, LITS) for end in (".nii", ".nii.gz", ".nrrd")),
 )
 
 
@@ -39,29 +53,31 @@ class Source:
     name: str
     image: Path
     label: Path
-    organ: Path | None  # a file of its own, or a label of `label`:
-    lesion_label: int | None
-    organ_label: int | None
+    organ: Path | None  # a file of its own
+    labels: Labels
 
 
-def find(folder, patterns=None, lesion_label=None, organ_label=None):
-    """The Sources of a folder, in the order of their file names. patterns: (image, label), each with one `*`."""
+def find(folder, patterns=None, labels=None):
+    """The Sources below a folder, in the order of their paths.
+
+    patterns: (image, label), each with one `*`. labels: what the numbers mean, instead of what the layout says.
+    """
     folder = Path(folder)
-    layouts = LAYOUTS if patterns is None else ((*patterns, None, None, None),)
-    for image, label, organ, lesions, organs in layouts:
+    layouts = LAYOUTS if patterns is None else ((*patterns, None, Labels()),)
+    for image, label, organ, meaning in layouts:
         sources = []
-        for path in folder.glob(image):
-            before, after = image.split("*")
+        before, after = image.split("*")
+        for path in sorted(folder.rglob(image)):
             name = path.name[len(before) : len(path.name) - len(after)]
-            beside = lambda pattern: path.with_name(pattern.replace("*", name))  # noqa: B023, E731
-            if not beside(label).exists():
-                raise SystemExit(f"{beside(label)}: missing, the labels of {path.name}")
-            mine = beside(organ) if organ and beside(organ).exists() else None
-            sources.append(Source(name, path, beside(label), mine, lesion_label or lesions, organ_label or organs))
+            truth = path.with_name(label.replace("*", name))
+            if not truth.exists():
+                raise ValueError(f"{truth}: missing, the labels of {path.name}")
+            roi = path.with_name(organ.replace("*", name)) if organ else None
+            sources.append(Source(name, path, truth, roi if roi and roi.exists() else None, labels or meaning))
         if sources:
-            return sorted(sources, key=lambda source: source.image)
+            return sources
     tried = ", ".join(layout[0] for layout in layouts)
-    raise SystemExit(f"{folder}: no scans ({tried}); make phantoms with phantom.py, or name yours with --pattern")
+    raise ValueError(f"{folder}: no scans ({tried}); make phantoms with phantom.py, or name yours with --pattern")
 
 
 class Scan:
@@ -98,21 +114,33 @@ class Scan:
 
 def _computed(source, intensity, strata):
     """Everything about one scan, as arrays by name."""
-    hu = read_volume(source.image).voxels
-    label = read_volume(source.label).voxels
-    if label.shape != hu.shape:
-        raise SystemExit(f"{source.label}: shape {label.shape}, but {source.image.name} has {hu.shape}")
-    truth = label > 0 if source.lesion_label is None else label == source.lesion_label
+    image, meaning = read_volume(source.image), source.labels
+    hu, label = image.voxels, _on_grid(image, source.label)
+    unknown = [] if meaning.only is None else label[np.isin(label, meaning.only, invert=True)]
+    if len(unknown):
+        raise ValueError(f"{source.label}: label {unknown[0]}, but only {', '.join(map(str, meaning.only))} are known "
+                         "here: --lesion-label and --organ-label say which count")  # fmt: skip
+    truth = label > 0 if meaning.lesion is None else label == meaning.lesion
     # Training keeps many scans in memory: fp16, 1/2000 of the window, is enough.
     parts = dict(image=intensity.windowed(hu).astype(np.float16 if strata else np.float32), truth=truth)
     parts["body"] = ndimage.uniform_filter(hu.astype(np.float32), (1, 9, 9)) > -700
     if strata:
         if source.organ is not None:
-            organ = read_volume(source.organ).voxels > 0
+            organ = _on_grid(image, source.organ) > 0
         else:
-            organ = truth if source.organ_label is None else truth | (label == source.organ_label)
+            organ = truth if meaning.organ is None else truth | (label == meaning.organ)
         parts |= _strata(source, hu, truth, organ)
     return parts
+
+
+def _on_grid(image, path):
+    """Voxels of the file at `path`, which has the grid of `image`, a Volume."""
+    volume = read_volume(path)
+    if volume.voxels.shape != image.voxels.shape:
+        raise ValueError(f"{path}: shape {volume.voxels.shape}, but its image has {image.voxels.shape}")
+    if not np.allclose(volume.origin, image.origin, atol=0.5 * min(image.spacing)):
+        warnings.warn(f"{path}: origin {volume.origin}, but its image has {image.origin}: look whether labels are in place")
+    return volume.voxels
 
 
 def _strata(source, hu, truth, organ):
@@ -144,7 +172,7 @@ def _cached(cache, source, intensity, strata):
     """_computed, from the cache where it is there; a change of files, labels or intensity makes a new entry."""
     files = [path for path in (source.image, source.label, source.organ) if path]
     facts = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
-    facts = [facts, source.lesion_label, source.organ_label, list(intensity.window), intensity.equalize, strata, KEPT]
+    facts = [facts, asdict(source.labels), list(intensity.window), intensity.equalize, strata, KEPT]
     folder = cache / f"{source.name}-{hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]}"
     if not folder.exists():
         cache.mkdir(parents=True, exist_ok=True)

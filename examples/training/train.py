@@ -25,14 +25,15 @@ import torch  # noqa: E402
 
 from processes import Group  # noqa: E402
 from trainer import PRECISIONS, Training  # noqa: E402
+from vgg import FULL_WIDTHS  # noqa: E402
 
-FULL = "64,64,128,128,256,256,256,512,512,512,512,512,512"  # VGG16's own
 WIDTHS = "16,16,32,32,64,64,64,96,96,96,128,128,128"
+LEAST = dict(patch_size=32, stride=1, epochs=1, steps=1, batch=2, mine=0, learning_rate=0, weight_decay=0, patience=1,
+             hold_out_every=2)  # fmt: skip
 
 
 def numbers(text):
-    text = FULL if text == "full" else text
-    return [int(word) for word in text.split(",")]
+    return list(FULL_WIDTHS) if text == "full" else [int(word) for word in text.split(",")]
 
 
 def window(text):
@@ -89,22 +90,22 @@ def parser():
 
 
 def checked(args):
-    """The arguments, or an exit that names what is wrong."""
+    """The arguments, or a ValueError that names what is wrong."""
     if args.start and args.imagenet:
-        raise SystemExit("--start and --imagenet: choose one")
-    for option in ("epochs", "steps", "batch", "stride", "patience"):
-        if getattr(args, option) < 1:
-            raise SystemExit(f"--{option} {getattr(args, option)}: must be at least 1")
-    if args.hold_out_every < 2:
-        raise SystemExit(f"--hold-out-every {args.hold_out_every}: must be at least 2")
+        raise ValueError("--start and --imagenet: choose one")
+    for name, least in LEAST.items():
+        if getattr(args, name) < least:
+            raise ValueError(f"--{name.replace('_', '-')} {getattr(args, name)}: must be at least {least}")
+    if not 0 <= args.dropout < 1:
+        raise ValueError(f"--dropout {args.dropout}: must be at least 0 and below 1")
+    if args.organ_label is not None and args.lesion_label is None:
+        raise ValueError("--organ-label: needs --lesion-label, the label of lesions in the same files")
     if args.pattern and any(pattern.count("*") != 1 for pattern in args.pattern):
-        raise SystemExit(f"--pattern {' '.join(args.pattern)}: each needs one * for the scan's name")
+        raise ValueError(f"--pattern {' '.join(args.pattern)}: each needs one * for the scan's name")
     return args
 
 
-def main():
-    args = checked(parser().parse_args())
-    args.out.mkdir(parents=True, exist_ok=True)
+def train(args):
     group = Group(args.device)
     try:
         training = Training(args, group)
@@ -112,13 +113,18 @@ def main():
             training.run()
         except KeyboardInterrupt:
             training.say("interrupted")
-        if training.best:
-            best = training.best
+        if best := training.best:
             training.say(f"best epoch {best['epoch']}, held-out Dice {best['held_out_dice']:.3f}: {args.out}/model.safetensors")
-    except ValueError as error:
-        raise SystemExit(str(error)) from error
     finally:
         group.close()
+
+
+def main():
+    args = parser().parse_args()
+    try:
+        train(checked(args))
+    except (ValueError, FileNotFoundError) as error:
+        raise SystemExit(str(error)) from error
 
 
 if __name__ == "__main__":

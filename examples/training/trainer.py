@@ -4,9 +4,11 @@
     run        epochs: mine, train, validate, checkpoint; early stopping
 
 With several processes (processes.Group) each draws its share of every batch, mines its share of candidates and
-validates its share of slices; what is decided is decided from everything, in all of them alike.
+validates its share of slices; what is decided is decided from everything, in all of them alike. Errors of the caller's are
+ValueErrors.
 """
 
+import copy
 import json
 import math
 import time
@@ -38,8 +40,8 @@ class Training:
 
     def __init__(self, args, group):
         self.args, self.group, self.device = args, group, group.device
-        if args.batch % group.size:
-            raise SystemExit(f"--batch {args.batch}: must be a multiple of the {group.size} processes")
+        if args.batch % (2 * group.size):
+            raise ValueError(f"--batch {args.batch}: must be even for each of {group.size} processes: half is lesion")
         self.low_precision = PRECISIONS[args.precision or default_precision(self.device)]
         torch.manual_seed(args.seed)
         start = None
@@ -47,14 +49,16 @@ class Training:
             start, self.intensity, _ = load(args.start)
             args.patch_size = start.config["patch_size"]
             args.window, args.equalize = self.intensity.window, self.intensity.equalize
-        train, held_out = sources(args)
+        if args.stride > args.patch_size:
+            raise ValueError(f"--stride {args.stride}: must be 1..={args.patch_size}, the patch size")
+        train, held_out = found(args)
         raw = Intensity(args.window, args.equalize)
-        if args.cache and not group.first:
-            group.wait()  # until the first process has filled the cache
+        if args.cache and group.size > 1:  # each computes its share, then all read everything
+            for sources, strata in ((train, True), (held_out, False)):
+                scans.load(sources[group.rank :: group.size], raw, strata, args.cache, quiet=not group.first)
+            group.wait()
         self.scans = scans.load(train, raw, True, args.cache, quiet=not group.first)
         self.validation = SparseValidation(scans.load(held_out, raw, False, args.cache, quiet=not group.first))
-        if args.cache and group.first:
-            group.wait()
         if args.imagenet:
             self.intensity = Intensity(args.window, args.equalize, imagenet.MEAN, imagenet.STD)
         elif not start:
@@ -78,6 +82,7 @@ class Training:
             torch.manual_seed(args.seed * 1000 + group.rank)  # augmentation and dropout: each process its own
             if self.device.type == "cuda" and args.batch_norm:
                 self.model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(self.model)
+        args.out.mkdir(parents=True, exist_ok=True)
         if args.resume and (args.out / "checkpoint.pt").exists():
             self.go_on(args.out / "checkpoint.pt")
         self.parallel = group.parallel(self.model)
@@ -205,8 +210,7 @@ class Training:
 
     def save(self, shift):
         """Export the weights, with the last correction of the prior in the last layer's biases."""
-        exported = Vgg16(**self.model.config, batch_norm=self.args.batch_norm)
-        exported.load_state_dict({name: value.cpu() for name, value in self.model.state_dict().items()})
+        exported = copy.deepcopy(self.model).cpu()
         with torch.no_grad():
             exported.classifier[-1].bias += torch.tensor([-0.5 * shift, 0.5 * shift])
         export(self.args.out / "model.safetensors", exported, self.intensity, self.args.stride)
@@ -220,14 +224,14 @@ class Training:
         draw_curves(out / "curves.png", self.history)
         (out / "history.json").write_text(json.dumps(self.history, indent=1) + "\n")
         checkpoint.save(out / "checkpoint.pt", dict(
-            settings=checkpoint.settings(self.args), model=self.model.state_dict(), optimizer=self.optimizer.state_dict(),
+            settings=checkpoint.settings(self.args, self.scans), model=self.model.state_dict(), optimizer=self.optimizer.state_dict(),
             schedule=self.schedule.state_dict(), scaler=self.scaler.state_dict(), history=self.history, best=self.best,
             random=states,
         ))  # fmt: skip
 
     def go_on(self, path):
         """From a checkpoint. With another number of processes the epochs to come draw other patches."""
-        content = checkpoint.load(path, self.args)
+        content = checkpoint.load(path, checkpoint.settings(self.args, self.scans))
         self.model.load_state_dict(content["model"])
         self.optimizer.load_state_dict(content["optimizer"])
         self.schedule.load_state_dict(content["schedule"])
@@ -247,15 +251,18 @@ def default_precision(device):
     return "bfloat16" if device.type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
 
 
-def sources(args):
-    """(training, held-out) scans: two folders, or one of which every --hold-out-every-th is held out."""
-    options = (args.pattern, args.lesion_label, args.organ_label)
-    train = scans.find(args.train, *options)
+def found(args):
+    """(training, held-out) sources: two folders, or one of which every --hold-out-every-th scan is held out."""
+    labels = None if args.lesion_label is None else scans.Labels(args.lesion_label, args.organ_label)
+    train = scans.find(args.train, args.pattern, labels)
     if args.held_out is not None:
-        return train, scans.find(args.held_out, *options)
+        held_out = scans.find(args.held_out, args.pattern, labels)
+        if both := {source.image.resolve() for source in train} & {source.image.resolve() for source in held_out}:
+            raise ValueError(f"{min(both)}: both in {args.train} and in {args.held_out}, which is to be held out")
+        return train, held_out
     held_out = train[args.hold_out_every - 1 :: args.hold_out_every]
-    if not held_out or len(held_out) == len(train):
-        raise SystemExit(f"{args.train}: {len(train)} scans, every {args.hold_out_every}th held out: leaves none; give a "
+    if not held_out:
+        raise ValueError(f"{args.train}: {len(train)} scans, every {args.hold_out_every}th held out: leaves none; give a "
                          "second folder of held-out scans, or --hold-out-every")  # fmt: skip
     return [source for source in train if source not in held_out], held_out
 

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 CONVOLUTIONS_PER_BLOCK = (2, 2, 3, 3, 3)
+FULL_WIDTHS = (64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512)
 
 
 class Vgg16(nn.Module):
@@ -55,7 +56,7 @@ class Vgg16(nn.Module):
 def folded(model):
     """The same function (in evaluation mode) without batch normalisation, computed in float64."""
     plain = Vgg16(**model.config, batch_norm=False)
-    if not any(isinstance(layer, nn.BatchNorm2d) for layer in model.features):
+    if not any(isinstance(layer, (nn.BatchNorm2d, nn.SyncBatchNorm)) for layer in model.features):
         plain.load_state_dict(model.state_dict())
         return plain.eval()
     targets = iter(layer for layer in plain.features if isinstance(layer, nn.Conv2d))

@@ -1,4 +1,4 @@
-"""Volumes: NRRD with attached raw data, read and written; NIfTI, read.
+"""Volumes: NRRD with attached data, raw or gzip, read, and raw, written; NIfTI, read.
 
 Arrays are [slice][row][column]; the file lists its axes fastest first, so `sizes` is columns, rows, slices.
 World space is left-posterior-superior in mm: columns run to the patient's left, rows to the back,
@@ -6,6 +6,8 @@ slices to the head. NIfTI is turned to that (scans of one collection lie in thei
 taken as it lies.
 """
 
+import gzip
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,14 +57,20 @@ def read_nrrd(path):
     fields = dict(
         line.split(": ", 1) for line in head.decode("ascii").splitlines()[1:] if ": " in line and line[0] != "#"
     )
-    if fields["encoding"] != "raw":
-        raise ValueError(f"{path}: encoding {fields['encoding']}: only raw is read here")
-    dtype = np.dtype(DTYPES[fields["type"]])
-    dtype = dtype.newbyteorder(">" if fields.get("endian", "little") == "big" else "<")
-    sizes = [int(word) for word in fields["sizes"].split()]
+    encoding, kind = fields.get("encoding"), fields.get("type")
+    if encoding in ("gzip", "gz"):
+        data = gzip.decompress(data)
+    elif encoding != "raw":
+        raise ValueError(f"{path}: encoding {encoding}: only raw and gzip are read here")
+    if kind not in DTYPES:
+        raise ValueError(f"{path}: type {kind}: must be one of {', '.join(DTYPES)}")
+    dtype = np.dtype(DTYPES[kind]).newbyteorder(">" if fields.get("endian", "little") == "big" else "<")
+    sizes = [int(word) for word in fields.get("sizes", "").split()]
     if len(sizes) != 3:
         raise ValueError(f"{path}: {len(sizes)} axes: a volume has 3")
-    voxels = np.frombuffer(data, dtype, count=int(np.prod(sizes))).reshape(sizes[::-1])
+    if len(data) < math.prod(sizes) * dtype.itemsize:
+        raise ValueError(f"{path}: {len(data)} bytes of voxels: {sizes} of {kind} are more")
+    voxels = np.frombuffer(data, dtype, count=math.prod(sizes)).reshape(sizes[::-1])
     spacing, origin = (1.0, 1.0, 1.0), (0.0, 0.0, 0.0)
     if "space directions" in fields:
         columns = [_vector(word) for word in fields["space directions"].split()]
