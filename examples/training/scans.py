@@ -194,5 +194,5 @@ def _cached(cache, source, intensity, strata):
 
 def load(sources, intensity, strata, cache=None, quiet=False):
     """Scans of Sources, with a progress bar."""
-    bar = tqdm(sources, desc=f"reading {sources[0].image.parent}", unit="scan", disable=True if quiet else None)
+    bar = tqdm(sources, desc="reading scans", unit="scan", disable=True if quiet else None)
     return [Scan(source, intensity, strata, cache) for source in bar]
