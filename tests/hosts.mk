@@ -1,9 +1,9 @@
 # make test-hosts: the programs that patchmask is at home in. What is missing is installed into build/, or from Debian's
 # packages where that needs no password; a part whose packages cannot be had says SKIPPED and why.
 
-.PHONY: test-hosts wheel test-python test-itk test-slicer test-convert
+.PHONY: test-hosts wheel test-python test-itk test-slicer test-convert test-training
 
-test-hosts: test-python test-itk test-slicer test-convert
+test-hosts: test-python test-itk test-slicer test-convert test-training
 	@echo "all hosts passed"
 
 # ------------------------------------------------------------------------------------- Python package
@@ -64,3 +64,12 @@ test-convert: all
 	@if ! why=$$(PYTHON=$(PYTHON) tools/venv.sh .venv tests/weights_convert/requirements.txt 2>&1); then \
 	  echo "SKIPPED conversion of weights: a framework could not be installed: $$(echo "$$why" | tail -n 1)"; \
 	else SEGMENT=build/segment .venv/bin/python tests/weights_convert/run.py; fi
+
+# ------------------------------------------------------------------------------------------- training
+
+# The training programs on tiny scans, on the CPU: about three minutes.
+test-training: all
+	@if ! why=$$(PYTHON=$(PYTHON); export PYTHON; for part in examples tests; do \
+	    tools/venv.sh .venv $$part/training/requirements.txt || exit 1; done 2>&1); then \
+	  echo "SKIPPED training: its packages could not be installed: $$(echo "$$why" | tail -n 1)"; \
+	else SEGMENT=build/segment .venv/bin/python tests/training/run.py; fi

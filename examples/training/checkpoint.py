@@ -1,7 +1,7 @@
 """What a training needs to go on as if it had never stopped: OUT/checkpoint.pt, after every epoch.
 
-Weights, optimiser, schedule, epochs so far, every process' random generators and mined patches. Written under a temporary
-name and renamed: a job that is killed meanwhile leaves the one before.
+Weights, optimiser, schedule, epochs so far, every process' random generators and mined patches. Written under a
+temporary name and renamed: a job that is killed meanwhile leaves the one before.
 """
 
 import os
@@ -62,6 +62,8 @@ def load(path, now):
     for key in sorted(now.keys() | then.keys()):
         if now.get(key) != then.get(key):
             option = key if key == "scans" else "--" + key.replace("_", "-")
-            raise ValueError(f"{path}: made with {option} {then.get(key)}, now {now.get(key)}: resume with the same, or "
-                             "start anew with another --out")  # fmt: skip
+            raise ValueError(
+                f"{path}: made with {option} {then.get(key)}, now {now.get(key)}: resume with the same, or start anew "
+                "with another --out"
+            )
     return content

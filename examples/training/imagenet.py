@@ -1,13 +1,13 @@
 """Starting from ImageNet: the convolutions of a torchvision vgg16 or vgg16_bn file in a network that sees grey.
 
-The file is given, nothing is downloaded. Its first layer takes three normalised channels; a grey slice repeated to three
-gives the same as one channel with
+The file is given, nothing is downloaded. Its first layer takes three normalised channels; a grey slice repeated to
+three gives the same as one channel with
 
     weight'[o] = sum over c of weight[o][c] * STD / std[c]
     bias'[o]   = bias[o] + sum over c and taps of weight[o][c] * (MEAN - mean[c]) / std[c]      inside the patch
 
-for intensities normalised by the scalars MEAN and STD. On the patch's border, where taps are zero, it is an approximation;
-training starts from there. Dense layers start at random: they are others than ImageNet's.
+for intensities normalised by the scalars MEAN and STD. On the patch's border, where taps are zero, it is an
+approximation; training starts from there. Dense layers start at random: they are others than ImageNet's.
 """
 
 import pickle
@@ -43,7 +43,10 @@ def start(path, config, dropout, batch_norm, sample):
 def _state(path):
     """Tensors by name."""
     try:
-        state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
+        if path.suffix == ".safetensors":
+            state = load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, EOFError, RuntimeError, SafetensorError, pickle.UnpicklingError) as error:
         raise ValueError(f"{path}: not a file of weights: {str(error).splitlines()[0]}") from error
     state = state.get("state_dict", state) if isinstance(state, dict) else {}

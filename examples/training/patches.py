@@ -9,9 +9,9 @@ slices meets everything:
     lookalike  not liver, but locally as dense as a lesion: muscle, stomach content, bile, borders of organs to fat
     anywhere   every voxel of the scan: air, table, bone, lung, fat
 
-After every epoch `mine` adds what the network got wrong among fresh candidates to two pools, `mistaken` (background taken
-for lesion) and `missed` (lesion taken for background), from which up to MINED_SHARE of either half is drawn: gallbladder, vena
-cava, stomach and lesions that fill a thin part of the liver are learnt faster that way.
+After every epoch `mine` adds what the network got wrong among fresh candidates to two pools, `mistaken` (background
+taken for lesion) and `missed` (lesion taken for background), from which up to MINED_SHARE of either half is drawn:
+gallbladder, vena cava, stomach and lesions that fill a thin part of the liver are learnt faster that way.
 
 Balancing changes the prior from about 1 : 300 to 1 : 1, and a network trained like that paints too much. So every
 sample carries an offset, the logarithm of how much its stratum is under-represented against lesions, and

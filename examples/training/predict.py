@@ -37,6 +37,7 @@ def main():
     model = model.to(args.device, memory_format=torch.channels_last)
     stride = args.stride or stride
     args.out.mkdir(parents=True, exist_ok=True)
+    options = dict(device=args.device, low_precision=torch.bfloat16 if args.bfloat16 else None)
     for source in find(args.scans):
         started = time.time()
         scan = Scan(source, intensity, strata=False)
@@ -44,11 +45,13 @@ def main():
         mask = np.zeros(scan.shape, np.uint8)
         for k in tqdm(range(scan.shape[0]), desc=scan.name, unit="slice", leave=False):
             where = None if args.everywhere else scan.body[k]
-            mask[k] = segment_slice(model, scan, intensity, k, stride, where,
-                                    device=args.device, low_precision=torch.bfloat16 if args.bfloat16 else None)  # fmt: skip
+            mask[k] = segment_slice(model, scan, intensity, k, stride, where, **options)
         write_nrrd(args.out / f"{scan.name}_mask.nrrd", Volume(mask, volume.spacing, volume.origin))
         print(f"{scan.name}: {mask.sum()} lesion voxels, {time.time() - started:.0f} s", flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (ValueError, FileNotFoundError) as error:
+        raise SystemExit(str(error)) from error

@@ -1,7 +1,7 @@
 """Several processes of one training, started by torchrun: one per GPU (NCCL), or on CPUs (gloo).
 
-Each process draws its own patches, from a generator of its own; gradients are averaged after every batch, so all hold the
-same weights. One process alone is a group of 1, and nothing of torch.distributed is used.
+Each process draws its own patches, from a generator of its own; gradients are averaged after every batch, so all hold
+the same weights. One process alone is a group of 1, and nothing of torch.distributed is used.
 """
 
 import os

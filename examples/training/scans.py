@@ -6,8 +6,8 @@
 
 Folders are searched with all that is in them; labels lie beside their images.
 
-A CT collection at full size does not fit in memory (LiTS: 30 GB as fp16). With a cache folder everything is computed once,
-kept there as .npy files, and read through memory maps.
+A CT collection at full size does not fit in memory (LiTS: 30 GB as fp16). With a cache folder everything is computed
+once, kept there as .npy files, and read through memory maps.
 """
 
 import hashlib
@@ -98,7 +98,8 @@ class Scan:
         if strata:
             self.strata = {key.removeprefix("stratum_"): parts[key] for key in parts if key.startswith("stratum_")}
             self.counts = dict(zip(self.strata, parts["counts"].tolist()))
-            self.lesions = np.split(parts["lesion_voxels"], parts["lesion_ends"][:-1]) if len(parts["lesion_ends"]) else []
+            ends = parts["lesion_ends"]
+            self.lesions = np.split(parts["lesion_voxels"], ends[:-1]) if len(ends) else []
 
     def window(self, k, top, left, side):
         """[side][side] of slice k from (top, left) on, black outside."""
@@ -139,7 +140,9 @@ def _on_grid(image, path):
     if volume.voxels.shape != image.voxels.shape:
         raise ValueError(f"{path}: shape {volume.voxels.shape}, but its image has {image.voxels.shape}")
     if not np.allclose(volume.origin, image.origin, atol=0.5 * min(image.spacing)):
-        warnings.warn(f"{path}: origin {volume.origin}, but its image has {image.origin}: look whether labels are in place")
+        warnings.warn(
+            f"{path}: origin {volume.origin}, but its image has {image.origin}: look whether labels are in place"
+        )
     return volume.voxels
 
 
@@ -165,7 +168,8 @@ def _strata(source, hu, truth, organ):
     voxels = np.flatnonzero(truth)
     owners = labels.ravel()[voxels]
     voxels = voxels[np.argsort(owners, kind="stable")].astype(np.int64)
-    return parts | {"counts": np.array(counts), "lesion_voxels": voxels, "lesion_ends": np.cumsum(np.bincount(owners)[1:])}
+    ends = np.cumsum(np.bincount(owners)[1:])
+    return parts | {"counts": np.array(counts), "lesion_voxels": voxels, "lesion_ends": ends}
 
 
 def _cached(cache, source, intensity, strata):

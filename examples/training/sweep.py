@@ -2,10 +2,10 @@
 
     python sweep.py SWEEP --trials 40 -- data/train data/val --cache cache --epochs 12
 
-Options after -- are train.py's and hold for every trial. The study is kept in SWEEP/study.journal: processes started with
-the same command, on one machine or as jobs of a cluster with a common file system, share it, and the command given
-again goes on. SWEEP/trial-N has what train.py writes. A trial that is behind the median of the others at the same epoch, or that
-runs out of GPU memory, is stopped; one whose process was killed is made up for by another.
+Options after -- are train.py's and hold for every trial. The study is kept in SWEEP/study.journal: processes started
+with the same command, on one machine or as jobs of a cluster with a common file system, share it, and the command given
+again goes on. SWEEP/trial-N has what train.py writes. A trial that is behind the median of the others at the same
+epoch, or that runs out of GPU memory, is stopped; one whose process was killed is made up for by another.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from processes import Group
 from trainer import Training
 from vgg import FULL_WIDTHS
 
-SEARCHED = ("--learning-rate", "--weight-decay", "--dropout", "--batch", "--widths", "--out", "--resume", "--stop-after")
+SEARCHED = ("--learning-rate", "--weight-decay", "--dropout", "--batch", "--widths")
 
 
 def values(kind):
@@ -40,7 +40,8 @@ def span(text):
 
 
 def parser():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], usage="%(prog)s SWEEP [options] -- TRAIN ...")
+    usage = "%(prog)s SWEEP [options] -- TRAIN [options of train.py]"
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], usage=usage)
     parser.add_argument("sweep", type=Path, help="folder of the study, made if missing")
     parser.add_argument("--trials", type=int, default=40, help="in all, of all processes (default 40)")
     space = parser.add_argument_group("what is searched; LO,LO keeps a value").add_argument
@@ -68,7 +69,8 @@ def drawn(trial, given):
 def held_out_dice(trial, given, options):
     """One training; the best epoch's held-out Dice."""
     args = train.parser().parse_args(options)
-    vars(args).update(drawn(trial, given), out=given.sweep / f"trial-{trial.number}")
+    out = given.sweep / f"trial-{trial.number}"
+    vars(args).update(drawn(trial, given), out=out, resume=False, stop_after=None)
 
     def on_epoch(row):
         trial.report(row["held_out_dice"], row["epoch"])
@@ -115,7 +117,7 @@ def main():
             raise ValueError("a trial is one process: start sweep.py itself several times instead of with torchrun")
         for option in (word.split("=")[0] for word in options):
             if option in SEARCHED:
-                raise ValueError(f"{option}: is searched, or not the caller's to say; see sweep.py --help")
+                raise ValueError(f"{option}: is searched; say the range before --")
         study = study_of(given, options)
         while finished(study) < given.trials:
             study.optimize(lambda trial: held_out_dice(trial, given, options), n_trials=1)

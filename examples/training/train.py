@@ -7,8 +7,8 @@
 writes run/model.safetensors (the epoch with the best held-out Dice), run/curves.png and run/history.json. Stops
 early when the held-out Dice has not risen for --patience epochs. Ctrl-C keeps what has been reached.
 
-A folder of CT scans in LiTS' layout works as it is: `python train.py LiTS --out run`, see README.md for the settings of the
-original pipeline, several GPUs and going on after a stop.
+A folder of CT scans in LiTS' layout works as it is: `python train.py LiTS --out run`, see README.md for the settings of
+the original pipeline, several GPUs and going on after a stop.
 
     scans -> class-balanced patches -> augmentation -> VGG16 with dropout -> prior-corrected loss
                                          held-out slices -> Dice -> best weights -> prior shift -> fp16 file
@@ -46,16 +46,16 @@ def window(text):
 def parser():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     add = parser.add_argument
-    add("train", type=Path, help="folder of training scans with labels: phantoms, or volume-N.nii and segmentation-N.nii")
+    add("train", type=Path, help="folder of training scans: phantoms, or volume-N.nii with segmentation-N.nii")
     add("held_out", type=Path, nargs="?", help="folder of held-out scans: early stopping (default: some of TRAIN)")
     add("--out", type=Path, default=Path("run"), help="folder for results (default run)")
 
     data = parser.add_argument_group("scans").add_argument
-    data("--hold-out-every", type=int, default=5, metavar="N", help="without a second folder: every Nth scan (default 5)")
+    data("--hold-out-every", type=int, default=5, metavar="N", help="scan, without a second folder (default 5)")
     data("--pattern", nargs=2, metavar=("IMAGE", "LABEL"), help="file names of other layouts, * for the scan's name")
-    data("--lesion-label", type=int, metavar="N", help="label of lesions (default: 2 in LiTS' layout, else any above 0)")
-    data("--organ-label", type=int, metavar="N", help="label of the organ around them (default: 1 in LiTS' layout)")
-    data("--cache", type=Path, metavar="DIR", help="keep what is computed of scans here, and in memory only what is used")
+    data("--lesion-label", type=int, metavar="N", help="of lesions (default: 2 in LiTS' layout, else any above 0)")
+    data("--organ-label", type=int, metavar="N", help="of the organ around them (default: 1 in LiTS' layout)")
+    data("--cache", type=Path, metavar="DIR", help="what is computed of scans is kept here, not in memory")
     data("--window", type=window, default="-160,240", metavar="LO,HI", help="HU mapped to 0..1 (default -160,240)")
     data("--equalize", action="store_true", help="equalise the histogram of every slice")
 
@@ -65,7 +65,7 @@ def parser():
     net("--widths", type=numbers, default=WIDTHS, help=f"channels of the 13 convolutions, or full ({WIDTHS})")
     net("--dense", type=numbers, default="128,64", help="widths of the hidden dense layers (128,64)")
     net("--dropout", type=float, default=0.5, help="share of dense activations dropped (default 0.5)")
-    net("--batch-norm", action=argparse.BooleanOptionalAction, default=True, help="while training; folded in the export")
+    net("--batch-norm", action=argparse.BooleanOptionalAction, default=True, help="in training; folded in the export")
     net("--start", type=Path, metavar="MODEL",
         help="go on from an exported model: its patch size, widths, window, mean and deviation are kept")  # fmt: skip
     net("--imagenet", type=Path, metavar="FILE", help="start from the convolutions of a torchvision vgg16 (.pth or "
@@ -82,7 +82,7 @@ def parser():
     run("--patience", type=int, default=8, help="epochs without a better Dice (default 8)")
     run("--seed", type=int, default=1, help="of weights, patches and augmentation (default 1)")
     run("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu or cuda")
-    run("--precision", choices=tuple(PRECISIONS), help="of the arithmetic (default bfloat16; float16 on GPUs without it)")
+    run("--precision", choices=tuple(PRECISIONS), help="(default bfloat16; float16 on GPUs without it)")
     run("--float32", action="store_const", dest="precision", const="float32", help="the same as --precision float32")
     run("--resume", action="store_true", help="go on from OUT/checkpoint.pt, if it is there, with the same options")
     run("--stop-after", type=int, metavar="EPOCH", help="stop there, to be resumed: for jobs with a time limit")
@@ -114,7 +114,8 @@ def train(args):
         except KeyboardInterrupt:
             training.say("interrupted")
         if best := training.best:
-            training.say(f"best epoch {best['epoch']}, held-out Dice {best['held_out_dice']:.3f}: {args.out}/model.safetensors")
+            path = args.out / "model.safetensors"
+            training.say(f"best epoch {best['epoch']}, held-out Dice {best['held_out_dice']:.3f}: {path}")
     finally:
         group.close()
 

@@ -4,8 +4,8 @@
     run        epochs: mine, train, validate, checkpoint; early stopping
 
 With several processes (processes.Group) each draws its share of every batch, mines its share of candidates and
-validates its share of slices; what is decided is decided from everything, in all of them alike. Errors of the caller's are
-ValueErrors.
+validates its share of slices; what is decided is decided from everything, in all of them alike. What a caller can
+correct is a ValueError.
 """
 
 import copy
@@ -32,6 +32,7 @@ from vgg import Vgg16, unfolded
 matplotlib.use("Agg")
 from matplotlib import pyplot  # noqa: E402
 
+CHECKPOINTED = ("model", "optimizer", "schedule", "scaler")
 PRECISIONS = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": None}
 
 
@@ -66,9 +67,12 @@ class Training:
         seed = args.seed if group.size == 1 else [args.seed, group.rank]
         self.sampler = BalancedSampler(self.scans, args.patch_size, np.random.default_rng(seed))
         self.say("prior offsets in nats:", {name: round(value, 2) for name, value in self.sampler.offsets.items()})
-        self.say(f"mean {self.intensity.mean}, std {self.intensity.std}; {self.validation.count} held-out patches per epoch")
+        mean, std = self.intensity.mean, self.intensity.std
+        self.say(f"mean {mean}, std {std}; {self.validation.count} held-out patches per epoch")
         self.model = self.network(start).to(self.device, memory_format=torch.channels_last)
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=args.learning_rate, weight_decay=args.weight_decay)
+        self.optimizer = torch.optim.AdamW(
+            self.model.parameters(), lr=args.learning_rate, weight_decay=args.weight_decay
+        )
         steps, warm_up = args.epochs * args.steps, args.steps
         self.schedule = torch.optim.lr_scheduler.LambdaLR(
             self.optimizer,
@@ -223,19 +227,18 @@ class Training:
         out = self.args.out
         draw_curves(out / "curves.png", self.history)
         (out / "history.json").write_text(json.dumps(self.history, indent=1) + "\n")
-        checkpoint.save(out / "checkpoint.pt", dict(
-            settings=checkpoint.settings(self.args, self.scans), model=self.model.state_dict(), optimizer=self.optimizer.state_dict(),
-            schedule=self.schedule.state_dict(), scaler=self.scaler.state_dict(), history=self.history, best=self.best,
-            random=states,
-        ))  # fmt: skip
+        parts = {name: getattr(self, name).state_dict() for name in CHECKPOINTED}
+        settings = checkpoint.settings(self.args, self.scans)
+        checkpoint.save(
+            out / "checkpoint.pt",
+            dict(settings=settings, **parts, history=self.history, best=self.best, random=states),
+        )
 
     def go_on(self, path):
         """From a checkpoint. With another number of processes the epochs to come draw other patches."""
         content = checkpoint.load(path, checkpoint.settings(self.args, self.scans))
-        self.model.load_state_dict(content["model"])
-        self.optimizer.load_state_dict(content["optimizer"])
-        self.schedule.load_state_dict(content["schedule"])
-        self.scaler.load_state_dict(content["scaler"])
+        for name in CHECKPOINTED:
+            getattr(self, name).load_state_dict(content[name])
         self.history, self.best = content["history"], content["best"]
         states = content["random"]
         if len(states) == self.group.size:
@@ -248,7 +251,8 @@ class Training:
 
 def default_precision(device):
     """bfloat16, except on a GPU without it."""
-    return "bfloat16" if device.type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
+    native = device.type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
+    return "bfloat16" if native else "float16"
 
 
 def found(args):

@@ -1,8 +1,8 @@
 """VGG16 with modified dense layers: 13 3x3 convolutions padded by one zero, five max pools, dropout 0.5.
 
 The order of the layers is VGG16's; the widths are free. The network trains with batch normalisation after every
-convolution (unless told not to), because thirteen layers from scratch hardly start without it. `folded` then multiplies it into the
-convolutions, so what is exported is the plain VGG16 with torchvision's names (features.0, features.2 ...).
+convolution (unless told not to), because thirteen layers from scratch hardly start without it. `folded` then multiplies
+it into the convolutions, so what is exported is the plain VGG16 with torchvision's names (features.0, features.2 ...).
 """
 
 import torch

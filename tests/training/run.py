@@ -1,6 +1,6 @@
 """Trains on tiny scans on the CPU: layouts, resuming, processes, ImageNet's weights, sweeps, wrong input.
 
-    SEGMENT=build/segment .venv/bin/python tests/training/run.py [-v] [test_resume ...]
+    SEGMENT=build/segment .venv/bin/python tests/training/run.py [-v] [test_sweep ...]
 """
 
 import os

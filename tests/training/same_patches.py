@@ -1,4 +1,4 @@
-"""For test_processes.py: an epoch on patches that do not depend on the number of processes; OUT/rank-N.pt has the weights."""
+"""For test_processes.py: an epoch on patches that are the same for any number of processes; makes OUT/rank-N.pt."""
 
 from training_case import Group, np, torch, train  # first: it says where the training programs are
 

@@ -42,7 +42,7 @@ class Imagenet(TrainingCase):
 
     @torch.no_grad()
     def assert_sees_the_same(self, layers, network, last):
-        """What three normalised channels give in torchvision, one gives here; apart from the rim, where zeros differ."""
+        """What three normalised channels give in torchvision, one gives here, except on the rim, where zeros differ."""
         grey = torch.rand(2, 1, 20, 20)
         means, deviations = (torch.tensor(v)[:, None, None] for v in (imagenet.MEANS, imagenet.DEVIATIONS))
         expected = layers[:last]((grey - means) / deviations)
@@ -84,7 +84,9 @@ class Imagenet(TrainingCase):
         path = file_of(convolutions(), self.folder / "vgg16.pth")
         self.refused(self.lits, "--imagenet", path, text=f"convolutions {list(FULL_WIDTHS)}, but a VGG16 with [4, 4, 6")
         torch.save({"conv1.weight": torch.zeros(64, 3, 7, 7), "fc.bias": torch.zeros(9)}, self.folder / "resnet.pth")
-        self.refused(self.lits, *FULL, "--imagenet", self.folder / "resnet.pth", text="resnet.pth: convolutions none, but")
+        self.refused(
+            self.lits, *FULL, "--imagenet", self.folder / "resnet.pth", text="resnet.pth: convolutions none, but"
+        )
         (self.folder / "text.pth").write_text("no weights")
         (self.folder / "text.safetensors").write_text("no weights")
         for name in ("text.pth", "text.safetensors", "missing.pth", "missing.safetensors"):

@@ -1,6 +1,5 @@
 """Two processes by torchrun, on the CPU: one training."""
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -19,19 +18,18 @@ class TwoProcesses(TrainingCase):
 
     def test_stop_and_resume(self):
         cache = self.folder / "cache"
-        printed = self.torchrun(TRAINING / "train.py", self.lits, "--out", self.folder / "whole", "--cache", cache)
+        command = [TRAINING / "train.py", self.lits, "--steps", 8, "--epochs", 3, "--resume"]
+        printed = self.torchrun(*command, "--out", self.folder / "whole", "--cache", cache)
         self.assertEqual(printed.count("best epoch"), 1)
         self.assertEqual(len(list(cache.iterdir())), 3)
-        dice = max(row["held_out_dice"] for row in json.loads((self.folder / "whole/history.json").read_text()))
-        self.assertGreater(dice, 0.5)
-        for stop in (2, 4):
-            self.torchrun(TRAINING / "train.py", self.lits, "--out", self.folder / "parts", "--resume",
-                          "--stop-after", stop)  # fmt: skip
+        for stop in (2, 3):
+            self.torchrun(*command, "--out", self.folder / "parts", "--stop-after", stop)
         self.assert_same_models(self.folder / "whole", self.folder / "parts")
 
     def test_same_as_one_process(self):
         """With the same patches, and what is random per process switched off."""
-        program, options = Path(__file__).with_name("same_patches.py"), ["--dropout", 0, "--no-batch-norm", "--steps", 4]
+        program = Path(__file__).with_name("same_patches.py")
+        options = ["--dropout", 0, "--no-batch-norm", "--steps", 4]
         for processes in (1, 2):
             self.torchrun(program, self.lits, "--out", self.folder / str(processes), *options, processes=processes)
         [one] = self.states(1)

@@ -41,11 +41,12 @@ class Sweep(TrainingCase):
             self.assertTrue((self.folder / f"sweep/trial-{trial.number}/model.safetensors").exists())
             self.assertEqual(sorted(trial.intermediate_values), [1, 2])
             self.assertEqual(max(trial.intermediate_values.values()), trial.value)
-        self.assertIn("made with", self.sweep(status=1, options=["--equalize"]))
         self.assertIn("made with batch [4, 8], now [8]", self.sweep("--batch", "8", status=1))
 
     def test_two_at_once(self):
-        running = [subprocess.Popen(self.command(trials=4), stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in "ab"]
+        running = [
+            subprocess.Popen(self.command(trials=4), stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in "ab"
+        ]
         for process in running:
             _, errors = process.communicate(timeout=120)
             self.assertEqual(process.returncode, 0, errors.decode())

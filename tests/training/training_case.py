@@ -30,7 +30,7 @@ TINY = (
 
 
 def scan(seed):
-    """(HU int16, labels uint8) [slice][row][column]: liver 1, and in it lesions 2, of which there are some in each slice."""
+    """(HU int16, labels uint8) [slice][row][column]: liver 1, and in each slice two lesions 2."""
     rng = np.random.default_rng(seed)
     rows, columns = np.indices(SHAPE[1:])
     hu, labels = np.full(SHAPE, -60.0), np.zeros(SHAPE, np.uint8)
@@ -43,7 +43,7 @@ def scan(seed):
 
 
 def write_nifti(path, voxels, codes="LPS"):
-    """Voxels [slice][row][column] to the patient's left, back and head, stored with the axes `codes`, as nibabel names them."""
+    """Voxels that run to the patient's left, back and head, stored with the axes `codes`, as nibabel names them."""
     image = nibabel.Nifti1Image(voxels.transpose(2, 1, 0), np.diag([-SPACING[2], -SPACING[1], SPACING[0], 1]))
     turn = nibabel.orientations.ornt_transform(
         nibabel.io_orientation(image.affine), nibabel.orientations.axcodes2ornt(codes)
