@@ -77,8 +77,8 @@ def held_out_dice(trial, given, options):
         if trial.should_prune():
             raise optuna.TrialPruned(f"behind the others after epoch {row['epoch']}")
 
-    training = Training(train.checked(args), Group(args.device))
     try:
+        training = Training(train.checked(args), Group(args.device))
         training.run(on_epoch)
     except torch.OutOfMemoryError as error:
         raise optuna.TrialPruned("out of memory") from error
