@@ -266,8 +266,10 @@ def found(args):
         return train, held_out
     held_out = train[args.hold_out_every - 1 :: args.hold_out_every]
     if not held_out:
-        raise ValueError(f"{args.train}: {len(train)} scans, every {args.hold_out_every}th held out: leaves none; give a "
-                         "second folder of held-out scans, or --hold-out-every")  # fmt: skip
+        raise ValueError(
+            f"{args.train}: {len(train)} scans, every {args.hold_out_every}th held out: leaves none; give a second "
+            "folder of held-out scans, or --hold-out-every"
+        )
     return [source for source in train if source not in held_out], held_out
 
 
