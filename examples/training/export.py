@@ -5,8 +5,10 @@ under its index, and the metadata says how patches must be cut and scaled. `load
 back for checks in PyTorch.
 """
 
+from pathlib import Path
+
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 import torch
 
 from intensity import Intensity
@@ -33,7 +35,7 @@ def export(path, model, intensity, stride):
         "patchmask.classes": ",".join(CLASSES),
         "patchmask.lesion_class": "1",
     }
-    save_file(tensors, path, metadata)
+    Path(path).write_bytes(save(tensors, metadata))
 
 
 def load(path):
