@@ -299,8 +299,10 @@ typedef struct patchmask_options {
   size_t struct_size;
   // Patch side in pixels, PATCHMASK_PATCH_SIZE_MIN..=PATCHMASK_PATCH_SIZE_MAX. Default 257.
   uint32_t patch_size;
-  // Pixels between patch centres, 1..=patch_size. Default 7. Strides that share factors of 2 with the
-  // network's five poolings (8, 16, 32) share the most work.
+  // Pixels between patch centres, 1..=patch_size. Default 7. Patch k of an axis has its centre at pixel c = k * stride
+  // (from the crop's corner) and covers patch_size pixels from c - patch_size / 2 (rounded down) on; beyond the slice
+  // and the crop it sees black, intensity 0. Strides that share factors of 2 with the network's five poolings
+  // (8, 16, 32) share the most work.
   uint32_t stride;
   // One of PATCHMASK_PADDING_*. Default PATCH.
   int32_t padding;
@@ -477,8 +479,9 @@ patchmask_status patchmask_estimate_init(struct patchmask_estimate *out_estimate
 // Prepares `*out_result` for patchmask_session_segment.
 patchmask_status patchmask_result_init(struct patchmask_result *out_result, size_t struct_size);
 
-// Loads a VGG16 from a safetensors file. `path` is a path of the operating system (UTF-8 on Linux).
-// On success `*out_model` is a new model: free it with patchmask_model_free.
+// Loads a VGG16 from a safetensors file. Weights are rounded to fp16 once, after folding batch normalisation: that
+// is the network, on every engine (logits of f32 weights change by about 1e-3 of the largest). `path` is a path of
+// the operating system (UTF-8 on Linux). On success `*out_model` is a new model: free it with patchmask_model_free.
 // Errors: IO, BAD_MODEL, OUT_OF_MEMORY, INVALID_ARGUMENT.
 patchmask_status patchmask_model_load(const char *path,
                                       struct patchmask_model **out_model);
@@ -546,8 +549,9 @@ patchmask_status patchmask_session_trim(struct patchmask_session *session);
 patchmask_status patchmask_session_slices_done(const struct patchmask_session *session,
                                                uint64_t *out_slices);
 
-// Asks the session's current call, or its next one, to stop: it returns PATCHMASK_CANCELLED within
-// 100 ms on the CPU. The wish stays until a call has returned that. Any thread, the callbacks too.
+// Asks the session's current call to stop: it returns PATCHMASK_CANCELLED within 100 ms on the CPU. A request that
+// comes when no call runs stops the next one, so that none is lost between two calls; where that is not what you
+// mean, cancel by the progress callback's return value. Any thread, the callbacks too; not from a signal handler.
 patchmask_status patchmask_session_cancel(struct patchmask_session *session);
 
 // Frees a session; NULL is accepted. Must not be called while a call on it is running: such a call

@@ -1,7 +1,7 @@
 # make test-hosts: the programs that patchmask is at home in. What is missing is installed into build/, or from Debian's
 # packages where that needs no password; a part whose packages cannot be had says SKIPPED and why.
 
-HOSTS := python itk slicer convert
+HOSTS := python itk slicer convert training
 
 .PHONY: test-hosts wheel $(HOSTS:%=test-%)
 
@@ -63,18 +63,25 @@ test-slicer: all
 	  $(PYTHON) tests/docs/page.py docs/slicer.md; \
 	fi
 
-# ------------------------------------------------------------------------ weights of other frameworks
+# ------------------------------------------------------------------ weights of other frameworks, training
 
 # The frameworks are gigabytes: they have an environment of their own.
-CONVERT_VENV := build/venv-convert
+FRAMEWORKS := build/venv-frameworks
 
 # `patchmask convert`, installed as users install it, against PyTorch, Keras and onnxruntime on the CPU.
 test-convert: all
-	@if ! why=$$(PYTHON=$(PYTHON) tools/venv.sh $(CONVERT_VENV) tests/weights_convert/requirements.txt 2>&1); then \
+	@if ! why=$$(PYTHON=$(PYTHON) tools/venv.sh $(FRAMEWORKS) tests/weights_convert/requirements.txt 2>&1); then \
 	  echo "SKIPPED conversion of weights: a framework could not be installed: $$(echo "$$why" | tail -n 1)"; \
 	else \
-	  $(CONVERT_VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation \
+	  $(FRAMEWORKS)/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation \
 	    --force-reinstall ./examples/python && \
-	  SEGMENT=build/segment $(CONVERT_VENV)/bin/python -m pytest tests/weights_convert --quiet -rs \
+	  SEGMENT=build/segment $(FRAMEWORKS)/bin/python -m pytest tests/weights_convert --quiet -rs \
 	    -p no:cacheprovider --disable-warnings --durations=5; \
 	fi
+
+# The training programs on tiny scans, on the CPU: about three minutes.
+test-training: all
+	@if ! why=$$({ PYTHON=$(PYTHON) tools/venv.sh $(FRAMEWORKS) examples/training/requirements.txt && \
+	    PYTHON=$(PYTHON) tools/venv.sh $(FRAMEWORKS) tests/training/requirements.txt; } 2>&1); then \
+	  echo "SKIPPED training: its packages could not be installed: $$(echo "$$why" | tail -n 1)"; \
+	else SEGMENT=build/segment $(FRAMEWORKS)/bin/python tests/training/run.py; fi

@@ -291,6 +291,19 @@ static bool take_option(arguments *out, option_name option, const char *value, p
     return misuse(problem, "%s: unknown option", name);
 }
 
+/* Whether a file of this name would be taken for another format than NRRD. */
+static bool is_foreign(const char *path)
+{
+    static const char *const SUFFIXES[] = {".nii", ".nii.gz", ".mha", ".mhd", ".dcm", ".nhdr"};
+    for (size_t i = 0; i < sizeof SUFFIXES / sizeof *SUFFIXES; i++) {
+        size_t length = strlen(SUFFIXES[i]), whole = strlen(path);
+        if (whole >= length && strcmp(path + whole - length, SUFFIXES[i]) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* An option word, `--name` or `--name=value`, and its value, which may be the next word. */
 static bool parse_option(arguments *out, int count, char **words, int *at, problem *problem)
 {
@@ -344,6 +357,12 @@ bool arguments_parse(arguments *out, int count, char **words, problem *problem)
     }
     if (out->model == NULL) {
         return misuse(problem, "--model FILE: is required");
+    }
+    const char *volumes[] = {out->mask, out->logits, out->probability};
+    for (size_t i = 0; i < sizeof volumes / sizeof *volumes; i++) {
+        if (volumes[i] != NULL && is_foreign(volumes[i])) {
+            return misuse(problem, "%s: volumes are written as NRRD: end the name with .nrrd", volumes[i]);
+        }
     }
     return true;
 }

@@ -5,14 +5,17 @@ under its index, and the metadata says how patches must be cut and scaled. `load
 back for checks in PyTorch.
 """
 
-from safetensors import safe_open
-from safetensors.torch import save_file
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 import torch
 
 from intensity import Intensity
 from vgg import Vgg16, folded
 
 CLASSES = ("background", "lesion")
+METADATA = {"patch_size", "stride", "window", "equalize", "mean", "std", "classes"}  # what `load` needs
 
 
 def export(path, model, intensity, stride):
@@ -32,14 +35,19 @@ def export(path, model, intensity, stride):
         "patchmask.classes": ",".join(CLASSES),
         "patchmask.lesion_class": "1",
     }
-    save_file(tensors, path, metadata)
+    Path(path).write_bytes(save(tensors, metadata))
 
 
 def load(path):
     """(model with the file's fp16-rounded weights in f32, its Intensity, its stride)."""
-    with safe_open(path, "pt") as file:
-        meta = {key.removeprefix("patchmask."): value for key, value in file.metadata().items()}
-        tensors = {name: file.get_tensor(name).float() for name in file.keys()}
+    try:
+        with safe_open(path, "pt") as file:
+            meta = {key.removeprefix("patchmask."): value for key, value in (file.metadata() or {}).items()}
+            tensors = {name: file.get_tensor(name).float() for name in file.keys()}
+    except SafetensorError as error:
+        raise ValueError(f"{path}: not a safetensors file: {error}") from error
+    if missing := METADATA - meta.keys():
+        raise ValueError(f"{path}: has no patchmask.{min(missing)}: not a model of train.py")
     weights = lambda prefix: [  # noqa: E731
         tensors[name]
         for name in sorted(tensors, key=lambda n: int(n.split(".")[1]))

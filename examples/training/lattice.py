@@ -9,19 +9,23 @@ import torch
 
 
 @torch.inference_mode()
-def logits_at(model, scan, intensity, slice_index, rows, columns, batch=512, device="cpu", low_precision=False):
-    """float32 [points][classes] for the patches whose centres are (rows[i], columns[i]) of one slice."""
+def logits_at(model, scan, intensity, slice_index, rows, columns, batch=512, device="cpu", low_precision=None):
+    """float32 [points][classes] for the patches whose centres are (rows[i], columns[i]) of one slice.
+
+    low_precision: None, torch.bfloat16 or torch.float16.
+    """
     size = model.config["patch_size"]
-    image = torch.from_numpy(scan.image[slice_index].astype(np.float32))
+    pad = size // 2 + 1
+    image = torch.from_numpy(np.pad(scan.image[slice_index].astype(np.float32), pad))
     image = (image - intensity.mean) / intensity.std
     windows = image.unfold(0, size, 1).unfold(1, size, 1)  # a view: [starts][starts][P][P]
-    corner = scan.pad - size // 2
+    corner = pad - size // 2
     logits = []
     for first in range(0, len(rows), batch):
         r = torch.as_tensor(rows[first : first + batch]) + corner
         c = torch.as_tensor(columns[first : first + batch]) + corner
         patches = windows[r, c][:, None].to(device, memory_format=torch.channels_last)
-        with torch.autocast(device, torch.bfloat16, enabled=low_precision):
+        with torch.autocast(torch.device(device).type, low_precision, enabled=low_precision is not None):
             logits.append(model(patches).float().cpu())
     return torch.cat(logits).numpy() if logits else np.zeros((0, model.config["classes"]), np.float32)
 
@@ -70,15 +74,23 @@ class SparseValidation:
                 r, c = np.nonzero((close & grid) | (~close & sparse & scan.body[k]))
                 weights = np.where(close[r, c], fine**2, coarse**2)
                 self.points.append((scan, k, r, c, weights, scan.truth[k][r, c]))
+        if not self.points:
+            raise ValueError("no lesion in any held-out scan: nothing to validate on")
         self.count = sum(len(rows) for _, _, rows, *_ in self.points)
 
-    def evaluate(self, model, intensity, **options):
-        """(margins = lesion minus background logit, weights, labels) over all points."""
+    def evaluate(self, model, intensity, part=(0, 1), gather=None, **options):
+        """(margins = lesion minus background logit, weights, labels) over all points.
+
+        part: (k, n): evaluate every nth slice from the kth on; gather: brings the n processes' lists together.
+        """
         model.eval()
-        margins = []
-        for scan, k, rows, columns, _, _ in self.points:
+        margins, (first, step) = [], part
+        for scan, k, rows, columns, _, _ in self.points[first::step]:
             logits = logits_at(model, scan, intensity, k, rows, columns, **options)
             margins.append(logits[:, 1] - logits[:, 0])
+        if gather is not None:
+            parts = gather(margins)
+            margins = [parts[k % step][k // step] for k in range(len(self.points))]
         weights = np.concatenate([point[4] for point in self.points])
         labels = np.concatenate([point[5] for point in self.points])
         return np.concatenate(margins), weights, labels

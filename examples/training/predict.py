@@ -1,7 +1,7 @@
 """Segment phantoms with an exported model in PyTorch, patch by patch: an independent check of a model.
 
     python predict.py run/model.safetensors data/test --out masks
-    python evaluate.py masks data/test
+    patchmask metrics masks data/test
 
 Weights are the file's, rounded to fp16, as the library reads them. The library gives the same masks, except where two
 logits are equal within rounding, in a small part of the time. Points in the air around the body are
@@ -18,14 +18,14 @@ from tqdm import tqdm
 
 from export import load
 from lattice import segment_slice
-from patches import Scan
-from volume_io import Volume, read_nrrd, write_nrrd
+from scans import Scan, find
+from volume_io import Volume, read_volume, write_nrrd
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("model", type=Path, help="safetensors file from train.py")
-    parser.add_argument("scans", type=Path, help="folder with *_ct.nrrd and *_truth.nrrd")
+    parser.add_argument("scans", type=Path, help="folder of scans with truth, as for train.py")
     parser.add_argument("--out", type=Path, default=Path("masks"), help="folder for *_mask.nrrd (default masks)")
     parser.add_argument("--stride", type=int, help="pixels (default: the model's)")
     parser.add_argument("--everywhere", action="store_true", help="evaluate the air around the body too")
@@ -37,21 +37,21 @@ def main():
     model = model.to(args.device, memory_format=torch.channels_last)
     stride = args.stride or stride
     args.out.mkdir(parents=True, exist_ok=True)
-    paths = sorted(args.scans.glob("*_ct.nrrd"))
-    if not paths:
-        raise SystemExit(f"{args.scans}: no *_ct.nrrd here")
-    for path in paths:
+    options = dict(device=args.device, low_precision=torch.bfloat16 if args.bfloat16 else None)
+    for source in find(args.scans):
         started = time.time()
-        scan = Scan(path, intensity, model.config["patch_size"], strata=False)
-        source = read_nrrd(path)
+        scan = Scan(source, intensity, strata=False)
+        volume = read_volume(source.image)
         mask = np.zeros(scan.shape, np.uint8)
         for k in tqdm(range(scan.shape[0]), desc=scan.name, unit="slice", leave=False):
             where = None if args.everywhere else scan.body[k]
-            mask[k] = segment_slice(model, scan, intensity, k, stride, where,
-                                    device=args.device, low_precision=args.bfloat16)  # fmt: skip
-        write_nrrd(args.out / f"{scan.name}_mask.nrrd", Volume(mask, source.spacing, source.origin))
+            mask[k] = segment_slice(model, scan, intensity, k, stride, where, **options)
+        write_nrrd(args.out / f"{scan.name}_mask.nrrd", Volume(mask, volume.spacing, volume.origin))
         print(f"{scan.name}: {mask.sum()} lesion voxels, {time.time() - started:.0f} s", flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (ValueError, FileNotFoundError) as error:
+        raise SystemExit(str(error)) from error

@@ -1,14 +1,15 @@
 """VGG16 with modified dense layers: 13 3x3 convolutions padded by one zero, five max pools, dropout 0.5.
 
 The order of the layers is VGG16's; the widths are free. The network trains with batch normalisation after every
-convolution, because thirteen layers from scratch hardly start without it. `folded` then multiplies it into the
-convolutions, so what is exported is the plain VGG16 with torchvision's names (features.0, features.2 ...).
+convolution (unless told not to), because thirteen layers from scratch hardly start without it. `folded` then multiplies
+it into the convolutions, so what is exported is the plain VGG16 with torchvision's names (features.0, features.2 ...).
 """
 
 import torch
 from torch import nn
 
 CONVOLUTIONS_PER_BLOCK = (2, 2, 3, 3, 3)
+FULL_WIDTHS = (64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512)
 
 
 class Vgg16(nn.Module):
@@ -55,6 +56,9 @@ class Vgg16(nn.Module):
 def folded(model):
     """The same function (in evaluation mode) without batch normalisation, computed in float64."""
     plain = Vgg16(**model.config, batch_norm=False)
+    if not any(isinstance(layer, (nn.BatchNorm2d, nn.SyncBatchNorm)) for layer in model.features):
+        plain.load_state_dict(model.state_dict())
+        return plain.eval()
     targets = iter(layer for layer in plain.features if isinstance(layer, nn.Conv2d))
     layers = list(model.features)
     for convolution, norm in zip(layers, layers[1:]):

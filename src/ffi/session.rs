@@ -215,8 +215,9 @@ pub unsafe extern "C" fn patchmask_session_slices_done(
     })
 }
 
-/// Asks the session's current call, or its next one, to stop: it returns PATCHMASK_CANCELLED within
-/// 100 ms on the CPU. The wish stays until a call has returned that. Any thread, the callbacks too.
+/// Asks the session's current call to stop: it returns PATCHMASK_CANCELLED within 100 ms on the CPU. A request that
+/// comes when no call runs stops the next one, so that none is lost between two calls; where that is not what you
+/// mean, cancel by the progress callback's return value. Any thread, the callbacks too; not from a signal handler.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn patchmask_session_cancel(
     session: *mut patchmask_session,

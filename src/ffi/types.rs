@@ -121,8 +121,10 @@ pub struct patchmask_options {
     pub struct_size: usize,
     /// Patch side in pixels, PATCHMASK_PATCH_SIZE_MIN..=PATCHMASK_PATCH_SIZE_MAX. Default 257.
     pub patch_size: u32,
-    /// Pixels between patch centres, 1..=patch_size. Default 7. Strides that share factors of 2 with the
-    /// network's five poolings (8, 16, 32) share the most work.
+    /// Pixels between patch centres, 1..=patch_size. Default 7. Patch k of an axis has its centre at pixel c = k * stride
+    /// (from the crop's corner) and covers patch_size pixels from c - patch_size / 2 (rounded down) on; beyond the slice
+    /// and the crop it sees black, intensity 0. Strides that share factors of 2 with the network's five poolings
+    /// (8, 16, 32) share the most work.
     pub stride: u32,
     /// One of PATCHMASK_PADDING_*. Default PATCH.
     pub padding: i32,

@@ -90,7 +90,7 @@ impl Session {
             (fixed > 0 && fixed >= budget).then(|| {
                 format!(
                     "memory_budget {budget} bytes of the {memory}: the packed weights alone take \
-                     {fixed}; raise it"
+                     {fixed}; allow some hundreds of MiB more than that, or 0 for automatic"
                 )
             })
         };

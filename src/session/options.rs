@@ -79,6 +79,13 @@ impl Options {
                 }
             }
         }
+        if let Some(Crop { x0, y0, x1, y1 }) = self.crop
+            && (x0 >= x1 || y0 >= y1)
+        {
+            return Err(Error::invalid(format!(
+                "crop {x0},{y0},{x1},{y1}: must satisfy x0 < x1 and y0 < y1"
+            )));
+        }
         if self.lesion_class >= classes {
             return Err(Error::invalid(format!(
                 "lesion_class {}: must be below the model's {classes} classes",

@@ -102,10 +102,10 @@ impl FirstDense {
             format!("use a patch size of at least {PATCH_SIZE_MIN}")
         } else {
             let (low, high) = patch_sizes(own).unwrap_or_default();
-            format!("use a patch size of {low}..={high}, or a model whose layer takes 7 x 7")
+            format!("use a patch size of {low}..={high}")
         };
         Err(Error::invalid(format!(
-            "patch features {side} x {side}: {} takes {own} x {own}: {remedy}",
+            "patch_size leaves {side} x {side} features of a patch, but {} takes {own} x {own}: {remedy}",
             self.weight_name
         )))
     }

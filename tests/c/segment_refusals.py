@@ -61,6 +61,11 @@ class Usage(SegmentCase):
         self.refuse(2, paths=("input.nrrd", "mask.nrrd", "--stride"), says="needs a value")
         self.refuse(1, paths=("--", "--quiet", "mask.nrrd"), says="--quiet: No such file")
 
+    def test_outputs_named_like_another_format(self):
+        for name in ("mask.nii.gz", "mask.mha", "mask.nii"):
+            self.refuse(2, paths=("input.nrrd", name), says=(name, ".nrrd"))
+        self.refuse(2, "--probability", "p.nii", says="p.nii")
+
     def test_model_is_required(self):
         self.refuse(2, model="", paths=("--model",), says="needs a value")
 

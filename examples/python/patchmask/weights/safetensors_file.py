@@ -10,20 +10,19 @@ import json
 from pathlib import Path
 from typing import Mapping
 
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from .vgg import Array
 
 
 def write(path: Path, tensors: dict[str, Array], metadata: Mapping[str, str]) -> None:
     """tensors: name -> contiguous array. metadata: key -> string."""
-    save_file(tensors, path, dict(metadata))
-    with open(path, "r+b") as file:
-        length = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(length))
-        header["__metadata__"] = dict(sorted(metadata.items()))
-        text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode().ljust(length)
-        if len(text) != length:
-            raise RuntimeError(f"{path}: sorting the header changed its length from {length} to {len(text)} bytes")
-        file.seek(8)
-        file.write(text)
+    written = bytearray(save(tensors, dict(metadata)))
+    length = int.from_bytes(written[:8], "little")
+    header = json.loads(written[8 : 8 + length])
+    header["__metadata__"] = dict(sorted(metadata.items()))
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode().ljust(length)
+    if len(text) != length:
+        raise RuntimeError(f"{path}: sorting the header changed its length from {length} to {len(text)} bytes")
+    written[8 : 8 + length] = text
+    path.write_bytes(written)
