@@ -42,6 +42,7 @@ const SOURCES: &[&str] = &[
     "shim_test",
     "fragments_test",
     "conv3_test",
+    "conv3_wgmma_test",
     "dense_test",
     "first_test",
     "intensity_test",

@@ -18,6 +18,12 @@
     TEST(conv3_nothing_but_zeros) \
     TEST(conv3_overflow)          \
     TEST(conv3_cancelled)         \
+    TEST(conv3_wgmma_128)         \
+    TEST(conv3_wgmma_64)          \
+    TEST(conv3_wgmma_tiles)       \
+    TEST(conv3_wgmma_same_bits)   \
+    TEST(conv3_wgmma_overflow)    \
+    TEST(conv3_wgmma_cancelled)   \
     TEST(dense_gathers)           \
     TEST(dense_point_by_point)    \
     TEST(dense_overflow)          \

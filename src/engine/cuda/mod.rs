@@ -136,7 +136,11 @@ impl CudaEngine {
                 "the CUDA kernel {kernel} gave a wrong result in the test at the start: left out"
             )
         };
-        self.device.refused.iter().map(note).collect()
+        let unloaded = (self.device.kernels.unloaded.iter())
+            .map(|why| format!("the CUDA kernels for Hopper could not be loaded, left out: {why}"));
+        unloaded
+            .chain(self.device.refused.iter().map(note))
+            .collect()
     }
 
     fn cancel_word(&self) -> u64 {
