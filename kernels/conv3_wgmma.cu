@@ -148,17 +148,17 @@ public:
 
     __device__ void load_weights() {
         for (int item; (item = next_item()) != STOP;) {
-            if (lane != 0) {
-                continue;
+            if (lane == 0) {
+                const uint8_t* from = reinterpret_cast<const uint8_t*>(p.weights) +
+                                      int64_t(item % output_blocks) * steps * STAGE_BYTES;
+                for (int step = 0; step < steps; step++, from += STAGE_BYTES) {
+                    stages.wait_empty();
+                    arrive_expecting(stages.full(), STAGE_BYTES);
+                    copy_bulk(stage(stages.place), from, STAGE_BYTES, stages.full());
+                    stages.advance();
+                }
             }
-            const uint8_t* from = reinterpret_cast<const uint8_t*>(p.weights) +
-                                  int64_t(item % output_blocks) * steps * STAGE_BYTES;
-            for (int step = 0; step < steps; step++, from += STAGE_BYTES) {
-                stages.wait_empty();
-                arrive_expecting(stages.full(), STAGE_BYTES);
-                copy_bulk(stage(stages.place), from, STAGE_BYTES, stages.full());
-                stages.advance();
-            }
+            warp_barrier();  // the other lanes would poll in its way
         }
     }
 

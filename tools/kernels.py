@@ -100,9 +100,9 @@ def assemble(ptx, gpu):
         file.flush()
         command = [wheel("cuda_nvcc") / "bin" / "ptxas", "-v", f"--gpu-name={gpu}", file.name, "-o", "/dev/null"]
         result = subprocess.run(command, capture_output=True, text=True)
-    # "Potential Performance Loss: wgmma.mma_async instructions are serialized due to ..."
-    if result.returncode != 0 or "serialized" in result.stderr:
-        sys.exit(result.stderr)
+    # "Potential Performance Loss: wgmma.mma_async instructions are serialized due to ...", "setmaxnreg ignored to ..."
+    if result.returncode != 0 or "serialized" in result.stderr or "ignored" in result.stderr:
+        sys.exit(f"ptxas --gpu-name={gpu}: exit status {result.returncode}\n{result.stderr}")
     found = [match.groupdict(default="0") for match in USAGE.finditer(result.stderr)]
     if len(found) != ptx.count(".entry "):
         sys.exit(f"ptxas -v is not understood:\n{result.stderr}")

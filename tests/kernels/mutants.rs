@@ -192,7 +192,7 @@ pub const MUTANTS: &[Mutant] = &[
     mutant(
         "a stage is loaded while it is read",
         "conv3_wgmma.cu",
-        "                stages.wait_empty();\n",
+        "                    stages.wait_empty();\n",
         "",
         "conv3_wgmma_64",
     ),
