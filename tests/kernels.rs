@@ -40,6 +40,7 @@ const SOURCES: &[&str] = &[
     "shim",
     "kernels_test",
     "shim_test",
+    "shim_90a_test",
     "fragments_test",
     "conv3_test",
     "conv3_wgmma_test",

@@ -6,6 +6,8 @@
     TEST(shim_orders)             \
     TEST(shim_finds_faults)       \
     TEST(shim_multiplies)         \
+    TEST(shim_phases)             \
+    TEST(shim_warpgroup_products) \
     TEST(halves)                  \
     TEST(fragments_in_one_pass)   \
     TEST(fragments_gathered)      \
