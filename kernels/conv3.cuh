@@ -5,8 +5,8 @@
 // channels to shared memory, pixel row * halo width + column, and all 9 taps read them where they lie: ldmatrix takes
 // one address per pixel, so the gather costs nothing. Behind the halo lies a pixel of zeros, for taps that read none.
 //
-// Weights are packed by the host (src/engine/cuda/weights.rs), so that those of a chunk and a tap (a step) are one run of
-// memory in the order of shared memory:
+// Weights are packed by the host (src/engine/cuda/weights.rs), so that those of a chunk and a tap (a step) are one run
+// of memory in the order of shared memory:
 //
 //     [ceil(output_channels / OUTPUTS)][input_channels / CHUNK][9 taps, y * 3 + x][OUTPUTS][CHUNK] fp16, where
 //     channel c of output n of a step is at element n * CHUNK + ((c / 8) ^ s) * 8 + c % 8, and
@@ -21,41 +21,35 @@
 
 constexpr int ZERO_PIXEL = HALO_PIXELS;
 
-// Tile `number` of `tiles`, or of all pairs of blocks, columns fastest.
+// A tile: its blocks, and which of its pixels are wanted, or null: all.
 class ConvTile {
 public:
-    __device__ ConvTile(const ConvParams& p, int number)
-        : tile(p.tiles ? p.tiles + number : nullptr),
-          rows(p.row_blocks[tile ? tile->row_block : number / p.column_block_count]),
-          columns(p.column_blocks[tile ? tile->column_block : number % p.column_block_count]) {}
+    __device__ ConvTile(const RowBlock& rows, const ColumnBlock& columns, const uint32_t* wanted)
+        : rows(rows), columns(columns), wanted(wanted) {}
+
+    // Tile `number` of `tiles`, or of all pairs of blocks, columns fastest.
+    __device__ ConvTile(const ConvParams& p, int number) : ConvTile(p, number, p.tiles ? p.tiles + number : nullptr) {}
 
     // Whether the image has this pixel of the tile and it is wanted.
     __device__ bool wants(int row, int column) const {
         const int bit = row * TILE_COLUMNS + column;
         const bool exists = row < rows.count && column < columns.count;
-        return exists && (!tile || (tile->wanted[bit / 32] >> bit % 32 & 1));
+        return exists && (!wanted || (wanted[bit / 32] >> bit % 32 & 1));
     }
 
-private:
-    const Tile* tile;
-
-public:
     const RowBlock& rows;
     const ColumnBlock& columns;
+    const uint32_t* const wanted;
+
+private:
+    __device__ ConvTile(const ConvParams& p, int number, const Tile* tile)
+        : ConvTile(p.row_blocks[tile ? tile->row_block : number / p.column_block_count],
+                   p.column_blocks[tile ? tile->column_block : number % p.column_block_count],
+                   tile ? tile->wanted : nullptr) {}
 };
 
-// Where the pixels of a halo lie in the input: by THREADS threads, of which this is number `thread`.
-template <int THREADS>
-__device__ inline void find_sources(const SharedArray<int32_t>& sources, const ConvParams& p, const ConvTile& tile,
-                                    int thread) {
-    const int width = tile.columns.inputs;
-#pragma unroll 1
-    for (int i = thread; i < tile.rows.inputs * width; i += THREADS) {
-        sources[i] = tile.rows.input[i / width] * p.input_columns + tile.columns.input[i % width];
-    }
-}
-
-// Begins to copy a chunk of pixels [first, end) of the halo: CHUNK / 8 threads take the pieces of a pixel.
+// Begins to copy a chunk of pixels [first, end) of the halo, whose sources are pixels of the input: CHUNK / 8 threads
+// take the pieces of a pixel.
 template <int CHUNK, int THREADS>
 __device__ inline void copy_halo(uint32_t halo, const SharedArray<int32_t>& sources, const ConvParams& p, int chunk,
                                  int first, int end, int thread) {

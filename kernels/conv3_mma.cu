@@ -47,7 +47,11 @@ __device__ inline void conv3(const ConvParams& p) {
     const uint32_t weights_at = shared_address(shared);
     const uint32_t halos_at = weights_at + STAGES * STAGE_BYTES;
     const SharedArray<int32_t> sources(shared, STAGES * STAGE_BYTES + 2 * HALO_BYTES);
-    find_sources<CONV_THREADS>(sources, p, tile, thread);
+    const int halo_width = tile.columns.inputs;
+    const int halo_pixels = tile.rows.inputs * halo_width;
+    for (int i = thread; i < halo_pixels; i += CONV_THREADS) {
+        sources[i] = tile.rows.input[i / halo_width] * p.input_columns + tile.columns.input[i % halo_width];
+    }
     if (thread < 2 * PIECES) {
         const int zero = STAGES * STAGE_BYTES + thread / PIECES * HALO_BYTES + ZERO_PIXEL * CHUNK * 2;
         SharedArray<uint4>(shared, zero)[thread % PIECES] = uint4{0, 0, 0, 0};
@@ -69,7 +73,6 @@ __device__ inline void conv3(const ConvParams& p) {
     const auto load_halo = [&](int chunk, int first, int end) {
         copy_halo<CHUNK, CONV_THREADS>(halos_at + chunk % 2 * HALO_BYTES, sources, p, chunk, first, end, thread);
     };
-    const int halo_pixels = tile.rows.inputs * tile.columns.inputs;
     const int halo_part = (halo_pixels + HALO_STEPS - 1) / HALO_STEPS;
 
     barrier();  // sources are there

@@ -1,25 +1,25 @@
-// 3x3 table convolution with bias and ReLU on Hopper's tensor cores (wgmma, sm_90a), for input channels in chunks of 64.
+// 3x3 table convolution with bias and ReLU on Hopper's tensor cores (wgmma, sm_90a): input channels in chunks of 64.
 //
 //     output[r][c][o] = relu(bias[o] + sum over taps (y, x) and channels i of
 //                            input[row_taps[r][y]][column_taps[c][x]][i] * weights[o][i][y][x])      no tap: 0
 //
 // mirrors `convolve` of src/engine/cpu/table_conv.rs. fp16 in and out, sums in f32. conv3.cuh: tile, halo, weights.
 //
-// An item is OUTPUTS outputs of two tiles of 8 x 16 pixels. There is one block per multiprocessor, which goes from item
-// to item. Its warps have roles, and hand each other what lies in shared memory through pairs of phase barriers: `full`,
-// what a reader waits for, and `empty`, what a writer waits for.
+// An item is OUTPUTS outputs of two tiles of 8 x 16 pixels. There is one block per multiprocessor, which goes from
+// item to item. Its warps have roles, and hand each other what lies in shared memory through pairs of phase barriers:
+// `full`, what a reader waits for, and `empty`, what a writer waits for.
 //
-//     scheduler (a warp)            for each item, until the last, or until the call is cancelled: hand it to all others
-//     weights (a warp)              for each item, chunk, tap: when a stage is empty: begin to copy the step's weights
-//     halo (a warp for each tile)   for each item, chunk:      when one of two is empty: begin to copy the chunk's halo
-//     products (a warpgroup for each tile)
-//                                   for each item:
-//                                       sums = 0
-//                                       for each chunk, for each tap:
-//                                           begin sums[128][OUTPUTS] += pixels of the tap[128][64] * weights[OUTPUTS][64]
-//                                           wait for the step before: its stage is empty
-//                                           load the next tap's pixels from the halo to registers (ldmatrix)
-//                                       store relu(sums + bias) of the pixels that exist and are wanted
+//     scheduler (a warp)           for each item, until the last, or until the call is cancelled:
+//                                      hand it to all others, with what is to be known of its tiles
+//     weights (a warp)             for each item, chunk, tap: when a stage is empty: begin to copy the step's weights
+//     halo (a warp per tile)       for each item, chunk: when one of two halos is empty: begin to copy the chunk's
+//     products (a warpgroup        for each item:
+//       per tile)                      sums[128][OUTPUTS] = 0
+//                                      for each chunk, for each tap:
+//                                          begin sums += pixels of the tap[128][64] * weights[OUTPUTS][64]
+//                                          wait for the step before: its stage is empty
+//                                          load the next tap's pixels from the halo to registers (ldmatrix)
+//                                      store relu(sums + bias) of the pixels that exist and are wanted
 //
 // Every output is summed in one order (chunk, tap, 16 channels) whatever tile it is in: same bits for any tiling.
 //
@@ -34,13 +34,13 @@
 //     weights written          16 KiB                                      16384           16
 //     halos written            2 x 180 pixels x 128 / 9 taps                5120            5      = 117 of 128
 //
-// A tile for each warpgroup is what keeps that below 128: with 64 pixels each and one tile's weights, 128 outputs would
-// write twice as many weights for the same products (137 a clock), and 256 outputs (116) would read twice as many from
-// L2, 35 bytes a clock instead of 21: 132 multiprocessors at 1.7 GHz then ask for 7.8 TB/s of L2 instead of 4.7. With 64
-// outputs pixels are half the products' worth: 154 bytes a clock, or at best 5/6 of the tensor cores' rate.
+// A tile for each warpgroup is what keeps that below 128. With one tile for both, 128 outputs would write twice as many
+// weights for the same products (133 a clock), and 256 outputs (115) would read twice as many from L2: 35 bytes a clock
+// instead of 21, and 132 multiprocessors at 1.7 GHz ask for 7.8 TB/s of L2 instead of 4.7. With 64 outputs a pixel that
+// is read is worth half the products: 154 bytes a clock, or at best 5/6 of the tensor cores' rate.
 //
-// Pixels come from registers because the taps' places are a table's: a product that reads them from shared memory wants
-// them in a matrix, which would have to be written there for every tap (32 bytes a clock more each way).
+// Pixels come from registers because tables say where they lie: a product that reads them from shared memory wants them
+// in a matrix there, which would have to be written for every tap (32 bytes a clock more each way).
 
 #include "conv3.cuh"
 #include "ptx_90a.cuh"
@@ -53,6 +53,7 @@ public:
 
     __device__ uint32_t full() const { return barriers + place * 16; }
     __device__ uint32_t empty() const { return barriers + place * 16 + 8; }
+    __device__ uint32_t empty_before() const { return barriers + (place == 0 ? PLACES - 1 : place - 1) * 16 + 8; }
 
     __device__ void wait_full() const { wait_phase(full(), round); }
     // In the first round everything is empty: the phase before the first counts as over.
@@ -71,6 +72,15 @@ private:
     uint32_t barriers;
     uint32_t round = 0;  // even or odd
 };
+
+// What the scheduler hands out: in shared memory, so that nobody waits for tables when an item begins.
+struct Item {
+    RowBlock rows[WGMMA_TILES];
+    ColumnBlock columns[WGMMA_TILES];
+    uint32_t wanted[WGMMA_TILES][TILE_PIXELS / 32];  // where not all pixels are
+    int32_t number;                                  // or STOP
+};
+static_assert(sizeof(Item) == WGMMA_ITEM_BYTES, "shared_bytes.h");
 
 // One warp of a block.
 template <int OUTPUTS>
@@ -92,7 +102,7 @@ class Conv3Warp {
     static constexpr int HALO_BARRIERS = STAGE_BARRIERS + STAGES * 16;
     static constexpr int ITEM_BARRIERS = HALO_BARRIERS + WGMMA_TILES * 2 * 16;
     static constexpr int ITEMS = ITEM_BARRIERS + WGMMA_ITEMS * 16;
-    static constexpr int SOURCES = ITEMS + WGMMA_ITEMS * 4;
+    static constexpr int SOURCES = ITEMS + WGMMA_ITEMS * WGMMA_ITEM_BYTES;
 
 public:
     __device__ Conv3Warp(const ConvParams& p, uint8_t* shared)
@@ -130,15 +140,26 @@ public:
 
     // Hands out the block's items, and then STOP. A call that is cancelled stops here, because here it stops for all.
     __device__ void schedule() {
-        if (lane != 0) {
-            return;
-        }
         const int count = (p.tile_count + WGMMA_TILES - 1) / WGMMA_TILES * output_blocks;
-        for (int item = int(blockIdx.x);; item += int(gridDim.x)) {
+        for (int number = int(blockIdx.x);; number += int(gridDim.x)) {
             item_ring.wait_empty();
-            const bool stop = *p.cancel != 0 || item >= count;
-            items[item_ring.place] = stop ? STOP : item;
-            arrive(item_ring.full());
+            const bool stop = ballot(*p.cancel != 0) != 0 || number >= count;
+            Item& item = items[item_ring.place];
+            for (int which = 0; which < WGMMA_TILES && !stop; which++) {
+                const ConvTile tile(p, tile_of(number, which));
+                copy_words(item.rows[which], tile.rows);
+                copy_words(item.columns[which], tile.columns);
+                if (tile.wanted && lane < TILE_PIXELS / 32) {
+                    item.wanted[which][lane] = tile.wanted[lane];
+                }
+            }
+            if (lane == 0) {
+                item.number = stop ? STOP : number;
+            }
+            warp_barrier();
+            if (lane == 0) {
+                arrive(item_ring.full());
+            }
             if (stop) {
                 return;
             }
@@ -147,10 +168,10 @@ public:
     }
 
     __device__ void load_weights() {
-        for (int item; (item = next_item()) != STOP;) {
+        for (; begin_item(); end_item()) {
             if (lane == 0) {
                 const uint8_t* from = reinterpret_cast<const uint8_t*>(p.weights) +
-                                      int64_t(item % output_blocks) * steps * STAGE_BYTES;
+                                      int64_t(output_block()) * steps * STAGE_BYTES;
                 for (int step = 0; step < steps; step++, from += STAGE_BYTES) {
                     stages.wait_empty();
                     arrive_expecting(stages.full(), STAGE_BYTES);
@@ -158,18 +179,17 @@ public:
                     stages.advance();
                 }
             }
-            warp_barrier();  // the other lanes would poll in its way
+            // In end_item() the other lanes wait, and do not poll in its way.
         }
     }
 
     __device__ void load_halos(int which) {
         const SharedArray<int32_t> sources(shared, shared_byte(SOURCES) + which * HALO_PIXELS * 4);
         Ring<2> halos = halo_ring(which);
-        for (int item; (item = next_item()) != STOP;) {
-            const ConvTile tile(p, tile_of(item, which));
+        for (; begin_item(); end_item()) {
+            const ConvTile tile = tile_of_item(which);
             const int pixels = tile.rows.inputs * tile.columns.inputs;
-            find_sources<32>(sources, p, tile, int(lane));  // next_item() comes after the last use of the old ones
-            warp_barrier();
+            find_sources(sources, tile);
             for (int chunk = 0; chunk < p.input_channels / CHUNK; chunk++) {
                 halos.wait_empty();
                 copy_halo<CHUNK, 32>(halo(which, halos.place), sources, p, chunk, 0, pixels, int(lane));
@@ -182,12 +202,10 @@ public:
     __device__ void make_products(int which) {
         const int warp = int(threadIdx.x) / 32 % 4;
         Ring<2> halos = halo_ring(which);
-        Ring<STAGES> before = stages;  // of the step before
         uint32_t even[ROWS][PIECES / 2][4], odd[ROWS][PIECES / 2][4];  // pixels of this step and of the next
         float sums[ROWS][OUTPUTS / 8][4];
-        for (int item; (item = next_item()) != STOP;) {
-            const ConvTile tile(p, tile_of(item, which));
-            const LanePixels<CHUNK, ROWS, 4> lane_pixels(tile, warp, lane);
+        for (; begin_item(); end_item()) {
+            const LanePixels<CHUNK, ROWS, 4> lane_pixels(tile_of_item(which), warp, lane);
             clear(sums);
 
             int tap = 0;
@@ -210,10 +228,6 @@ public:
                     halos.advance();
                 }
             };
-            const auto finish_step_before = [&] {
-                release(before.empty());
-                before.advance();
-            };
             const auto make_step = [&](const uint32_t(&pixels)[ROWS][PIECES / 2][4],
                                        uint32_t(&next)[ROWS][PIECES / 2][4], int step) {
                 stages.wait_full();
@@ -227,11 +241,11 @@ public:
                     }
                 }
                 warpgroup_commit();
-                stages.advance();
                 warpgroup_wait<1>();
                 if (step > 0) {
-                    finish_step_before();
+                    release(stages.empty_before());
                 }
+                stages.advance();
                 if (step + 1 < steps) {
                     load_pixels(next);
                 }
@@ -245,10 +259,11 @@ public:
                 }
             }
             warpgroup_wait<0>();
-            finish_step_before();
+            release(stages.empty_before());
 
-            if (item_has(item, which)) {
-                const int first_output = item % output_blocks * OUTPUTS;
+            if (has_tile(items[item_ring.place].number, which)) {
+                const ConvTile tile = tile_of_item(which);
+                const int first_output = output_block() * OUTPUTS;
                 float2 bias[OUTPUTS / 8];
                 load_bias(bias, p.bias + first_output, lane);
                 bool overflow = false;
@@ -266,7 +281,7 @@ private:
     uint8_t* const shared;
     const uint32_t lane;
     const uint32_t start;  // address
-    const SharedArray<int32_t> items;
+    const SharedArray<Item> items;
     Ring<WGMMA_ITEMS> item_ring;
     Ring<STAGES> stages;
     const int steps;
@@ -294,26 +309,57 @@ private:
         }
     }
 
-    __device__ int next_item() {
+    // Where the pixels of a halo lie in the input, by a warp, which has read the old ones before end_item().
+    __device__ void find_sources(const SharedArray<int32_t>& sources, const ConvTile& tile) const {
+        static_assert(TILE_INPUT_COLUMNS <= 32, "a lane for each");
+        const int width = tile.columns.inputs;
+        const int column = int(lane) < width ? tile.columns.input[lane] : 0;
+#pragma unroll 1
+        for (int row = 0; row < tile.rows.inputs; row++) {
+            if (int(lane) < width) {
+                sources[row * width + int(lane)] = tile.rows.input[row] * p.input_columns + column;
+            }
+        }
+        warp_barrier();
+    }
+
+    // Whether there is an item; it stays where it is until the warp ends it.
+    __device__ bool begin_item() const {
         item_ring.wait_full();
-        const int item = items[item_ring.place];
+        return items[item_ring.place].number != STOP;
+    }
+    __device__ void end_item() {
         release(item_ring.empty());
         item_ring.advance();
-        return item;
+    }
+
+    __device__ int output_block() const { return items[item_ring.place].number % output_blocks; }
+    __device__ ConvTile tile_of_item(int which) const {
+        const Item& item = items[item_ring.place];
+        return ConvTile(item.rows[which], item.columns[which], p.tiles ? item.wanted[which] : nullptr);
     }
 
     // An odd number of tiles leaves the last item one: it is then made twice and stored once.
-    __device__ bool item_has(int item, int which) const {
+    __device__ bool has_tile(int item, int which) const {
         return item / output_blocks * WGMMA_TILES + which < p.tile_count;
     }
     __device__ int tile_of(int item, int which) const {
-        return item / output_blocks * WGMMA_TILES + (item_has(item, which) ? which : 0);
+        return item / output_blocks * WGMMA_TILES + (has_tile(item, which) ? which : 0);
+    }
+
+    // By all lanes.
+    template <class T>
+    __device__ void copy_words(T& to, const T& from) const {
+        for (int i = int(lane); i < int(sizeof(T) / 4); i += 32) {
+            reinterpret_cast<uint32_t*>(&to)[i] = reinterpret_cast<const uint32_t*>(&from)[i];
+        }
     }
 };
 
 template <int OUTPUTS>
 __device__ inline void conv3_wgmma(const ConvParams& p) {
-    // Three threads, one of each warpgroup, have 512 registers together; at first 168 each.
+    // Three threads, one of each warpgroup, have 512 registers together; at first 168 each. Sums take 128 or 64 of
+    // them, pixels 64.
     constexpr int REGISTERS_OF_PRODUCTS = OUTPUTS > 64 ? 232 : 200;
     constexpr int REGISTERS_OF_COPIES = OUTPUTS > 64 ? 40 : 104;
     SHARED_MEMORY(shared);

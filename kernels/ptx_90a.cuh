@@ -24,9 +24,9 @@ __device__ inline void take_registers() {
 
 // ----------------------------------------------------------------------------------------- phase barriers
 
-// An mbarrier is 8 bytes of shared memory. Its phase is over when `count` arrivals and all expected bytes have come; the
-// next one begins at once. Parities of phases: 0, 1, 0 ... from the first. What a thread has written or read before it
-// arrives has happened for whoever has waited.
+// An mbarrier is 8 bytes of shared memory. Its phase is over when `count` arrivals and all expected bytes have come;
+// the next one begins at once. Parities of phases: 0, 1, 0 ... from the first. What a thread has written or read
+// before it arrives has happened for whoever has waited.
 __device__ inline void init_phases(uint32_t barrier, uint32_t count) {
     asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(count) : "memory");
 }
@@ -75,8 +75,9 @@ __device__ inline void copy_bulk(uint32_t to, const void* from, uint32_t bytes, 
 
 // ------------------------------------------------------------------------------------- products of warpgroups
 
-// All 128 threads of a warpgroup come to these. Products run by themselves, one after another: from warpgroup_multiply_add
-// until their group has been waited for, nobody may touch their sums and `a`, nor write to their b in shared memory.
+// All 128 threads of a warpgroup come to these. Products run by themselves, one after another: from
+// warpgroup_multiply_add until their group has been waited for, nobody may touch their sums and `a`, nor write to
+// their b in shared memory.
 
 // Before the first product, and before one of registers that have been written since.
 __device__ inline void warpgroup_fence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
@@ -90,9 +91,9 @@ __device__ inline void warpgroup_wait() {
     asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(PENDING) : "memory");
 }
 
-// sums += a b for a of 64 x 16 and b of 16 x N fp16, N = 128 or 64, sums in f32. Warp w of the warpgroup has rows 16 w to
-// 16 w + 15 of `a` and of the sums, as fragments of mma.m16n8k16: sums[j] are outputs 8 j to 8 j + 7. `b` is a matrix
-// descriptor.
+// sums += a b for a of 64 x 16 and b of 16 x N fp16, N = 128 or 64, sums in f32. Warp w of the warpgroup has rows 16 w
+// to 16 w + 15 of `a` and of the sums, as fragments of mma.m16n8k16: sums[j] are outputs 8 j to 8 j + 7. `b` is a
+// matrix descriptor.
 #define SUMS_1(J) "+f"(sums[J][0]), "+f"(sums[J][1]), "+f"(sums[J][2]), "+f"(sums[J][3])
 #define SUMS_4(J) SUMS_1(J), SUMS_1(J + 1), SUMS_1(J + 2), SUMS_1(J + 3)
 
@@ -125,10 +126,10 @@ __device__ inline void warpgroup_multiply_add(float (&sums)[16][4], const uint32
 
 // ------------------------------------------------------------------------------------------ on both sides
 
-// Descriptor of a matrix of rows of 64 fp16 at byte `address` of shared memory, a multiple of 1024, with 16-byte pieces
-// swizzled as in fragments.cuh (CHUNK 64), which is what the hardware calls the 128-byte swizzle. 16 elements further
-// along the rows is descriptor + 2. Fields ("Matrix Descriptor Format"): bits 0-13 address / 16; 16-29 not used with this
-// swizzle, 1; 32-45 bytes from eight rows to the next / 16; 62-63 swizzle, 1.
+// Descriptor of a matrix of rows of 64 fp16 at byte `address` of shared memory, a multiple of 1024, with 16-byte
+// pieces swizzled as in fragments.cuh (CHUNK 64), which is what the hardware calls the 128-byte swizzle. 16 elements
+// further along the rows is descriptor + 2. Fields ("Matrix Descriptor Format"): bits 0-13 address / 16; 16-29 not
+// used with this swizzle, 1; 32-45 bytes from eight rows to the next / 16; 62-63 swizzle, 1.
 __device__ inline uint64_t rows_of_64(uint32_t address) {
     return uint64_t((address & 0x3ffff) >> 4) | uint64_t(1) << 16 | uint64_t(1024 >> 4) << 32 | uint64_t(1) << 62;
 }

@@ -30,17 +30,19 @@ SIZE conv_shared_bytes(int chunk, int outputs) {
 //   weights   [stages][OUTPUTS][64] fp16                    81920    65536
 //   halos     [2 tiles][2][HALO_PIXELS + 1][64] fp16       135680   135680
 //   barriers  [stages + 2 tiles x 2 + items][2] int64         208      256
-//   items     [items] int32                                    16       16
+//   items     [items] of two tiles                           2192     2192
 //   sources   [2 tiles][HALO_PIXELS] int32                   2112     2112
-//   bytes                                                  220960   204624
+//   bytes                                                  223136   206800
 constexpr int WGMMA_ITEMS = 4;
+constexpr int WGMMA_ITEM_BYTES =
+    WGMMA_TILES * (sizeof(RowBlock) + sizeof(ColumnBlock) + sizeof(uint32_t) * TILE_PIXELS / 32) + 4;
 constexpr int WGMMA_ALIGNMENT = 1024;
 SIZE wgmma_stages(int outputs) { return outputs > 64 ? 5 : 8; }
-SIZE wgmma_gates(int outputs) { return wgmma_stages(outputs) + WGMMA_TILES * 2 + WGMMA_ITEMS; }
+SIZE wgmma_barriers(int outputs) { return 2 * (wgmma_stages(outputs) + WGMMA_TILES * 2 + WGMMA_ITEMS); }
 SIZE wgmma_shared_bytes(int outputs) {
     return WGMMA_ALIGNMENT + wgmma_stages(outputs) * outputs * WGMMA_CHUNK * 2 +
-           WGMMA_TILES * 2 * conv_halo_bytes(WGMMA_CHUNK) + wgmma_gates(outputs) * 16 + WGMMA_ITEMS * 4 +
-           WGMMA_TILES * HALO_PIXELS * 4;
+           WGMMA_TILES * 2 * conv_halo_bytes(WGMMA_CHUNK) + wgmma_barriers(outputs) * 8 +
+           WGMMA_ITEMS * WGMMA_ITEM_BYTES + WGMMA_TILES * HALO_PIXELS * 4;
 }
 
 // dense_f16, dense_f32: 49152,

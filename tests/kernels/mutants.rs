@@ -94,7 +94,7 @@ pub const MUTANTS: &[Mutant] = &[
     mutant(
         "unwanted pixels are stored",
         "conv3.cuh",
-        "return exists && (!tile || (tile->wanted[bit / 32] >> bit % 32 & 1));",
+        "return exists && (!wanted || (wanted[bit / 32] >> bit % 32 & 1));",
         "return exists;",
         "conv3_16_64",
     ),
@@ -241,9 +241,23 @@ pub const MUTANTS: &[Mutant] = &[
     mutant(
         "sources of a halo are used before they are there",
         "conv3_wgmma.cu",
-        "            warp_barrier();\n            for (int chunk",
-        "            for (int chunk",
+        "        }\n        warp_barrier();\n    }",
+        "        }\n    }",
         "conv3_wgmma_64",
+    ),
+    mutant(
+        "an item is handed out before it is complete",
+        "conv3_wgmma.cu",
+        "            warp_barrier();\n            if (lane == 0) {\n                arrive(item_ring.full());",
+        "            if (lane == 0) {\n                arrive(item_ring.full());",
+        "conv3_wgmma_tiles",
+    ),
+    mutant(
+        "an item counts as read before one of the warpgroups has read it",
+        "conv3_wgmma.cu",
+        "PRODUCT_WARPS + 1 + WGMMA_TILES;",
+        "PRODUCT_WARPS / 2 + 1 + WGMMA_TILES;",
+        "conv3_wgmma_tiles",
     ),
     mutant(
         "an item is overwritten before all have read it",
@@ -283,22 +297,22 @@ pub const MUTANTS: &[Mutant] = &[
     mutant(
         "both warpgroups make the same tile",
         "conv3_wgmma.cu",
-        "(item_has(item, which) ? which : 0)",
+        "(has_tile(item, which) ? which : 0)",
         "0",
         "conv3_wgmma_64",
     ),
     mutant(
         "weights of the other outputs",
         "conv3_wgmma.cu",
-        "int64_t(item % output_blocks) * steps",
-        "int64_t((item + 1) % output_blocks) * steps",
+        "int64_t(output_block()) * steps",
+        "int64_t((output_block() + 1) % output_blocks) * steps",
         "conv3_wgmma_64",
     ),
     mutant(
         "a call that is cancelled goes on",
         "conv3_wgmma.cu",
-        "*p.cancel != 0 || item >= count",
-        "item >= count",
+        "ballot(*p.cancel != 0) != 0 || number >= count",
+        "number >= count",
         "conv3_wgmma_cancelled",
     ),
     mutant(

@@ -1,8 +1,8 @@
 // A part of shim.cc: what only Hopper has (ptx_90a_host.h).
 //
 // Bulk copies, and arrivals that follow copies, are under way from when they are begun: they come to their end at once
-// (eager), when no thread can go on without one of them (lazy), or also at any time before (random), in any order. Products
-// of warpgroups are made at once, when they are waited for, or at any time between.
+// (eager), when no thread can go on without one of them (lazy), or also at any time before (random), in any order.
+// Products of warpgroups are made at once, when they are waited for, or at any time between.
 
 namespace sim {
 

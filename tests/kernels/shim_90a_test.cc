@@ -1,5 +1,5 @@
-// The shim's Hopper: phase barriers, bulk copies and products of warpgroups do what they promise, as late as they may, and
-// what a kernel must not do is seen.
+// The shim's Hopper: phase barriers, bulk copies and products of warpgroups do what they promise, as late as they may,
+// and what a kernel must not do is seen.
 
 #include <functional>
 
@@ -49,8 +49,8 @@ uint32_t word(int index) {
 // fp16 of small integers.
 uint16_t half_of(uint64_t number) { return float_to_half(float(number)); }
 
-// One product of 64 x 16 by 16 x 8 EIGHTS; what the threads find in their sums before and after they wait, added up over
-// all that are wrong.
+// One product of 64 x 16 by 16 x 8 EIGHTS; what the threads find in their sums before and after they wait, added up
+// over all that are wrong.
 template <int EIGHTS>
 struct Multiplied {
     int wrong_before = 0, wrong_after = 0;
@@ -150,7 +150,7 @@ void shim_phases() {
                  }));
     expect_fault("multiples of 16", with_bulk_copy(32, [](uint32_t at) { copy_bulk(0, SOURCE, 24, at); }));
     expect_fault("not aligned", with_bulk_copy(32, [](uint32_t at) { copy_bulk(8, SOURCE, 16, at); }));
-    expect_fault("of shared memory, which has", with_bulk_copy(32, [](uint32_t at) { copy_bulk(112, SOURCE, 32, at); }));
+    expect_fault("which has 128", with_bulk_copy(32, [](uint32_t at) { copy_bulk(112, SOURCE, 32, at); }));
 }
 
 void shim_warpgroup_products() {

@@ -1,5 +1,5 @@
-// wgmma: products that a warpgroup has begun and that are made one after another, at any time until they are waited for.
-// Only then are `a`, the sums and shared memory read.
+// wgmma: products that a warpgroup has begun and that are made one after another, at any time until they are waited
+// for. Only then are `a`, the sums and shared memory read.
 
 #pragma once
 #include <deque>

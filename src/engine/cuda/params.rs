@@ -48,7 +48,9 @@ pub(super) const fn wgmma_shared_bytes(outputs: usize) -> u32 {
     let halos = WGMMA_TILES * 2 * (HALO_PIXELS + 1) * WGMMA_CHUNK * 2;
     let barriers = (stages + WGMMA_TILES * 2 + ITEMS) * 16;
     let sources = WGMMA_TILES * HALO_PIXELS * 4;
-    (ALIGNMENT + weights + halos + barriers + ITEMS * 4 + sources) as u32
+    let wanted = TILE_ROWS * TILE_COLUMNS / 8;
+    let item = WGMMA_TILES * (size_of::<RowBlock>() + size_of::<ColumnBlock>() + wanted) + 4;
+    (ALIGNMENT + weights + halos + barriers + ITEMS * item + sources) as u32
 }
 
 /// Dynamic shared memory of the convolution that keeps `chunk` input channels and makes `outputs`.
