@@ -26,6 +26,7 @@
     TEST(conv3_wgmma_same_bits)   \
     TEST(conv3_wgmma_overflow)    \
     TEST(conv3_wgmma_cancelled)   \
+    TEST(conv3_wgmma_stopped)     \
     TEST(dense_gathers)           \
     TEST(dense_point_by_point)    \
     TEST(dense_overflow)          \
