@@ -358,8 +358,8 @@ private:
 
 template <int OUTPUTS>
 __device__ inline void conv3_wgmma(const ConvParams& p) {
-    // Three threads, one of each warpgroup, have 512 registers together; at first 168 each. Sums take 128 or 64 of
-    // them, pixels 64.
+    // A thread begins with 168 registers; three, one of each warpgroup, keep 504 together. Sums take 128 or 64 of a
+    // thread's, pixels 64.
     constexpr int REGISTERS_OF_PRODUCTS = OUTPUTS > 64 ? 232 : 200;
     constexpr int REGISTERS_OF_COPIES = OUTPUTS > 64 ? 40 : 104;
     SHARED_MEMORY(shared);

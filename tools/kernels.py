@@ -109,6 +109,12 @@ def assemble(ptx, gpu):
     return sorted(found, key=lambda usage: usage["kernel"])
 
 
+def shares_registers(ptx, kernel):
+    """Threads of a block of a kernel whose warpgroups hand registers to each other (setmaxnreg); None for others."""
+    body = next(part for part in ptx.split(".entry ")[1:] if part.startswith(f"{kernel}("))
+    return int(re.search(r"\.maxntid (\d+)", body)[1]) if "setmaxnreg" in body else None
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="compare with the committed files")
@@ -134,6 +140,10 @@ def main():
                 )
                 if spilled or int(usage["frame"]):
                     problems.append(f"{usage['kernel']} on {gpu}: spills or has a stack frame")
+                # They wait for ever for what the block did not begin with.
+                threads = shares_registers(ptx, usage["kernel"])
+                if threads and int(usage["registers"]) != 65536 // threads // 8 * 8:
+                    problems.append(f"{usage['kernel']} on {gpu}: begins with less than all registers")
     names = {f"{source.stem}.{virtual_of(source)}.ptx" for source in sources}
     problems += [f"{file.relative_to(ROOT)} has no source" for file in PTX.glob("*.ptx") if file.name not in names]
     if problems or not arguments.check:

@@ -70,7 +70,7 @@ void wait_copies(size_t pending);
 constexpr int WARPGROUP = 128;
 void warpgroup(Operation operation, void* mine);
 
-// Of each thread of the running warpgroup, from now on. A block has 512 for a thread of each warpgroup.
+// Of each thread of the running warpgroup, from now on; those of all warpgroups must fit what the block began with.
 void set_registers(uint32_t count, bool more);
 
 // An mbarrier at byte `at` of shared memory.

@@ -319,7 +319,7 @@ pub const MUTANTS: &[Mutant] = &[
         "more registers than there are",
         "conv3_wgmma.cu",
         "OUTPUTS > 64 ? 40 : 104",
-        "OUTPUTS > 64 ? 56 : 120",
+        "OUTPUTS > 64 ? 48 : 112",
         "conv3_wgmma_64",
     ),
     mutant(

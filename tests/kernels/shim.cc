@@ -232,6 +232,9 @@ void make_fibers(size_t count) {
 
 // ---------------------------------------------------------------------------------------------- blocks
 
+// Of a thread, where the kernel is compiled for one block per multiprocessor. Warpgroups share what the block has then.
+size_t registers_at_first() { return REGISTERS / threads / 8 * 8; }
+
 void prepare_block() {
     memset(arena, RED, RED_ZONE);
     memset(arena + RED_ZONE, POISON, shared_size);
@@ -253,7 +256,7 @@ void prepare_block() {
     }
     for (Warpgroup& group : warpgroups) {
         group.arrived = 0;
-        group.registers = uint32_t(REGISTERS / threads / 8 * 8);
+        group.registers = uint32_t(registers_at_first());
         group.products = WarpgroupProducts();
     }
     phase_barriers.clear();
@@ -268,9 +271,9 @@ void check_what_is_left() {
     for (size_t group = 0; group < threads / WARPGROUP; group++) {
         registers += warpgroups[group].registers * WARPGROUP;
     }
-    if (registers > REGISTERS) {
-        problem = "the warpgroups have taken " + std::to_string(registers) + " registers, and there are " +
-                  std::to_string(REGISTERS);
+    if (registers > registers_at_first() * threads) {
+        problem = "the warpgroups have taken " + std::to_string(registers) + " registers, and the block has " +
+                  std::to_string(registers_at_first() * threads);
     }
 }
 

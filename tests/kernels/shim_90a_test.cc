@@ -195,11 +195,10 @@ void shim_warpgroup_products() {
                      }
                  }));
     expect_fault("registers", run(256, 0, [] { take_registers<256>(), take_registers<248>(); }));
-    expect_fault("have taken 73728 registers", run(384, 0, [] {
-                     if (threadIdx.x < 256) {
-                         take_registers<240>();
-                     } else {
-                         give_registers<96>();
-                     }
-                 }));
+    // A block of 384 threads begins with 168 for each, 64512; a multiprocessor has 65536.
+    const auto take_and_give = [](auto take, auto give) {
+        return run(384, 0, [&] { threadIdx.x < 256 ? take() : give(); });
+    };
+    expect_fault("have taken 65536 registers", take_and_give(take_registers<232>, give_registers<48>));
+    check_equal(take_and_give(take_registers<232>, give_registers<40>).size(), 0, "what the block began with");
 }
