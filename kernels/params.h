@@ -132,10 +132,16 @@ struct FirstParams {
 // Grid: x tiles, y output_channels / OUTPUTS, rounded up.
 constexpr int CONV_THREADS = 128;
 
+// conv3_wgmma_OUTPUTS: the same on sm_90 alone, with chunks of 64 input channels. A block makes OUTPUTS outputs of
+// WGMMA_TILES tiles at a time, and goes on to others. Grid: x at most one block per multiprocessor.
+constexpr int WGMMA_TILES = 2;
+constexpr int WGMMA_CHUNK = 64;
+constexpr int WGMMA_THREADS = (WGMMA_TILES + 1) * 128;
+
 struct ConvParams {
     const uint16_t* input;               // [input rows][input_columns][input_channels]
     uint16_t* output;                    // [rows][columns][output_channels]
-    const uint16_t* weights;             // packed: see conv3_mma.cu
+    const uint16_t* weights;             // packed: see conv3.cuh
     const float* bias;                   // [output_channels, padded to OUTPUTS]
     const RowBlock* row_blocks;
     const ColumnBlock* column_blocks;
@@ -148,6 +154,8 @@ struct ConvParams {
     int32_t columns;
     int32_t output_channels;             // padded
     int32_t layer;
+    int32_t tile_count;                  // for conv3_wgmma_*, whose grid does not tell
+    int32_t unused;
 };
 
 // table_max: 2x2 maximum. One tile a block.

@@ -35,6 +35,7 @@ __device__ inline bool barrier_any(bool value) { return __syncthreads_or(value) 
 // All 32 threads of a warp come to these.
 __device__ inline uint32_t shuffle_xor(uint32_t value, int mask) { return __shfl_xor_sync(0xffffffffu, value, mask); }
 __device__ inline uint32_t ballot(bool value) { return __ballot_sync(0xffffffffu, value); }
+__device__ inline void warp_barrier() { __syncwarp(); }
 
 __device__ inline int count_bits(uint32_t bits) { return __popc(bits); }
 

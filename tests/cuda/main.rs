@@ -12,6 +12,7 @@ mod device_memory;
 mod faults;
 #[path = "../support/geometry.rs"]
 mod geometry;
+mod hopper;
 mod host;
 mod parity;
 mod probe;

@@ -7,6 +7,8 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR.
 const CAPABILITY_MAJOR: c_int = 75;
+const CAPABILITY_MINOR: c_int = 76;
+const MULTIPROCESSORS: c_int = 16;
 /// The library has kernels from here on.
 const LOWEST_MAJOR: c_int = 8;
 
@@ -15,6 +17,9 @@ pub struct Driver {
     library: usize,
     context: usize,
     pub name: String,
+    /// (major, minor)
+    pub capability: (i32, i32),
+    pub multiprocessors: usize,
 }
 
 /// The GPU, while it is one test's.
@@ -65,6 +70,8 @@ macro_rules! call {
     }};
 }
 
+pub(crate) use call;
+
 impl Driver {
     fn open() -> Result<Self, String> {
         let file = CString::new("libcuda.so.1").unwrap();
@@ -77,9 +84,13 @@ impl Driver {
         call!(library, "cuInit", (0 => u32))?;
         let mut device = 0;
         call!(library, "cuDeviceGet", (&raw mut device => *mut c_int, 0 => c_int))?;
-        let mut major = 0;
-        call!(library, "cuDeviceGetAttribute",
-            (&raw mut major => *mut c_int, CAPABILITY_MAJOR => c_int, device => c_int))?;
+        let attribute = |attribute: c_int| {
+            let mut value = 0;
+            call!(library, "cuDeviceGetAttribute",
+                (&raw mut value => *mut c_int, attribute => c_int, device => c_int))?;
+            Ok::<c_int, String>(value)
+        };
+        let major = attribute(CAPABILITY_MAJOR)?;
         if major < LOWEST_MAJOR {
             return Err(format!(
                 "GPU 0 has compute capability {major}.x, below {LOWEST_MAJOR}.0"
@@ -97,6 +108,8 @@ impl Driver {
             library,
             context,
             name: name.to_string_lossy().into_owned(),
+            capability: (major, attribute(CAPABILITY_MINOR)?),
+            multiprocessors: attribute(MULTIPROCESSORS)? as usize,
         })
     }
 
@@ -122,6 +135,20 @@ impl Driver {
             Ok::<usize, String>(context)
         };
         current().unwrap()
+    }
+
+    /// Makes the primary context current on this thread until the end of `work`.
+    pub fn within<T>(&self, work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+        let mut popped = 0;
+        call!(self.library, "cuCtxPushCurrent_v2", (self.context => usize))?;
+        let outcome = work();
+        call!(self.library, "cuCtxPopCurrent_v2", (&raw mut popped => *mut usize))?;
+        outcome
+    }
+
+    /// For `call!`.
+    pub fn library(&self) -> usize {
+        self.library
     }
 
     // What only the stand-in can do or tell, for tests that run on both.

@@ -7,7 +7,8 @@ use crate::builder::Random;
 use crate::cases::{discs, network};
 use crate::{driver, on_gpu};
 
-/// Inputs and outputs that make the engine choose each of its six convolution kernels.
+/// Inputs and outputs that make the engine choose each of its six convolution kernels; on Hopper two of them are
+/// others.
 const WIDTHS: [usize; 13] = [16, 64, 128, 64, 96, 128, 32, 64, 48, 128, 32, 48, 64];
 
 #[test]

@@ -10,6 +10,7 @@ mod agreement;
 mod builder;
 mod cancelling;
 mod cases;
+mod convolutions;
 mod driver;
 #[path = "../support/geometry.rs"]
 mod geometry;

@@ -34,21 +34,30 @@ public:
         }
     }
 
+    // How many the thread has begun, and until the first so many of them have arrived.
+    size_t begun() const { return forgotten + copies.size(); }
+    void arrive_first(size_t count, uint8_t* shared) {
+        if (count > forgotten) {
+            arrive_until(count - forgotten, shared);
+        }
+    }
+
     // All, also what is in no group yet.
     void finish(uint8_t* shared) {
         arrive_until(copies.size(), shared);
         copies.clear();
         group_ends.clear();
-        arrived = 0;
+        arrived = forgotten = 0;
     }
 
 private:
     std::vector<AsyncCopy> copies;
     std::vector<size_t> group_ends;
     size_t arrived = 0;
+    size_t forgotten = 0;
 
     void arrive_until(size_t end, uint8_t* shared) {
-        for (; arrived < end; arrived++) {
+        for (; arrived < end && arrived < copies.size(); arrived++) {
             copies[arrived].arrive(shared);
         }
     }
@@ -59,6 +68,7 @@ private:
         for (size_t& end : group_ends) {
             end -= arrived;
         }
+        forgotten += arrived;
         arrived = 0;
     }
 };

@@ -15,6 +15,11 @@ void all_cancelled() {
     launch.run("table_max", MaxParams{}, {2, 1, 1}, MAX_THREADS, 0);
     launch.run("scores", ScoresParams{}, {2, 1, 1}, SCORES_THREADS, 0);
     launch.run("paint", PaintParams{}, {2, 1, 1}, PAINT_THREADS, 0);
+    for (const int outputs : {128, 64}) {
+        char name[32];
+        snprintf(name, sizeof(name), "conv3_wgmma_%d", outputs);
+        launch.run(name, ConvParams{}, {2, 1, 1}, WGMMA_THREADS, size_t(wgmma_shared_bytes(outputs)));
+    }
     for (const int chunk : {64, 32, 16}) {
         for (const int outputs : {128, 64}) {
             char name[32];

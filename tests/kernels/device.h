@@ -64,4 +64,39 @@ void commit_copies();
 // Until at most `pending` of the thread's latest groups have not arrived.
 void wait_copies(size_t pending);
 
+// ------------------------------------------------------------- what only Hopper has (ptx_90a_host.h)
+
+// As warp(), for the 128 threads of a warpgroup.
+constexpr int WARPGROUP = 128;
+void warpgroup(Operation operation, void* mine);
+
+// Of each thread of the running warpgroup, from now on; those of all warpgroups must fit what the block began with.
+void set_registers(uint32_t count, bool more);
+
+// An mbarrier at byte `at` of shared memory.
+void init_phases(uint32_t at, uint32_t count);
+void publish_to_async();
+void arrive(uint32_t at);
+void expect_bytes(uint32_t at, uint32_t bytes);
+void arrive_after_copies(uint32_t at);
+void wait_phase(uint32_t at, uint32_t parity);
+void copy_bulk(uint32_t to, const void* from, uint32_t bytes, uint32_t barrier);
+
+// wgmma: sums += a b. What the pointers lead to is read when the product is made.
+struct WarpgroupProduct {
+    uint32_t outputs;
+    uint64_t b;  // matrix descriptor
+    float* sums[WARPGROUP];
+    const uint32_t* a[WARPGROUP];
+};
+class WarpgroupProducts;
+// The running warpgroup's, for which the operation that calls this runs.
+WarpgroupProducts& warpgroup_products();
+void begin_product(const WarpgroupProduct& product);
+
+// The running thread has written registers that products may read: they need a fence.
+void registers_written();
+// The running warpgroup's fence.
+void fence_registers();
+
 }  // namespace sim

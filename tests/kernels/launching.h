@@ -13,6 +13,7 @@
 struct Launch {
     DeviceBuffer<uint32_t> cancel{std::vector<uint32_t>{0}};
     DeviceBuffer<uint32_t> overflow{std::vector<uint32_t>{0}};
+    bool overflow_cancels = false;  // they are one word
 
     template <class Params>
     void run(const char* name, Params params, Dim3 grid, unsigned threads, size_t shared_bytes) {
@@ -21,7 +22,7 @@ struct Launch {
             fail("%s: no such kernel", name);
         }
         check_equal(sizeof(Params), kernel->params_bytes, "bytes of parameters");
-        params.cancel = cancel.data();
+        params.cancel = overflow_cancels ? overflow.data() : cancel.data();
         set_overflow(params);
         const std::string problem = sim::launch(grid, {threads, 1, 1}, shared_bytes, [&] { kernel->run(&params); });
         if (!problem.empty()) {

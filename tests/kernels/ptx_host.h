@@ -66,6 +66,10 @@ inline uint32_t ballot(bool value) {
     return lane.result;
 }
 
+inline void warp_barrier() {
+    sim::warp([](void* const[]) {}, nullptr);
+}
+
 inline int count_bits(uint32_t bits) { return __builtin_popcount(bits); }
 
 // ----------------------------------------------------------------------------------------------- memory
@@ -132,6 +136,7 @@ inline void load_matrices(uint32_t (&words)[4], uint32_t address) {
             }
         },
         &lane);
+    sim::registers_written();
 }
 
 // Four columns: what a CPU's vector register holds.

@@ -7,6 +7,7 @@
 
 #include "conv3_first.cu"
 #include "conv3_mma.cu"
+#include "conv3_wgmma.cu"
 #include "dense_mma.cu"
 #include "intensity.cu"
 #include "mask.cu"
@@ -31,6 +32,7 @@ constexpr Kernel kernel(const char* name) {
 constexpr Kernel KERNELS[] = {
     KERNEL(ConvParams, conv3_64_128),    KERNEL(ConvParams, conv3_64_64),  KERNEL(ConvParams, conv3_32_128),
     KERNEL(ConvParams, conv3_32_64),     KERNEL(ConvParams, conv3_16_128), KERNEL(ConvParams, conv3_16_64),
+    KERNEL(ConvParams, conv3_wgmma_128), KERNEL(ConvParams, conv3_wgmma_64),
     KERNEL(DenseParams, dense_f16),      KERNEL(DenseParams, dense_f32),   KERNEL(FirstParams, conv3_first),
     KERNEL(HistogramParams, histogram),  KERNEL(EqualizeParams, equalize), KERNEL(MaxParams, table_max),
     KERNEL(ScoresParams, scores),        KERNEL(PaintParams, paint),

@@ -4,13 +4,16 @@
 #include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
+#include <map>
 #include <memory>
 
 #include <ucontext.h>
 
 #include "async_copies.h"
 #include "device.h"
+#include "phase_barrier.h"
 #include "random.h"
+#include "warpgroup_products.h"
 
 Dim3 threadIdx, blockIdx, blockDim, gridDim;
 
@@ -22,6 +25,7 @@ constexpr size_t MOST_THREADS = 1024;
 constexpr size_t RED_ZONE = 1024;
 constexpr uint8_t RED = 0xAB;
 constexpr uint8_t POISON = 0xFF;  // NaN, as fp16 and as f32
+constexpr size_t REGISTERS = 65536;  // of a multiprocessor
 
 // Where a stack goes on: __builtin_setjmp's five words. A function must not set and jump to the same one, not even
 // inlined.
@@ -33,6 +37,7 @@ struct Fiber {
     Place place;
     AsyncCopies copies;
     std::vector<Product> products;
+    bool fenced = false;  // what it has written to registers is for products to read
 };
 
 struct Warp {
@@ -42,6 +47,15 @@ struct Warp {
     int arrived;
     Operation operation;
     void* lanes[WARP];
+};
+
+struct Warpgroup {
+    // As in Warp.
+    int arrived;
+    Operation operation;
+    void* lanes[WARPGROUP];
+    uint32_t registers;  // of a thread
+    WarpgroupProducts products;
 };
 
 Random random_numbers;
@@ -61,6 +75,11 @@ bool may_leave;        // the running warp has completed an operation
 size_t at_barrier;
 bool barrier_value, barrier_result;
 
+Warpgroup warpgroups[MOST_THREADS / WARPGROUP];
+std::map<uint32_t, PhaseBarrier> phase_barriers;  // by byte of shared memory
+// Copies that have been begun and what is to happen after copies, in any order.
+std::vector<std::function<void()>> under_way;
+
 alignas(1024) uint8_t arena[RED_ZONE + MOST_SHARED_BYTES + RED_ZONE];
 size_t shared_size;
 
@@ -79,8 +98,17 @@ size_t shared_size;
     for (const Warp& warp : warps) {
         in_warp += warp.arrived;
     }
-    fail("deadlock: of %zu threads %zu wait at a barrier, %d for their warp, %zu have left", threads, at_barrier,
-         in_warp, left_count);
+    int in_warpgroup = 0;
+    for (const Warpgroup& group : warpgroups) {
+        in_warpgroup += group.arrived;
+    }
+    size_t in_phases = 0;
+    for (const auto& [at, barrier] : phase_barriers) {
+        in_phases += barrier.waiters();
+    }
+    fail("deadlock: of %zu threads %zu wait at a barrier, %d for their warp, %d for their warpgroup, %zu for a phase, "
+         "%zu have left",
+         threads, at_barrier, in_warp, in_warpgroup, in_phases, left_count);
 }
 
 // Number of the bit that has `rank` set bits below it.
@@ -91,11 +119,37 @@ size_t select_bit(uint32_t bits, uint64_t rank) {
     return size_t(__builtin_ctz(bits));
 }
 
+// One of the things that are under way comes to its end.
+void finish_any() {
+    const size_t number = size_t(random_numbers.below(under_way.size()));
+    const std::function<void()> finish = std::move(under_way[number]);
+    under_way.erase(under_way.begin() + long(number));
+    finish();
+}
+
+// What may happen at any time, now and then.
+void happen() {
+    if (!under_way.empty() && random_numbers.below(8) == 0) {
+        finish_any();
+    }
+    for (Warpgroup& group : warpgroups) {
+        if (!group.products.empty() && random_numbers.below(8) == 0) {
+            group.products.make_one();
+        }
+    }
+}
+
 // The lanes of a warp one after another, mostly: that is fast, and makes no difference where a GPU has them in step.
 // After every operation of the warp any other warp may be next.
 [[noreturn, gnu::noinline]] void resume_any() {
-    if (ready_warps == 0) {
-        report_deadlock();
+    if (completion == Completion::Random) {
+        happen();
+    }
+    while (ready_warps == 0) {
+        if (under_way.empty()) {
+            report_deadlock();
+        }
+        finish_any();
     }
     size_t warp = current / WARP;
     if (warps[warp].ready == 0 || (may_leave && !run_ahead)) {
@@ -153,6 +207,9 @@ void fiber_main() {
         if (!fibers[current]->products.empty()) {
             fail("left before its sums were ready");
         }
+        if (warpgroups[current / WARPGROUP].products.left()) {
+            fail("left before its warpgroup's products were done");
+        }
         left_count++;
         leave();
     }
@@ -175,6 +232,9 @@ void make_fibers(size_t count) {
 
 // ---------------------------------------------------------------------------------------------- blocks
 
+// Of a thread, where the kernel is compiled for one block per multiprocessor. Warpgroups share what the block has then.
+size_t registers_at_first() { return REGISTERS / threads / 8 * 8; }
+
 void prepare_block() {
     memset(arena, RED, RED_ZONE);
     memset(arena + RED_ZONE, POISON, shared_size);
@@ -191,6 +251,30 @@ void prepare_block() {
         warp.operation_count = uint32_t(random_numbers.below(2));
     }
     make_all_ready(false);
+    for (size_t i = 0; i < threads; i++) {
+        fibers[i]->fenced = false;
+    }
+    for (Warpgroup& group : warpgroups) {
+        group.arrived = 0;
+        group.registers = uint32_t(registers_at_first());
+        group.products = WarpgroupProducts();
+    }
+    phase_barriers.clear();
+    under_way.clear();
+}
+
+void check_what_is_left() {
+    if (!under_way.empty()) {
+        problem = std::to_string(under_way.size()) + " copies are under way when all threads have left";
+    }
+    size_t registers = 0;
+    for (size_t group = 0; group < threads / WARPGROUP; group++) {
+        registers += warpgroups[group].registers * WARPGROUP;
+    }
+    if (registers > registers_at_first() * threads) {
+        problem = "the warpgroups have taken " + std::to_string(registers) + " registers, and the block has " +
+                  std::to_string(registers_at_first() * threads);
+    }
 }
 
 void check_red_zones() {
@@ -214,6 +298,7 @@ void run_block() {
     prepare_block();
     run_threads();
     if (problem.empty()) {
+        check_what_is_left();
         check_red_zones();
     } else {
         fibers.clear();  // stopped where they were: not to be used again
@@ -351,3 +436,5 @@ void commit_copies() { fibers[current]->copies.commit(); }
 void wait_copies(size_t pending) { fibers[current]->copies.wait(pending, shared()); }
 
 }  // namespace sim
+
+#include "shim_90a.cc"

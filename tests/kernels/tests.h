@@ -6,6 +6,8 @@
     TEST(shim_orders)             \
     TEST(shim_finds_faults)       \
     TEST(shim_multiplies)         \
+    TEST(shim_phases)             \
+    TEST(shim_warpgroup_products) \
     TEST(halves)                  \
     TEST(fragments_in_one_pass)   \
     TEST(fragments_gathered)      \
@@ -18,6 +20,13 @@
     TEST(conv3_nothing_but_zeros) \
     TEST(conv3_overflow)          \
     TEST(conv3_cancelled)         \
+    TEST(conv3_wgmma_128)         \
+    TEST(conv3_wgmma_64)          \
+    TEST(conv3_wgmma_tiles)       \
+    TEST(conv3_wgmma_same_bits)   \
+    TEST(conv3_wgmma_overflow)    \
+    TEST(conv3_wgmma_cancelled)   \
+    TEST(conv3_wgmma_stopped)     \
     TEST(dense_gathers)           \
     TEST(dense_point_by_point)    \
     TEST(dense_overflow)          \

@@ -159,9 +159,25 @@ impl StandIn {
 
     /// Devices with so much memory, and so much shared memory for a block, in bytes.
     pub fn machine(&self, count: i32, memory_bytes: u64, shared_bytes: u64) {
+        self.machine_of((8, 0), count, memory_bytes, shared_bytes);
+    }
+
+    /// One device of Hopper's kind.
+    pub fn hopper(&self) {
+        self.machine_of((9, 0), 1, 1 << 30, 227 << 10);
+    }
+
+    /// The same with devices of this capability, (major, minor).
+    pub fn machine_of(
+        &self,
+        (major, minor): (i32, i32),
+        count: i32,
+        memory_bytes: u64,
+        shared_bytes: u64,
+    ) {
         let devices = function!(self, "stand_in_devices", fn(c_int, c_int, c_int, u64, u64));
         // SAFETY: as declared.
-        unsafe { devices(count, 8, 0, memory_bytes, shared_bytes) };
+        unsafe { devices(count, major, minor, memory_bytes, shared_bytes) };
     }
 
     /// The `nth` call of `call` from now on fails with this CUDA error, once.

@@ -25,6 +25,7 @@ pub(super) struct Device {
     /// Such as "NVIDIA H100 (sm_90)".
     pub name: String,
     pub capability: (i32, i32),
+    pub multiprocessors: usize,
     /// Convolution kernels that failed the test at the start.
     pub refused: Vec<&'static str>,
 }
@@ -35,6 +36,7 @@ pub(super) struct Limits {
     pub capability: (i32, i32),
     /// Most dynamic shared memory of a block, in bytes.
     pub shared_bytes: u32,
+    pub multiprocessors: usize,
 }
 
 /// The devices that some session uses, by process and number: a child of `fork` cannot use its parent's.
@@ -82,6 +84,7 @@ impl Device {
                     context: Arc::clone(&context),
                     name: format!("{name} (sm_{major}{minor})"),
                     capability: limits.capability,
+                    multiprocessors: limits.multiprocessors,
                     refused: refused.clone(),
                 });
                 match first_wrong_kernel(&device)? {
@@ -184,9 +187,11 @@ fn limits(device: sys::CUdevice, index: u32) -> Result<Limits, Error> {
         ));
     }
     let shared = ask(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?;
+    let multiprocessors = ask(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?;
     Ok(Limits {
         capability,
         shared_bytes: u32::try_from(shared).unwrap_or(0),
+        multiprocessors: usize::try_from(multiprocessors).unwrap_or(1).max(1),
     })
 }
 

@@ -140,7 +140,11 @@ impl CudaEngine {
                 "the CUDA kernel {kernel} gave a wrong result in the test at the start: left out"
             )
         };
-        self.device.refused.iter().map(note).collect()
+        let unloaded = (self.device.kernels.unloaded.iter())
+            .map(|why| format!("the CUDA kernels for Hopper could not be loaded, left out: {why}"));
+        unloaded
+            .chain(self.device.refused.iter().map(note))
+            .collect()
     }
 
     /// Such as (9, 0): GPUs of one architecture run the same kernels.

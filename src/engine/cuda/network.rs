@@ -109,6 +109,8 @@ pub(super) struct Launches<'a> {
     pub tables: &'a PieceTables,
     pub lattice: Lattice,
     pub classes: usize,
+    /// Most blocks of kernels that go from tile to tile.
+    pub multiprocessors: usize,
     /// Words of device memory.
     pub cancel: u64,
     pub overflow: u64,
@@ -242,6 +244,10 @@ impl Launches<'_> {
     ) -> Result<(), Error> {
         let layer = &self.weights.convolutions[number - 1];
         let kernel = &self.device.kernels.convolutions()[layer.kernel];
+        let tiles = match tables.wanted {
+            Some(tiles) => tiles.len,
+            None => tables.rows.len * tables.columns.len,
+        };
         let params = ConvParams {
             input: self.output_of(index - 1),
             output: self.output_of(index),
@@ -258,12 +264,10 @@ impl Launches<'_> {
             columns: self.piece.plan.output_of(index).columns as i32,
             output_channels: layer.outputs as i32,
             layer: number as i32,
+            tile_count: tiles as i32,
+            unused: 0,
         };
-        let tiles = match tables.wanted {
-            Some(tiles) => tiles.len,
-            None => tables.rows.len * tables.columns.len,
-        };
-        let blocks = [tiles, layer.outputs.div_ceil(kernel.outputs)];
+        let blocks = kernel.blocks(tiles, layer.outputs, self.multiprocessors);
         // SAFETY: by contract of `layer`.
         unsafe { self.stream.launch(&kernel.kernel, blocks, &params) }
     }

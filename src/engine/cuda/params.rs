@@ -26,6 +26,10 @@ pub(super) const DENSE_CHUNK: usize = 64;
 /// Threads of a block.
 pub(super) const THREADS: u32 = 128;
 pub(super) const HISTOGRAM_THREADS: u32 = 256;
+pub(super) const WGMMA_THREADS: u32 = 384;
+/// Tiles that a block of the Hopper convolutions takes at a time, and input channels.
+pub(super) const WGMMA_TILES: usize = 2;
+pub(super) const WGMMA_CHUNK: usize = 64;
 
 /// Dynamic shared memory of each kernel, in bytes.
 pub(super) const DENSE_SHARED_BYTES: u32 = 49152;
@@ -33,9 +37,24 @@ pub(super) const FIRST_SHARED_BYTES: u32 = 5480;
 pub(super) const HISTOGRAM_SHARED_BYTES: u32 = 8200;
 pub(super) const EQUALIZE_SHARED_BYTES: u32 = 2048;
 
+const HALO_PIXELS: usize = TILE_INPUT_ROWS * TILE_INPUT_COLUMNS;
+
+/// The same of the Hopper convolution that makes `outputs`.
+pub(super) const fn wgmma_shared_bytes(outputs: usize) -> u32 {
+    const ALIGNMENT: usize = 1024;
+    const ITEMS: usize = 4;
+    let stages = if outputs > 64 { 5 } else { 8 };
+    let weights = stages * outputs * WGMMA_CHUNK * 2;
+    let halos = WGMMA_TILES * 2 * (HALO_PIXELS + 1) * WGMMA_CHUNK * 2;
+    let barriers = (stages + WGMMA_TILES * 2 + ITEMS) * 16;
+    let sources = WGMMA_TILES * HALO_PIXELS * 4;
+    let wanted = TILE_ROWS * TILE_COLUMNS / 8;
+    let item = WGMMA_TILES * (size_of::<RowBlock>() + size_of::<ColumnBlock>() + wanted) + 4;
+    (ALIGNMENT + weights + halos + barriers + ITEMS * item + sources) as u32
+}
+
 /// Dynamic shared memory of the convolution that keeps `chunk` input channels and makes `outputs`.
 pub(super) const fn conv_shared_bytes(chunk: usize, outputs: usize) -> u32 {
-    const HALO_PIXELS: usize = TILE_INPUT_ROWS * TILE_INPUT_COLUMNS;
     let stages = if chunk * outputs > 64 * 64 { 2 } else { 3 };
     let weights = stages * outputs * chunk * 2;
     let halo = (HALO_PIXELS + 1) * chunk * 2;
@@ -153,6 +172,8 @@ pub(super) struct ConvParams {
     pub columns: i32,
     pub output_channels: i32,
     pub layer: i32,
+    pub tile_count: i32,
+    pub unused: i32,
 }
 
 #[repr(C)]
@@ -327,7 +348,7 @@ mod tests {
                 column_blocks as column_blocks, tiles as tiles, cancel as cancel, overflow as overflow,
                 column_block_count as column_block_count, input_columns as input_columns,
                 input_channels as input_channels, columns as columns, output_channels as output_channels,
-                layer as layer,
+                layer as layer, tile_count as tile_count, unused as unused,
             }
             MaxParams as "MaxParams" {
                 input as input, output as output, row_taps as row_taps, column_taps as column_taps, tiles as tiles,
@@ -373,10 +394,17 @@ mod tests {
         for name in ["FIRST", "CONV", "MAX", "DENSE", "SCORES", "PAINT"] {
             number(&format!("{name}_THREADS"), THREADS as usize);
         }
+        number("WGMMA_THREADS", WGMMA_THREADS as usize);
+        number("WGMMA_TILES", WGMMA_TILES);
+        number("WGMMA_CHUNK", WGMMA_CHUNK);
         number("DENSE_SHARED_BYTES", DENSE_SHARED_BYTES as usize);
         number("FIRST_SHARED_BYTES", FIRST_SHARED_BYTES as usize);
         number("HISTOGRAM_SHARED_BYTES", HISTOGRAM_SHARED_BYTES as usize);
         number("EQUALIZE_SHARED_BYTES", EQUALIZE_SHARED_BYTES as usize);
+        for outputs in [64, 128] {
+            let bytes = wgmma_shared_bytes(outputs) as usize;
+            number(&format!("wgmma_shared_bytes({outputs})"), bytes);
+        }
         for chunk in [16, 32, 64] {
             for outputs in [64, 128] {
                 let bytes = conv_shared_bytes(chunk, outputs) as usize;

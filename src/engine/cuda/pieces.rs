@@ -71,6 +71,7 @@ impl CudaEngine {
             tables,
             lattice: call.geometry.lattice,
             classes: call.geometry.classes,
+            multiprocessors: self.device.multiprocessors,
             cancel: self.cancel_word(),
             overflow: self.overflow_word(),
         })

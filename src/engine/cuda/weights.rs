@@ -4,7 +4,7 @@
 //! convolution  [block of outputs][chunk of inputs][tap][output][channel, 16-byte pieces swizzled]
 //! dense        [block of 64 outputs][tap][piece of 64 inputs][output][channel, swizzled]
 //! ```
-//! The swizzle is what keeps the kernels' reads of shared memory free of bank conflicts; kernels/conv3_mma.cu derives
+//! The swizzle is what keeps the kernels' reads of shared memory free of bank conflicts; kernels/fragments.cuh derives
 //! it. Channels that do not exist are zeros.
 //!
 //! The first layer has two inputs, intensity and "inside the patch", as on the CPU (see `engine::first_layer`).

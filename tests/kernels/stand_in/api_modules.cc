@@ -30,7 +30,9 @@ CUresult cuModuleLoadData(CUmodule* handle, const void* image) {
         if (!read_ptx(static_cast<const char*>(image), module->ptx)) return CUDA_ERROR_INVALID_IMAGE;
         const Settings& settings = world().settings;
         if (module->ptx.version > newest_ptx(settings.driver_version)) return CUDA_ERROR_UNSUPPORTED_PTX_VERSION;
-        if (module->ptx.target > 10 * settings.major + settings.minor) return CUDA_ERROR_INVALID_PTX;
+        const int capability = 10 * settings.major + settings.minor;
+        const bool fits = module->ptx.only ? module->ptx.target == capability : module->ptx.target <= capability;
+        if (!fits) return CUDA_ERROR_INVALID_PTX;
         *handle = world().modules.add(module);
         return CUDA_SUCCESS;
     });

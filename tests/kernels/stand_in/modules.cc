@@ -28,6 +28,9 @@ bool read_ptx(const char* image, Ptx& ptx) {
     }
     ptx.version = 10 * major + minor;
     ptx.target = number_after(text, "sm_");
+    const size_t target = text.find("sm_");
+    const size_t target_end = text.find_first_not_of("0123456789", target + 3);
+    ptx.only = target_end != std::string::npos && text[target_end] == 'a';
     // .entry name( .param .align 8 .b8 name_param_0[120] ) .maxntid 128, 1, 1 {
     const std::string key = ".entry";
     for (size_t at = text.find(key); at != std::string::npos; at = text.find(key, at + 1)) {

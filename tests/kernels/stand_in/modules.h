@@ -24,6 +24,7 @@ struct Entry {
 struct Ptx {
     int version = 0; // 84: ISA 8.4
     int target = 0;  // 80: sm_80
+    bool only = false; // sm_90a: for that capability alone
     std::vector<Entry> entries;
 };
 

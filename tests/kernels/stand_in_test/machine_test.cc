@@ -93,7 +93,15 @@ static void modules() {
     stand_in_driver_version(12040);
     stand_in_devices(1, 7, 5, 1 << 30, 64 << 10);
     GIVES(CUDA_ERROR_INVALID_PTX, cuModuleLoadData(&module, PTX));
+    // What is for one capability alone.
+    const char* const only = ".version 8.4\n.target sm_90a\n.address_size 64\n";
+    for (const int major : {8, 10}) {
+        stand_in_devices(1, major, 0, 1 << 30, 227 << 10);
+        GIVES(CUDA_ERROR_INVALID_PTX, cuModuleLoadData(&module, only));
+    }
     stand_in_devices(1, 9, 0, 1 << 30, 227 << 10);
+    OK(cuModuleLoadData(&module, only));
+    OK(cuModuleUnload(module));
     OK(cuModuleLoadData(&module, PTX));
     CHECK(stand_in_live("module") == 2);
     GIVES(CUDA_ERROR_NOT_FOUND, cuModuleGetFunction(&function, module, "no_such_kernel"));

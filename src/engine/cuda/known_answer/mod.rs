@@ -103,7 +103,9 @@ fn try_layers(
 ) -> Result<Result<Vec<f32>, &'static str>, Error> {
     let device = &engine.device;
     let _entered = device.context.enter()?;
-    let launches = engine.launches(call, piece, tables)?;
+    let mut launches = engine.launches(call, piece, tables)?;
+    // So that a block has several tiles to go through, small as the images are.
+    launches.multiprocessors = 1;
     let mut bytes = vec![0; tables.len()];
     tables.write(piece, &mut bytes);
     // SAFETY: all of it lives until `synchronize`.

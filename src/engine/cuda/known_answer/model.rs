@@ -13,7 +13,7 @@ pub(super) const CLASSES: usize = 3;
 /// Inputs and outputs in every combination that some kernel is made for, one chunk of input channels and several, and
 /// tails; the most work where the images are small.
 pub(super) const WIDTHS: [usize; CONVOLUTIONS] =
-    [16, 16, 16, 32, 32, 96, 64, 64, 128, 16, 72, 24, 40];
+    [16, 16, 16, 32, 32, 96, 64, 128, 128, 16, 72, 24, 40];
 pub(super) const DENSE: [usize; 2] = [48, CLASSES];
 /// torchvision's indices of the convolutions.
 const FEATURES: [usize; CONVOLUTIONS] = [0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28];

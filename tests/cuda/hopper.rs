@@ -1,0 +1,129 @@
+//! A GPU of capability 9.0, which has convolution kernels of its own.
+
+use patchmask::lattice::Padding;
+use patchmask::session::Session;
+use patchmask::weights::Model;
+
+use crate::agreement::Agreement;
+use crate::builder::{File, Random};
+use crate::geometry::Case;
+use crate::{bits, on_gpu, stand_in};
+
+const KERNELS: [&str; 2] = ["conv3_wgmma_128", "conv3_wgmma_64"];
+
+/// With layers of one and two chunks of 64 channels, and of one block of outputs and more.
+fn wide_model(random: &mut Random, patch_size: u32) -> Model {
+    let widths = [4, 4, 4, 4, 64, 64, 128, 160, 64, 128, 128, 16, 16];
+    let side = (patch_size / 32) as usize;
+    let file = File::scaled(random, 1, &widths, side, &[2], 0.1);
+    file.load().unwrap()
+}
+
+#[test]
+fn random_cases_agree_with_the_cpu() {
+    let Some(gpu) = stand_in::take() else {
+        return;
+    };
+    for padding in [Padding::Patch, Padding::Image] {
+        let mut agreement = Agreement::default();
+        for number in 0..3 {
+            gpu.reset();
+            gpu.hopper();
+            gpu.completion(number % 3, number as u64);
+            let mut random = Random(300 + number as u64);
+            let case = Case::random(&mut random, padding);
+            let model = wide_model(&mut random, case.options.patch_size);
+            agreement.compare(&case, &model, on_gpu(&case));
+            assert_eq!(gpu.error(), "");
+            assert_eq!(gpu.live(""), 0);
+        }
+        println!("{padding:?}: {agreement}");
+    }
+}
+
+/// The same sums in the same order: on the host, where products are added up alike, the same bits as everywhere else,
+/// in one tile or in many.
+#[test]
+fn same_bits_as_the_other_kernels() {
+    let Some(gpu) = stand_in::take() else {
+        return;
+    };
+    let mut random = Random(310);
+    let case = Case::whole(&mut random, Padding::Patch, (33, 8), (45, 33, 1));
+    let model = wide_model(&mut random, 33);
+    let expected = bits(&case.run(&model, on_gpu(&case)));
+    gpu.reset();
+    gpu.hopper();
+    let session = Session::new(&model, on_gpu(&case), &mut |_, text| {
+        assert!(!text.contains("left out"), "{text}");
+    });
+    let session = session.unwrap();
+    assert!(session.engine_name().contains("sm_90"));
+    let at_rest = gpu.live("bytes");
+    let whole = case.run_in(&session, &model);
+    assert!(bits(&whole) == expected);
+    drop(session);
+    let options = patchmask::session::Options {
+        memory_budget: at_rest + (whole.report.peak.device - at_rest) * 4 / 10,
+        ..on_gpu(&case)
+    };
+    let cut = case.run(&model, options);
+    assert!(cut.report.work.tiles > 1);
+    assert!(bits(&cut) == expected);
+    assert_eq!(gpu.error(), "");
+    assert_eq!(gpu.live(""), 0);
+}
+
+/// A kernel that fails its test at the start, or that cannot be loaded, is left out and said so; so are those for which
+/// there is too little shared memory, which nobody needs to hear of. On any other GPU they are not even looked at.
+#[test]
+fn left_out() {
+    let Some(gpu) = stand_in::take() else {
+        return;
+    };
+    let mut random = Random(320);
+    let case = Case::whole(&mut random, Padding::Patch, (32, 16), (33, 20, 1));
+    let model = wide_model(&mut random, 32);
+    let run = || {
+        let mut said = String::new();
+        let session = Session::new(&model, on_gpu(&case), &mut |_, text| said += text).unwrap();
+        (bits(&case.run_in(&session, &model)), said)
+    };
+    let (expected, said) = run();
+    assert!(!said.contains("left out"), "{said}");
+    for kernels in [&KERNELS[..1], &KERNELS[1..], &KERNELS[..]] {
+        gpu.reset();
+        gpu.hopper();
+        for kernel in kernels {
+            gpu.spoil(kernel);
+        }
+        let (outcome, said) = run();
+        assert!(outcome == expected, "{kernels:?}");
+        for kernel in KERNELS {
+            let wrong = format!("{kernel} gave a wrong result");
+            assert_eq!(said.contains(&wrong), kernels.contains(&kernel), "{said}");
+        }
+    }
+    // The seventh module.
+    gpu.reset();
+    gpu.hopper();
+    gpu.fail("cuModuleLoadData", 7, 218);
+    let (outcome, said) = run();
+    assert!(said.contains("Hopper") && said.contains("218"), "{said}");
+    assert!(outcome == expected);
+    for (capability, shared_bytes) in [
+        ((9, 0), 163 << 10),
+        ((10, 0), 227 << 10),
+        ((8, 9), 227 << 10),
+    ] {
+        gpu.reset();
+        gpu.machine_of(capability, 1, 1 << 30, shared_bytes);
+        for kernel in KERNELS {
+            gpu.spoil(kernel);
+        }
+        let (outcome, said) = run();
+        assert!(!said.contains("left out"), "{capability:?}: {said}");
+        assert!(outcome == expected);
+    }
+    assert_eq!(gpu.live(""), 0);
+}

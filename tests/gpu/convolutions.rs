@@ -1,0 +1,403 @@
+//! VGG16's convolutions at the sizes of a 512 x 512 slice (patches of 257 every 8), by each kernel that does 64
+//! channels at a time: those for every GPU and, on Hopper, its own. Each pair must agree; a table tells how long they
+//! take.
+//!
+//! The kernels are launched as kernels/params.h describes, without the library, which would choose one of them.
+
+use std::ffi::{CString, c_int, c_void};
+
+use half::f16;
+
+use crate::builder::Random;
+use crate::cases::size;
+use crate::driver::{self, Driver, call};
+
+const EVERY_GPU: &str = include_str!("../../kernels/ptx/conv3_mma.compute_80.ptx");
+const HOPPER: &str = include_str!("../../kernels/ptx/conv3_wgmma.compute_90a.ptx");
+
+/// Name, outputs of a block, threads, bytes of shared memory: the table in kernels/README.md.
+type Shape = (&'static str, usize, u32, u32);
+const OF_EVERY_GPU: [Shape; 2] = [
+    ("conv3_64_128", 128, 128, 101_664),
+    ("conv3_64_64", 64, 128, 93_472),
+];
+const OF_HOPPER: [Shape; 2] = [
+    ("conv3_wgmma_128", 128, 384, 223_136),
+    ("conv3_wgmma_64", 64, 384, 206_800),
+];
+
+/// Values of each axis, inputs, outputs: convolutions 2, 4, 7, 8 and 10.
+const LAYERS: [[usize; 3]; 5] = [
+    [665, 64, 64],
+    [564, 128, 128],
+    [666, 256, 256],
+    [513, 256, 512],
+    [773, 512, 512],
+];
+const TIMED: usize = 5;
+
+const SHARED_BYTES: c_int = 8; // CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+
+/// ConvParams.
+#[repr(C)]
+struct Params {
+    /// input, output, weights, bias, row_blocks, column_blocks, tiles, cancel, overflow
+    addresses: [u64; 9],
+    /// column_block_count, input_columns, input_channels, columns, output_channels, layer, tile_count, unused
+    numbers: [i32; 8],
+}
+
+/// RowBlock and ColumnBlock.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Block<const VALUES: usize, const INPUTS: usize> {
+    first: i32,
+    count: i32,
+    inputs: i32,
+    input: [i32; INPUTS],
+    tap: [[u8; 4]; VALUES],
+}
+
+/// Of an axis like those of overlapping patches: runs of six values, which share an input with the next run, and every
+/// other run begins with a zero.
+fn blocks<const VALUES: usize, const INPUTS: usize>(values: usize) -> Vec<Block<VALUES, INPUTS>> {
+    const ZERO: u8 = 255;
+    let taps = |value: usize| {
+        let (run, at) = (value / 6, value % 6);
+        (0..3).map(move |tap| {
+            let is_zero = at + tap == 0 && run % 2 == 1;
+            (run * 5 + at + tap).checked_sub(1).filter(|_| !is_zero)
+        })
+    };
+    let mut blocks: Vec<Block<VALUES, INPUTS>> = Vec::new();
+    for first in (0..values).step_by(VALUES) {
+        let mut block = Block {
+            first: first as i32,
+            count: VALUES.min(values - first) as i32,
+            inputs: 0,
+            input: [0; INPUTS],
+            tap: [[ZERO; 4]; VALUES],
+        };
+        for (place, taken) in block.tap[..block.count as usize].iter_mut().enumerate() {
+            for (tap, input) in taps(first + place).enumerate() {
+                let Some(input) = input else { continue };
+                let known = block.input[..block.inputs as usize].iter();
+                let local = known.clone().position(|&known| known == input as i32);
+                taken[tap] = local.unwrap_or(block.inputs as usize) as u8;
+                if local.is_none() {
+                    block.input[block.inputs as usize] = input as i32;
+                    block.inputs += 1;
+                }
+            }
+        }
+        blocks.push(block);
+    }
+    blocks
+}
+
+/// Most inputs of `values` values.
+fn inputs(values: usize) -> usize {
+    values / 6 * 5 + 8
+}
+
+/// The driver's calls that are needed here; device memory and modules live until the test ends.
+struct Gpu<'a>(&'a Driver);
+
+impl Gpu<'_> {
+    fn memory(&self, bytes: usize) -> Result<u64, String> {
+        let mut address = 0;
+        call!(self.0.library(), "cuMemAlloc_v2", (&raw mut address => *mut u64, bytes => usize))?;
+        Ok(address)
+    }
+
+    fn free(&self, address: u64) -> Result<(), String> {
+        call!(self.0.library(), "cuMemFree_v2", (address => u64))
+    }
+
+    fn upload<T: Copy>(&self, to: u64, values: &[T]) -> Result<(), String> {
+        call!(self.0.library(), "cuMemcpyHtoD_v2",
+            (to => u64, values.as_ptr().cast() => *const c_void, size_of_val(values) => usize))
+    }
+
+    fn memory_of<T: Copy>(&self, values: &[T]) -> Result<u64, String> {
+        let address = self.memory(size_of_val(values))?;
+        self.upload(address, values)?;
+        Ok(address)
+    }
+
+    /// So many halves, the same few again and again.
+    fn halves(&self, count: usize, pattern: &[f16]) -> Result<u64, String> {
+        let address = self.memory(count * 2)?;
+        let mut done = pattern.len().min(count);
+        self.upload(address, &pattern[..done])?;
+        while done < count {
+            let more = done.min(count - done);
+            call!(self.0.library(), "cuMemcpyDtoD_v2",
+                (address + done as u64 * 2 => u64, address => u64, more * 2 => usize))?;
+            done += more;
+        }
+        Ok(address)
+    }
+
+    fn download(&self, from: u64, values: &mut [f16]) -> Result<(), String> {
+        call!(self.0.library(), "cuMemcpyDtoH_v2",
+            (values.as_mut_ptr().cast() => *mut c_void, from => u64, size_of_val(values) => usize))
+    }
+
+    fn module(&self, ptx: &str) -> Result<usize, String> {
+        let text = CString::new(ptx).unwrap();
+        let mut module = 0;
+        call!(self.0.library(), "cuModuleLoadData",
+            (&raw mut module => *mut usize, text.as_ptr().cast() => *const c_void))?;
+        Ok(module)
+    }
+
+    fn function(&self, module: usize, shape: &Shape) -> Result<usize, String> {
+        let name = CString::new(shape.0).unwrap();
+        let mut function = 0;
+        call!(self.0.library(), "cuModuleGetFunction",
+            (&raw mut function => *mut usize, module => usize, name.as_ptr() => *const std::ffi::c_char))?;
+        call!(self.0.library(), "cuFuncSetAttribute",
+            (function => usize, SHARED_BYTES => c_int, shape.3 as c_int => c_int))?;
+        Ok(function)
+    }
+
+    fn launch(
+        &self,
+        function: usize,
+        grid: [usize; 2],
+        shape: &Shape,
+        params: &Params,
+    ) -> Result<(), String> {
+        let mut pointers = [(&raw const *params).cast_mut().cast::<c_void>()];
+        call!(self.0.library(), "cuLaunchKernel",
+            (function => usize, grid[0] as u32 => u32, grid[1] as u32 => u32, 1 => u32, shape.2 => u32, 1 => u32,
+             1 => u32, shape.3 => u32, 0 => usize, pointers.as_mut_ptr() => *mut *mut c_void, 0 => usize))
+    }
+
+    fn event(&self) -> Result<usize, String> {
+        let mut event = 0;
+        call!(self.0.library(), "cuEventCreate", (&raw mut event => *mut usize, 0 => u32))?;
+        call!(self.0.library(), "cuEventRecord", (event => usize, 0 => usize))?;
+        Ok(event)
+    }
+
+    /// Seconds of `work`.
+    fn seconds(&self, work: impl FnOnce() -> Result<(), String>) -> Result<f64, String> {
+        let begin = self.event()?;
+        work()?;
+        let end = self.event()?;
+        let mut milliseconds = 0.0_f32;
+        call!(self.0.library(), "cuEventSynchronize", (end => usize))?;
+        call!(self.0.library(), "cuEventElapsedTime",
+            (&raw mut milliseconds => *mut f32, begin => usize, end => usize))?;
+        for event in [begin, end] {
+            call!(self.0.library(), "cuEventDestroy_v2", (event => usize))?;
+        }
+        Ok(f64::from(milliseconds) / 1e3)
+    }
+}
+
+#[test]
+fn kernels_agree_and_take_so_long() {
+    let Some(driver) = driver::take() else {
+        return;
+    };
+    driver.within(|| all_layers(&driver)).unwrap();
+}
+
+fn all_layers(driver: &Driver) -> Result<(), String> {
+    let gpu = Gpu(driver);
+    let mut kernels = Vec::new();
+    let mut modules = vec![gpu.module(EVERY_GPU)?];
+    for shape in &OF_EVERY_GPU {
+        kernels.push((shape, gpu.function(modules[0], shape), false));
+    }
+    if driver.capability == (9, 0) {
+        modules.push(gpu.module(HOPPER)?);
+        for shape in &OF_HOPPER {
+            kernels.push((shape, gpu.function(modules[1], shape), true));
+        }
+    }
+    println!(
+        "{:>22} {:>16} {:>9} {:>9}",
+        "values x in x out", "kernel", "ms", "TFLOP/s"
+    );
+    for [values, inputs, outputs] in LAYERS {
+        let values = size(values, 20);
+        let (inputs, outputs) = (inputs.min(size(512, 128)), outputs.min(size(512, 128)));
+        for block_outputs in [128, 64] {
+            let mut first: Option<Vec<f16>> = None;
+            for (shape, function, goes_on) in &kernels {
+                if shape.1 != block_outputs || outputs % block_outputs != 0 {
+                    continue;
+                }
+                let function = match function {
+                    Ok(function) => *function,
+                    Err(why) => {
+                        println!("{:>22} {:>16} SKIPPED: {why}", "", shape.0);
+                        continue;
+                    }
+                };
+                let layer = Layer {
+                    values,
+                    inputs,
+                    outputs,
+                };
+                let (seconds, output) = layer.run(&gpu, function, shape, *goes_on)?;
+                let flop = 18.0 * (values * values * inputs * outputs) as f64;
+                println!(
+                    "{:>22} {:>16} {:>9.3} {:>9.1}",
+                    format!("{values}^2 x {inputs} x {outputs}"),
+                    shape.0,
+                    1e3 * seconds,
+                    flop / seconds / 1e12
+                );
+                match &first {
+                    None => first = Some(output),
+                    Some(first) => agree(first, &output, shape.0),
+                }
+            }
+        }
+    }
+    for module in modules {
+        call!(driver.library(), "cuModuleUnload", (module => usize))?;
+    }
+    Ok(())
+}
+
+struct Layer {
+    values: usize,
+    inputs: usize,
+    outputs: usize,
+}
+
+impl Layer {
+    /// Seconds, and what was computed: parts of it, evenly spaced.
+    fn run(
+        &self,
+        gpu: &Gpu<'_>,
+        function: usize,
+        shape: &Shape,
+        goes_on: bool,
+    ) -> Result<(f64, Vec<f16>), String> {
+        let mut random = Random(41);
+        let rows = blocks::<8, 12>(self.values);
+        let columns = blocks::<16, 22>(self.values);
+        let input_columns = inputs(self.values);
+        let scale = 1.0 / (self.inputs as f64).sqrt();
+        let mut pattern = |scale: f64, offset: f64| -> Vec<f16> {
+            // A prime: neighbours differ everywhere.
+            (0..999_983)
+                .map(|_| f16::from_f64(scale * random.symmetric() + offset))
+                .collect()
+        };
+        let count = self.values * self.values * self.outputs;
+        let bias = vec![0.1_f32; self.outputs];
+        let memory = [
+            gpu.halves(
+                input_columns * input_columns * self.inputs,
+                &pattern(0.5, 0.5),
+            )?,
+            gpu.halves(count, &[f16::NAN])?,
+            gpu.halves(9 * self.inputs * self.outputs, &pattern(scale, 0.0))?,
+            gpu.memory_of(&bias)?,
+            gpu.memory_of(&rows)?,
+            gpu.memory_of(&columns)?,
+            gpu.memory_of(&[0_u32])?,
+            gpu.memory_of(&[0_u32])?,
+        ];
+        let [
+            input,
+            output,
+            weights,
+            bias,
+            row_blocks,
+            column_blocks,
+            cancel,
+            overflow,
+        ] = memory;
+        let tiles = rows.len() * columns.len();
+        let params = Params {
+            addresses: [
+                input,
+                output,
+                weights,
+                bias,
+                row_blocks,
+                column_blocks,
+                0,
+                cancel,
+                overflow,
+            ],
+            numbers: [
+                columns.len(),
+                input_columns,
+                self.inputs,
+                self.values,
+                self.outputs,
+                0,
+                tiles,
+                0,
+            ]
+            .map(|number| number as i32),
+        };
+        let across = self.outputs / shape.1;
+        let grid = match goes_on {
+            true => [(tiles.div_ceil(2) * across).min(gpu.0.multiprocessors), 1],
+            false => [tiles, across],
+        };
+        gpu.launch(function, grid, shape, &params)?;
+        let first = self.parts(gpu, output, count)?;
+        let timed = size(TIMED, 1);
+        let seconds = gpu
+            .seconds(|| (0..timed).try_for_each(|_| gpu.launch(function, grid, shape, &params)))?
+            / timed as f64;
+        assert!(
+            self.parts(gpu, output, count)? == first,
+            "{}: other bits",
+            shape.0
+        );
+        if goes_on {
+            // Other blocks take other items.
+            gpu.launch(function, [7, 1], shape, &params)?;
+            assert!(
+                self.parts(gpu, output, count)? == first,
+                "{}: other bits",
+                shape.0
+            );
+        }
+        for address in memory {
+            gpu.free(address)?;
+        }
+        Ok((seconds, first.into_iter().map(f16::from_bits).collect()))
+    }
+
+    /// Bits.
+    fn parts(&self, gpu: &Gpu<'_>, output: u64, count: usize) -> Result<Vec<u16>, String> {
+        const PARTS: usize = 61;
+        let part = (1 << 17).min(count / PARTS);
+        let mut values = vec![f16::ZERO; PARTS * part];
+        for (number, values) in values.chunks_exact_mut(part).enumerate() {
+            let at = (count - part) / (PARTS - 1) * number;
+            gpu.download(output + at as u64 * 2, values)?;
+        }
+        Ok(values.into_iter().map(f16::to_bits).collect())
+    }
+}
+
+/// Equal but for the rounding of sums in f32, and of what becomes of them in fp16.
+fn agree(first: &[f16], second: &[f16], name: &str) {
+    let largest = first
+        .iter()
+        .fold(0.0_f32, |most, value| most.max(value.to_f32()));
+    assert!(largest > 0.1 && largest.is_finite(), "{name}: {largest}");
+    for (index, (a, b)) in first.iter().zip(second).enumerate() {
+        let (a, b) = (a.to_f32(), b.to_f32());
+        let error = (a - b).abs();
+        assert!(
+            error <= a.abs() / 512.0 + 1e-3 * largest,
+            "{name}: value {index} is {b}, not {a}"
+        );
+    }
+}

@@ -1,0 +1,189 @@
+// A convolution for conv3_* and conv3_wgmma_*: random tables, tiles and tensors, and plain loops in double.
+
+#pragma once
+#include "launching.h"
+#include "shared_bytes.h"
+#include "tap_tables.h"
+#include "tolerance.h"
+
+struct ConvCase {
+    int chunk, outputs;
+    int rows, columns;
+    int input_rows, input_columns;
+    int input_channels, output_channels;
+    bool random_lengths;  // of blocks
+    bool roi;             // tiles with masks
+    int blocks = 0;       // of conv3_wgmma_*; 0: conv3_*
+};
+
+constexpr int CONV_LAYER = 5;
+
+// One convolution: its tables, tensors and launch.
+class Convolution {
+public:
+    Convolution(const ConvCase& c, uint64_t seed)
+        : c(c),
+          random(seed),
+          row_taps(random_taps(random, c.rows, 3, c.input_rows)),
+          column_taps(random_taps(random, c.columns, 3, c.input_columns)),
+          rows(row_blocks(random, row_taps, c.random_lengths)),
+          columns(column_blocks(random, column_taps, c.random_lengths)),
+          output(size_t(c.rows) * c.columns * c.output_channels) {
+        if (c.roi) {
+            tiles = random_tiles(random, rows.size(), columns.size());
+        }
+        make_wanted();
+        make_input();
+        for (int i = 0; i < c.output_channels * c.input_channels * 9; i++) {
+            weights.push_back(float_to_half(random.between(-0.1f, 0.1f)));
+        }
+        for (unsigned i = 0; i < output_blocks() * c.outputs; i++) {
+            bias.push_back(int(i) < c.output_channels ? random.between(-0.5f, 0.5f) : 0.0f);
+        }
+    }
+
+    void run() {
+        DeviceBuffer<uint16_t> device_input(input), device_weights(packed());
+        DeviceBuffer<float> device_bias(bias);
+        DeviceBuffer<RowBlock> device_rows(rows);
+        DeviceBuffer<ColumnBlock> device_columns(columns);
+        DeviceBuffer<Tile> device_tiles(tiles);
+        ConvParams p{};
+        p.input = device_input.data();
+        p.output = output.data();
+        p.weights = device_weights.data();
+        p.bias = device_bias.data();
+        p.row_blocks = device_rows.data();
+        p.column_blocks = device_columns.data();
+        p.tiles = c.roi ? device_tiles.data() : nullptr;
+        p.column_block_count = int(columns.size());
+        p.input_columns = c.input_columns;
+        p.input_channels = c.input_channels;
+        p.columns = c.columns;
+        p.output_channels = c.output_channels;
+        p.layer = CONV_LAYER;
+        const size_t count = c.roi ? tiles.size() : rows.size() * columns.size();
+        p.tile_count = int(count);
+        char name[32];
+        if (c.blocks == 0) {
+            snprintf(name, sizeof(name), "conv3_%d_%d", c.chunk, c.outputs);
+            launch.run(name, p, {unsigned(count), output_blocks(), 1}, CONV_THREADS,
+                       size_t(conv_shared_bytes(c.chunk, c.outputs)));
+        } else {
+            snprintf(name, sizeof(name), "conv3_wgmma_%d", c.outputs);
+            launch.run(name, p, {unsigned(c.blocks), 1, 1}, WGMMA_THREADS, size_t(wgmma_shared_bytes(c.outputs)));
+        }
+        output.check_guards("output");
+    }
+
+    ExactSum exact(int row, int column, int channel) const {
+        ExactSum sum;
+        sum.add(bias[size_t(channel)]);
+        for (int tap = 0; tap < 9; tap++) {
+            const int y = row_taps[size_t(row) * 3 + tap / 3], x = column_taps[size_t(column) * 3 + tap % 3];
+            for (int i = 0; y != ZERO && x != ZERO && i < c.input_channels; i++) {
+                sum.add(double(half_to_float(input[input_at(y, x) + i])) *
+                        half_to_float(weights[weight_at(channel, i, tap)]));
+            }
+        }
+        return sum;
+    }
+
+    void check() const {
+        for (int row = 0; row < c.rows; row++) {
+            for (int column = 0; column < c.columns; column++) {
+                const bool want = wanted[size_t(row) * c.columns + column];
+                for (int channel = 0; channel < c.output_channels; channel++) {
+                    const size_t at = (size_t(row) * c.columns + column) * c.output_channels + channel;
+                    if (!want && !output.untouched(at)) {
+                        fail("(row %d, column %d, channel %d) is not wanted, but stored", row, column, channel);
+                    }
+                    if (want && !exact(row, column, channel).allows_half(output[at])) {
+                        fail("(row %d, column %d, channel %d): %g instead of %g", row, column, channel,
+                             half_to_float(output[at]), std::fmax(exact(row, column, channel).value, 0));
+                    }
+                }
+            }
+        }
+    }
+
+    bool all_untouched() const {
+        for (size_t i = 0; i < output.size(); i++) {
+            if (!output.untouched(i)) {
+                return false;
+            }
+        }
+        return true;
+    }
+
+    const ConvCase c;
+    Random random;
+    std::vector<int32_t> row_taps, column_taps;
+    std::vector<RowBlock> rows;
+    std::vector<ColumnBlock> columns;
+    std::vector<Tile> tiles;
+    std::vector<bool> wanted;          // [rows][columns]
+    std::vector<uint16_t> input;       // poison where no wanted pixel reads it
+    std::vector<uint16_t> weights;     // [output channels][input channels][9]
+    std::vector<float> bias;
+    DeviceBuffer<uint16_t> output;
+    Launch launch;
+
+    size_t input_at(int y, int x) const { return (size_t(y) * c.input_columns + x) * c.input_channels; }
+    size_t weight_at(int output, int input, int tap) const {
+        return (size_t(output) * c.input_channels + input) * 9 + tap;
+    }
+
+private:
+    unsigned output_blocks() const { return divide_up(size_t(c.output_channels), size_t(c.outputs)); }
+
+    void make_wanted() {
+        wanted.assign(size_t(c.rows) * c.columns, !c.roi);
+        for (const Tile& tile : tiles) {
+            const RowBlock& row_block = rows[size_t(tile.row_block)];
+            const ColumnBlock& column_block = columns[size_t(tile.column_block)];
+            for (int row = 0; row < row_block.count; row++) {
+                for (int column = 0; column < column_block.count; column++) {
+                    wanted[size_t(row_block.first + row) * c.columns + column_block.first + column] =
+                        is_wanted(tile, row, column);
+                }
+            }
+        }
+    }
+
+    void make_input() {
+        input.assign(size_t(c.input_rows) * c.input_columns * c.input_channels, 0xFFFF);
+        for (int pixel = 0; pixel < c.rows * c.columns; pixel++) {
+            for (int tap = 0; wanted[size_t(pixel)] && tap < 9; tap++) {
+                const int y = row_taps[size_t(pixel / c.columns) * 3 + tap / 3];
+                const int x = column_taps[size_t(pixel % c.columns) * 3 + tap % 3];
+                for (int i = 0; y != ZERO && x != ZERO && i < c.input_channels; i++) {
+                    uint16_t& value = input[input_at(y, x) + i];
+                    value = value == 0xFFFF ? float_to_half(random.between(0, 1)) : value;
+                }
+            }
+        }
+    }
+
+    // The order that the head of conv3.cuh describes.
+    std::vector<uint16_t> packed() const {
+        std::vector<uint16_t> result;
+        const int pieces = c.chunk / 8;
+        for (unsigned block = 0; block < output_blocks(); block++) {
+            for (int chunk = 0; chunk < c.input_channels / c.chunk; chunk++) {
+                for (int tap = 0; tap < 9; tap++) {
+                    const size_t step = result.size();
+                    result.resize(step + size_t(c.outputs) * c.chunk, 0);
+                    for (int n = 0; n < c.outputs && int(block) * c.outputs + n < c.output_channels; n++) {
+                        for (int i = 0; i < c.chunk; i++) {
+                            const int place = (i / 8 ^ n / (8 / pieces) % pieces) * 8 + i % 8;
+                            result[step + size_t(n) * c.chunk + place] =
+                                weights[weight_at(int(block) * c.outputs + n, chunk * c.chunk + i, tap)];
+                        }
+                    }
+                }
+            }
+        }
+        return result;
+    }
+};
