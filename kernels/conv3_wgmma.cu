@@ -21,6 +21,8 @@
 //                                          load the next tap's pixels from the halo to registers (ldmatrix)
 //                                      store relu(sums + bias) of the pixels that exist and are wanted
 //
+// A warp that waits in vain goes on without, to the end of its item, and says so; the others' waits are then in vain too.
+//
 // Every output is summed in one order (chunk, tap, 16 channels) whatever tile it is in: same bits for any tiling.
 //
 // Items of the same tiles follow each other, so that blocks that run at a time read the same input. Grid: x blocks, at
@@ -55,9 +57,9 @@ public:
     __device__ uint32_t empty() const { return barriers + place * 16 + 8; }
     __device__ uint32_t empty_before() const { return barriers + (place == 0 ? PLACES - 1 : place - 1) * 16 + 8; }
 
-    __device__ void wait_full() const { wait_phase(full(), round); }
+    __device__ void wait_full(bool& patient) const { wait_phase(full(), round, patient); }
     // In the first round everything is empty: the phase before the first counts as over.
-    __device__ void wait_empty() const { wait_phase(empty(), round ^ 1); }
+    __device__ void wait_empty(bool& patient) const { wait_phase(empty(), round ^ 1, patient); }
 
     __device__ void advance() {
         if (++place == PLACES) {
@@ -142,8 +144,8 @@ public:
     __device__ void schedule() {
         const int count = (p.tile_count + WGMMA_TILES - 1) / WGMMA_TILES * output_blocks;
         for (int number = int(blockIdx.x);; number += int(gridDim.x)) {
-            item_ring.wait_empty();
-            const bool stop = ballot(*p.cancel != 0) != 0 || number >= count;
+            item_ring.wait_empty(patient);
+            const bool stop = ballot(*p.cancel != 0 || !patient) != 0 || number >= count;
             Item& item = items[item_ring.place];
             for (int which = 0; which < WGMMA_TILES && !stop; which++) {
                 const ConvTile tile(p, tile_of(number, which));
@@ -161,10 +163,11 @@ public:
                 arrive(item_ring.full());
             }
             if (stop) {
-                return;
+                break;
             }
             item_ring.advance();
         }
+        report_overflow(p.overflow, GAVE_UP, !patient);
     }
 
     __device__ void load_weights() {
@@ -173,7 +176,7 @@ public:
                 const uint8_t* from = reinterpret_cast<const uint8_t*>(p.weights) +
                                       int64_t(output_block()) * steps * STAGE_BYTES;
                 for (int step = 0; step < steps; step++, from += STAGE_BYTES) {
-                    stages.wait_empty();
+                    stages.wait_empty(patient);
                     arrive_expecting(stages.full(), STAGE_BYTES);
                     copy_bulk(stage(stages.place), from, STAGE_BYTES, stages.full());
                     stages.advance();
@@ -191,7 +194,7 @@ public:
             const int pixels = tile.rows.inputs * tile.columns.inputs;
             find_sources(sources, tile);
             for (int chunk = 0; chunk < p.input_channels / CHUNK; chunk++) {
-                halos.wait_empty();
+                halos.wait_empty(patient);
                 copy_halo<CHUNK, 32>(halo(which, halos.place), sources, p, chunk, 0, pixels, int(lane));
                 arrive_after_copies(halos.full());
                 halos.advance();
@@ -211,7 +214,7 @@ public:
             int tap = 0;
             const auto load_pixels = [&](uint32_t(&pixels)[ROWS][PIECES / 2][4]) {
                 if (tap == 0) {
-                    halos.wait_full();
+                    halos.wait_full(patient);
                 }
                 uint32_t addresses[ROWS];
                 lane_pixels.find(addresses, halo(which, halos.place), tap);
@@ -230,7 +233,7 @@ public:
             };
             const auto make_step = [&](const uint32_t(&pixels)[ROWS][PIECES / 2][4],
                                        uint32_t(&next)[ROWS][PIECES / 2][4], int step) {
-                stages.wait_full();
+                stages.wait_full(patient);
                 warpgroup_fence();
                 const uint64_t weights = rows_of_64(stage(stages.place));
 #pragma unroll
@@ -274,6 +277,7 @@ public:
                 report_overflow(p.overflow, p.layer, overflow);
             }
         }
+        report_overflow(p.overflow, GAVE_UP, !patient);
     }
 
 private:
@@ -286,6 +290,7 @@ private:
     Ring<STAGES> stages;
     const int steps;
     const int output_blocks;
+    bool patient = true;  // until a wait was in vain
 
     // For SharedArray.
     __device__ uint32_t shared_byte(uint32_t from_start) const { return start - shared_address(shared) + from_start; }
@@ -324,9 +329,9 @@ private:
     }
 
     // Whether there is an item; it stays where it is until the warp ends it.
-    __device__ bool begin_item() const {
-        item_ring.wait_full();
-        return items[item_ring.place].number != STOP;
+    __device__ bool begin_item() {
+        item_ring.wait_full(patient);
+        return ballot(!patient) == 0 && items[item_ring.place].number != STOP;
     }
     __device__ void end_item() {
         release(item_ring.empty());

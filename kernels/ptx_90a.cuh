@@ -49,20 +49,35 @@ __device__ inline void arrive_after_copies(uint32_t barrier) {
     asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(barrier) : "memory");
 }
 
-// Waits for the end of the phase that has this parity: returns at once while the phase after it runs.
-__device__ inline void wait_phase(uint32_t barrier, uint32_t parity) {
+__device__ inline bool is_phase_over(uint32_t barrier, uint32_t parity) {
     uint32_t over;
-    do {
-        asm volatile(
-            "{\n\t"
-            ".reg .pred over;\n\t"
-            "mbarrier.try_wait.parity.shared::cta.b64 over, [%1], %2;\n\t"
-            "selp.u32 %0, 1, 0, over;\n\t"
-            "}"
-            : "=r"(over)
-            : "r"(barrier), "r"(parity)
-            : "memory");
-    } while (over == 0);
+    asm volatile(
+        "{\n\t"
+        ".reg .pred over;\n\t"
+        "mbarrier.try_wait.parity.shared::cta.b64 over, [%1], %2;\n\t"
+        "selp.u32 %0, 1, 0, over;\n\t"
+        "}"
+        : "=r"(over)
+        : "r"(barrier), "r"(parity)
+        : "memory");
+    return over != 0;
+}
+
+// In units of 2^32 nanoseconds, 4.3 s: one register.
+__device__ inline uint32_t time_4s() {
+    uint32_t now;
+    asm volatile("mov.u32 %0, %globaltimer_hi;" : "=r"(now));
+    return now;
+}
+
+// Waits for the end of the phase that has this parity: returns at once while the phase after it runs. What is waited
+// for comes within microseconds; where it does not come in 4 to 9 seconds, or `patient` is false, goes on without and
+// makes `patient` false: a defect must not hang the host.
+__device__ inline void wait_phase(uint32_t barrier, uint32_t parity, bool& patient) {
+    const uint32_t began = time_4s();
+    while (!is_phase_over(barrier, parity) && patient) {
+        patient = time_4s() - began <= 1;
+    }
 }
 
 // `bytes` bytes of shared memory, later; then they count for the barrier's phase. All multiples of 16.

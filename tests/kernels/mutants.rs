@@ -129,15 +129,15 @@ pub const MUTANTS: &[Mutant] = &[
     mutant(
         "a reader waits for the other round",
         "conv3_wgmma.cu",
-        "wait_phase(full(), round)",
-        "wait_phase(full(), round ^ 1)",
+        "wait_phase(full(), round, patient",
+        "wait_phase(full(), round ^ 1, patient",
         "conv3_wgmma_64",
     ),
     mutant(
         "a writer waits for the other round",
         "conv3_wgmma.cu",
-        "wait_phase(empty(), round ^ 1)",
-        "wait_phase(empty(), round)",
+        "wait_phase(empty(), round ^ 1, patient",
+        "wait_phase(empty(), round, patient",
         "conv3_wgmma_64",
     ),
     mutant(
@@ -192,7 +192,7 @@ pub const MUTANTS: &[Mutant] = &[
     mutant(
         "a stage is loaded while it is read",
         "conv3_wgmma.cu",
-        "                    stages.wait_empty();\n",
+        "                    stages.wait_empty(patient);\n",
         "",
         "conv3_wgmma_64",
     ),
@@ -213,7 +213,7 @@ pub const MUTANTS: &[Mutant] = &[
     mutant(
         "a halo is loaded while it is read",
         "conv3_wgmma.cu",
-        "                halos.wait_empty();\n",
+        "                halos.wait_empty(patient);\n",
         "",
         "conv3_wgmma_64",
     ),
@@ -227,7 +227,7 @@ pub const MUTANTS: &[Mutant] = &[
     mutant(
         "a halo is read without waiting for it",
         "conv3_wgmma.cu",
-        "                    halos.wait_full();\n",
+        "                    halos.wait_full(patient);\n",
         "",
         "conv3_wgmma_64",
     ),
@@ -262,7 +262,7 @@ pub const MUTANTS: &[Mutant] = &[
     mutant(
         "an item is overwritten before all have read it",
         "conv3_wgmma.cu",
-        "            item_ring.wait_empty();\n",
+        "            item_ring.wait_empty(patient);\n",
         "",
         "conv3_wgmma_tiles",
     ),
@@ -311,7 +311,7 @@ pub const MUTANTS: &[Mutant] = &[
     mutant(
         "a call that is cancelled goes on",
         "conv3_wgmma.cu",
-        "ballot(*p.cancel != 0) != 0 || number >= count",
+        "ballot(*p.cancel != 0 || !patient) != 0 || number >= count",
         "number >= count",
         "conv3_wgmma_cancelled",
     ),

@@ -15,6 +15,11 @@ std::string run(unsigned threads, size_t shared_bytes, const std::function<void(
     return sim::launch({1, 1, 1}, {threads, 1, 1}, shared_bytes, body);
 }
 
+void wait_phase(uint32_t barrier, uint32_t parity) {
+    bool patient = true;
+    ::wait_phase(barrier, parity, patient);
+}
+
 void expect_fault(const char* part, const std::string& problem) {
     if (problem.find(part) == std::string::npos) {
         fail("a fault was reported as '%s', not as one of '%s'", problem.c_str(), part);
