@@ -38,16 +38,17 @@ class Gpu:
     l2_mib: float
     host_gb_s: float  # over PCIe, one direction
     blocks: int  # of a convolution on a multiprocessor at a time
+    tiles: int  # of such a block, which share the weights that it reads
 
 
 # mma.sync reaches 390 to 495 of 798 TFLOP/s on Hopper, register-A wgmma products 640 and more; before Hopper mma.sync is
 # the matrix rate itself.
 GPUS = {
-    "A100": Gpu(108, 270, 0.90, 19.5, 1700, 4500, 40, 22, 2),
-    "H100": Gpu(132, 798, 0.80, 62, 3000, 5500, 50, 45, 1),
-    "H100 mma": Gpu(132, 798, 0.55, 62, 3000, 5500, 50, 45, 2),
-    "H200": Gpu(132, 798, 0.80, 62, 4200, 5500, 50, 45, 1),
-    "RTX 4090": Gpu(128, 160, 0.90, 75, 920, 5000, 72, 22, 2),
+    "A100": Gpu(108, 270, 0.90, 19.5, 1700, 4500, 40, 22, 2, 1),
+    "H100": Gpu(132, 798, 0.80, 62, 3000, 5500, 50, 45, 1, 2),
+    "H100 mma": Gpu(132, 798, 0.55, 62, 3000, 5500, 50, 45, 2, 1),
+    "H200": Gpu(132, 798, 0.80, 62, 4200, 5500, 50, 45, 1, 2),
+    "RTX 4090": Gpu(128, 160, 0.90, 75, 920, 5000, 72, 22, 2, 1),
 }
 SOURCES = """H100: matrix and copy rate measured on one; shares from published fp16 products by wgmma and mma.sync. H200: an H100 with the
 copy rate of its memory. A100, RTX 4090: 87 and 97 % of the data sheet's dense fp16 rate, 87 and 91 % of its bandwidth. L2 and PCIe:
@@ -98,7 +99,7 @@ class Work:
         return LAUNCH_S + times[bound] * (rounds if bound == "matrix" else 1), bound
 
 
-def work_of(layers, l2_bytes):
+def work_of(layers, l2_bytes, tiles_of_block=1):
     """Every launch of a slice; images that fit L2 (with their successor) are not fetched from memory again."""
     before = 0  # bytes of the previous image
     for layer in layers:
@@ -118,9 +119,9 @@ def work_of(layers, l2_bytes):
             yield Work(
                 layer.name,
                 operations=2 * tiles * TILE[0] * TILE[1] * 9 * layer.inputs * made * outputs,
-                l2=made * (2 * halo_pixels * layer.inputs + tiles * weights) + image,
+                l2=made * (2 * halo_pixels * layer.inputs + tiles * weights / tiles_of_block) + image,
                 memory=memory,
-                blocks=tiles * made,
+                blocks=math.ceil(tiles / tiles_of_block) * made,
                 useful=2 * layer.macs,
             )
         elif layer.name.startswith("pool"):
@@ -154,7 +155,7 @@ class Prediction:
 def predict(row, gpu):
     size, stride, *image = row.split("/")
     layers = exact_plan.layers(SIDE, SIDE, int(size), int(stride), bool(image))
-    found = [(work, *work.seconds(gpu)) for work in work_of(layers, gpu.l2_mib * 2**20)]
+    found = [(work, *work.seconds(gpu)) for work in work_of(layers, gpu.l2_mib * 2**20, gpu.tiles)]
     convolutions = [(work, seconds) for work, seconds, _ in found if work.name.startswith("conv")]
     seconds = sum(seconds for _, seconds in convolutions)
     return Prediction(

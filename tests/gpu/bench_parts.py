@@ -162,7 +162,7 @@ class Model(unittest.TestCase):
                 self.assertGreaterEqual(of.memory, 2 * layer.rows * layer.columns * layer.channels)
 
     def test_the_longest_need_counts_in_whole_rounds(self):
-        gpu = model.Gpu(10, 100, 0.5, 1, 1000, 1000, 50, 20, 2)
+        gpu = model.Gpu(10, 100, 0.5, 1, 1000, 1000, 50, 20, 2, 1)
         bound = lambda **needs: model.Work("x", **needs).seconds(gpu)
         self.assertEqual(bound(operations=5e13)[1], "matrix")
         self.assertAlmostEqual(bound(operations=5e13, blocks=20)[0], 1.0, 4)
