@@ -17,6 +17,7 @@ from typing import Any, Iterator, Optional
 import numpy as np
 import SimpleITK as sitk
 
+from . import truncation
 from .pending import Pending
 
 READ_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
@@ -65,6 +66,9 @@ def read(path: Path, series: Optional[str] = None) -> sitk.Image:
         raise ImageError(f"{path}: is a file; a series is chosen in a folder of DICOM files")
     if suffix_of(path) is None and not _is_dicom(path):
         raise ImageError(f"{path}: not a DICOM folder and not one of {', '.join(READ_SUFFIXES)}")
+    lacking = truncation.missing(path)
+    if lacking:
+        raise ImageError(f"{path}: {lacking}")
     try:
         with _quiet():
             image = sitk.ReadImage(str(path))
