@@ -93,10 +93,25 @@ def run(given: argparse.Namespace) -> None:
         if network.dense and len(network.dense[-1].weight) == 1:
             notes.append("one output: two classes, with logits 0 and the output")
         tensors = vgg.tensors(network, training.patch_size)
+        fitting = vgg.patch_sizes(network)
+        if training.patch_size is None and fitting is not None:
+            sizes = f"{fitting[0]}..={fitting[-1]}" if len(fitting) > 1 else str(fitting[0])
+            notes.append(
+                f"the file has no patch size, and the first dense layer fits {sizes} only: give --patch-size here, or to "
+                "every program that uses the model"
+            )
+        if not vgg.fp16_holds(tensors):
+            notes.append(
+                "weights finer than fp16: the library rounds them to fp16 on every engine, which changes logits by "
+                "about 1e-3 of the largest"
+            )
         try:
             strings = metadata.strings(network, training)
         except metadata.OptionError as wrong:
             raise UsageError(str(wrong)) from None
+        absent = [f"{key} {value}" for key, value in metadata.DEFAULTS.items() if f"patchmask.{key}" not in strings]
+        if absent:
+            notes.append(f"not in the file, so the library assumes: {', '.join(absent)}")
         safetensors_file.write(place, tensors, strings)
         pending.commit()
     if not given.quiet:
@@ -105,7 +120,7 @@ def run(given: argparse.Namespace) -> None:
             f"{given.output}: {len(network.convolutions)} convolutions, {len(network.dense)} dense layers, "
             f"{network.classes} classes, {parameters} parameters"
         )
-        for note in (*notes, *(f"{key} = {value}" for key, value in sorted(strings.items()))):
+        for note in (*(f"{key} = {value}" for key, value in sorted(strings.items())), *notes):
             print(f"  {note}")
 
 

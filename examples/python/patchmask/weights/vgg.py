@@ -13,6 +13,7 @@ What other frameworks do differently becomes weights here, and the function stay
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, Literal, Optional
 
@@ -107,6 +108,19 @@ def tensors(network: Network, patch_size: Optional[int] = None) -> dict[str, Arr
     return {name: np.ascontiguousarray(value) for name, value in named.items()}
 
 
+def patch_sizes(network: Network) -> Optional[range]:
+    """Patch sizes in pixels that fit the first dense layer of a network that `tensors` has passed; None where all do."""
+    side = _side(network)
+    if network.adaptive and side == ADAPTIVE_SIDE:
+        return None
+    return range(32 * side, 32 * side + (32 if network.uneven_pools else 1))
+
+
+def fp16_holds(named: dict[str, Array]) -> bool:
+    """Whether all parameters are fp16 numbers; the library rounds the others, on every engine."""
+    return all(np.array_equal(value.astype(np.float16).astype(value.dtype), value) for value in named.values())
+
+
 def shape_text(array: npt.NDArray[Any]) -> str:
     """`[64, 3, 3, 3]`."""
     return "[" + ", ".join(map(str, array.shape)) + "]"
@@ -178,7 +192,7 @@ def _checked_dense(network: Network, patch_size: Optional[int]) -> list[tuple[st
 def _first_dense(network: Network, layer: Layer, channels: int, patch_size: Optional[int]) -> Array:
     weight = layer.weight
     outputs, inputs = weight.shape
-    side = round((inputs / channels) ** 0.5)
+    side = _side(network)
     if inputs % channels or side * side * channels != inputs or side == 0:
         raise WeightsError(
             f"{layer.name}: shape {shape_text(weight)} ([out, in]): expected [*, {channels}*g*g], g x g positions of "
@@ -208,6 +222,11 @@ def _first_dense(network: Network, layer: Layer, channels: int, patch_size: Opti
     if network.flattened == "hwc":
         weight = weight.reshape(outputs, side, side, channels).transpose(0, 3, 1, 2).reshape(outputs, inputs)
     return weight
+
+
+def _side(network: Network) -> int:
+    """g, where the first dense layer takes g x g positions of the last convolution's channels."""
+    return math.isqrt(network.dense[0].weight.shape[1] // network.convolutions[-1].weight.shape[0])
 
 
 def _folded(layer: Layer, bias: Array) -> tuple[Array, Array]:
