@@ -97,12 +97,41 @@ def test_failures(command, scans, tmp_path):
     assert {name for name, row in rows.items() if row["status"] == "failed"} == {"b", "gap"}
     assert "b.nrrd" in rows["b"]["reason"] and "a slice is missing" in rows["gap"]["reason"]
     assert rows["b"]["mask"] == "" and not (out / "b_mask.nii.gz").exists()
-    assert "b.nrrd" in done.stderr
+    assert "b failed\n" in done.stdout and "b.nrrd" not in done.stdout
+    assert [line.split(":")[1] for line in done.stderr.splitlines()] == [" b", " gap"]  # each once, without its path
+    assert "slice is missing" in done.stderr and str(scans) not in done.stderr
     shutil.rmtree(scans / "gap")
     (scans / "b.nrrd").write_bytes(good)
     (out / "gap.json").unlink()
     assert "(4 before), 0 failed" in command("batch", scans, "--out", out, *OPTIONS).stdout
     assert results_of(out) == NAMES
+
+
+def test_changed_scans(command, scans, tmp_path, part):
+    """What has changed since is done again: a file, the data beside a header, a slice of a DICOM series."""
+    out = tmp_path / "out"
+    sitk.WriteImage(part[:, :, :1], str(scans / "f.mhd"))
+    command("batch", scans, "--out", out, *OPTIONS)
+    before = stamps(out)
+    for path in (scans / "b.nrrd", scans / "f.raw", next((scans / "clinic/d").iterdir())):
+        content = path.read_bytes()
+        path.write_bytes(content[:-2] + b"\1\0")  # of the same length
+    assert "0 failed, 3 missing" in command("batch", scans, "--out", out, *OPTIONS, "--table", status=3).stdout
+    assert "6 of 6 scans done (3 before)" in command("batch", scans, "--out", out, *OPTIONS).stdout
+    changed = {name for name, stamp in stamps(out).items() if stamp != before[name]}
+    assert changed == {f"{name}{ending}" for name in ("b", "f", "clinic/d") for ending in ("_mask.nii.gz", ".json")}
+    (scans / "clinic/d/1.2.3-21.dcm").unlink()  # the last slice
+    assert "(5 before)" in command("batch", scans, "--out", out, *OPTIONS, status=0).stdout
+
+
+def test_voxels_that_are_no_numbers(command, tmp_path):
+    """Their count is told and is in the table."""
+    (tmp_path / "scans").mkdir()
+    sitk.WriteImage(sitk.GetImageFromArray(np.full((1, 64, 64), np.nan, np.float32)), str(tmp_path / "scans/a.nrrd"))
+    told = "4096 voxels were not finite and counted as black\n"
+    assert f"a done, {told}" in command("batch", tmp_path / "scans", "--out", tmp_path / "out", *OPTIONS).stdout
+    assert table(tmp_path / "out")["a"]["nonfinite_voxels"] == "4096"
+    assert told in command("segment", tmp_path / "scans/a.nrrd", tmp_path / "mask.nrrd", *OPTIONS).stdout
 
 
 def test_parts(command, scans, tmp_path):
@@ -154,6 +183,9 @@ def test_wrong_inputs(command, scans, tmp_path):
     (tmp_path / "empty").mkdir()
     refused("no scans", tmp_path / "empty", *out, *OPTIONS)
     refused("K must be from 0 to N-1", scans, *out, *OPTIONS, "--num-parts", 2, "--part-id", 2)
+    refused("K must be from 0 to N-1", scans, *out, *OPTIONS, "--num-parts", 0, "--part-id", 0)
+    refused("give both", scans, *out, *OPTIONS, "--num-parts", 2)
+    refused("give both", scans, *out, *OPTIONS, "--part-id", 0)
     refused("another folder", scans, "--out", scans, *OPTIONS)
     refused("need --dask", scans, *out, *OPTIONS, "--workers", 2)
     refused("NAME=N", scans, *out, *OPTIONS, "--dask", "--resource", "GPU=none")

@@ -33,6 +33,7 @@ COLUMNS = (
     "status",
     "reason",
     "lesion_mm3",
+    "nonfinite_voxels",
     "patches",
     "seconds",
     "engine",
@@ -93,12 +94,15 @@ def share(tasks: list[Task], num_parts: int, part_id: int) -> list[Task]:
 
 
 def record_of(task: Task) -> Optional[dict[str, Any]]:
-    """What is known of a scan; None where it has not been tried, or its record or mask is not there."""
+    """What is known of a scan; None where it has not been tried, its record or mask is not there, or its files have
+    changed since."""
     try:
         record: dict[str, Any] = json.loads(task.record.read_text(encoding="utf-8"))
+        results = [place for place in (task.places.mask, task.places.probability) if place is not None]
+        if record.get("status") == "done":
+            there = all(place.exists() for place in results) and record.get("input_state") == task.scan.state()
+            return record if there else None
     except (FileNotFoundError, ValueError):
-        return None
-    if record.get("status") == "done" and not all(p.exists() for p in (task.places.mask, task.places.probability) if p):
         return None
     return record
 
@@ -164,7 +168,8 @@ class Worker:
             began = time.time()
             try:
                 session, model = self.session()
-                extra = {"scan": task.name, "status": "done", "reason": "", **_who(began)}
+                state = task.scan.state()  # before reading: what changes meanwhile is done again
+                extra = {"scan": task.name, "status": "done", "reason": "", "input_state": state, **_who(began)}
                 return segment_file(session, model, task.scan, task.places, extra=extra)
             except Fatal:
                 raise

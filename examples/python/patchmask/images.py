@@ -9,6 +9,7 @@ and `turn_back` puts a mask on exactly the grid of the file.
 
 from __future__ import annotations
 
+import glob
 import itertools
 import os
 from pathlib import Path
@@ -215,6 +216,15 @@ def write(image: sitk.Image, path: Path, pending: Pending) -> None:
         sitk.WriteImage(image, str(temporary), useCompression=compress)
     except RuntimeError as failed:
         raise ImageError(f"{path}: {_reason(failed)}") from None
+
+
+def files_of(path: Path) -> list[Path]:
+    """The files that a scan is read from: those of a folder, a header with its data, or the one that `path` is."""
+    if path.is_dir():
+        return [file for file in path.iterdir() if file.is_file() and not file.name.startswith(".")]
+    if (suffix_of(path) or "").lower() in (".mhd", ".nhdr"):
+        return list(path.parent.glob(f"{glob.escape(path.stem)}.*"))
+    return [path]
 
 
 def find(folder: Path) -> Iterator[tuple[str, Path, Optional[str]]]:

@@ -29,6 +29,15 @@ class Scan:
     roi: Optional[Path] = None
     axes: str = "LPS"  #: how slices lie before the network sees them, or "file"
 
+    def state(self) -> dict[str, int]:
+        """What differs once a file of the scan has changed: how many there are, their bytes, the sum of their times."""
+        found = [file.stat() for path in (self.path, self.roi) if path is not None for file in images.files_of(path)]
+        return {
+            "files": len(found),
+            "bytes": sum(file.st_size for file in found),
+            "modified_ns": sum(file.st_mtime_ns for file in found),
+        }
+
 
 @dataclass(frozen=True)
 class Places:
