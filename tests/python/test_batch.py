@@ -187,10 +187,11 @@ def test_wrong_inputs(command, scans, tmp_path):
     refused("give both", scans, *out, *OPTIONS, "--num-parts", 2)
     refused("give both", scans, *out, *OPTIONS, "--part-id", 0)
     refused("another folder", scans, "--out", scans, *OPTIONS)
+    refused("device gpu", scans, *out, "--model", MODEL, "--device", "gpu")
     refused("need --dask", scans, *out, *OPTIONS, "--workers", 2)
     refused("NAME=N", scans, *out, *OPTIONS, "--dask", "--resource", "GPU=none")
     refused("none.safetensors", scans, *out, "--model", tmp_path / "none.safetensors", status=1)
-    refused("stride 0", scans, *out, "--model", MODEL, "--stride", 0, status=1)
+    refused("stride 0", scans, *out, "--model", MODEL, "--stride", 0)
     refused("both would be called a", _doubled(scans, tmp_path), *out, *OPTIONS, status=1)
     if not os.path.exists("/dev/nvidia0"):
         refused("", scans, *out, "--model", MODEL, "--device", "cuda", status=1)

@@ -123,19 +123,18 @@ def check_settings(session: Session, model: Model, task_like: Task) -> None:
     }
     place = task_like.out / "settings.json"
     place.parent.mkdir(parents=True, exist_ok=True)
-    temporary = place.with_name(f".partial-{socket.gethostname()}-{os.getpid()}-{place.name}")
-    temporary.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
-    try:
-        os.link(temporary, place)  # fails where it is there, also if another job was faster
-    except FileExistsError:
-        there = json.loads(place.read_text(encoding="utf-8"))
-        for name, value in json.loads(json.dumps(settings)).items():
-            if there.get(name) != value:
-                raise Fatal(
-                    f"{place.parent}: has results of {name} {there.get(name)}, this run has {value}: use another folder"
-                ) from None
-    finally:
-        temporary.unlink()
+    with Pending() as pending:
+        pending.text(json.dumps(settings, indent=1) + "\n", place)
+        try:
+            os.link(pending.place(place), place)  # fails where it is there, also if another job was faster
+            return
+        except FileExistsError:
+            there = json.loads(place.read_text(encoding="utf-8"))
+    for name, value in json.loads(json.dumps(settings)).items():
+        if there.get(name) != value:
+            raise Fatal(
+                f"{place.parent}: has results of {name} {there.get(name)}, this run has {value}: use another folder"
+            )
 
 
 class Worker:
@@ -167,6 +166,7 @@ class Worker:
                     remove_leftovers(place)
             began = time.time()
             try:
+                task.record.parent.mkdir(parents=True, exist_ok=True)
                 session, model = self.session()
                 state = task.scan.state()  # before reading: what changes meanwhile is done again
                 extra = {"scan": task.name, "status": "done", "reason": "", "input_state": state, **_who(began)}
@@ -197,6 +197,7 @@ def write_failure(task: Task, reason: str, began: Optional[float] = None) -> dic
         "series": task.scan.series,
         **_who(began or time.time()),
     }
+    task.record.parent.mkdir(parents=True, exist_ok=True)
     with Pending() as pending:
         pending.text(json.dumps(record, indent=1) + "\n", task.record)
         pending.commit()

@@ -13,6 +13,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from . import __version__, images, library_version
+from .errors import InvalidArgument
 from .model import Model
 from .pending import Pending
 from .session import Progress, Segmentation, Session
@@ -48,10 +49,10 @@ class Places:
     report: Optional[Path] = None
 
     def check(self) -> None:
-        """Raises ImageError where an image would have a suffix that cannot be written at once."""
+        """Raises InvalidArgument where an image would have a suffix that cannot be written at once."""
         for path in (self.mask, self.probability):
             if path is not None and images.suffix_of(path, images.WRITE_SUFFIXES) is None:
-                raise images.ImageError(f"{path}: must end in one of {', '.join(images.WRITE_SUFFIXES)}")
+                raise InvalidArgument(f"{path}: must end in one of {', '.join(images.WRITE_SUFFIXES)}")
 
 
 def segment_file(

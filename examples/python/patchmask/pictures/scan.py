@@ -49,7 +49,7 @@ def read_scan(
     ct = images.read(ct_path, series)
 
     def array(path: Path) -> Any:
-        image = images.read(path)
+        image = images.read_mask(path)
         images.check_same_grid(image, path, ct, ct_path)
         return sitk.GetArrayFromImage(images.turn(image))
 

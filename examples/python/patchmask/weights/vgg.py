@@ -36,6 +36,10 @@ class WeightsError(Exception):
     """A file that does not become a model; the text names the tensor, its shape and the remedy."""
 
 
+class OptionError(WeightsError):
+    """An option that does not fit the model or another option."""
+
+
 @dataclass
 class BatchNorm:
     """After a convolution; arrays of one value per channel."""
@@ -109,7 +113,7 @@ def tensors(network: Network, patch_size: Optional[int] = None) -> dict[str, Arr
 
 
 def patch_sizes(network: Network) -> Optional[range]:
-    """Patch sizes in pixels that fit the first dense layer of a network that `tensors` has passed; None where all do."""
+    """Patch sizes (pixels) that the first dense layer of a network that `tensors` has passed fits; None: all."""
     side = _side(network)
     if network.adaptive and side == ADAPTIVE_SIDE:
         return None
@@ -201,7 +205,7 @@ def _first_dense(network: Network, layer: Layer, channels: int, patch_size: Opti
     patch_side = None if patch_size is None else patch_size // 32
     if network.global_average:
         if patch_side is None:
-            raise WeightsError(
+            raise OptionError(
                 f"{layer.name}: shape {shape_text(weight)}: it takes the mean of each channel, which depends on the "
                 "patch size: give --patch-size"
             )
@@ -209,13 +213,13 @@ def _first_dense(network: Network, layer: Layer, channels: int, patch_size: Opti
         spread_weight: Array = spread.astype(np.promote_types(weight.dtype, np.float32))
         return spread_weight
     if patch_side is not None and side != patch_side and not (network.adaptive and side == ADAPTIVE_SIDE):
-        raise WeightsError(
+        raise OptionError(
             f"{layer.name}: shape {shape_text(weight)}: {side} x {side} positions of {channels} channels, but a patch "
             f"of {patch_size} pixels leaves {patch_side} x {patch_side}: --patch-size must be "
             f"{32 * side}..={32 * side + 31}"
         )
     if patch_size is not None and not network.uneven_pools and patch_size % 32:
-        raise WeightsError(
+        raise OptionError(
             f"patch size {patch_size}: this model's pools pad odd sides (padding \"same\"), the library's drop them: "
             f"--patch-size must be a multiple of 32"
         )
