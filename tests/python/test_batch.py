@@ -124,6 +124,33 @@ def test_changed_scans(command, scans, tmp_path, part):
     assert "(5 before)" in command("batch", scans, "--out", out, *OPTIONS, status=0).stdout
 
 
+def test_rois(command, scans, tmp_path, part):
+    """By the scan's name, whatever the suffix; a scan without a ROI fails, a changed ROI counts as a changed scan."""
+    out, rois = tmp_path / "out", scans / "rois"  # not scans, though they lie among them
+    (rois / "clinic").mkdir(parents=True)
+    inside = np.zeros((5, 80, 96), np.uint8)
+    inside[:, 30:50, 40:60] = 1
+    region = images.like(inside, part)
+    sitk.WriteImage(region, str(rois / "a.nrrd"))
+    sitk.WriteImage(region[:, :, :2], str(rois / "b.nii.gz"))
+    sitk.WriteImage(sitk.DICOMOrient(region, "RAS"), str(rois / "clinic/c.mha"))
+    write_series(sitk.Cast(region[:, :, 1:], sitk.sitkInt16), rois / "clinic/d")
+    words = ("batch", scans, "--out", out, *OPTIONS, "--roi", rois)
+    done = command(*words, status=3)
+    assert "4 of 5 scans done" in done.stdout and f"e: {rois}/e.*: no such file" in done.stderr
+    mask = sitk.GetArrayFromImage(sitk.ReadImage(str(out / "a_mask.nii.gz")))
+    command("segment", scans / "a.nii.gz", tmp_path / "mask.nrrd", "--roi", rois / "a.nrrd", *OPTIONS)
+    assert np.array_equal(mask, sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "mask.nrrd"))))
+    assert mask.any() and not mask[:, :20].any()
+    sitk.WriteImage(region[:, :, 1:3], str(rois / "e.nrrd"))
+    sitk.WriteImage(sitk.Cast(region, sitk.sitkInt16), str(rois / "a.nrrd"))
+    assert "5 of 5 scans done (3 before)" in command(*words).stdout
+    assert "results of roi True" in command("batch", scans, "--out", out, *OPTIONS, status=1).stderr
+    told = command("batch", scans, "--out", out, *OPTIONS, "--roi", scans, status=2).stderr
+    assert "must be another folder than that of the scans" in told
+    assert "none: no such folder" in command(*words[:-1], tmp_path / "none", status=2).stderr
+
+
 def test_voxels_that_are_no_numbers(command, tmp_path):
     """Their count is told and is in the table."""
     (tmp_path / "scans").mkdir()

@@ -44,7 +44,7 @@ COLUMNS = (
     "mask",
 )
 # What may differ between runs: where the work is done, not what comes out.
-_ELSEWHERE = ("device", "device_index", "threads", "memory_budget", "roi")
+_ELSEWHERE = ("device", "device_index", "threads", "memory_budget")
 
 
 @dataclass(frozen=True)
@@ -81,11 +81,22 @@ class Fatal(Exception):
     """What no other scan of this process would survive either: a device that is not there, a bad model."""
 
 
-def tasks_of(folder: Path, out: Path, axes: str, suffix: str, probability: bool) -> list[Task]:
-    """The scans under `folder`, by name; what lies in `out` is not among them."""
-    folder, out = folder.resolve(), out.resolve()  # workers may run elsewhere
-    found = [scan for scan in images.find(folder) if out not in scan[1].resolve().parents]
-    return [Task(name, Scan(path, series, axes=axes), out, suffix, probability) for name, path, series in found]
+def tasks_of(
+    folder: Path, out: Path, axes: str, suffix: str, probability: bool, rois: Optional[Path] = None
+) -> list[Task]:
+    """The scans under `folder`, by name; what lies in `out` or `rois` is not among them.
+
+    The ROI of a scan is what has its name under `rois`. Where there is none the path is of no file: the scan fails.
+    """
+    folder, out, rois = folder.resolve(), out.resolve(), rois and rois.resolve()  # workers may run elsewhere
+    found = [scan for scan in images.find(folder) if not {out, rois} & {scan[1], *scan[1].parents}]
+    roi_of = {name: path for name, path, _ in images.find(rois)} if rois else {}
+
+    def task(name: str, path: Path, series: Optional[str]) -> Task:
+        roi = rois and roi_of.get(name, rois / f"{name}.*")
+        return Task(name, Scan(path, series, roi, axes), out, suffix, probability)
+
+    return [task(*scan) for scan in found]
 
 
 def share(tasks: list[Task], num_parts: int, part_id: int) -> list[Task]:
@@ -118,6 +129,7 @@ def check_settings(session: Session, model: Model, task_like: Task) -> None:
         "model_sha256": model.info.sha256,
         **{name: value for name, value in session.options.items() if name not in _ELSEWHERE},
         "axes": task_like.scan.axes,
+        "roi": task_like.scan.roi is not None,
         "suffix": task_like.suffix,
         "probability": task_like.probability,
     }

@@ -236,12 +236,12 @@ def write(image: sitk.Image, path: Path, pending: Pending) -> None:
 
 
 def files_of(path: Path) -> list[Path]:
-    """The files that a scan is read from: those of a folder, a header with its data, or the one that `path` is."""
+    """The files that a volume is read from: those of a folder, a header with its data, or the one that `path` is."""
     if path.is_dir():
         return [file for file in path.iterdir() if file.is_file() and not file.name.startswith(".")]
     if (suffix_of(path) or "").lower() in (".mhd", ".nhdr"):
         return list(path.parent.glob(f"{glob.escape(path.stem)}.*"))
-    return [path]
+    return [path] if path.exists() else []
 
 
 def find(folder: Path) -> Iterator[tuple[str, Path, Optional[str]]]:

@@ -28,6 +28,12 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "--format", choices=("nii.gz", "nii", "nrrd", "mha"), default="nii.gz", help="of masks (default nii.gz)"
     )
+    parser.add_argument(
+        "--roi",
+        type=Path,
+        metavar="FOLDER",
+        help="evaluate only where a scan's ROI, the volume of its name in this folder, is not zero",
+    )
     parser.add_argument("--probability", action="store_true", help="also write the probability of the lesion class")
     parser.add_argument(
         "--num-parts", type=int, metavar="N", help="share the scans between N jobs; with --part-id"
@@ -55,7 +61,7 @@ def run(given: argparse.Namespace) -> int:
     from .. import Model, Session, batch
 
     _check(given)
-    tasks = batch.tasks_of(given.folder, given.out, given.axes, f".{given.format}", given.probability)
+    tasks = batch.tasks_of(given.folder, given.out, given.axes, f".{given.format}", given.probability, given.roi)
     if not tasks:
         raise UsageError(f"{given.folder}: no scans in this folder")
     num_parts, part_id = given.num_parts or 1, given.part_id or 0
@@ -89,10 +95,12 @@ def _check(given: argparse.Namespace) -> None:
         raise UsageError(
             f"--num-parts {given.num_parts} --part-id {given.part_id}: K must be from 0 to N-1, N at least 1"
         )
-    if not given.folder.is_dir():
-        raise UsageError(f"{given.folder}: no such folder")
-    if given.out.resolve() == given.folder.resolve():
-        raise UsageError(f"--out {given.out}: must be another folder than that of the scans")
+    for folder in (given.folder, given.roi):
+        if folder is not None and not folder.is_dir():
+            raise UsageError(f"{folder}: no such folder")
+    for option, folder in (("--out", given.out), ("--roi", given.roi)):
+        if folder is not None and folder.resolve() == given.folder.resolve():
+            raise UsageError(f"{option} {folder}: must be another folder than that of the scans")
     if given.dask is None and (given.workers or given.resource):
         raise UsageError("--workers and --resource: need --dask")
     if given.workers < 0 or (given.workers and given.dask != HERE):
