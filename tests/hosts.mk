@@ -19,7 +19,8 @@ PYTHON_VENV := build/venv-python
 wheel: library
 	@PYTHON=$(PYTHON) tools/venv.sh $(PYTHON_VENV) tests/python/requirements.txt
 	@rm -rf build/python
-	$(PYTHON_VENV)/bin/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir build/python examples/python
+	@$(PYTHON_VENV)/bin/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir build/python examples/python
+	@echo "to install: pip install \"patchmask[view,cluster] @ file://$$(echo $(CURDIR)/build/python/patchmask-*.whl)\""
 
 # Tests what users install: the wheel. Ends with the slowest tests, so that one knows what takes the time.
 test-python: all

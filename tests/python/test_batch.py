@@ -97,12 +97,68 @@ def test_failures(command, scans, tmp_path):
     assert {name for name, row in rows.items() if row["status"] == "failed"} == {"b", "gap"}
     assert "b.nrrd" in rows["b"]["reason"] and "a slice is missing" in rows["gap"]["reason"]
     assert rows["b"]["mask"] == "" and not (out / "b_mask.nii.gz").exists()
-    assert "b.nrrd" in done.stderr
+    assert "b failed\n" in done.stdout and "b.nrrd" not in done.stdout
+    assert [line.split(":")[1] for line in done.stderr.splitlines()] == [" b", " gap"]  # each once, without its path
+    assert "slice is missing" in done.stderr and str(scans) not in done.stderr
     shutil.rmtree(scans / "gap")
     (scans / "b.nrrd").write_bytes(good)
     (out / "gap.json").unlink()
     assert "(4 before), 0 failed" in command("batch", scans, "--out", out, *OPTIONS).stdout
     assert results_of(out) == NAMES
+
+
+def test_changed_scans(command, scans, tmp_path, part):
+    """What has changed since is done again: a file, the data beside a header, a slice of a DICOM series."""
+    out = tmp_path / "out"
+    sitk.WriteImage(part[:, :, :1], str(scans / "f.mhd"))
+    command("batch", scans, "--out", out, *OPTIONS)
+    before = stamps(out)
+    for path in (scans / "b.nrrd", scans / "f.raw", next((scans / "clinic/d").iterdir())):
+        content = path.read_bytes()
+        path.write_bytes(content[:-2] + b"\1\0")  # of the same length
+    assert "0 failed, 3 missing" in command("batch", scans, "--out", out, *OPTIONS, "--table", status=3).stdout
+    assert "6 of 6 scans done (3 before)" in command("batch", scans, "--out", out, *OPTIONS).stdout
+    changed = {name for name, stamp in stamps(out).items() if stamp != before[name]}
+    assert changed == {f"{name}{ending}" for name in ("b", "f", "clinic/d") for ending in ("_mask.nii.gz", ".json")}
+    (scans / "clinic/d/1.2.3-21.dcm").unlink()  # the last slice
+    assert "(5 before)" in command("batch", scans, "--out", out, *OPTIONS, status=0).stdout
+
+
+def test_rois(command, scans, tmp_path, part):
+    """By the scan's name, whatever the suffix; a scan without a ROI fails, a changed ROI counts as a changed scan."""
+    out, rois = tmp_path / "out", scans / "rois"  # not scans, though they lie among them
+    (rois / "clinic").mkdir(parents=True)
+    inside = np.zeros((5, 80, 96), np.uint8)
+    inside[:, 30:50, 40:60] = 1
+    region = images.like(inside, part)
+    sitk.WriteImage(region, str(rois / "a.nrrd"))
+    sitk.WriteImage(region[:, :, :2], str(rois / "b.nii.gz"))
+    sitk.WriteImage(sitk.DICOMOrient(region, "RAS"), str(rois / "clinic/c.mha"))
+    write_series(sitk.Cast(region[:, :, 1:], sitk.sitkInt16), rois / "clinic/d")
+    words = ("batch", scans, "--out", out, *OPTIONS, "--roi", rois)
+    done = command(*words, status=3)
+    assert "4 of 5 scans done" in done.stdout and f"e: {rois}/e.*: no such file" in done.stderr
+    mask = sitk.GetArrayFromImage(sitk.ReadImage(str(out / "a_mask.nii.gz")))
+    command("segment", scans / "a.nii.gz", tmp_path / "mask.nrrd", "--roi", rois / "a.nrrd", *OPTIONS)
+    assert np.array_equal(mask, sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "mask.nrrd"))))
+    assert mask.any() and not mask[:, :20].any()
+    sitk.WriteImage(region[:, :, 1:3], str(rois / "e.nrrd"))
+    sitk.WriteImage(sitk.Cast(region, sitk.sitkInt16), str(rois / "a.nrrd"))
+    assert "5 of 5 scans done (3 before)" in command(*words).stdout
+    assert "results of roi True" in command("batch", scans, "--out", out, *OPTIONS, status=1).stderr
+    told = command("batch", scans, "--out", out, *OPTIONS, "--roi", scans, status=2).stderr
+    assert "must be another folder than that of the scans" in told
+    assert "none: no such folder" in command(*words[:-1], tmp_path / "none", status=2).stderr
+
+
+def test_voxels_that_are_no_numbers(command, tmp_path):
+    """Their count is told and is in the table."""
+    (tmp_path / "scans").mkdir()
+    sitk.WriteImage(sitk.GetImageFromArray(np.full((1, 64, 64), np.nan, np.float32)), str(tmp_path / "scans/a.nrrd"))
+    told = "4096 voxels were not finite and counted as black\n"
+    assert f"a done, {told}" in command("batch", tmp_path / "scans", "--out", tmp_path / "out", *OPTIONS).stdout
+    assert table(tmp_path / "out")["a"]["nonfinite_voxels"] == "4096"
+    assert told in command("segment", tmp_path / "scans/a.nrrd", tmp_path / "mask.nrrd", *OPTIONS).stdout
 
 
 def test_parts(command, scans, tmp_path):
@@ -154,11 +210,15 @@ def test_wrong_inputs(command, scans, tmp_path):
     (tmp_path / "empty").mkdir()
     refused("no scans", tmp_path / "empty", *out, *OPTIONS)
     refused("K must be from 0 to N-1", scans, *out, *OPTIONS, "--num-parts", 2, "--part-id", 2)
+    refused("K must be from 0 to N-1", scans, *out, *OPTIONS, "--num-parts", 0, "--part-id", 0)
+    refused("give both", scans, *out, *OPTIONS, "--num-parts", 2)
+    refused("give both", scans, *out, *OPTIONS, "--part-id", 0)
     refused("another folder", scans, "--out", scans, *OPTIONS)
+    refused("device gpu", scans, *out, "--model", MODEL, "--device", "gpu")
     refused("need --dask", scans, *out, *OPTIONS, "--workers", 2)
     refused("NAME=N", scans, *out, *OPTIONS, "--dask", "--resource", "GPU=none")
     refused("none.safetensors", scans, *out, "--model", tmp_path / "none.safetensors", status=1)
-    refused("stride 0", scans, *out, "--model", MODEL, "--stride", 0, status=1)
+    refused("stride 0", scans, *out, "--model", MODEL, "--stride", 0)
     refused("both would be called a", _doubled(scans, tmp_path), *out, *OPTIONS, status=1)
     if not os.path.exists("/dev/nvidia0"):
         refused("", scans, *out, "--model", MODEL, "--device", "cuda", status=1)

@@ -13,6 +13,7 @@ import SimpleITK as sitk
 from conftest import MODEL
 
 import patchmask
+import patchmask.commands
 from patchmask import images
 from patchmask.pending import remove_leftovers
 
@@ -79,8 +80,8 @@ def test_formats(command, tmp_path, part, expected, suffix):
 def test_outputs(command, tmp_path, part, expected, suffix):
     scan = tmp_path / "ct.nrrd"
     sitk.WriteImage(part, str(scan))
-    outputs = {name: tmp_path / "new" / f"{name}.{suffix}" for name in ("mask", "probability")}
-    report = tmp_path / "new/report.json"
+    outputs = {name: tmp_path / f"{name}.{suffix}" for name in ("mask", "probability")}
+    report = tmp_path / "report.json"
     words = ("--probability", outputs["probability"], "--report", report)
     command("segment", scan, outputs["mask"], *words, *OPTIONS)
     for name, path in outputs.items():
@@ -145,7 +146,7 @@ def test_several_series(command, tmp_path, part):
     write_series(part[:, :, :3], tmp_path / "study", "1.2.4")
     words = (tmp_path / "study", tmp_path / "mask.nrrd", *OPTIONS)
     assert "name one with --series: 1.2.3" in command("segment", *words, status=1).stderr
-    assert "has no DICOM series 9" in command("segment", *words, "--series", "9", status=1).stderr
+    assert "has no DICOM series 9" in command("segment", *words, "--series", "9", status=2).stderr
     uid = next(uid for uid in images.series_of(tmp_path / "study") if uid.startswith("1.2.4"))
     command("segment", *words, "--series", uid)
     assert sitk.ReadImage(str(tmp_path / "mask.nrrd")).GetSize()[2] == 3
@@ -194,29 +195,62 @@ def test_wrong_inputs(command, tmp_path, part):
 
     def refused(text, *words, status=1):
         told = command("segment", *words, status=status).stderr
-        assert text in told
-        assert status == 2 or told.count("\n") == 1, told
+        assert text in told and ".partial" not in told, told
+        assert told.count("\n") == 1 or told.startswith("usage:") and status == 2, told
         assert not mask.exists() and not list(tmp_path.rglob(".partial*"))
 
     refused("no such file or folder", tmp_path / "none.nrrd", mask, *OPTIONS)
-    refused("no DICOM series", tmp_path / "empty", mask, *OPTIONS)
+    refused("subfolders are searched by `patchmask batch` only", tmp_path / "empty", mask, *OPTIONS)
     refused("notes.txt: not a DICOM folder", tmp_path / "notes.txt", mask, *OPTIONS)
     refused("broken.nii.gz", tmp_path / "broken.nii.gz", mask, *OPTIONS)
     refused("short.nrrd", tmp_path / "short.nrrd", mask, *OPTIONS)
-    refused("4 axes", tmp_path / "four.nrrd", mask, *OPTIONS)
-    refused("2 numbers a voxel", tmp_path / "colour.nrrd", mask, *OPTIONS)
-    refused("must end in one of", scan, tmp_path / "mask.mhd", *OPTIONS)
+    refused("has 4 axes: needs 3, one value per voxel (take one time point", tmp_path / "four.nrrd", mask, *OPTIONS)
+    refused("has 2 values per voxel: needs one", tmp_path / "colour.nrrd", mask, *OPTIONS)
+    refused("must end in one of", scan, tmp_path / "mask.mhd", *OPTIONS, status=2)
+    refused("must end in one of", scan, mask, *OPTIONS, "--probability", tmp_path / "p.png", status=2)
+    for name in ("mask.nrrd", "report.json"):
+        words = (scan, tmp_path / "new/mask.nrrd") if name == "mask.nrrd" else (scan, mask, "--report", "new/report.json")
+        refused(f"new/{name}: cannot be written: there is no folder", *words, *OPTIONS)
     refused("named twice", scan, scan, *OPTIONS, status=2)
     refused("none.safetensors", scan, mask, "--model", tmp_path / "none.safetensors")
-    refused("stride 0", scan, mask, "--model", MODEL, "--stride", 0)
-    refused("stride -3", scan, mask, "--model", MODEL, "--stride", -3)
+    refused("stride 0", scan, mask, "--model", MODEL, "--stride", 0, status=2)
+    refused("stride -3", scan, mask, "--model", MODEL, "--stride", -3, status=2)
+    refused("threads -1", scan, mask, *OPTIONS, "--threads", -1, status=2)
+    refused("memory_budget -1", scan, mask, *OPTIONS, "--memory", -1, status=2)
+    refused("is a file; a series", scan, mask, *OPTIONS, "--series", 9, status=2)
     refused("LO below HI", scan, mask, *OPTIONS, "--window=5,1", status=2)
     refused("X0 < X1", scan, mask, *OPTIONS, "--crop=1,2,3", status=2)
-    refused("crop", scan, mask, *OPTIONS, "--crop=0,0,500,500")
+    refused("crop", scan, mask, *OPTIONS, "--crop=0,0,500,500", status=2)
     refused("three letters", scan, mask, *OPTIONS, "--axes=LLS", status=2)
-    refused("device tpu", scan, mask, "--model", MODEL, "--device", "tpu")
+    refused("device tpu", scan, mask, "--model", MODEL, "--device", "tpu", status=2)
     refused("--model", scan, mask, status=2)
     refused("required: scan, mask", status=2)
+
+
+def test_a_folder_that_cannot_be_written(monkeypatch, tmp_path):
+    """The message names the user's file; root may write everywhere, so the refusal is the system's own, played."""
+    from pathlib import Path
+
+    from patchmask.pending import Pending
+
+    def denied(self):
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "touch", denied)
+    with pytest.raises(OSError) as caught:
+        Pending().place(tmp_path / "mask.nrrd")
+    assert str(caught.value) == f"{tmp_path / 'mask.nrrd'}: cannot be written: Permission denied"
+
+
+def test_a_window_that_begins_with_a_minus(command, tmp_path, part):
+    """Both spellings; argparse alone takes -160,240 for an option."""
+    sitk.WriteImage(part, str(tmp_path / "ct.nrrd"))
+    for number, words in enumerate((("--window=-100,200",), ("--window", "-100,200"), ("--win", "-100.0,200"))):
+        report = tmp_path / f"{number}.json"
+        command("segment", tmp_path / "ct.nrrd", tmp_path / "mask.nrrd", *OPTIONS, *words, "--report", report)
+        assert json.loads(report.read_text())["options"]["window"] == [-100, 200]
+    joined = patchmask.commands.joined(["convert", "--mean", "-.5", "--quiet", "-h", "--", "-1", "-a", "-2"])
+    assert joined == ["convert", "--mean=-.5", "--quiet", "-h", "--", "-1", "-a", "-2"]
 
 
 def test_interrupted(tmp_path, phantom):

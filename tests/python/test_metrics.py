@@ -7,7 +7,7 @@ import pytest
 import SimpleITK as sitk
 from conftest import DEMO
 
-from patchmask import metrics
+from patchmask import images, metrics
 
 
 def boxes(*corners, shape=(6, 20, 20)):
@@ -59,5 +59,26 @@ def test_command(command, tmp_path):
     assert len((tmp_path / "m.csv").read_text().splitlines()) == 3
     assert "two files or two folders" in command("metrics", DEMO / "truth.nrrd", tmp_path, status=2).stderr
     assert "--overlap 0" in command("metrics", *folders, "--overlap", 0, status=2).stderr
+    assert "must be 0..=255" in command("metrics", *folders, "--lesion-class", 256, status=2).stderr
     sitk.WriteImage(truth[1:], str(tmp_path / "cut.nrrd"))
     assert "size (239" in command("metrics", tmp_path / "cut.nrrd", DEMO / "truth.nrrd", status=1).stderr
+
+
+@pytest.mark.parametrize("number, kind", [(-1024, np.int16), (256, np.int16), (0.25, np.float32), (np.nan, np.float32)])
+def test_what_is_no_mask(command, tmp_path, number, kind):
+    """A scan, a probability: as mask and as truth, in numbers and in pictures. Whole numbers in floats are a mask."""
+    truth, ct = DEMO / "truth.nrrd", DEMO / "ct.nrrd"
+    image = sitk.ReadImage(str(truth))
+    values = sitk.GetArrayFromImage(image).astype(kind)
+    wrong, good = tmp_path / "wrong.nrrd", tmp_path / "good.nrrd"
+    sitk.WriteImage(images.like(values, image), str(good))
+    values[3, 2, 1] = number
+    sitk.WriteImage(images.like(values, image), str(wrong))
+    assert "1.000" in command("metrics", good, truth).stdout
+    for words in (
+        ("metrics", wrong, truth),
+        ("metrics", truth, wrong),
+        ("view", "--ct", ct, "--mask", wrong, "--out", tmp_path),
+        ("view", "--ct", ct, "--mask", truth, "--truth", wrong, "--out", tmp_path),
+    ):
+        assert f"wrong.nrrd: has the value {number:g}: must be a mask" in command(*words, status=1).stderr

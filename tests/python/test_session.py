@@ -14,6 +14,7 @@ import pytest
 from conftest import DEMO, MODEL
 
 import patchmask
+from patchmask.session import _per_channel
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +148,7 @@ def test_roi(session, voxels, expected):
 def test_options(model, voxels, expected):
     with patchmask.Session(model) as session:
         assert session.options["patch_size"] == 64 and session.options["stride"] == 2  # the metadata's
-    given = dict(stride=16, fill="linear", window=(-100, 200), mean=0.5, std=[0.25] * 3, equalize=True, threads=1)
+    given = dict(stride=16, fill="linear", window=(-100, 200), mean=0.5, std=[0.25], equalize=True, threads=1)
     with patchmask.Session(model, device="cpu", crop=(8, 8, 72, 72), memory_budget=1 << 28, **given) as session:
         o = session.options
         assert o["window"] == [-100, 200] and o["mean"] == [0.5] * 3 and o["equalize"] and o["crop"] == [8, 8, 72, 72]
@@ -162,6 +163,22 @@ def test_options(model, voxels, expected):
         same(done.mask, expected.mask[:1])
 
 
+def test_a_model_by_its_path(voxels, expected):
+    """A session keeps what it needs of a model that nobody else holds."""
+    for model in (str(MODEL), MODEL, MODEL.read_bytes()):
+        with patchmask.Session(model, stride=8, device="cpu") as session:
+            same(session.segment(voxels).mask, expected.mask)
+    with pytest.raises(patchmask.ModelFileError, match="none.safetensors"):
+        patchmask.Session("none.safetensors")
+
+
+def test_one_number_per_channel():
+    """A model of three channels takes three."""
+    assert _per_channel("mean", (1, 2, 3), 3) == [1, 2, 3] and _per_channel("mean", 2, 3) == [2, 2, 2]
+    with pytest.raises(patchmask.InvalidArgument, match=r"mean \(1, 2\): must be a number, or 3, one per channel"):
+        _per_channel("mean", (1, 2), 3)
+
+
 BAD_OPTIONS = {
     "stride 0": dict(stride=0),
     "stride -1": dict(stride=-1),
@@ -171,9 +188,17 @@ BAD_OPTIONS = {
     "fill 'cubic'": dict(fill="cubic"),
     "device tpu": dict(device="tpu"),
     "device cuda:": dict(device="cuda:"),
-    "mean: 2 numbers": dict(mean=(0, 0)),
-    "window": dict(window=(10, -10)),
+    "device 5": dict(device=5),
+    "mean (0, 0): must be a number: the model has one channel": dict(mean=(0, 0)),
+    "std (1, 1, 1): must be a number: the model has one channel": dict(std=(1, 1, 1)),
+    "mean 'x'": dict(mean="x"),
+    "window 10,-10": dict(window=(10, -10)),
+    "window (5,): must be (low, high) in HU": dict(window=(5,)),
+    "window 5": dict(window=5),
+    "window 'ab'": dict(window="ab"),
     "crop (0, 0, 0, 0)": dict(crop=(0, 0, 0, 0)),
+    "crop 5": dict(crop=5),
+    "crop 1.5": dict(crop=(1.5, 2, 3, 4)),
 }
 
 
@@ -225,11 +250,11 @@ def test_closed(model, voxels):
     session.close()
     session.close()
     for use in (lambda: session.segment(voxels), session.cancel, session.trim, lambda: session.slices_done):
-        with pytest.raises(ValueError, match="closed"):
+        with pytest.raises(patchmask.InvalidArgument, match="closed"):
             use()
     other = patchmask.Model(MODEL)
     other.close()
-    with pytest.raises(ValueError, match="closed"):
+    with pytest.raises(patchmask.InvalidArgument, match="closed"):
         patchmask.Session(other)
 
 

@@ -7,6 +7,7 @@ import SimpleITK as sitk
 from conftest import DEMO
 
 from patchmask import pictures
+from patchmask.pictures import surfaces
 
 
 @pytest.fixture(scope="module")
@@ -17,10 +18,10 @@ def mask(tmp_path_factory):
     return path
 
 
-def coloured(path, colour):
+def coloured(path, colour, near=0.2):
     """Pixels whose hue is near that colour."""
     pixels = matplotlib.image.imread(path)[..., :3]
-    return int((np.abs(pixels - np.array(matplotlib.colors.to_rgb(colour))).max(-1) < 0.2).sum())
+    return int((np.abs(pixels - np.array(matplotlib.colors.to_rgb(colour))).max(-1) < near).sum())
 
 
 def test_with_truth(command, tmp_path, mask):
@@ -32,6 +33,8 @@ def test_with_truth(command, tmp_path, mask):
     for name in ("overlay.png", "surface.png"):
         assert coloured(tmp_path / "new" / name, pictures.scan.RESULT_COLOUR) > 100
         assert coloured(tmp_path / "new" / name, pictures.scan.TRUTH_COLOUR) > 100
+    assert coloured(tmp_path / "new/overlay.png", pictures.scan.TRUTH_OVER_RESULT, 0.1) > 100
+    assert surfaces.legend({"truth": 1, "result": 1})[2][0] == "both agree"
     page = (tmp_path / "new/surface.html").read_text(encoding="utf-8")
     assert "Plotly.newPlot" in page and '"truth"' in page and 'src="http' not in page
 
@@ -54,14 +57,14 @@ def test_same_picture_for_other_axes(tmp_path, mask):
 
 
 def test_an_empty_mask_and_without_vtk(tmp_path, monkeypatch, capsys):
-    from patchmask.pictures import surfaces
-
     scan = pictures.read_scan(DEMO / "ct.nrrd", DEMO / "truth.nrrd")
     monkeypatch.setattr(surfaces, "vtk_draws", lambda: False)
     pictures.draw(scan, tmp_path, 1)
     assert "apt-get install" in capsys.readouterr().err
+    assert scan.title == "Lesions"
     scan.result[:] = False
-    pictures.draw(scan, tmp_path, 3, surfaces=False)
+    assert scan.title == "No lesion in this mask"
+    pictures.draw(scan, tmp_path, 3)
 
 
 def test_wrong_inputs(command, tmp_path, mask):

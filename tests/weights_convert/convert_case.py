@@ -1,7 +1,7 @@
 """What the tests of conversion share: a slice, its patches as the library cuts them, the command, `segment --logits`.
 
 Weights are random and representable in fp16, as far as possible: the library rounds to fp16 once, and a comparison is
-then as tight as f32 arithmetic. Where folding gives other numbers (batch norm, average pooling), rounding to fp16 is in
+then as tight as f32 arithmetic. One test has weights as training leaves them, f32. Where folding gives other numbers (batch norm, average pooling), rounding to fp16 is in
 the difference.
 """
 
@@ -24,6 +24,7 @@ WIDTHS = (6, 6, 8, 8, 8, 9, 8, 10, 10, 10, 12, 12, 12)
 PATCH, STRIDE = 70, 16  # 2 x 2 positions after the last pool; odd sides in between
 WINDOW = (-160.0, 240.0)
 EXACT = 1e-4  # of the largest logit
+F32 = 5e-3  # weights that the library rounds to fp16; measured: up to 2.5e-3 in these narrow networks
 ROUNDED = 6e-3  # where folded weights are rounded to fp16
 
 _rng = np.random.default_rng(4)

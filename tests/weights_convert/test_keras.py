@@ -148,6 +148,6 @@ class Keras(ConvertCase):
         self.refused(self.saved(five, "e.keras"), "1 convolutions", "[4, 1, 5, 5]")
         normal = with_head(base(), flat(), dense(2, None))
         path = self.saved(normal, "f.keras")
-        self.refused(path, "[2, 48]", "--patch-size must be 64..=95", options=("--patch-size=128",))
+        self.refused(path, "[2, 48]", "--patch-size must be 64..=95", options=("--patch-size=128",), status=2)
         path.write_bytes(path.read_bytes()[:5000])
         self.refused(path, "f.keras", "truncated")

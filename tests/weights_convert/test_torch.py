@@ -11,13 +11,14 @@ import torchvision
 from safetensors import safe_open
 from torchvision.models import vgg
 
-from convert_case import PATCH, ROUNDED, STRIDE, WIDTHS, ConvertCase, patches
+from convert_case import F32, PATCH, ROUNDED, STRIDE, WIDTHS, ConvertCase, patches
 
 METADATA = (f"--patch-size={PATCH}", f"--stride={STRIDE}", "--window=-160,240")
 
 
-def network(batch_norm=False, channels=3, classes=2, hidden=(14,), seed=1):
-    """torchvision's VGG16 with narrow layers and random weights that fp16 holds."""
+def network(batch_norm=False, channels=3, classes=2, hidden=(14,), seed=1, side=7, rounded=True):
+    """torchvision's VGG16 with narrow layers and random weights, that fp16 holds where they are `rounded`; `side`
+    positions after the last pool."""
     torch.manual_seed(seed)
     layout, widths = [], iter(WIDTHS)
     for item in vgg.cfgs["D"]:
@@ -27,8 +28,8 @@ def network(batch_norm=False, channels=3, classes=2, hidden=(14,), seed=1):
     model.features = vgg.make_layers(layout, batch_norm)
     if channels == 1:
         model.features[0] = torch.nn.Conv2d(1, WIDTHS[0], 3, padding=1)
-    model.avgpool = torch.nn.AdaptiveAvgPool2d((7, 7))
-    layers, inputs = [], WIDTHS[-1] * 49
+    model.avgpool = torch.nn.AdaptiveAvgPool2d((side, side))
+    layers, inputs = [], WIDTHS[-1] * side**2
     for width in hidden:
         layers += [torch.nn.Linear(inputs, width), torch.nn.ReLU(True), torch.nn.Dropout()]
         inputs = width
@@ -43,10 +44,14 @@ def network(batch_norm=False, channels=3, classes=2, hidden=(14,), seed=1):
                 layer.bias.normal_(std=0.1)
                 layer.running_mean.normal_(std=0.1)
                 layer.running_var.uniform_(0.5, 1.5)
+    return round_to_fp16(model.eval()) if rounded else model.eval()
+
+
+def round_to_fp16(model):
     for parameter in model.state_dict().values():
         if parameter.is_floating_point():
             parameter.copy_(parameter.half().float())
-    return model.eval()
+    return model
 
 
 @torch.inference_mode()
@@ -80,6 +85,31 @@ class Torch(ConvertCase):
         model = network(channels=1, hidden=())
         self.converted(self.save(model.state_dict()), f"--patch-size={side}", "--mean=0.25", "--std=0.5")
         self.assert_logits(run(model, patches(side, 1, 0.25, 0.5)), side=side)
+
+    def test_f32_weights_are_rounded_to_fp16(self):
+        """Exact against the rounded network; against the network as it was trained, about 1e-3 of the largest logit."""
+        for seed in range(1, 5):
+            model = network(hidden=(14,), side=2, seed=seed, rounded=False)
+            path = self.save(model.state_dict())
+            self.assertIn("rounds them to fp16", self.converted(path, *METADATA))
+            self.assert_logits(run(model, patches(channels=3)), F32)
+            round_to_fp16(model)
+            self.assert_logits(run(model, patches(channels=3)))
+            self.assertNotIn("fp16", self.converted(self.save(model.state_dict()), *METADATA))
+
+    def test_what_the_file_does_not_say(self):
+        """No patch size, though only some fit; and what the library assumes."""
+        path = self.save(network(channels=1, hidden=(), side=2).state_dict())
+        told = self.converted(path)
+        self.assertIn("no patch size, and the first dense layer fits 64..=95 only: give --patch-size", told)
+        assumed = "assumes: patch_size 257, stride 7, window -160,240, equalize false, mean 0, std 1\n"
+        self.assertIn(assumed, told)
+        options = ("--window=-160,240", "--stride=8", "--no-equalize", "--mean=0.5", "--std=0.5")
+        told = self.converted(path, "--patch-size=64", *options)
+        self.assertNotIn("no patch size", told)
+        self.assertNotIn("assumes", told)
+        self.assertEqual(self.logits(64).shape, (16, 2))
+        self.assertNotIn("first dense layer", self.converted(self.save(network().state_dict())))  # any size fits
 
     def test_wrappers_and_checkpoints(self):
         model = network(hidden=(14, 9))

@@ -33,6 +33,7 @@ COLUMNS = (
     "status",
     "reason",
     "lesion_mm3",
+    "nonfinite_voxels",
     "patches",
     "seconds",
     "engine",
@@ -43,7 +44,7 @@ COLUMNS = (
     "mask",
 )
 # What may differ between runs: where the work is done, not what comes out.
-_ELSEWHERE = ("device", "cuda_devices", "threads", "memory_budget", "roi")
+_ELSEWHERE = ("device", "cuda_devices", "threads", "memory_budget")
 
 
 @dataclass(frozen=True)
@@ -80,11 +81,22 @@ class Fatal(Exception):
     """What no other scan of this process would survive either: a device that is not there, a bad model."""
 
 
-def tasks_of(folder: Path, out: Path, axes: str, suffix: str, probability: bool) -> list[Task]:
-    """The scans under `folder`, by name; what lies in `out` is not among them."""
-    folder, out = folder.resolve(), out.resolve()  # workers may run elsewhere
-    found = [scan for scan in images.find(folder) if out not in scan[1].resolve().parents]
-    return [Task(name, Scan(path, series, axes=axes), out, suffix, probability) for name, path, series in found]
+def tasks_of(
+    folder: Path, out: Path, axes: str, suffix: str, probability: bool, rois: Optional[Path] = None
+) -> list[Task]:
+    """The scans under `folder`, by name; what lies in `out` or `rois` is not among them.
+
+    The ROI of a scan is what has its name under `rois`. Where there is none the path is of no file: the scan fails.
+    """
+    folder, out, rois = folder.resolve(), out.resolve(), rois and rois.resolve()  # workers may run elsewhere
+    found = [scan for scan in images.find(folder) if not {out, rois} & {scan[1], *scan[1].parents}]
+    roi_of = {name: path for name, path, _ in images.find(rois)} if rois else {}
+
+    def task(name: str, path: Path, series: Optional[str]) -> Task:
+        roi = rois and roi_of.get(name, rois / f"{name}.*")
+        return Task(name, Scan(path, series, roi, axes), out, suffix, probability)
+
+    return [task(*scan) for scan in found]
 
 
 def share(tasks: list[Task], num_parts: int, part_id: int) -> list[Task]:
@@ -93,12 +105,15 @@ def share(tasks: list[Task], num_parts: int, part_id: int) -> list[Task]:
 
 
 def record_of(task: Task) -> Optional[dict[str, Any]]:
-    """What is known of a scan; None where it has not been tried, or its record or mask is not there."""
+    """What is known of a scan; None where it has not been tried, its record or mask is not there, or its files have
+    changed since."""
     try:
         record: dict[str, Any] = json.loads(task.record.read_text(encoding="utf-8"))
+        results = [place for place in (task.places.mask, task.places.probability) if place is not None]
+        if record.get("status") == "done":
+            there = all(place.exists() for place in results) and record.get("input_state") == task.scan.state()
+            return record if there else None
     except (FileNotFoundError, ValueError):
-        return None
-    if record.get("status") == "done" and not all(p.exists() for p in (task.places.mask, task.places.probability) if p):
         return None
     return record
 
@@ -114,24 +129,24 @@ def check_settings(session: Session, model: Model, task_like: Task) -> None:
         "model_sha256": model.info.sha256,
         **{name: value for name, value in session.options.items() if name not in _ELSEWHERE},
         "axes": task_like.scan.axes,
+        "roi": task_like.scan.roi is not None,
         "suffix": task_like.suffix,
         "probability": task_like.probability,
     }
     place = task_like.out / "settings.json"
     place.parent.mkdir(parents=True, exist_ok=True)
-    temporary = place.with_name(f".partial-{socket.gethostname()}-{os.getpid()}-{place.name}")
-    temporary.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
-    try:
-        os.link(temporary, place)  # fails where it is there, also if another job was faster
-    except FileExistsError:
-        there = json.loads(place.read_text(encoding="utf-8"))
-        for name, value in json.loads(json.dumps(settings)).items():
-            if there.get(name) != value:
-                raise Fatal(
-                    f"{place.parent}: has results of {name} {there.get(name)}, this run has {value}: use another folder"
-                ) from None
-    finally:
-        temporary.unlink()
+    with Pending() as pending:
+        pending.text(json.dumps(settings, indent=1) + "\n", place)
+        try:
+            os.link(pending.place(place), place)  # fails where it is there, also if another job was faster
+            return
+        except FileExistsError:
+            there = json.loads(place.read_text(encoding="utf-8"))
+    for name, value in json.loads(json.dumps(settings)).items():
+        if there.get(name) != value:
+            raise Fatal(
+                f"{place.parent}: has results of {name} {there.get(name)}, this run has {value}: use another folder"
+            )
 
 
 class Worker:
@@ -163,8 +178,10 @@ class Worker:
                     remove_leftovers(place)
             began = time.time()
             try:
+                task.record.parent.mkdir(parents=True, exist_ok=True)
                 session, model = self.session()
-                extra = {"scan": task.name, "status": "done", "reason": "", **_who(began)}
+                state = task.scan.state()  # before reading: what changes meanwhile is done again
+                extra = {"scan": task.name, "status": "done", "reason": "", "input_state": state, **_who(began)}
                 return segment_file(session, model, task.scan, task.places, extra=extra)
             except Fatal:
                 raise
@@ -192,6 +209,7 @@ def write_failure(task: Task, reason: str, began: Optional[float] = None) -> dic
         "series": task.scan.series,
         **_who(began or time.time()),
     }
+    task.record.parent.mkdir(parents=True, exist_ok=True)
     with Pending() as pending:
         pending.text(json.dumps(record, indent=1) + "\n", task.record)
         pending.commit()

@@ -9,6 +9,7 @@ and `turn_back` puts a mask on exactly the grid of the file.
 
 from __future__ import annotations
 
+import glob
 import itertools
 import os
 from pathlib import Path
@@ -17,6 +18,8 @@ from typing import Any, Iterator, Optional
 import numpy as np
 import SimpleITK as sitk
 
+from . import truncation
+from .errors import InvalidArgument
 from .pending import Pending
 
 READ_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
@@ -62,15 +65,30 @@ def read(path: Path, series: Optional[str] = None) -> sitk.Image:
     if path.is_dir():
         return _read_series(path, series)
     if series is not None:
-        raise ImageError(f"{path}: is a file; a series is chosen in a folder of DICOM files")
+        raise InvalidArgument(f"{path}: is a file; a series is chosen in a folder of DICOM files")
     if suffix_of(path) is None and not _is_dicom(path):
         raise ImageError(f"{path}: not a DICOM folder and not one of {', '.join(READ_SUFFIXES)}")
+    lacking = truncation.missing(path)
+    if lacking:
+        raise ImageError(f"{path}: {lacking}")
     try:
         with _quiet():
             image = sitk.ReadImage(str(path))
     except RuntimeError as failed:
         raise ImageError(f"{path}: {_reason(failed)}") from None
     return _checked(image, path)
+
+
+def read_mask(path: Path) -> sitk.Image:
+    """A volume of class numbers; refuses scans and probabilities, which would be scored or drawn as if they were."""
+    image = read(path)
+    for plane in sitk.GetArrayViewFromImage(image):  # by slices: the comparisons are as large as what they compare
+        wrong = plane[~((plane >= 0) & (plane <= 255) & (plane == np.floor(plane)))]
+        if wrong.size:
+            raise ImageError(
+                f"{path}: has the value {wrong[0]:g}: must be a mask, whole numbers of 0..=255, not a scan or probability"
+            )
+    return image
 
 
 def _is_dicom(path: Path) -> bool:
@@ -81,11 +99,13 @@ def _is_dicom(path: Path) -> bool:
 def _read_series(folder: Path, series: Optional[str]) -> sitk.Image:
     found = series_of(folder)
     if not found:
-        raise ImageError(f"{folder}: no DICOM series in this folder")
+        raise ImageError(
+            f"{folder}: no DICOM series in this folder; its subfolders are searched by `patchmask batch` only"
+        )
     if series is None and len(found) > 1:
         raise ImageError(f"{folder}: {len(found)} DICOM series, name one with --series: {', '.join(found)}")
     if series is not None and series not in found:
-        raise ImageError(f"{folder}: has no DICOM series {series}, only {', '.join(found)}")
+        raise InvalidArgument(f"{folder}: has no DICOM series {series}, only {', '.join(found)}")
     with _quiet():
         names = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), series or found[0])
         try:
@@ -131,9 +151,11 @@ def _checked(image: sitk.Image, path: Path) -> sitk.Image:
     if image.GetDimension() == 4 and image.GetSize()[3] == 1:
         image = image[:, :, :, 0]
     if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
-        channels = image.GetNumberOfComponentsPerPixel()
+        if image.GetDimension() == 3:
+            raise ImageError(f"{path}: has {image.GetNumberOfComponentsPerPixel()} values per voxel: needs one")
         raise ImageError(
-            f"{path}: {image.GetDimension()} axes and {channels} numbers a voxel: must be a volume of 3 axes, 1 number"
+            f"{path}: has {image.GetDimension()} axes: needs 3, one value per voxel "
+            "(take one time point out of a series)"
         )
     if image.GetPixelID() not in _VOXELS:
         image = sitk.Cast(image, sitk.sitkFloat64)
@@ -211,6 +233,15 @@ def write(image: sitk.Image, path: Path, pending: Pending) -> None:
         sitk.WriteImage(image, str(temporary), useCompression=compress)
     except RuntimeError as failed:
         raise ImageError(f"{path}: {_reason(failed)}") from None
+
+
+def files_of(path: Path) -> list[Path]:
+    """The files that a volume is read from: those of a folder, a header with its data, or the one that `path` is."""
+    if path.is_dir():
+        return [file for file in path.iterdir() if file.is_file() and not file.name.startswith(".")]
+    if (suffix_of(path) or "").lower() in (".mhd", ".nhdr"):
+        return list(path.parent.glob(f"{glob.escape(path.stem)}.*"))
+    return [path] if path.exists() else []
 
 
 def find(folder: Path) -> Iterator[tuple[str, Path, Optional[str]]]:

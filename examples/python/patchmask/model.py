@@ -10,6 +10,9 @@ from typing import Optional, Union
 from . import _abi
 from .errors import check
 
+#: The path of a safetensors file, or its bytes.
+Source = Union[str, "os.PathLike[str]", bytes, bytearray, memoryview]
+
 
 @dataclass(frozen=True)
 class ModelInfo:
@@ -33,7 +36,7 @@ class Model:
     read and `BadModel` where it is not a usable VGG16.
     """
 
-    def __init__(self, source: Union[str, os.PathLike[str], bytes, bytearray, memoryview]):
+    def __init__(self, source: Source):
         self._handle = ctypes.c_void_p()
         self._library = _abi.library()
         if isinstance(source, (bytes, bytearray, memoryview)):
@@ -61,7 +64,7 @@ class Model:
         )
 
     def close(self) -> None:
-        """Frees the model; further use raises ValueError. Sessions made from it stay valid."""
+        """Frees the model; further use raises `InvalidArgument`. Sessions made from it stay valid."""
         handle, self._handle = self._handle, ctypes.c_void_p()
         self._library.patchmask_model_free(handle)
 

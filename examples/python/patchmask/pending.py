@@ -20,9 +20,13 @@ class Pending:
     def place(self, path: Path) -> Path:
         """The temporary name for `path`; made now, so that a folder that cannot be written is known at once."""
         if path not in self._temporary:
-            path.parent.mkdir(parents=True, exist_ok=True)
             temporary = path.with_name(f".partial-{socket.gethostname()}-{os.getpid()}-{path.name}")
-            temporary.touch()
+            try:
+                temporary.touch()
+            except OSError as failed:
+                there = path.parent.is_dir()
+                reason = failed.strerror if there else f"there is no folder {path.parent}"
+                raise OSError(f"{path}: cannot be written: {reason}") from None
             self._temporary[path] = temporary
         return self._temporary[path]
 

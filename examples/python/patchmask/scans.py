@@ -13,6 +13,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from . import __version__, images, library_version
+from .errors import InvalidArgument
 from .model import Model
 from .pending import Pending
 from .session import Progress, Segmentation, Session
@@ -29,6 +30,15 @@ class Scan:
     roi: Optional[Path] = None
     axes: str = "LPS"  #: how slices lie before the network sees them, or "file"
 
+    def state(self) -> dict[str, int]:
+        """What differs once a file of the scan has changed: how many there are, their bytes, the sum of their times."""
+        found = [file.stat() for path in (self.path, self.roi) if path is not None for file in images.files_of(path)]
+        return {
+            "files": len(found),
+            "bytes": sum(file.st_size for file in found),
+            "modified_ns": sum(file.st_mtime_ns for file in found),
+        }
+
 
 @dataclass(frozen=True)
 class Places:
@@ -39,10 +49,10 @@ class Places:
     report: Optional[Path] = None
 
     def check(self) -> None:
-        """Raises ImageError where an image would have a suffix that cannot be written at once."""
+        """Raises InvalidArgument where an image would have a suffix that cannot be written at once."""
         for path in (self.mask, self.probability):
             if path is not None and images.suffix_of(path, images.WRITE_SUFFIXES) is None:
-                raise images.ImageError(f"{path}: must end in one of {', '.join(images.WRITE_SUFFIXES)}")
+                raise InvalidArgument(f"{path}: must end in one of {', '.join(images.WRITE_SUFFIXES)}")
 
 
 def segment_file(

@@ -14,7 +14,7 @@ import numpy as np
 from . import _abi, arrays
 from .errors import Busy, InvalidArgument, check
 from .interrupts import Interrupts
-from .model import Model
+from .model import Model, Source
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -80,14 +80,14 @@ class Segmentation:
 class Session:
     """Workspace and threads for segmenting with one model and one set of options; one call at a time.
 
-    Options left at None come from the model's metadata, else they are the library's defaults.
+    `model` is a `Model`, or what one is made from: the path of a safetensors file, or its bytes. Options left at None come from the model's metadata, else they are the library's defaults.
 
     patch_size     side of a patch, 32 to 1024 pixels (default 257)
     stride         pixels between patch centres, 1 to patch_size (default 7)
     padding        "patch": zeros at each patch's border, as trained; "image": zeros at the image's only
     fill           "nearest" or "linear": how classes of patches become voxels
     window         (low, high): HU that become intensity 0 and 1 (default -160, 240)
-    mean, std      subtracted from and divided into the intensity: a number, or one per channel
+    mean, std      subtracted from and divided into the intensity: a number, or one per channel of the model
     equalize       histogram equalisation of every slice
     sharing        False: patch by patch, for comparison
     crop           (x0, y0, x1, y1) in pixels of a slice, half-open; outside is black
@@ -100,7 +100,7 @@ class Session:
 
     def __init__(
         self,
-        model: Model,
+        model: Union[Model, Source],
         *,
         patch_size: Optional[int] = None,
         stride: Optional[int] = None,
@@ -124,6 +124,7 @@ class Session:
         self._progress: Optional[Progress] = None
         self._interrupts = Interrupts()
         self._raised: Optional[BaseException] = None
+        model = model if isinstance(model, Model) else Model(model)
         raw = _abi.Options()
         check(
             self._library.patchmask_options_init(ctypes.byref(raw), ctypes.sizeof(raw), _open(model._handle, "model"))
@@ -141,17 +142,21 @@ class Session:
         raw.fill = _word("fill", fill, ("nearest", "linear"))
         raw.device, raw.cuda_devices = parse_device(device)
         if window is not None:
-            raw.window_low, raw.window_high = window
+            raw.window_low, raw.window_high = _numbers("window", window, (2,), "(low, high) in HU")
         for name, numbers in (("mean", mean), ("std", std)):
             if numbers is not None:
-                getattr(raw, name)[:] = _per_channel(name, numbers)
+                getattr(raw, name)[:] = _per_channel(name, numbers, model.info.input_channels)
         if equalize is not None:
             raw.equalize = bool(equalize)
         raw.sharing = bool(sharing)
         if crop is not None:
-            edges = [_whole("crop", edge, 2**64) for edge in crop]
+            corners = "(x0, y0, x1, y1) in pixels, x0 < x1 and y0 < y1"
+            try:
+                edges = [_whole("crop", edge, 2**64) for edge in crop]
+            except TypeError:  # not a sequence
+                edges = []
             if len(edges) != 4 or not any(edges):
-                raise InvalidArgument(f"crop {tuple(crop)}: must be (x0, y0, x1, y1) in pixels, x0 < x1 and y0 < y1")
+                raise InvalidArgument(f"crop {crop!r}: must be {corners}")
             raw.crop_x0, raw.crop_y0, raw.crop_x1, raw.crop_y1 = edges
         self._log = log
         # The library calls these as long as the session lives; ctypes needs them to stay referenced.
@@ -181,8 +186,8 @@ class Session:
         the patient's left, rows to the back). `roi`, of the same shape, limits the work to patches whose cell
         touches a non-zero voxel. Each output is wanted (True), unwanted (False) or written to an array of yours.
 
-        `progress` is True for a bar (tqdm), or a function that is told (fraction, stage). What it raises, and
-        Ctrl-C, cancel the call and are raised again here. After a failure the first `slices_done` slices of your
+        `progress` is True for a bar (tqdm), or a function that is told (fraction, stage) and cancels the call by
+        returning True. What it raises, and Ctrl-C, cancel the call and are raised again here. After a failure the first `slices_done` slices of your
         arrays are finished.
         """
         array = arrays.voxels(volume, "volume")
@@ -316,21 +321,21 @@ class Session:
 
 
 def segment(
-    volume: ArrayLike, model: Union[Model, str, Any], *, roi: Optional[ArrayLike] = None, **given: Any
+    volume: ArrayLike, model: Union[Model, Source], *, roi: Optional[ArrayLike] = None, **given: Any
 ) -> Segmentation:
     """Segments one volume: `Session(model, ...).segment(volume, roi, ...)` in one call.
 
-    `model` is a `Model` or the path of one; other arguments are those of `Session` and `Session.segment`.
+    `model` is a `Model`, the path of one or its bytes; other arguments are those of `Session` and `Session.segment`.
     """
     of_call = ("slope", "intercept", "mask", "probability", "coverage", "logits", "progress")
     call = {name: given.pop(name) for name in of_call if name in given}
-    with Session(model if isinstance(model, Model) else Model(model), **given) as session:
+    with Session(model, **given) as session:
         return session.segment(volume, roi, **call)
 
 
 def parse_device(text: str) -> tuple[int, int]:
     """("auto" | "cpu" | "cuda" | "cuda:N[,N...]") -> the library's number of the device, and a bit for each GPU."""
-    kind, colon, numbers = text.partition(":")
+    kind, colon, numbers = str(text).partition(":")
     kinds = {"auto": _abi.DEVICE_AUTO, "cpu": _abi.DEVICE_CPU, "cuda": _abi.DEVICE_CUDA}
     gpus = numbers.split(",") if colon else []
     if kind not in kinds or (gpus and kind != "cuda") or not all(re.fullmatch("[0-9]|[1-5][0-9]|6[0-3]", n) for n in gpus):
@@ -364,7 +369,7 @@ class _bar:
 
 def _open(handle: ctypes.c_void_p, what: str) -> ctypes.c_void_p:
     if not handle:
-        raise ValueError(f"the {what} is closed")
+        raise InvalidArgument(f"the {what} is closed: make a new one")
     return handle
 
 
@@ -382,11 +387,22 @@ def _word(name: str, value: str, words: tuple[str, ...]) -> int:
     return words.index(value)
 
 
-def _per_channel(name: str, numbers: Any) -> list[float]:
-    values = [float(n) for n in np.ravel(numbers)]
-    if len(values) not in (1, 3):
-        raise InvalidArgument(f"{name}: {len(values)} numbers: must be 1 or 3, one per channel")
-    return values * 3 if len(values) == 1 else values
+def _numbers(name: str, value: Any, counts: tuple[int, ...], what: str) -> list[float]:
+    """`value` as one of `counts` numbers; `what` says which they must be."""
+    try:
+        numbers = [float(number) for number in np.ravel(value)]
+    except (TypeError, ValueError):
+        numbers = []
+    if len(numbers) not in counts:
+        raise InvalidArgument(f"{name} {value!r}: must be {what}")
+    return numbers
+
+
+def _per_channel(name: str, value: Any, channels: int) -> list[float]:
+    """Three, as the library wants them."""
+    per_channel = f", or {channels}, one per channel" if channels > 1 else ": the model has one channel"
+    numbers = _numbers(name, value, (1, channels), f"a number{per_channel}")
+    return numbers * 3 if len(numbers) == 1 else numbers
 
 
 def _options(raw: _abi.Options) -> dict[str, Any]:

@@ -3,7 +3,7 @@
     def register(subparsers): ...     # adds its parser and sets `run`, a function of the parsed arguments
 
 `run` returns the exit status (None: 0). Heavy packages are imported inside `run`: `patchmask --help` needs none.
-A failure is one line on stderr: status 1; 2 for wrong usage; 130 after Ctrl-C.
+A failure is one line on stderr: status 1; 2 for wrong usage, values of options included; 130 after Ctrl-C.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ import importlib
 import importlib.util
 import logging
 import os
+import re
 import sys
 from typing import Optional, Sequence
 
-from .. import __version__
+from .. import InvalidArgument, __version__
 
 # One name a line. A command whose module is not shipped is left out of the help.
 COMMANDS = (
@@ -43,10 +44,10 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(words: Optional[Sequence[str]] = None) -> int:
-    given = parser().parse_args(words)
+    given = parser().parse_args(joined(sys.argv[1:] if words is None else words))
     try:
         return given.run(given) or 0
-    except UsageError as wrong:
+    except (UsageError, InvalidArgument) as wrong:
         return _tell(str(wrong), 2)
     except KeyboardInterrupt:
         return _tell("interrupted", 130)
@@ -55,12 +56,22 @@ def main(words: Optional[Sequence[str]] = None) -> int:
         return 1
     except ModuleNotFoundError as missing:
         name = (missing.name or "").split(".")[0]
-        everything = "pip install 'patchmask[view,cluster,convert]' has all but torch"
-        return _tell(f"the Python package {name} is missing: pip install {name}; {everything}", 1)
+        return _tell(f"the Python package {name} is missing: pip install {name}", 1)
     except Exception as failed:
         if logging.getLogger("patchmask").isEnabledFor(logging.DEBUG):
             raise
         return _tell(f"{failed}" or type(failed).__name__, 1)
+
+
+def joined(words: Sequence[str]) -> list[str]:
+    """`--window -160,240` as `--window=-160,240`: argparse takes a word with a minus for an option."""
+    result: list[str] = []
+    for word in words:
+        if result and re.fullmatch(r"--\w[\w-]*", result[-1]) and re.match(r"-[\d.]", word):
+            result[-1] += f"={word}"
+        else:
+            result.append(word)
+    return result
 
 
 def _tell(text: str, status: int) -> int:

@@ -28,11 +28,17 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "--format", choices=("nii.gz", "nii", "nrrd", "mha"), default="nii.gz", help="of masks (default nii.gz)"
     )
+    parser.add_argument(
+        "--roi",
+        type=Path,
+        metavar="FOLDER",
+        help="evaluate only where a scan's ROI, the volume of its name in this folder, is not zero",
+    )
     parser.add_argument("--probability", action="store_true", help="also write the probability of the lesion class")
     parser.add_argument(
-        "--num-parts", type=int, default=1, metavar="N", help="share the scans between N jobs (default 1)"
+        "--num-parts", type=int, metavar="N", help="share the scans between N jobs; with --part-id"
     )
-    parser.add_argument("--part-id", type=int, default=0, metavar="K", help="which of them this is, 0 to N-1")
+    parser.add_argument("--part-id", type=int, metavar="K", help="which of them this is, 0 to N-1")
     parser.add_argument("--table", action="store_true", help="only write the table of what has been done")
     parser.add_argument("--quiet", action="store_true", help="no line per scan")
     dask = parser.add_argument_group("on Dask")
@@ -55,10 +61,11 @@ def run(given: argparse.Namespace) -> int:
     from .. import Model, Session, batch
 
     _check(given)
-    tasks = batch.tasks_of(given.folder, given.out, given.axes, f".{given.format}", given.probability)
+    tasks = batch.tasks_of(given.folder, given.out, given.axes, f".{given.format}", given.probability, given.roi)
     if not tasks:
         raise UsageError(f"{given.folder}: no scans in this folder")
-    mine = batch.share(tasks, given.num_parts, given.part_id)
+    num_parts, part_id = given.num_parts or 1, given.part_id or 0
+    mine = batch.share(tasks, num_parts, part_id)
     left = [task for task in mine if not batch.is_finished(task)]
     try:
         if not given.table:
@@ -71,24 +78,29 @@ def run(given: argparse.Namespace) -> int:
                 batch.check_settings(session, model, tasks[0])
             for count, record in enumerate(_records(given, setup, left), len(mine) - len(left) + 1):
                 if not given.quiet:
-                    reason = f": {record['reason']}" if record["reason"] else ""
-                    print(f"{count}/{len(mine)} {record['scan']} {record['status']}{reason}", flush=True)
+                    nonfinite = record.get("nonfinite_voxels")
+                    note = f", {nonfinite} voxels were not finite and counted as black" if nonfinite else ""
+                    print(f"{count}/{len(mine)} {record['scan']} {record['status']}{note}", flush=True)
     finally:
         if given.out.is_dir():
-            name = f"results-part-{given.part_id}-of-{given.num_parts}" if given.num_parts > 1 else "results"
+            name = f"results-part-{part_id}-of-{num_parts}" if num_parts > 1 else "results"
             rows = batch.write_table(mine, given.out, name)
     return _summary(rows, len(mine) - len(left), given.out / f"{name}.csv")
 
 
 def _check(given: argparse.Namespace) -> None:
-    if given.num_parts < 1 or not 0 <= given.part_id < given.num_parts:
+    if (given.num_parts is None) != (given.part_id is None):
+        raise UsageError("--num-parts and --part-id: give both, or neither to do every scan")
+    if given.num_parts is not None and not 0 <= given.part_id < given.num_parts:
         raise UsageError(
             f"--num-parts {given.num_parts} --part-id {given.part_id}: K must be from 0 to N-1, N at least 1"
         )
-    if not given.folder.is_dir():
-        raise UsageError(f"{given.folder}: no such folder")
-    if given.out.resolve() == given.folder.resolve():
-        raise UsageError(f"--out {given.out}: must be another folder than that of the scans")
+    for folder in (given.folder, given.roi):
+        if folder is not None and not folder.is_dir():
+            raise UsageError(f"{folder}: no such folder")
+    for option, folder in (("--out", given.out), ("--roi", given.roi)):
+        if folder is not None and folder.resolve() == given.folder.resolve():
+            raise UsageError(f"{option} {folder}: must be another folder than that of the scans")
     if given.dask is None and (given.workers or given.resource):
         raise UsageError("--workers and --resource: need --dask")
     if given.workers < 0 or (given.workers and given.dask != HERE):
@@ -133,5 +145,5 @@ def _summary(rows: list[dict[str, Any]], before: int, table: Path) -> int:
     )
     for row in rows:
         if row["status"] == "failed":
-            print(f"patchmask: {row['scan']}: {row['reason']}", file=sys.stderr)
+            print(f"patchmask: {row['scan']}: {row['reason'].removeprefix(row['input'] + ': ')}", file=sys.stderr)
     return 0 if count["done"] == len(rows) else 3

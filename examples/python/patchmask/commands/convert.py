@@ -6,7 +6,7 @@ import argparse
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import Callable
+from typing import Iterator, Optional
 
 from ..weights import metadata
 from . import UsageError, session_options
@@ -28,11 +28,13 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     group = parser.add_argument_group("how the network was trained (give what you know)")
     group.add_argument(
         "--patch-size",
-        type=_between(*PATCH_SIZES),
+        type=session_options.between(*PATCH_SIZES),
         metavar="N",
         help="side of a patch in pixels (default: the model's input, where the file says it)",
     )
-    group.add_argument("--stride", type=_between(1, PATCH_SIZES[1]), metavar="N", help="pixels between patch centres")
+    group.add_argument(
+        "--stride", type=session_options.between(1, PATCH_SIZES[1]), metavar="N", help="pixels between patch centres"
+    )
     group.add_argument(
         "--window", type=session_options.window, metavar="LO,HI", help="HU that become intensity 0 and 1"
     )
@@ -55,7 +57,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     group.add_argument("--classes", type=names, metavar="NAMES", help="names of the classes in order, with commas")
     group.add_argument(
         "--lesion-class",
-        type=_between(0, 254),
+        type=session_options.between(0, 254),
         metavar="N",
         help="class whose probability is the lesion's (the library's default is 1)",
     )
@@ -92,10 +94,10 @@ def run(given: argparse.Namespace) -> None:
             notes.append(f"patch size {side}, the model's input")
         if network.dense and len(network.dense[-1].weight) == 1:
             notes.append("one output: two classes, with logits 0 and the output")
-        tensors = vgg.tensors(network, training.patch_size)
         try:
+            tensors = vgg.tensors(network, training.patch_size)
             strings = metadata.strings(network, training)
-        except metadata.OptionError as wrong:
+        except vgg.OptionError as wrong:
             raise UsageError(str(wrong)) from None
         safetensors_file.write(place, tensors, strings)
         pending.commit()
@@ -105,17 +107,27 @@ def run(given: argparse.Namespace) -> None:
             f"{given.output}: {len(network.convolutions)} convolutions, {len(network.dense)} dense layers, "
             f"{network.classes} classes, {parameters} parameters"
         )
-        for note in (*notes, *(f"{key} = {value}" for key, value in sorted(strings.items()))):
+        said = [f"{key} = {value}" for key, value in sorted(strings.items())]
+        for note in (*notes, *said, *_warnings(vgg.patch_sizes(network), vgg.fp16_holds(tensors), strings)):
             print(f"  {note}")
 
 
-def _between(low: int, high: int) -> Callable[[str], int]:
-    def number(text: str) -> int:
-        if not low <= int(text) <= high:
-            raise argparse.ArgumentTypeError(f"{text}: must be {low}..={high}")
-        return int(text)
-
-    return number
+def _warnings(fitting: Optional[range], fp16: bool, strings: dict[str, str]) -> Iterator[str]:
+    """What whoever uses the model must know: a patch size that is needed, what else is assumed, rounding."""
+    absent = [f"{key} {value}" for key, value in metadata.DEFAULTS.items() if f"patchmask.{key}" not in strings]
+    if absent:
+        yield f"not in the file, so the library assumes: {', '.join(absent)}"
+    if "patchmask.patch_size" not in strings and fitting is not None:
+        sizes = f"{fitting[0]}..={fitting[-1]}" if len(fitting) > 1 else str(fitting[0])
+        yield (
+            f"the file has no patch size, and the first dense layer fits {sizes} only: give --patch-size here, or to "
+            "every program that uses the model"
+        )
+    if not fp16:
+        yield (
+            "weights finer than fp16: the library rounds them to fp16 on every engine, which changes logits by about "
+            "1e-3 of the largest"
+        )
 
 
 def numbers(text: str) -> tuple[float, ...]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from . import UsageError
+from .session_options import between
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -22,7 +23,9 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     parser.add_argument("mask", type=Path, help="a file, or a folder of files")
     parser.add_argument("truth", type=Path, help="above 0 is lesion")
-    parser.add_argument("--lesion-class", type=int, default=1, metavar="N", help="its number in the masks (default 1)")
+    parser.add_argument(
+        "--lesion-class", type=between(0, 255), default=1, metavar="N", help="its number in the masks (default 1)"
+    )
     parser.add_argument(
         "--overlap",
         type=float,
@@ -45,7 +48,7 @@ def run(given: argparse.Namespace) -> None:
         raise UsageError(f"--overlap {given.overlap}: must be above 0 and at most 1")
     rows: dict[str, dict[str, Any]] = {}
     for name, mask_path, truth_path in _pairs(given.mask, given.truth):
-        mask, truth = images.read(mask_path), images.read(truth_path)
+        mask, truth = images.read_mask(mask_path), images.read_mask(truth_path)
         images.check_same_grid(mask, mask_path, truth, truth_path)
         view = sitk.GetArrayViewFromImage
         found = metrics.compare(view(mask) == given.lesion_class, view(truth) > 0, mask.GetSpacing(), given.overlap)

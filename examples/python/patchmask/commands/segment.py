@@ -55,6 +55,8 @@ def run(given: argparse.Namespace) -> None:
             f"{report['options']['stride']} px, on {report['engine']}, {report['timings_s']['segment']:.1f} s; "
             f"lesion {report['lesion_mm3']:.0f} mm3"
         )
+        if report["nonfinite_voxels"]:
+            print(f"{report['nonfinite_voxels']} voxels were not finite and counted as black")
 
 
 def _progress(given: argparse.Namespace) -> Union[None, bool, Progress]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -48,6 +48,17 @@ def of(given: argparse.Namespace) -> dict[str, Any]:
     return {name: getattr(given, name) for name in names} | {
         "memory_budget": given.memory << 20 if given.memory > 0 else given.memory
     }
+
+
+def between(low: int, high: int) -> Callable[[str], int]:
+    """The type of an option that is a whole number of low..=high."""
+
+    def number(text: str) -> int:
+        if not low <= int(text) <= high:
+            raise argparse.ArgumentTypeError(f"{text}: must be {low}..={high}")
+        return int(text)
+
+    return number
 
 
 def window(text: str) -> tuple[float, float]:

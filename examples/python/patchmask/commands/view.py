@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from . import UsageError
+from .session_options import between
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -20,7 +21,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("--out", type=Path, default=Path("."), help="folder for the pictures (default: here)")
     parser.add_argument("--slices", type=int, default=4, metavar="N", help="rows of overlay.png (default 4)")
     parser.add_argument(
-        "--lesion-class", type=int, default=1, metavar="N", help="class of lesions in the mask (default 1)"
+        "--lesion-class", type=between(0, 255), default=1, metavar="N", help="class of lesions in the mask (default 1)"
     )
     parser.add_argument("--series", metavar="UID", help="which DICOM series, where the folder has several")
     parser.add_argument("--no-surface", dest="surface", action="store_false", help="slices only")

@@ -15,6 +15,7 @@ from ..metrics import dice
 WINDOW = (-160, 240)  # HU shown from black to white
 BODY_HU, BONE_HU = -300, 190
 TRUTH_COLOUR, RESULT_COLOUR = "#35c9f0", "#ff8a1f"
+TRUTH_OVER_RESULT = "#b9f3ff"  # brighter: a dashed line on the result's colour
 BODY_COLOUR, BONE_COLOUR = "#d8b9a3", "#f3ead8"
 
 
@@ -34,8 +35,12 @@ class Scan:
         return self.result if self.truth is None else self.truth | self.result
 
     @property
+    def finding(self) -> str:
+        return "Lesions" if self.result.any() else "No lesion in this mask"
+
+    @property
     def title(self) -> str:
-        return "Lesions" if self.truth is None else f"Lesions, Dice {dice(self.truth, self.result):.3f}"
+        return self.finding if self.truth is None else f"{self.finding}, Dice {dice(self.truth, self.result):.3f}"
 
 
 def read_scan(
@@ -49,7 +54,7 @@ def read_scan(
     ct = images.read(ct_path, series)
 
     def array(path: Path) -> Any:
-        image = images.read(path)
+        image = images.read_mask(path)
         images.check_same_grid(image, path, ct, ct_path)
         return sitk.GetArrayFromImage(images.turn(image))
 

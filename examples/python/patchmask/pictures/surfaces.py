@@ -110,6 +110,18 @@ STYLE: dict[str, tuple[str, float, str]] = {  # colour, opacity, name for people
 }
 
 
+def legend(meshes: dict[str, Mesh]) -> list[tuple[str, tuple[float, ...]]]:
+    """(text, colour) of the lesions, and of what the result looks like through the truth."""
+    rgb = matplotlib.colors.to_rgb
+    lesions = [name for name in ("truth", "result") if name in meshes]
+    shown: list[tuple[str, tuple[float, ...]]] = [(STYLE[name][2], rgb(STYLE[name][0])) for name in lesions]
+    if len(shown) == 2:
+        colour, opacity, _ = STYLE["truth"]
+        mixed = zip(rgb(colour), rgb(RESULT_COLOUR))
+        shown.append(("both agree", tuple(opacity * truth + (1 - opacity) * result for truth, result in mixed)))
+    return shown
+
+
 def vtk_draws() -> bool:
     """Whether vtk can draw without a screen here; tried in another process, for it may crash."""
     probe = (
@@ -175,8 +187,8 @@ def render_vtk(meshes: dict[str, Mesh], title: str, path: Path, size: tuple[int,
         renderer.ResetCamera()
         fit(renderer, [meshes[name] for name in names], size[0] / len(views) / size[1])
         texts: list[Any] = [(title if view == 0 else "the lesions alone", (1, 1, 1), 0.94, 24)]
-        for line, name in enumerate(lesions if view == 0 else ()):
-            texts.append((STYLE[name][2], matplotlib.colors.to_rgb(STYLE[name][0]), 0.885 - 0.05 * line, 22))
+        for line, (text, rgb) in enumerate(legend(meshes) if view == 0 else ()):
+            texts.append((text, rgb, 0.885 - 0.05 * line, 22))
         for text, colour, y, points in texts:
             label = vtk.vtkTextActor()
             label.SetInput(text)

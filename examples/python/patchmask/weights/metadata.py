@@ -16,7 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Optional
 
-from .vgg import Network, WeightsError
+from .vgg import Network, OptionError
 
 Numbers = tuple[float, ...]
 
@@ -30,8 +30,8 @@ PREPROCESS: dict[str, tuple[Numbers, Numbers]] = {  # mean and deviation of inte
 }
 
 
-class OptionError(WeightsError):
-    """An option that does not fit the model or another option."""
+# What the library takes where the file does not say it.
+DEFAULTS = {"patch_size": "257", "stride": "7", "window": "-160,240", "equalize": "false", "mean": "0", "std": "1"}
 
 
 @dataclass(frozen=True)

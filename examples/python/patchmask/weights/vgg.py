@@ -13,6 +13,7 @@ What other frameworks do differently becomes weights here, and the function stay
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, Literal, Optional
 
@@ -33,6 +34,10 @@ DENSE_MAX = 4
 
 class WeightsError(Exception):
     """A file that does not become a model; the text names the tensor, its shape and the remedy."""
+
+
+class OptionError(WeightsError):
+    """An option that does not fit the model or another option."""
 
 
 @dataclass
@@ -107,6 +112,19 @@ def tensors(network: Network, patch_size: Optional[int] = None) -> dict[str, Arr
     return {name: np.ascontiguousarray(value) for name, value in named.items()}
 
 
+def patch_sizes(network: Network) -> Optional[range]:
+    """Patch sizes (pixels) that the first dense layer of a network that `tensors` has passed fits; None: all."""
+    side = _side(network)
+    if network.adaptive and side == ADAPTIVE_SIDE:
+        return None
+    return range(32 * side, 32 * side + (32 if network.uneven_pools else 1))
+
+
+def fp16_holds(named: dict[str, Array]) -> bool:
+    """Whether all parameters are fp16 numbers; the library rounds the others, on every engine."""
+    return all(np.array_equal(value.astype(np.float16).astype(value.dtype), value) for value in named.values())
+
+
 def shape_text(array: npt.NDArray[Any]) -> str:
     """`[64, 3, 3, 3]`."""
     return "[" + ", ".join(map(str, array.shape)) + "]"
@@ -178,7 +196,7 @@ def _checked_dense(network: Network, patch_size: Optional[int]) -> list[tuple[st
 def _first_dense(network: Network, layer: Layer, channels: int, patch_size: Optional[int]) -> Array:
     weight = layer.weight
     outputs, inputs = weight.shape
-    side = round((inputs / channels) ** 0.5)
+    side = _side(network)
     if inputs % channels or side * side * channels != inputs or side == 0:
         raise WeightsError(
             f"{layer.name}: shape {shape_text(weight)} ([out, in]): expected [*, {channels}*g*g], g x g positions of "
@@ -187,7 +205,7 @@ def _first_dense(network: Network, layer: Layer, channels: int, patch_size: Opti
     patch_side = None if patch_size is None else patch_size // 32
     if network.global_average:
         if patch_side is None:
-            raise WeightsError(
+            raise OptionError(
                 f"{layer.name}: shape {shape_text(weight)}: it takes the mean of each channel, which depends on the "
                 "patch size: give --patch-size"
             )
@@ -195,19 +213,24 @@ def _first_dense(network: Network, layer: Layer, channels: int, patch_size: Opti
         spread_weight: Array = spread.astype(np.promote_types(weight.dtype, np.float32))
         return spread_weight
     if patch_side is not None and side != patch_side and not (network.adaptive and side == ADAPTIVE_SIDE):
-        raise WeightsError(
+        raise OptionError(
             f"{layer.name}: shape {shape_text(weight)}: {side} x {side} positions of {channels} channels, but a patch "
             f"of {patch_size} pixels leaves {patch_side} x {patch_side}: --patch-size must be "
             f"{32 * side}..={32 * side + 31}"
         )
     if patch_size is not None and not network.uneven_pools and patch_size % 32:
-        raise WeightsError(
+        raise OptionError(
             f"patch size {patch_size}: this model's pools pad odd sides (padding \"same\"), the library's drop them: "
             f"--patch-size must be a multiple of 32"
         )
     if network.flattened == "hwc":
         weight = weight.reshape(outputs, side, side, channels).transpose(0, 3, 1, 2).reshape(outputs, inputs)
     return weight
+
+
+def _side(network: Network) -> int:
+    """g, where the first dense layer takes g x g positions of the last convolution's channels."""
+    return math.isqrt(network.dense[0].weight.shape[1] // network.convolutions[-1].weight.shape[0])
 
 
 def _folded(layer: Layer, bias: Array) -> tuple[Array, Array]:
