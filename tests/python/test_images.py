@@ -208,9 +208,8 @@ def test_wrong_inputs(command, tmp_path, part):
     refused("has 2 values per voxel: needs one", tmp_path / "colour.nrrd", mask, *OPTIONS)
     refused("must end in one of", scan, tmp_path / "mask.mhd", *OPTIONS, status=2)
     refused("must end in one of", scan, mask, *OPTIONS, "--probability", tmp_path / "p.png", status=2)
-    for name in ("mask.nrrd", "report.json"):
-        words = (scan, tmp_path / "new/mask.nrrd") if name == "mask.nrrd" else (scan, mask, "--report", "new/report.json")
-        refused(f"new/{name}: cannot be written: there is no folder", *words, *OPTIONS)
+    refused("new/m.nrrd: cannot be written: there is no folder new", scan, "new/m.nrrd", *OPTIONS)
+    refused("new/r.json: cannot be written: there is no folder new", scan, mask, *OPTIONS, "--report", "new/r.json")
     refused("named twice", scan, scan, *OPTIONS, status=2)
     refused("none.safetensors", scan, mask, "--model", tmp_path / "none.safetensors")
     refused("stride 0", scan, mask, "--model", MODEL, "--stride", 0, status=2)

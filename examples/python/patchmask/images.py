@@ -86,7 +86,7 @@ def read_mask(path: Path) -> sitk.Image:
         wrong = plane[~((plane >= 0) & (plane <= 255) & (plane == np.floor(plane)))]
         if wrong.size:
             raise ImageError(
-                f"{path}: has the value {wrong[0]:g}: must be a mask, whole numbers of 0..=255, not a scan or probability"
+                f"{path}: has the value {wrong[0]:g}: must be a mask, whole numbers of 0..=255, no scan or probability"
             )
     return image
 

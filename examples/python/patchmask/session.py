@@ -80,7 +80,8 @@ class Segmentation:
 class Session:
     """Workspace and threads for segmenting with one model and one set of options; one call at a time.
 
-    `model` is a `Model`, or what one is made from: the path of a safetensors file, or its bytes. Options left at None come from the model's metadata, else they are the library's defaults.
+    `model` is a `Model`, or what one is made from: the path of a safetensors file, or its bytes. Options left at None
+    come from the model's metadata, else they are the library's defaults.
 
     patch_size     side of a patch, 32 to 1024 pixels (default 257)
     stride         pixels between patch centres, 1 to patch_size (default 7)
@@ -187,8 +188,8 @@ class Session:
         touches a non-zero voxel. Each output is wanted (True), unwanted (False) or written to an array of yours.
 
         `progress` is True for a bar (tqdm), or a function that is told (fraction, stage) and cancels the call by
-        returning True. What it raises, and Ctrl-C, cancel the call and are raised again here. After a failure the first `slices_done` slices of your
-        arrays are finished.
+        returning True. What it raises, and Ctrl-C, cancel the call and are raised again here. After a failure the
+        first `slices_done` slices of your arrays are finished.
         """
         array = arrays.voxels(volume, "volume")
         region = None if roi is None else arrays.voxels(roi, "roi")

@@ -68,15 +68,16 @@ def overlay(scan: Scan, count: int, path: Path) -> None:
             truth = scan.truth[z][box]
             outline(line[1], truth, TRUTH_COLOUR)
             if truth.any():
-                line[2].contour(truth, levels=[0.5], colors=[TRUTH_OVER_RESULT], linewidths=1.8, linestyles=[(0, (2, 1.2))])
+                dashed = dict(colors=[TRUTH_OVER_RESULT], linewidths=1.8, linestyles=[(0, (2, 1.2))])
+                line[2].contour(truth, levels=[0.5], **dashed)
             titles[1:] = [("truth", TRUTH_COLOUR), (f"result, Dice {dice(truth, result):.2f}", RESULT_COLOUR)]
         for axes, (title, colour) in zip(line, titles):
             axes.set_title(title, color=colour, fontsize=14, pad=5)
     for text, x, y in (("R", 0.02, 0.5), ("L", 0.95, 0.5), ("A", 0.485, 0.94)):
         grid[0][0].text(x, y, text, color="white", fontsize=12, transform=grid[0][0].transAxes, va="center")
     whole = scan.title.replace("Dice", "Dice of the volume")
-    dashed = "" if scan.truth is None else "; dashed: truth"
-    title = f"{whole}   (window {WINDOW[0]} to {WINDOW[1]} HU{dashed})"
+    note = "" if scan.truth is None else "; dashed: truth"
+    title = f"{whole}   (window {WINDOW[0]} to {WINDOW[1]} HU{note})"
     figure.suptitle(title, color="white", fontsize=16 if panels == 3 else 13)
     figure.tight_layout(rect=(0, 0, 1, 1 - 0.15 / figure.get_figheight()), w_pad=0.4, h_pad=0.5)
     figure.savefig(path, dpi=110, facecolor="black")
