@@ -28,6 +28,7 @@
 #![allow(rustdoc::broken_intra_doc_links)]
 #![warn(missing_docs)]
 
+mod cgroup;
 pub mod engine;
 pub mod error;
 pub mod ffi;

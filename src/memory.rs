@@ -4,6 +4,7 @@
 //! the process when a *small* allocation fails (a name, a job of the thread pool), so each large one
 //! also makes sure that some headroom is left behind for those.
 
+use crate::cgroup;
 use crate::error::Error;
 
 /// What small allocations may take between two large ones.
@@ -45,8 +46,16 @@ pub(crate) fn out_of_memory(bytes: usize, what: &str) -> Error {
     ))
 }
 
+/// Bytes of memory that this process may use at most: what the machine has, or its container or batch job if that is less.
+pub(crate) fn usable_bytes() -> Option<u64> {
+    [machine_bytes(), cgroup::memory_limit()]
+        .into_iter()
+        .flatten()
+        .min()
+}
+
 /// Bytes of memory that the machine has, where the system tells.
-pub(crate) fn machine_bytes() -> Option<u64> {
+fn machine_bytes() -> Option<u64> {
     #[cfg(unix)]
     {
         // SAFETY: sysconf only reads.

@@ -26,7 +26,7 @@ use crate::engine::{Bytes, Call, Device, Engine, Geometry, LayerWork, Pieces, Se
 use crate::error::Error;
 use crate::lattice::Selection;
 use crate::mask::{Grids, Painter, Scores};
-use crate::memory::{machine_bytes, try_filled};
+use crate::memory::{try_filled, usable_bytes};
 use crate::plan::{AxisPlan, PlannedPiece};
 use network::Network;
 pub(crate) use simd::Instructions;
@@ -82,12 +82,12 @@ impl Engine for CpuEngine {
         Device::Cpu
     }
 
-    /// A quarter of the machine's memory, at most 8 GiB, and room for tiles beside the weights however small
+    /// A quarter of the memory that the process may use, at most 8 GiB, and room for tiles beside the weights however small
     /// the machine.
     fn automatic_budget(&self) -> Bytes {
         const MOST: u64 = 8 << 30;
         const LEAST_FOR_TILES: u64 = 256 << 20;
-        let bytes = machine_bytes().map_or(MOST, |bytes| bytes / 4).min(MOST);
+        let bytes = usable_bytes().map_or(MOST, |bytes| bytes / 4).min(MOST);
         Bytes::host(bytes.max(self.network.fixed_bytes() + LEAST_FOR_TILES))
     }
 

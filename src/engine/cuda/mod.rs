@@ -37,7 +37,7 @@ use crate::engine::{
 use crate::error::Error;
 use crate::lattice::Selection;
 use crate::mask::{DevicePlane, Fill, Grids, Wanted};
-use crate::memory::machine_bytes;
+use crate::memory::usable_bytes;
 use crate::network::CONVOLUTIONS;
 use crate::plan::{AxisPlan, PlannedPiece, TileGeometry};
 use crate::volume::{Memory, Volume};
@@ -124,7 +124,7 @@ impl CudaEngine {
             signal: Stream::new(context)?,
             released: Event::new(context)?,
             automatic_budget: Bytes {
-                host: machine_bytes().map_or(1 << 30, |bytes| bytes / 4),
+                host: usable_bytes().map_or(1 << 30, |bytes| bytes / 4),
                 // What other programs take later makes tiles shrink.
                 device: free / 10 * 9,
             },
