@@ -1,9 +1,10 @@
-//! VGG16's convolutions at the sizes of a 512 x 512 slice (patches of 257 every 8), by each kernel that does 64
-//! channels at a time: those for every GPU and, on Hopper, its own. Each pair must agree; a table tells how long they
-//! take.
+//! VGG16's convolutions at the sizes of a 512 x 512 slice (patches of 257 every 8), by each kernel: those for every GPU
+//! and, on Hopper, its own. Those that take their weights in one order must agree; a table tells how long each takes,
+//! and which is the fastest where.
 //!
 //! The kernels are launched as kernels/params.h describes, without the library, which would choose one of them.
 
+use std::collections::HashMap;
 use std::ffi::{CString, c_int, c_void};
 
 use half::f16;
@@ -15,15 +16,40 @@ use crate::driver::{self, Driver, call};
 const EVERY_GPU: &str = include_str!("../../kernels/ptx/conv3_mma.compute_80.ptx");
 const HOPPER: &str = include_str!("../../kernels/ptx/conv3_wgmma.compute_90a.ptx");
 
-/// Name, outputs of a block, threads, bytes of shared memory: the table in kernels/README.md.
-type Shape = (&'static str, usize, u32, u32);
-const OF_EVERY_GPU: [Shape; 2] = [
-    ("conv3_64_128", 128, 128, 101_664),
-    ("conv3_64_64", 64, 128, 93_472),
+/// The table in kernels/README.md.
+struct Shape {
+    name: &'static str,
+    /// Input channels at a time, and outputs of a block: the order of the weights.
+    order: (usize, usize),
+    threads: u32,
+    shared_bytes: u32,
+}
+
+const fn shape(
+    name: &'static str,
+    order: (usize, usize),
+    threads: u32,
+    shared_bytes: u32,
+) -> Shape {
+    Shape {
+        name,
+        order,
+        threads,
+        shared_bytes,
+    }
+}
+
+const OF_EVERY_GPU: [Shape; 6] = [
+    shape("conv3_64_128", (64, 128), 128, 101_664),
+    shape("conv3_64_64", (64, 64), 128, 93_472),
+    shape("conv3_32_128", (32, 128), 128, 59_552),
+    shape("conv3_32_64", (32, 64), 128, 47_264),
+    shape("conv3_16_128", (16, 128), 128, 30_304),
+    shape("conv3_16_64", (16, 64), 128, 24_160),
 ];
 const OF_HOPPER: [Shape; 2] = [
-    ("conv3_wgmma_128", 128, 384, 223_136),
-    ("conv3_wgmma_64", 64, 384, 206_800),
+    shape("conv3_wgmma_128", (64, 128), 384, 223_136),
+    shape("conv3_wgmma_64", (64, 64), 384, 206_800),
 ];
 
 /// Values of each axis, inputs, outputs: convolutions 2, 4, 7, 8 and 10.
@@ -153,12 +179,12 @@ impl Gpu<'_> {
     }
 
     fn function(&self, module: usize, shape: &Shape) -> Result<usize, String> {
-        let name = CString::new(shape.0).unwrap();
+        let name = CString::new(shape.name).unwrap();
         let mut function = 0;
         call!(self.0.library(), "cuModuleGetFunction",
             (&raw mut function => *mut usize, module => usize, name.as_ptr() => *const std::ffi::c_char))?;
         call!(self.0.library(), "cuFuncSetAttribute",
-            (function => usize, SHARED_BYTES => c_int, shape.3 as c_int => c_int))?;
+            (function => usize, SHARED_BYTES => c_int, shape.shared_bytes as c_int => c_int))?;
         Ok(function)
     }
 
@@ -171,8 +197,8 @@ impl Gpu<'_> {
     ) -> Result<(), String> {
         let mut pointers = [(&raw const *params).cast_mut().cast::<c_void>()];
         call!(self.0.library(), "cuLaunchKernel",
-            (function => usize, grid[0] as u32 => u32, grid[1] as u32 => u32, 1 => u32, shape.2 => u32, 1 => u32,
-             1 => u32, shape.3 => u32, 0 => usize, pointers.as_mut_ptr() => *mut *mut c_void, 0 => usize))
+            (function => usize, grid[0] as u32 => u32, grid[1] as u32 => u32, 1 => u32, shape.threads => u32, 1 => u32,
+             1 => u32, shape.shared_bytes => u32, 0 => usize, pointers.as_mut_ptr() => *mut *mut c_void, 0 => usize))
     }
 
     fn event(&self) -> Result<usize, String> {
@@ -226,39 +252,42 @@ fn all_layers(driver: &Driver) -> Result<(), String> {
     for [values, inputs, outputs] in LAYERS {
         let values = size(values, 20);
         let (inputs, outputs) = (inputs.min(size(512, 128)), outputs.min(size(512, 128)));
-        for block_outputs in [128, 64] {
-            let mut first: Option<Vec<f16>> = None;
-            for (shape, function, goes_on) in &kernels {
-                if shape.1 != block_outputs || outputs % block_outputs != 0 {
+        let name = format!("{values}^2 x {inputs} x {outputs}");
+        let mut firsts: HashMap<(usize, usize), Vec<f16>> = HashMap::new();
+        let mut fastest = (f64::INFINITY, "none");
+        for (shape, function, goes_on) in &kernels {
+            if outputs % shape.order.1 != 0 {
+                continue;
+            }
+            let function = match function {
+                Ok(function) => *function,
+                Err(why) => {
+                    println!("{name:>22} {:>16} SKIPPED: {why}", shape.name);
                     continue;
                 }
-                let function = match function {
-                    Ok(function) => *function,
-                    Err(why) => {
-                        println!("{:>22} {:>16} SKIPPED: {why}", "", shape.0);
-                        continue;
-                    }
-                };
-                let layer = Layer {
-                    values,
-                    inputs,
-                    outputs,
-                };
-                let (seconds, output) = layer.run(&gpu, function, shape, *goes_on)?;
-                let flop = 18.0 * (values * values * inputs * outputs) as f64;
-                println!(
-                    "{:>22} {:>16} {:>9.3} {:>9.1}",
-                    format!("{values}^2 x {inputs} x {outputs}"),
-                    shape.0,
-                    1e3 * seconds,
-                    flop / seconds / 1e12
-                );
-                match &first {
-                    None => first = Some(output),
-                    Some(first) => agree(first, &output, shape.0),
-                }
+            };
+            let layer = Layer {
+                values,
+                inputs,
+                outputs,
+            };
+            let (seconds, output) = layer.run(&gpu, function, shape, *goes_on)?;
+            let flop = 18.0 * (values * values * inputs * outputs) as f64;
+            println!(
+                "{name:>22} {:>16} {:>9.3} {:>9.1}",
+                shape.name,
+                1e3 * seconds,
+                flop / seconds / 1e12
+            );
+            if seconds < fastest.0 {
+                fastest = (seconds, shape.name);
+            }
+            match firsts.get(&shape.order) {
+                Some(first) => agree(first, &output, shape.name),
+                None => _ = firsts.insert(shape.order, output),
             }
         }
+        println!("{name:>22} fastest: {}", fastest.1);
     }
     for module in modules {
         call!(driver.library(), "cuModuleUnload", (module => usize))?;
@@ -342,7 +371,7 @@ impl Layer {
             ]
             .map(|number| number as i32),
         };
-        let across = self.outputs / shape.1;
+        let across = self.outputs / shape.order.1;
         let grid = match goes_on {
             true => [(tiles.div_ceil(2) * across).min(gpu.0.multiprocessors), 1],
             false => [tiles, across],
@@ -356,7 +385,7 @@ impl Layer {
         assert!(
             self.parts(gpu, output, count)? == first,
             "{}: other bits",
-            shape.0
+            shape.name
         );
         if goes_on {
             // Other blocks take other items.
@@ -364,7 +393,7 @@ impl Layer {
             assert!(
                 self.parts(gpu, output, count)? == first,
                 "{}: other bits",
-                shape.0
+                shape.name
             );
         }
         for address in memory {
