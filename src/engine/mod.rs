@@ -265,6 +265,9 @@ pub(crate) fn on_gpu(
                 notes.push(format!("device auto: using the CPU: {why}"));
                 return Ok(None);
             }
+            Err(Error::NoDevice(why)) => {
+                return Err(Error::NoDevice(format!("{why}; use the device cpu or auto")));
+            }
             Err(why) => return Err(why),
         }
     }

@@ -112,9 +112,7 @@ fn lacking(panic: &str) -> Option<&str> {
 }
 
 fn unusable(index: u32, why: String) -> Error {
-    Error::NoDevice(format!(
-        "device cuda:{index} cannot be used: {why}; use the device cpu or auto"
-    ))
+    Error::NoDevice(format!("device cuda:{index} cannot be used: {why}"))
 }
 
 /// Loads the driver.
@@ -122,8 +120,7 @@ fn initialise() -> Result<(), Error> {
     // SAFETY: opens a shared library, whose initialisers are the driver's.
     if !unsafe { sys::is_culib_present() } {
         return Err(Error::NoDevice(
-            "there is no NVIDIA driver on this machine (libcuda was not found); use the device cpu or auto"
-                .into(),
+            "there is no NVIDIA driver on this machine (libcuda was not found)".into(),
         ));
     }
     let failed = |error: result::DriverError| {
@@ -160,7 +157,7 @@ fn find(index: u32) -> Result<sys::CUdevice, Error> {
     let count = result::device::get_count().map_err(|e| unusable(index, describe(e)))?;
     if i64::from(index) >= i64::from(count) {
         return Err(Error::NoDevice(format!(
-            "device cuda:{index}: there are {count} CUDA devices, numbered from 0; name one of them, or use the device cpu"
+            "device cuda:{index}: there are {count} CUDA devices, numbered from 0"
         )));
     }
     result::device::get(index as i32).map_err(|e| unusable(index, describe(e)))

@@ -172,7 +172,7 @@ impl Kernels {
             .ok_or_else(|| {
                 Error::NoDevice(format!(
                     "no CUDA kernel for {input_channels} input channels passed its test on this \
-                     device: use the device cpu or auto"
+                     device"
                 ))
             })
     }
