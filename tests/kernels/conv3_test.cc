@@ -3,19 +3,6 @@
 #include "conv3_case.h"
 #include "tests.h"
 
-namespace {
-
-void matches(const ConvCase& c, int seeds) {
-    in_all_orders(seeds, [&](uint64_t seed) {
-        Convolution convolution(c, seed);
-        convolution.run();
-        convolution.check();
-        check_equal(convolution.launch.overflow[0], 0, "overflow");
-    });
-}
-
-}  // namespace
-
 //                  chunk outputs  rows columns  inputs   channels  lengths   roi
 void conv3_64_128() {
     matches({64, 128, 11, 19, 13, 21, 128, 160, false, false}, 1);

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::driver::{Context, DeviceMemory, Event, HostMemory};
 use super::params::{AxisFill, LEVELS};
+use super::status::Status;
 use crate::engine::{Bytes, Geometry};
 use crate::error::Error;
 use crate::lattice::Axis;
@@ -30,17 +31,6 @@ impl Staged {
             device: DeviceMemory::new(context, bytes, what)?,
         })
     }
-}
-
-/// What comes back with every slice.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub(super) struct Status {
-    /// Voxels that were not finite.
-    pub nonfinite: u64,
-    /// Bit i: layer i stored a value beyond fp16, or NaN.
-    pub overflow: u32,
-    pub unused: u32,
 }
 
 /// One slice on its way.

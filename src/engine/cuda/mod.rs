@@ -23,6 +23,7 @@ mod known_answer;
 mod network;
 mod params;
 mod pieces;
+mod status;
 mod tables;
 mod timeline;
 mod weights;
@@ -38,18 +39,18 @@ use crate::error::Error;
 use crate::lattice::Selection;
 use crate::mask::{DevicePlane, Fill, Grids, Wanted};
 use crate::memory::usable_bytes;
-use crate::network::CONVOLUTIONS;
 use crate::plan::{AxisPlan, PlannedPiece, TileGeometry};
 use crate::volume::{Memory, Volume};
-use buffers::{Buffers, SLOTS, Shape, Slot, Staged, Status, write_fills};
+use buffers::{Buffers, SLOTS, Shape, Slot, Staged, write_fills};
 use device::Device;
 use driver::{DeviceMemory, Event, HostMemory, Stream};
 use network::{Arena, MOST_PIXELS, arena_bytes};
 use params::{
-    AxisFill, EqualizeParams, GAVE_UP, HistogramParams, LEVELS, PaintParams, Plane, THREADS,
-    Voxels, voxel_number,
+    AxisFill, EqualizeParams, HistogramParams, LEVELS, PaintParams, Plane, THREADS, Voxels,
+    voxel_number,
 };
 use pieces::{Place, Standing, host_bytes, standing_bytes};
+use status::Status;
 use tables::PieceTables;
 use timeline::{Lane, Timeline};
 use weights::Weights;
@@ -239,28 +240,6 @@ impl CudaEngine {
             Lane::Download => &self.download,
         }
     }
-}
-
-/// What the overflow word of a slice says, if anything, on a model of `dense` dense layers.
-fn wrong(overflow: u32, gpu: u32, dense: usize) -> Option<Error> {
-    if overflow == 0 {
-        return None;
-    }
-    if overflow >> GAVE_UP & 1 == 1 {
-        return Some(Error::DeviceFailed(format!(
-            "a kernel on cuda:{gpu} waited in vain for its own data: please report the GPU and its driver"
-        )));
-    }
-    let layer = overflow.trailing_zeros() as usize;
-    let name = match layer.checked_sub(CONVOLUTIONS) {
-        None => format!("convolution {} of {CONVOLUTIONS}", layer + 1),
-        Some(number) => format!("dense layer {} of {dense}", number + 1),
-    };
-    Some(Error::bad_model(format!(
-        "an activation of {name} is beyond the range of fp16 (65504): this model, with this mean and std, cannot run \
-         on a GPU as it is; use the device cpu, or scale the layer's weights and bias down and the next layer's \
-         weights up by the same power of two"
-    )))
 }
 
 impl Engine for CudaEngine {
@@ -619,13 +598,8 @@ impl Engine for CudaEngine {
             .ok_or_else(|| Error::Panic("no slice was submitted".into()))?;
         let slot = &self.buffers()?.slots[number];
         self.wait_for(&slot.downloaded, call.control)?;
-        let status = slot.status.host.as_slice().as_ptr().cast::<Status>();
-        // SAFETY: plain numbers, as many bytes as the struct has.
-        let status = unsafe { status.read_unaligned() };
-        match wrong(status.overflow, self.index, self.weights.dense.len()) {
-            Some(error) => Err(error),
-            None => Ok(status.nonfinite),
-        }
+        let status = Status::read(slot.status.host.as_slice());
+        status.check(self.index, self.weights.dense.len())
     }
 
     fn mask(&mut self, call: &Call<'_>, z: usize, grids: &mut Grids<'_>) -> Result<(), Error> {
@@ -710,25 +684,4 @@ fn floats(bytes: &[u8]) -> &[f32] {
     let (before, floats, after) = unsafe { bytes.align_to::<f32>() };
     assert!(before.is_empty() && after.is_empty());
     floats
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_overflow_word_names_the_layer() {
-        let text = |bits: u32| wrong(bits, 1, 3).map(|error| error.to_string());
-        assert_eq!(text(0), None);
-        for (bits, name) in [
-            (1, "convolution 1 of 13"),
-            (1 << 12 | 1 << 14, "convolution 13 of 13"),
-            (1 << 14, "dense layer 2 of 3"),
-        ] {
-            assert!(text(bits).unwrap().contains(name), "{bits:b}");
-        }
-        // Activations are no wonder then.
-        let gave_up = wrong(1 << GAVE_UP | 1, 1, 3);
-        assert!(matches!(&gave_up, Some(Error::DeviceFailed(text)) if text.contains("cuda:1")));
-    }
 }
