@@ -43,6 +43,17 @@ impl Bytes {
     }
 }
 
+/// What an engine makes room for, besides what it holds anyhow.
+#[derive(Clone, Copy, Debug)]
+pub struct Room {
+    /// The largest piece.
+    pub least: Bytes,
+    /// Pieces of several slices side by side, where memory allows.
+    pub wanted: Bytes,
+    /// The budget: no more than that is kept from earlier calls.
+    pub most: Bytes,
+}
+
 impl Add for Bytes {
     type Output = Self;
 

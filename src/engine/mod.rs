@@ -25,7 +25,7 @@ mod first_layer;
 mod several;
 mod work;
 
-pub use bytes::Bytes;
+pub use bytes::{Bytes, Room};
 pub(crate) use control::Control;
 pub use work::{LayerWork, Span};
 
@@ -191,20 +191,23 @@ pub(crate) trait Engine: Send {
         Ok(())
     }
 
+    /// The room for a call of so many slices, whose largest piece takes `largest`.
+    fn room(&self, _slices: usize, largest: Bytes, budget: Bytes) -> Room {
+        Room {
+            least: largest,
+            wanted: largest,
+            most: budget,
+        }
+    }
+
     /// Comes before [`Engine::reserve`]: gives back what that has to replace, once it is no longer at work. A wish to
     /// stop is heard meanwhile.
-    fn release(
-        &mut self,
-        _largest: Bytes,
-        _budget: Bytes,
-        _control: &Control,
-    ) -> Result<(), Error> {
+    fn release(&mut self, _room: Room, _control: &Control) -> Result<(), Error> {
         Ok(())
     }
 
-    /// Makes room for pieces of up to `largest`, and keeps no more than `budget` from earlier calls.
-    /// [`Error::DeviceOutOfMemory`] asks for smaller pieces.
-    fn reserve(&mut self, largest: Bytes, budget: Bytes) -> Result<(), Error>;
+    /// Makes room. [`Error::DeviceOutOfMemory`] asks for smaller pieces.
+    fn reserve(&mut self, room: Room) -> Result<(), Error>;
 
     /// Gives back what can be had again when it is needed.
     fn trim(&mut self);

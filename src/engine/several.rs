@@ -7,8 +7,8 @@
 //! Each has memory of its own: bytes of the host add up, of the device it is the largest share that counts.
 
 use super::{
-    Bytes, Call, Control, Device, Engine, Geometry, LayerWork, Pieces, PlannedPiece, Selection,
-    Span,
+    Bytes, Call, Control, Device, Engine, Geometry, LayerWork, Pieces, PlannedPiece, Room,
+    Selection, Span,
 };
 use crate::error::Error;
 use crate::mask::Grids;
@@ -140,12 +140,26 @@ impl Engine for Several {
             .try_for_each(|engine| engine.check(geometry))
     }
 
-    fn release(&mut self, largest: Bytes, budget: Bytes, control: &Control) -> Result<(), Error> {
-        self.each(|engine| engine.release(largest, budget, control))
+    fn room(&self, slices: usize, largest: Bytes, budget: Bytes) -> Room {
+        let of_each = slices.div_ceil(self.engines.len());
+        let rooms = (self.engines.iter()).map(|engine| engine.room(of_each, largest, budget));
+        let one = Room {
+            least: largest,
+            wanted: largest,
+            most: budget,
+        };
+        rooms.fold(one, |most, room| Room {
+            wanted: most.wanted.max(room.wanted),
+            ..most
+        })
     }
 
-    fn reserve(&mut self, largest: Bytes, budget: Bytes) -> Result<(), Error> {
-        self.each(|engine| engine.reserve(largest, budget))
+    fn release(&mut self, room: Room, control: &Control) -> Result<(), Error> {
+        self.each(|engine| engine.release(room, control))
+    }
+
+    fn reserve(&mut self, room: Room) -> Result<(), Error> {
+        self.each(|engine| engine.reserve(room))
     }
 
     fn trim(&mut self) {

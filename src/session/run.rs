@@ -209,6 +209,7 @@ impl<'a> Run<'a> {
             check()?;
             let selection = self.selection(z)?;
             let (pieces, largest) = cutter.cut(&selection, plans)?;
+            tally.reserve(engine.room(depth, largest, cutter.budget).wanted);
             match Cut::new(&cutter, pieces, largest, plans)? {
                 Cut::Standing(Standing { pieces, bytes }) => {
                     tally.add(self, engine, (&pieces, bytes), plans);

@@ -128,8 +128,11 @@ impl<'a> Slices<'a> {
     }
 
     /// Cuts a slice, into smaller pieces where the device has less memory than the budget says.
-    fn cut(&self, state: &mut State, selection: &Selection) -> Result<Cut, Error> {
-        let check: Check<'_> = &|| self.call.control.check();
+    fn cut(&mut self, state: &mut State, selection: &Selection) -> Result<Cut, Error> {
+        let Call {
+            control, geometry, ..
+        } = self.call;
+        let check: Check<'_> = &|| control.check();
         // Bytes that the device did not have.
         let mut refused: Option<u64> = None;
         loop {
@@ -150,13 +153,15 @@ impl<'a> Slices<'a> {
             if pieces.is_empty() {
                 return Ok(Cut::Pieces(pieces));
             }
-            engine.release(largest, budget, self.call.control)?;
-            match engine.reserve(largest, budget) {
+            let room = engine.room(geometry.extents.depth, largest, budget);
+            engine.release(room, control)?;
+            match engine.reserve(room) {
                 Err(Error::DeviceOutOfMemory(_)) if largest.device > 0 => {
                     refused = Some(largest.device);
                 }
                 outcome => {
                     outcome?;
+                    self.tally.reserve(room.wanted);
                     let cutter = self.run.cutter(engine.as_ref(), plans, check);
                     return Cut::new(&cutter, pieces, largest, plans);
                 }

@@ -9,7 +9,7 @@ use crate::plan::{AxisPlans, PlannedPiece};
 #[derive(Default)]
 pub(super) struct Tally {
     pub work: Work,
-    /// Most bytes that a piece took, with all that were held besides.
+    /// Most bytes that pieces took, with all that were held besides.
     pieces: Bytes,
     /// Most bytes of the plans kept for reuse.
     plans_bytes: u64,
@@ -39,6 +39,11 @@ impl Tally {
         self.work.tiles += pieces.len() as u64;
         self.plans_bytes = self.plans_bytes.max(plans.bytes() as u64);
         macs
+    }
+
+    /// Counts bytes of the device that were reserved for pieces.
+    pub fn reserve(&mut self, bytes: Bytes) {
+        self.pieces.device = self.pieces.device.max(bytes.device);
     }
 
     /// Most bytes held at once, with `held` for the whole call.

@@ -18,6 +18,7 @@ mod parity;
 mod probe;
 mod repeatability;
 mod several;
+mod side_by_side;
 #[path = "../support/stand_in.rs"]
 mod stand_in;
 

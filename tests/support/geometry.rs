@@ -94,6 +94,16 @@ impl Case {
         case
     }
 
+    /// Its slices again and again, so many in all.
+    pub fn with_depth(mut self, depth: usize) -> Self {
+        let count = self.width * self.height * depth;
+        self.voxels = self.voxels.iter().copied().cycle().take(count).collect();
+        let again = |roi: &Vec<u8>| roi.iter().copied().cycle().take(count).collect();
+        self.roi = self.roi.as_ref().map(again);
+        self.depth = depth;
+        self
+    }
+
     /// (x0, y0, x1, y1)
     pub fn crop(&self) -> (i64, i64, i64, i64) {
         match self.options.crop {
@@ -129,6 +139,11 @@ impl Case {
 
     /// Runs the library in a session of the caller's.
     pub fn run_in(&self, session: &Session, model: &Model) -> Outcome {
+        self.try_in(session, model).expect("it runs")
+    }
+
+    /// The same, where it may fail.
+    pub fn try_in(&self, session: &Session, model: &Model) -> Result<Outcome, Error> {
         let (width, height, depth) = (self.width, self.height, self.depth);
         let volume = Volume::from_slice(&self.voxels, width, height, depth).expect("a volume");
         let roi = self
@@ -148,16 +163,14 @@ impl Case {
             coverage: Some(VolumeMut::from_slice(&mut coverage)),
             logits: Some(VolumeMut::from_slice(&mut logits)),
         };
-        let report = session
-            .segment(&volume, roi.as_ref(), &mut outputs, &mut |_, _| true)
-            .expect("it runs");
-        Outcome {
+        let report = session.segment(&volume, roi.as_ref(), &mut outputs, &mut |_, _| true)?;
+        Ok(Outcome {
             mask,
             probability,
             coverage,
             logits,
             report,
-        }
+        })
     }
 
     /// Runs the library for the mask alone.
@@ -217,8 +230,10 @@ pub fn on_gpu(case: &Case) -> Options {
     }
 }
 
-/// Bits of everything that came out.
-pub fn bits(outcome: &Outcome) -> (Vec<u8>, Vec<u8>, Vec<u32>, Vec<u32>) {
+/// Bits of everything that came out: mask, coverage, probability, logits.
+pub type Bits = (Vec<u8>, Vec<u8>, Vec<u32>, Vec<u32>);
+
+pub fn bits(outcome: &Outcome) -> Bits {
     let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect();
     (
         outcome.mask.clone(),

@@ -22,7 +22,7 @@ mod weights;
 mod winograd;
 mod workspace;
 
-use crate::engine::{Bytes, Call, Device, Engine, Geometry, LayerWork, Pieces, Settings};
+use crate::engine::{Bytes, Call, Device, Engine, Geometry, LayerWork, Pieces, Room, Settings};
 use crate::error::Error;
 use crate::lattice::Selection;
 use crate::mask::{Grids, Painter, Scores};
@@ -134,8 +134,8 @@ impl Engine for CpuEngine {
         0
     }
 
-    fn reserve(&mut self, _largest: Bytes, budget: Bytes) -> Result<(), Error> {
-        self.network.trim_to(budget.host);
+    fn reserve(&mut self, room: Room) -> Result<(), Error> {
+        self.network.trim_to(room.most.host);
         Ok(())
     }
 

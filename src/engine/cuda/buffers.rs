@@ -1,12 +1,14 @@
 //! What a call holds on the device and in page-locked memory, besides weights and activations.
 //!
 //! ```text
-//! slot 0, slot 1    two slices are on their way at a time: voxels and ROI in, planes and status out
-//! shared            histogram, look-up table, the slice's lattice: used by one slice after another
+//! slot 0, 1 ...    a slice each, several on their way at a time: voxels and ROI in, histogram, look-up table,
+//!                  the lattice's scores, planes and status out
+//! shared           which centres each pixel takes its class from
 //! ```
 
 use std::sync::Arc;
 
+use super::arena::Part;
 use super::driver::{Context, DeviceMemory, Event, HostMemory};
 use super::params::{AxisFill, LEVELS};
 use super::status::Status;
@@ -15,8 +17,16 @@ use crate::error::Error;
 use crate::lattice::Axis;
 use crate::mask::{Fill, Wanted};
 
-/// Slices that may be on their way.
-pub(super) const SLOTS: usize = 2;
+/// Slices that may be on their way: one at work on a large GPU that it fills, or all of them on one that they fill
+/// together, while the host turns to the next.
+pub(super) const SLOTS: usize = 4;
+
+/// What every slot has.
+pub(super) fn of_each_slot<T>(
+    mut make: impl FnMut() -> Result<T, Error>,
+) -> Result<[T; SLOTS], Error> {
+    Ok([make()?, make()?, make()?, make()?])
+}
 
 /// The same bytes on both sides.
 pub(super) struct Staged {
@@ -36,6 +46,14 @@ impl Staged {
 /// One slice on its way.
 pub(super) struct Slot {
     pub voxels: Staged,
+    /// Histogram of the slice.
+    pub counts: DeviceMemory,
+    /// Look-up table of the equalisation.
+    pub table: DeviceMemory,
+    /// Of the arena, that its pieces so far take: none before the first.
+    pub part: Part,
+    /// Logits of the lattice, then its probabilities: [lattice points][classes] each.
+    pub scores: DeviceMemory,
     pub roi: Option<Staged>,
     pub mask: Option<Staged>,
     pub probability: Option<Staged>,
@@ -54,13 +72,6 @@ pub(super) struct Slot {
 pub(super) struct Buffers {
     shape: Shape,
     pub slots: [Slot; SLOTS],
-    /// Histogram of the slice.
-    pub counts: DeviceMemory,
-    /// Look-up table of the equalisation.
-    pub table: DeviceMemory,
-    /// [lattice points][classes]
-    pub logits: DeviceMemory,
-    pub probabilities: DeviceMemory,
     /// One [`AxisFill`] per row of the slice, then one per column.
     pub fills: Staged,
 }
@@ -107,7 +118,7 @@ impl Shape {
     pub fn bytes(&self) -> Bytes {
         let pixels = self.pixels();
         let of = |wanted: bool, bytes: usize| if wanted { bytes } else { 0 };
-        let slot = pixels * self.voxel_bytes
+        let staged = pixels * self.voxel_bytes
             + of(self.roi, pixels)
             + of(self.wanted.mask, pixels)
             + of(self.wanted.probability, 4 * pixels)
@@ -115,24 +126,19 @@ impl Shape {
             + of(self.wanted.logits, self.lattice_bytes())
             + size_of::<Status>();
         let fills = self.fills_bytes();
-        let shared = 8 * LEVELS + 2 * self.lattice_bytes() + fills;
+        let work = 8 * LEVELS + 2 * self.lattice_bytes();
         Bytes {
-            host: (SLOTS * slot + fills) as u64,
-            device: (SLOTS * slot + shared) as u64,
+            host: (SLOTS * staged + fills) as u64,
+            device: (SLOTS * (staged + work) + fills) as u64,
         }
     }
 }
 
 impl Buffers {
     pub fn new(context: &Arc<Context>, shape: Shape) -> Result<Self, Error> {
-        let device = |bytes, what| DeviceMemory::new(context, bytes, what);
         Ok(Self {
             shape,
-            slots: [Slot::new(context, &shape)?, Slot::new(context, &shape)?],
-            counts: device(4 * LEVELS, "histogram")?,
-            table: device(4 * LEVELS, "look-up table")?,
-            logits: device(shape.lattice_bytes(), "logits of a slice")?,
-            probabilities: device(shape.lattice_bytes(), "probabilities of a slice")?,
+            slots: of_each_slot(|| Slot::new(context, &shape))?,
             fills: Staged::new(context, shape.fills_bytes(), "fill of a slice")?,
         })
     }
@@ -144,9 +150,21 @@ impl Buffers {
 }
 
 impl Slot {
+    /// Where the kernels say that a value was beyond fp16.
+    pub fn overflow_word(&self) -> u64 {
+        let word = std::mem::offset_of!(Status, overflow);
+        self.status.device.at(word)
+    }
+
+    /// Where the lattice's logits lie, and its probabilities.
+    pub fn lattice_scores(&self) -> [u64; 2] {
+        [0, self.scores.bytes() / 2].map(|offset| self.scores.at(offset))
+    }
+
     fn new(context: &Arc<Context>, shape: &Shape) -> Result<Self, Error> {
         let pixels = shape.pixels();
         let wanted = shape.wanted;
+        let device = |bytes, what| DeviceMemory::new(context, bytes, what);
         let staged = |if_wanted: bool, bytes, what| {
             if_wanted
                 .then(|| Staged::new(context, bytes, what))
@@ -154,6 +172,10 @@ impl Slot {
         };
         Ok(Self {
             voxels: Staged::new(context, pixels * shape.voxel_bytes, "voxels of a slice")?,
+            counts: device(4 * LEVELS, "histogram")?,
+            table: device(4 * LEVELS, "look-up table")?,
+            part: Part::default(),
+            scores: device(2 * shape.lattice_bytes(), "scores of a slice")?,
             roi: staged(shape.roi, pixels, "ROI of a slice")?,
             mask: staged(wanted.mask, pixels, "mask of a slice")?,
             probability: staged(wanted.probability, 4 * pixels, "probability of a slice")?,

@@ -1,18 +1,20 @@
 //! The CUDA engine: fp16 activations and weights, f32 sums, on own kernels (kernels/ in the source tree).
 //!
 //! ```text
-//! upload stream    voxels of slice z + 1 ------+
-//! compute stream   histogram, table, first layer, graph of all other layers, paint ------+
-//! download stream                                    planes and status of slice z - 1 ---+--> caller's buffers
+//! upload stream     voxels of slice z + 1 ------+
+//! compute streams   histogram, table, first layer, graph of all other layers, paint ------+
+//! download stream                                     planes and status of slice z - 1 ---+--> caller's buffers
 //! ```
-//! Two slices are on their way at a time, each in a slot of its own; what they share (arena, lattice) belongs to
-//! the compute stream, which works on one after the other. The layers after the first are recorded once per call
-//! as a CUDA graph and replayed for every slice.
+//! Several slices are on their way at a time, each in a slot of its own with a compute stream of its own. What they
+//! share is the arena: small slices have parts of it and are evaluated side by side, large ones take turns (see
+//! `arena`). The layers after the first are recorded once per call and slot as a CUDA graph and replayed for every
+//! slice.
 //!
 //! Every output is summed in one order whatever tile it is in, so results do not depend on tiles, budget or ROI.
 //!
 //! Only this folder names cudarc.
 
+mod arena;
 mod blocks;
 mod buffers;
 mod callers_memory;
@@ -33,7 +35,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::engine::{
-    Bytes, Call, Control, Device as RunsOn, Engine, Geometry, LayerWork, Pieces, Settings, Span,
+    Bytes, Call, Control, Device as RunsOn, Engine, Geometry, LayerWork, Pieces, Room, Settings,
+    Span,
 };
 use crate::error::Error;
 use crate::lattice::Selection;
@@ -41,10 +44,10 @@ use crate::mask::{DevicePlane, Fill, Grids, Wanted};
 use crate::memory::usable_bytes;
 use crate::plan::{AxisPlan, PlannedPiece, TileGeometry};
 use crate::volume::{Memory, Volume};
-use buffers::{Buffers, SLOTS, Shape, Slot, Staged, write_fills};
+use arena::{Arena, MOST_PIXELS, Part, part_bytes, wanted_bytes};
+use buffers::{Buffers, SLOTS, Shape, Slot, Staged, of_each_slot, write_fills};
 use device::Device;
 use driver::{DeviceMemory, Event, HostMemory, Stream};
-use network::{Arena, MOST_PIXELS, arena_bytes};
 use params::{
     AxisFill, EqualizeParams, HistogramParams, LEVELS, PaintParams, Plane, THREADS, Voxels,
     voxel_number,
@@ -57,8 +60,6 @@ use weights::Weights;
 
 /// A quiet NaN, as bits.
 const NAN: u32 = 0x7fc0_0000;
-/// Where the overflow word lies among the engine's words, in bytes.
-const OVERFLOW: usize = 4;
 
 /// See the module.
 pub(crate) struct CudaEngine {
@@ -77,15 +78,16 @@ pub(crate) struct CudaEngine {
     timeline: Option<Timeline>,
     buffers: Option<Buffers>,
     arena: Option<Arena>,
-    /// Two words of the device: cancel, overflow. On the host: 1.
-    words: DeviceMemory,
+    /// A word of the device, and on the host what it is set to when kernels shall leave: 1.
+    cancel: DeviceMemory,
     one: HostMemory,
 
     upload: Stream,
-    compute: Stream,
+    /// Of each slot.
+    compute: [Stream; SLOTS],
     download: Stream,
     signal: Stream,
-    /// All work that the compute stream had when `release` asked for it is done.
+    /// All work that a compute stream had when `release` asked for it is done.
     released: Event,
     weights: Arc<Weights>,
     device: Arc<Device>,
@@ -117,10 +119,10 @@ impl CudaEngine {
             timeline: None,
             buffers: None,
             arena: None,
-            words: DeviceMemory::new(context, 8, "cancel")?,
+            cancel: DeviceMemory::new(context, 4, "cancel")?,
             one,
             upload: Stream::new(context)?,
-            compute: Stream::new(context)?,
+            compute: of_each_slot(|| Stream::new(context))?,
             download: Stream::new(context)?,
             signal: Stream::new(context)?,
             released: Event::new(context)?,
@@ -154,11 +156,7 @@ impl CudaEngine {
     }
 
     fn cancel_word(&self) -> u64 {
-        self.words.at(0)
-    }
-
-    fn overflow_word(&self) -> u64 {
-        self.words.at(OVERFLOW)
+        self.cancel.address()
     }
 
     /// Tells running kernels to leave.
@@ -195,8 +193,23 @@ impl CudaEngine {
         (self.buffers.as_mut()).ok_or_else(|| Error::Panic("no call has begun".into()))
     }
 
-    fn slot(&mut self, number: usize) -> Result<&mut Slot, Error> {
+    /// Of the slice at work.
+    fn slot(&self) -> Result<&Slot, Error> {
+        Ok(&self.buffers()?.slots[self.next_slot])
+    }
+
+    fn slot_mut(&mut self) -> Result<&mut Slot, Error> {
+        let number = self.next_slot;
         Ok(&mut self.buffers_mut()?.slots[number])
+    }
+
+    /// Of the slice at work.
+    fn compute(&self) -> &Stream {
+        &self.compute[self.next_slot]
+    }
+
+    fn arena(&self) -> Result<&Arena, Error> {
+        (self.arena.as_ref()).ok_or_else(|| Error::Panic("no room was made".into()))
     }
 
     fn voxels(&self) -> Result<Voxels, Error> {
@@ -207,15 +220,14 @@ impl CudaEngine {
     /// Copies slice `z` to the slot's page-locked memory and on to the device; returns where it lies.
     fn stage_voxels(&mut self, volume: &Volume<'_>, z: usize) -> Result<u64, Error> {
         let width = volume.extents().width;
-        let number = self.next_slot;
-        let slot = self.slot(number)?;
+        let slot = self.slot_mut()?;
         let row_bytes = width * volume.voxel().0.size();
         let rows = slot.voxels.host.as_mut_slice().chunks_exact_mut(row_bytes);
         for (y, row) in rows.enumerate() {
             volume.copy_row(y, z, row);
         }
         self.enter(Lane::Upload)?;
-        let slot = &self.buffers()?.slots[number];
+        let slot = self.slot()?;
         let to = slot.voxels.device.address();
         // SAFETY: the slot is not written again before its slice has been waited for.
         unsafe { self.upload.upload(to, slot.voxels.host.as_slice()) }?;
@@ -236,7 +248,7 @@ impl CudaEngine {
     fn stream(&self, lane: Lane) -> &Stream {
         match lane {
             Lane::Upload => &self.upload,
-            Lane::Compute => &self.compute,
+            Lane::Compute => self.compute(),
             Lane::Download => &self.download,
         }
     }
@@ -274,7 +286,7 @@ impl Engine for CudaEngine {
     fn tile_bytes(&self, rows: &AxisPlan, columns: &AxisPlan) -> Bytes {
         Bytes {
             host: host_bytes(PieceTables::most_bytes(rows, columns)),
-            device: arena_bytes(&self.weights, rows, columns) as u64,
+            device: part_bytes(&self.weights, rows, columns) as u64,
         }
     }
 
@@ -320,22 +332,33 @@ impl Engine for CudaEngine {
         SLOTS - 1
     }
 
-    fn release(&mut self, largest: Bytes, budget: Bytes, control: &Control) -> Result<(), Error> {
-        let usable = largest.device..=budget.device;
-        let fits = |arena: &Arena| usable.contains(&(arena.bytes() as u64));
-        if self.arena.as_ref().is_none_or(fits) {
+    fn room(&self, slices: usize, largest: Bytes, budget: Bytes) -> Room {
+        let multiprocessors = self.device.multiprocessors;
+        let device = wanted_bytes(slices, largest.device, budget.device, multiprocessors);
+        Room {
+            least: largest,
+            wanted: Bytes { device, ..largest },
+            most: budget,
+        }
+    }
+
+    fn release(&mut self, room: Room, control: &Control) -> Result<(), Error> {
+        let serves = |arena: &Arena| arena.serves(room);
+        if self.arena.as_ref().is_none_or(serves) {
             return Ok(());
         }
         let _entered = self.device.context.enter()?;
-        self.released.record(&self.compute)?;
-        self.wait_for(&self.released, control)?;
+        for stream in &self.compute {
+            self.released.record(stream)?;
+            self.wait_for(&self.released, control)?;
+        }
         self.arena = None;
         Ok(())
     }
 
-    fn reserve(&mut self, largest: Bytes, _budget: Bytes) -> Result<(), Error> {
+    fn reserve(&mut self, room: Room) -> Result<(), Error> {
         if self.arena.is_none() {
-            self.arena = Some(Arena::new(&self.device, largest.device as usize)?);
+            self.arena = Some(Arena::new(&self.device, room)?);
         }
         Ok(())
     }
@@ -392,15 +415,15 @@ impl Engine for CudaEngine {
             });
         }
         if let Some(timeline) = &mut self.timeline {
-            timeline.begin(&self.compute)?;
+            timeline.begin(&self.upload)?;
         }
         let fills = &mut self.buffers_mut()?.fills;
         write_fills(&call.geometry, call.fill, fills.host.as_mut_slice());
         let fills = &self.buffers()?.fills;
         // SAFETY: all of it lives, and stays as it is, until the call has ended.
         unsafe {
-            (self.compute).upload(fills.device.address(), fills.host.as_slice())?;
-            self.compute.fill(self.words.address(), 0, 2)
+            (self.upload).upload(fills.device.address(), fills.host.as_slice())?;
+            self.upload.fill(self.cancel_word(), 0, 1)
         }
     }
 
@@ -436,22 +459,22 @@ impl Engine for CudaEngine {
             low,
             high,
         };
-        let buffers = self.buffers()?;
-        let slot = &buffers.slots[self.next_slot];
+        self.slot_mut()?.part = Part::default();
+        let slot = self.slot()?;
+        let compute = self.compute();
         slot.uploaded.record(&self.upload)?;
-        self.compute.wait_for(&slot.uploaded)?;
-        self.enter(Lane::Compute)?;
+        compute.wait_for(&slot.uploaded)?;
         let kernels = &self.device.kernels;
-        let lattice_words = buffers.shape().lattice_bytes() / 4;
+        let lattice_words = self.buffers()?.shape().lattice_bytes() / 4;
+        let [logits, _] = slot.lattice_scores();
         // SAFETY: all of it belongs to this engine, which waits for the device before it lets go of anything.
         unsafe {
-            let compute = &self.compute;
-            compute.fill(buffers.counts.address(), 0, LEVELS)?;
+            compute.fill(slot.counts.address(), 0, LEVELS)?;
             compute.fill(slot.status.device.address(), 0, size_of::<Status>() / 4)?;
-            compute.fill(buffers.logits.address(), NAN, lattice_words)?;
+            compute.fill(logits, NAN, lattice_words)?;
             let params = HistogramParams {
                 voxels,
-                counts: buffers.counts.address(),
+                counts: slot.counts.address(),
                 nonfinite: slot
                     .status
                     .device
@@ -463,14 +486,14 @@ impl Engine for CudaEngine {
             compute.launch(&kernels.histogram, [blocks, 1], &params)?;
             if equalize {
                 let params = EqualizeParams {
-                    counts: buffers.counts.address(),
-                    table: buffers.table.address(),
+                    counts: slot.counts.address(),
+                    table: slot.table.address(),
                     cancel: self.cancel_word(),
                 };
                 compute.launch(&kernels.equalize, [1, 1], &params)?;
             }
         }
-        self.table = if equalize { buffers.table.address() } else { 0 };
+        self.table = if equalize { slot.table.address() } else { 0 };
         self.voxels = Some(voxels);
         self.z = z;
         Ok(())
@@ -489,8 +512,7 @@ impl Engine for CudaEngine {
         let context = Arc::clone(&self.device.context);
         let _entered = context.enter()?;
         let extents = call.geometry.extents;
-        let number = self.next_slot;
-        if let Some(roi) = &mut self.slot(number)?.roi {
+        if let Some(roi) = &mut self.slot_mut()?.roi {
             let rows = roi.host.as_mut_slice().chunks_exact_mut(extents.width);
             for (y, row) in rows.enumerate() {
                 for (x, inside) in row.iter_mut().enumerate() {
@@ -498,8 +520,13 @@ impl Engine for CudaEngine {
                 }
             }
         }
+        if self.slot()?.part.bytes.is_empty() {
+            self.enter(Lane::Compute)?;
+        }
         let buffers = self.buffers()?;
-        let slot = &buffers.slots[number];
+        let slot = self.slot()?;
+        let compute = self.compute();
+        let [logits, probabilities] = slot.lattice_scores();
         let z = self.z;
         let plane = |staged: &Option<Staged>, callers: Option<DevicePlane>, size: i64| match callers
         {
@@ -517,8 +544,8 @@ impl Engine for CudaEngine {
         let planes = call.planes;
         let row_fills = buffers.fills.device.address();
         let params = PaintParams {
-            logits: buffers.logits.address(),
-            probabilities: buffers.probabilities.address(),
+            logits,
+            probabilities,
             rows: row_fills,
             columns: row_fills + (size_of::<AxisFill>() * extents.height) as u64,
             roi: (slot.roi.as_ref()).map_or(0, |staged| staged.device.address()),
@@ -534,21 +561,17 @@ impl Engine for CudaEngine {
             linear: i32::from(call.fill == Fill::Linear),
         };
         let blocks = extents.width.div_ceil(THREADS as usize) * extents.height;
-        let overflow_at = std::mem::offset_of!(Status, overflow);
         // SAFETY: all of it belongs to this engine, which waits for the device before it lets go of anything.
         unsafe {
             if let Some(roi) = &slot.roi {
                 (self.upload).upload(roi.device.address(), roi.host.as_slice())?;
                 slot.uploaded.record(&self.upload)?;
-                self.compute.wait_for(&slot.uploaded)?;
+                compute.wait_for(&slot.uploaded)?;
             }
-            (self.compute).launch(&self.device.kernels.paint, [blocks, 1], &params)?;
-            let status = slot.status.device.at(overflow_at);
-            self.compute.copy(status, self.overflow_word(), 4)?;
-            let logits = buffers.logits.address();
+            compute.launch(&self.device.kernels.paint, [blocks, 1], &params)?;
             if let Some(staged) = &slot.logits {
                 let bytes = buffers.shape().lattice_bytes();
-                self.compute.copy(staged.device.address(), logits, bytes)?;
+                compute.copy(staged.device.address(), logits, bytes)?;
             }
             if let Some(plane) = planes.and_then(|p| p.logits) {
                 let lattice = call.geometry.lattice;
@@ -556,15 +579,15 @@ impl Engine for CudaEngine {
                 for y in 0..lattice.y.count() {
                     let to = plane.address + z * plane.strides[3] + y * plane.strides[2];
                     let from = logits + (y * row_bytes) as u64;
-                    self.compute.copy(to as u64, from, row_bytes)?;
+                    compute.copy(to as u64, from, row_bytes)?;
                 }
             }
         }
         self.leave(Lane::Compute)?;
-        slot.computed.record(&self.compute)?;
+        slot.computed.record(compute)?;
         self.download.wait_for(&slot.computed)?;
         self.enter(Lane::Download)?;
-        let slot = self.slot(number)?;
+        let slot = self.slot_mut()?;
         let staged = [
             &mut slot.mask,
             &mut slot.probability,
@@ -582,12 +605,11 @@ impl Engine for CudaEngine {
             // SAFETY: page-locked memory of the slot, which nobody touches before the slice has been waited for.
             unsafe { self.download.download(&mut *to, from) }?;
         }
-        let slot = &self.buffers()?.slots[number];
         self.leave(Lane::Download)?;
-        slot.downloaded.record(&self.download)?;
+        self.slot()?.downloaded.record(&self.download)?;
         self.voxels = None;
-        self.in_flight.push_back(number);
-        self.next_slot = (number + 1) % SLOTS;
+        self.in_flight.push_back(self.next_slot);
+        self.next_slot = (self.next_slot + 1) % SLOTS;
         Ok(())
     }
 
@@ -605,10 +627,11 @@ impl Engine for CudaEngine {
     fn mask(&mut self, call: &Call<'_>, z: usize, grids: &mut Grids<'_>) -> Result<(), Error> {
         let number = (self.in_flight.pop_front())
             .ok_or_else(|| Error::Panic("no slice was submitted".into()))?;
+        let part = self.buffers()?.slots[number].part.number;
         if let Some(timeline) = &mut self.timeline {
             let context = Arc::clone(&self.device.context);
             let _entered = context.enter()?;
-            timeline.note(number, z, self.index)?;
+            timeline.note(number, z, part, self.index)?;
         }
         if call.planes.is_some() {
             return Ok(());
@@ -658,7 +681,8 @@ impl Engine for CudaEngine {
         self.abandon();
         let context = Arc::clone(&self.device.context);
         if let Ok(_entered) = context.enter() {
-            for stream in [&self.signal, &self.upload, &self.compute, &self.download] {
+            let others = [&self.signal, &self.upload, &self.download];
+            for stream in self.compute.iter().chain(others) {
                 // The first error may be that of earlier work.
                 let _ = stream.synchronize().or_else(|_| stream.synchronize());
             }

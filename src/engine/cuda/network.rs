@@ -1,9 +1,8 @@
-//! The network on the device: every layer of a piece is one launch, from one half of the arena to the other.
+//! The network on the device: every layer of a piece is one launch, from one half of its part of the arena to the other.
 
-use std::sync::Arc;
-
+use super::arena::{ALIGNMENT, Arena, Part, half_bytes};
 use super::device::Device;
-use super::driver::{DeviceMemory, Stream};
+use super::driver::Stream;
 use super::params::{
     ConvParams, DENSE_OUTPUTS, DENSE_POINTS, DenseParams, FirstParams, MaxParams, ScoresParams,
     THREADS, TILE_COLUMNS, TILE_ROWS, Voxels,
@@ -13,97 +12,14 @@ use super::weights::Weights;
 use crate::error::Error;
 use crate::lattice::Lattice;
 use crate::network::CONVOLUTIONS;
-use crate::plan::{AxisPlan, PlannedPiece, STEPS, Step};
-
-/// Tables and activations. Each piece parts it anew: its tables, and two halves, which a layer reads and writes and
-/// which then change places.
-pub(super) struct Arena {
-    memory: DeviceMemory,
-}
-
-impl Arena {
-    pub fn new(device: &Arc<Device>, bytes: usize) -> Result<Self, Error> {
-        let what = "activations of a tile";
-        Ok(Self {
-            memory: DeviceMemory::new(&device.context, bytes, what)?,
-        })
-    }
-
-    /// Bytes of everything.
-    pub fn bytes(&self) -> usize {
-        self.memory.bytes()
-    }
-
-    /// Where a piece's tables lie.
-    pub fn tables(&self) -> u64 {
-        self.memory.address()
-    }
-}
-
-/// Tables and halves begin at a multiple of this.
-const ALIGNMENT: usize = 256;
-
-/// Most pixels of an image: kernels number them with 32 bits, signed.
-pub(super) const MOST_PIXELS: usize = i32::MAX as usize;
-
-/// Bytes of an image; of one with too many pixels more than there can be, so that its tile is cut.
-fn image_bytes(pixels: usize, channels: usize, channel_bytes: usize) -> usize {
-    if pixels > MOST_PIXELS {
-        return usize::MAX;
-    }
-    pixels
-        .saturating_mul(channels)
-        .saturating_mul(channel_bytes)
-}
-
-/// Bytes of the two halves for a tile of these axes: images are stored whole.
-fn half_bytes(weights: &Weights, rows: &AxisPlan, columns: &AxisPlan) -> [usize; 2] {
-    let mut bytes = [0, 0];
-    let mut half = 0;
-    let mut need = |pixels: usize, channels: usize, size: usize| {
-        bytes[half] = bytes[half].max(image_bytes(pixels, channels, size));
-        half = 1 - half;
-    };
-    let mut channels = 0;
-    for (index, &step) in STEPS.iter().enumerate() {
-        channels = match step {
-            Step::Convolution(0) => weights.first.outputs,
-            Step::Convolution(i) => weights.convolutions[i - 1].outputs,
-            Step::Pool => channels,
-            Step::Head => break,
-        };
-        need(
-            rows.layer(index).len() * columns.layer(index).len(),
-            channels,
-            2,
-        );
-    }
-    let head = STEPS.len() - 1;
-    let points = rows.layer(head).len() * columns.layer(head).len();
-    for layer in &weights.dense {
-        need(points, layer.outputs, 4);
-    }
-    bytes.map(|bytes| {
-        bytes
-            .checked_next_multiple_of(ALIGNMENT)
-            .unwrap_or(usize::MAX)
-    })
-}
-
-/// Bytes of the arena for a tile of these axes: tables and activations.
-pub(super) fn arena_bytes(weights: &Weights, rows: &AxisPlan, columns: &AxisPlan) -> usize {
-    let [a, b] = half_bytes(weights, rows, columns);
-    let tables =
-        PieceTables::most_bytes(rows, columns) + PieceTables::most_list_bytes(rows, columns);
-    let tables = tables.next_multiple_of(ALIGNMENT);
-    tables.saturating_add(a).saturating_add(b)
-}
+use crate::plan::{PlannedPiece, STEPS, Step};
 
 /// The layers of one piece, ready to be launched.
 pub(super) struct Launches<'a> {
     pub device: &'a Device,
     pub weights: &'a Weights,
     pub arena: &'a Arena,
+    pub part: Part,
     pub stream: &'a Stream,
     pub piece: &'a PlannedPiece,
     pub tables: &'a PieceTables,
@@ -182,20 +98,24 @@ impl Launches<'_> {
     }
 
     /// Where layer `index` writes; the next one reads it.
-    pub fn output_of(&self, index: usize) -> u64 {
+    fn output_of(&self, index: usize) -> u64 {
+        self.arena.at(self.offset_of(index))
+    }
+
+    /// The same, from the arena's beginning.
+    fn offset_of(&self, index: usize) -> usize {
         let [first, _] = half_bytes(
             self.weights,
             &self.piece.plan.rows,
             &self.piece.plan.columns,
         );
         let halves = self.tables.len().next_multiple_of(ALIGNMENT);
-        self.arena.memory.at(halves + index % 2 * first)
+        self.part.bytes.start + halves + index % 2 * first
     }
 
     /// Copies layer `index`'s output to `values`; the stream has done its work.
     pub fn read<T: Copy>(&self, index: usize, values: &mut [T]) -> Result<(), Error> {
-        let offset = self.output_of(index) - self.arena.memory.address();
-        self.arena.memory.read(offset as usize, values)
+        self.arena.read(self.offset_of(index), values)
     }
 
     /// Channels of layer `index`'s output, padding included.
@@ -362,7 +282,7 @@ impl Launches<'_> {
     }
 
     fn at(&self, table: Table) -> u64 {
-        self.arena.tables() + table.offset as u64
+        self.arena.at(self.part.bytes.start + table.offset)
     }
 
     fn at_some(&self, table: Option<Table>) -> u64 {
@@ -375,17 +295,5 @@ fn even_tiles(rows: usize, columns: usize, wanted: Option<Table>) -> usize {
     match wanted {
         Some(tiles) => tiles.len,
         None => rows.div_ceil(TILE_ROWS) * columns.div_ceil(TILE_COLUMNS),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Kernels number pixels with 32 bits: a tile with more of them fits no budget, so that it is cut.
-    #[test]
-    fn images_with_too_many_pixels_fit_nowhere() {
-        assert_eq!(image_bytes(MOST_PIXELS, 16, 2), 32 * MOST_PIXELS);
-        assert_eq!(image_bytes(MOST_PIXELS + 1, 16, 2), usize::MAX);
     }
 }

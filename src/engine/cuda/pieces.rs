@@ -8,9 +8,12 @@ use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use super::CudaEngine;
+use super::arena::{Part, part_bytes};
+use super::buffers::{SLOTS, Slot};
 use super::driver::{Context, Event, Graph, HostMemory};
-use super::network::{Arena, Launches, arena_bytes};
+use super::network::Launches;
 use super::tables::PieceTables;
+use super::timeline::Lane;
 use crate::engine::{Call, Control, Engine};
 use crate::error::Error;
 use crate::plan::{AxisPlan, PlannedPiece};
@@ -38,9 +41,10 @@ impl Place {
 /// What the pieces of one geometry share, of those that every slice of the call has.
 pub(super) struct Standing {
     tables: Arc<PieceTables>,
-    /// The layers after the first, recorded when they come for the second time.
-    graph: Option<Graph>,
-    uses: usize,
+    /// In each slot, the pieces that came,
+    uses: [usize; SLOTS],
+    /// and the layers after the first, recorded when they come for the second time.
+    graphs: [Option<Graph>; SLOTS],
 }
 
 /// Most bytes on the host for a tile with so many bytes of tables: places, the tables, and what they are made of.
@@ -61,32 +65,59 @@ impl CudaEngine {
         call: &Call<'_>,
         piece: &'a PlannedPiece,
         tables: &'a PieceTables,
+        part: Part,
     ) -> Result<Launches<'a>, Error> {
         Ok(Launches {
             device: &self.device,
             weights: &self.weights,
-            arena: self.arena_for(piece, tables)?,
-            stream: &self.compute,
+            arena: self.arena()?,
+            part,
+            stream: self.compute(),
             piece,
             tables,
             lattice: call.geometry.lattice,
             classes: call.geometry.classes,
             multiprocessors: self.device.multiprocessors,
             cancel: self.cancel_word(),
-            overflow: self.overflow_word(),
+            overflow: self.slot()?.overflow_word(),
         })
     }
 
-    /// The arena, which has room for this piece.
-    fn arena_for(&self, piece: &PlannedPiece, tables: &PieceTables) -> Result<&Arena, Error> {
+    /// The part of the arena for this piece of the slice at work, which from now on waits for the slices before it that
+    /// have some of it.
+    pub(super) fn claim(
+        &mut self,
+        piece: &PlannedPiece,
+        tables: &PieceTables,
+    ) -> Result<Part, Error> {
         let (rows, columns) = (&piece.plan.rows, &piece.plan.columns);
         let most =
             PieceTables::most_bytes(rows, columns) + PieceTables::most_list_bytes(rows, columns);
-        let needed = arena_bytes(&self.weights, rows, columns);
-        let fits = |arena: &&Arena| needed <= arena.bytes() && tables.len() <= most;
-        (self.arena.as_ref())
-            .filter(fits)
-            .ok_or_else(|| Error::Panic("a tile is larger than was foreseen".into()))
+        let bytes = part_bytes(&self.weights, rows, columns);
+        let part = (self.arena()?.part(self.next_slot, bytes))
+            .filter(|_| tables.len() <= most)
+            .ok_or_else(|| Error::Panic("a tile is larger than was foreseen".into()))?;
+        let known = &self.slot()?.part.bytes;
+        if known.start <= part.bytes.start && part.bytes.end <= known.end {
+            return Ok(part);
+        }
+        let buffers = self.buffers()?;
+        for &other in &self.in_flight {
+            let Slot {
+                part: theirs,
+                computed,
+                ..
+            } = &buffers.slots[other];
+            if theirs.overlaps(&part) {
+                self.compute().wait_for(computed)?;
+            }
+        }
+        if known.is_empty() {
+            self.enter(Lane::Compute)?;
+        }
+        let slot = self.slot_mut()?;
+        slot.part = slot.part.with(&part);
+        Ok(part)
     }
 
     /// Evaluates the pieces that stand for the whole call.
@@ -95,6 +126,7 @@ impl CudaEngine {
         call: &Call<'_>,
         pieces: &[PlannedPiece],
     ) -> Result<(), Error> {
+        let slot = self.next_slot;
         for (number, piece) in pieces.iter().enumerate() {
             call.control.check()?;
             let geometry = piece.plan.geometry();
@@ -102,15 +134,16 @@ impl CudaEngine {
                 Entry::Occupied(known) => known.into_mut(),
                 Entry::Vacant(new) => new.insert(Standing {
                     tables: Arc::new(PieceTables::new(piece, &|| call.control.check())?),
-                    graph: None,
-                    uses: 0,
+                    uses: [0; SLOTS],
+                    graphs: [const { None }; SLOTS],
                 }),
             };
-            standing.uses += 1;
-            let (tables, uses) = (Arc::clone(&standing.tables), standing.uses);
+            standing.uses[slot] += 1;
+            let (tables, uses) = (Arc::clone(&standing.tables), standing.uses[slot]);
+            let part = self.claim(piece, &tables)?;
             // A piece that is alone finds its tables where they were.
             if uses == 1 || pieces.len() > 1 {
-                self.send(&tables, piece, call.control)?;
+                self.send(&tables, piece, &part, call.control)?;
                 // A place was free: tables that were sent from it have come, and the work before them is done.
                 if let Some(done) = number.checked_sub(PLACES + 1) {
                     let (convolutions, head) = self.unit_macs();
@@ -118,27 +151,26 @@ impl CudaEngine {
                     call.control.add_macs(macs);
                 }
             }
-            let launches = self.launches(call, piece, &tables)?;
-            let buffers = self.buffers()?;
-            let (logits, probabilities) =
-                (buffers.logits.address(), buffers.probabilities.address());
+            let launches = self.launches(call, piece, &tables, part)?;
+            let [logits, probabilities] = self.slot()?.lattice_scores();
             // SAFETY: all of it belongs to this engine, which waits for the device before it lets go of anything.
             let rest = || unsafe { launches.rest(logits, probabilities) };
             let recorded = match uses {
-                2 => Some(self.compute.record(rest)?),
+                2 => Some(self.compute().record(rest)?),
                 _ => None,
             };
-            let known = (self.standing.get(&geometry)).and_then(|known| known.graph.as_ref());
+            let known =
+                (self.standing.get(&geometry)).and_then(|known| known.graphs[slot].as_ref());
             // SAFETY: as above.
             unsafe {
                 launches.first(self.voxels()?, self.table)?;
                 match recorded.as_ref().or(known) {
-                    Some(graph) => self.compute.replay(graph)?,
+                    Some(graph) => self.compute().replay(graph)?,
                     None => rest()?,
                 }
             }
             if let (Some(_), Some(standing)) = (&recorded, self.standing.get_mut(&geometry)) {
-                standing.graph = recorded;
+                standing.graphs[slot] = recorded;
             }
         }
         Ok(())
@@ -147,24 +179,26 @@ impl CudaEngine {
     /// Evaluates a piece that may not come again.
     pub(super) fn once(&mut self, call: &Call<'_>, piece: &PlannedPiece) -> Result<(), Error> {
         let tables = PieceTables::new(piece, &|| call.control.check())?;
-        self.send(&tables, piece, call.control)?;
-        let launches = self.launches(call, piece, &tables)?;
-        let buffers = self.buffers()?;
+        let part = self.claim(piece, &tables)?;
+        self.send(&tables, piece, &part, call.control)?;
+        let launches = self.launches(call, piece, &tables, part)?;
+        let [logits, probabilities] = self.slot()?.lattice_scores();
         // SAFETY: as in `standing`.
         unsafe {
             launches.first(self.voxels()?, self.table)?;
-            launches.rest(buffers.logits.address(), buffers.probabilities.address())
+            launches.rest(logits, probabilities)
         }
     }
 
-    /// Copies a piece's tables to the arena, later; waits for a free place now.
+    /// Copies a piece's tables to its part, later; waits for a free place now.
     fn send(
         &mut self,
         tables: &PieceTables,
         piece: &PlannedPiece,
+        part: &Part,
         control: &Control,
     ) -> Result<(), Error> {
-        let to = self.arena_for(piece, tables)?.tables();
+        let to = self.arena()?.at(part.bytes.start);
         let place = self.free_place(tables.len(), control)?;
         // The last one is used last. It stays here whatever fails: the device may be at it.
         self.places.push_back(place);
@@ -173,8 +207,8 @@ impl CudaEngine {
         let bytes = &mut place.memory.as_mut_slice()[..tables.len()];
         tables.write(piece, bytes);
         // SAFETY: the place is neither written again nor freed before they have been sent.
-        unsafe { self.compute.upload(to, bytes) }?;
-        place.sent.record(&self.compute)
+        unsafe { self.compute[self.next_slot].upload(to, bytes) }?;
+        place.sent.record(&self.compute[self.next_slot])
     }
 
     /// A place for so many bytes that nothing is copied from any more.

@@ -1,13 +1,14 @@
 //! When slices were on their way to the device, at work, and on their way back: for benchmarks, noted only when asked.
+//! Slices that are at work side by side have lanes of their own.
 
 use std::sync::Arc;
 
-use super::buffers::SLOTS;
+use super::buffers::{SLOTS, of_each_slot};
 use super::driver::{Context, Event, Stream};
 use crate::engine::Span;
 use crate::error::Error;
 
-/// What a slice goes through, each on a stream of its own.
+/// What a slice goes through.
 #[derive(Clone, Copy)]
 pub(super) enum Lane {
     Upload,
@@ -35,10 +36,9 @@ pub(super) struct Timeline {
 impl Timeline {
     pub fn new(context: &Arc<Context>) -> Result<Self, Error> {
         let ends = || Ok([Event::timed(context)?, Event::timed(context)?]);
-        let slot = || Ok([ends()?, ends()?, ends()?]);
         Ok(Self {
             origin: Event::timed(context)?,
-            slots: [slot()?, slot()?],
+            slots: of_each_slot(|| Ok([ends()?, ends()?, ends()?]))?,
             spans: Vec::new(),
         })
     }
@@ -59,12 +59,22 @@ impl Timeline {
         self.slots[slot][lane as usize][1].record(stream)
     }
 
-    /// Notes the slot's slice, which is done.
-    pub fn note(&mut self, slot: usize, slice: usize, device: u32) -> Result<(), Error> {
+    /// Notes the slot's slice, which is done; it was at work in part `part` of the arena.
+    pub fn note(
+        &mut self,
+        slot: usize,
+        slice: usize,
+        part: usize,
+        device: u32,
+    ) -> Result<(), Error> {
         for (lane, name) in LANES {
             let [begin, end] = &self.slots[slot][lane as usize];
+            let number = match lane {
+                Lane::Compute => format!(" {part}"),
+                _ => String::new(),
+            };
             self.spans.push(Span {
-                lane: format!("cuda:{device} {name}"),
+                lane: format!("cuda:{device} {name}{number}"),
                 slice,
                 begin: self.origin.seconds_until(begin)?,
                 end: self.origin.seconds_until(end)?,

@@ -16,11 +16,12 @@ use std::sync::Arc;
 
 use half::f16;
 
+use super::CudaEngine;
 use super::device::Device;
 use super::network::Launches;
 use super::params::CHANNEL_GRAIN;
+use super::status::Status;
 use super::tables::PieceTables;
-use super::{CudaEngine, OVERFLOW};
 use crate::engine::{Call, Control, Engine, Geometry, Settings};
 use crate::error::Error;
 use crate::intensity::Intensity;
@@ -78,9 +79,9 @@ pub(super) fn first_wrong_kernel(device: &Arc<Device>) -> Result<Option<&'static
     let mut engine = CudaEngine::on(Arc::clone(device), 0, &settings)?;
     engine.begin(&call)?;
     let bytes = engine.piece_bytes(&piece);
-    engine.reserve(bytes, bytes)?;
+    engine.reserve(engine.room(1, bytes, bytes))?;
     engine.intensity(&call, 0)?;
-    let logits = match try_layers(&engine, &call, &piece, &tables, &settings)? {
+    let logits = match try_layers(&mut engine, &call, &piece, &tables, &settings)? {
         Ok(logits) => logits,
         Err(kernel) => return Ok(Some(kernel)),
     };
@@ -95,31 +96,34 @@ pub(super) fn first_wrong_kernel(device: &Arc<Device>) -> Result<Option<&'static
 
 /// Layer by layer; the logits of the lattice, or the name of the first kernel that is wrong.
 fn try_layers(
-    engine: &CudaEngine,
+    engine: &mut CudaEngine,
     call: &Call<'_>,
     piece: &PlannedPiece,
     tables: &PieceTables,
     settings: &Settings<'_>,
 ) -> Result<Result<Vec<f32>, &'static str>, Error> {
-    let device = &engine.device;
+    let device = Arc::clone(&engine.device);
     let _entered = device.context.enter()?;
-    let mut launches = engine.launches(call, piece, tables)?;
+    let part = engine.claim(piece, tables)?;
+    let tables_at = engine.arena()?.at(part.bytes.start);
+    let engine = &*engine;
+    let compute = engine.compute();
+    let mut launches = engine.launches(call, piece, tables, part)?;
     // So that a block has several tiles to go through, small as the images are.
     launches.multiprocessors = 1;
     let mut bytes = vec![0; tables.len()];
     tables.write(piece, &mut bytes);
     // SAFETY: all of it lives until `synchronize`.
-    let sent = unsafe { (engine.compute).upload(launches.arena.tables(), &bytes) };
-    engine.compute.synchronize()?;
+    let sent = unsafe { compute.upload(tables_at, &bytes) };
+    compute.synchronize()?;
     sent?;
-    let buffers = engine.buffers()?;
 
     let mut image = vec![0.0; WIDTH * HEIGHT];
     let mut row = vec![0.0; WIDTH];
     (call.intensity).slice(call.volume, 0, &mut row, &mut image, &|| Ok(()))?;
     // SAFETY: all of it lives until `synchronize`.
     unsafe { launches.first(engine.voxels()?, engine.table) }?;
-    engine.compute.synchronize()?;
+    compute.synchronize()?;
     let mut last = read_f16(&launches, 0)?;
     let expected = first_layer(piece, &call.geometry.lattice, &image, settings);
     if !close(&last, &expected) || overflowed(engine)? {
@@ -128,7 +132,7 @@ fn try_layers(
     for index in 1..launches.layers() {
         // SAFETY: all of it lives until `synchronize`.
         unsafe { launches.layer(index) }?;
-        engine.compute.synchronize()?;
+        compute.synchronize()?;
         let is_last = index + 1 == launches.layers();
         let output = if is_last {
             read_f32(&launches, index)?
@@ -151,9 +155,10 @@ fn try_layers(
         }
         last = output;
     }
-    // SAFETY: the buffers live until the engine has waited.
-    unsafe { launches.scores(buffers.logits.address(), buffers.probabilities.address()) }?;
-    engine.compute.synchronize()?;
+    let [logits, probabilities] = engine.slot()?.lattice_scores();
+    // SAFETY: they live until the engine has waited.
+    unsafe { launches.scores(logits, probabilities) }?;
+    compute.synchronize()?;
     Ok(match overflowed(engine)? {
         true => Err("scores"),
         false => Ok(last),
@@ -163,7 +168,8 @@ fn try_layers(
 /// Whether a kernel says that a value was beyond fp16: none is, in this network.
 fn overflowed(engine: &CudaEngine) -> Result<bool, Error> {
     let mut word = [0_u32];
-    engine.words.read(OVERFLOW, &mut word)?;
+    let at = std::mem::offset_of!(Status, overflow);
+    engine.slot()?.status.device.read(at, &mut word)?;
     Ok(word != [0])
 }
 

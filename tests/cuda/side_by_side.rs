@@ -1,0 +1,150 @@
+//! Small slices are evaluated side by side, each in a part of the arena, as far as the budget goes; slices that need
+//! more of it take turns with those whose part has some of it.
+
+use std::collections::HashSet;
+
+use patchmask::engine::Span;
+use patchmask::lattice::Padding;
+use patchmask::session::{Estimate, Options, Session};
+use patchmask::volume::Extents;
+use patchmask::weights::Model;
+
+use crate::builder::Random;
+use crate::geometry::{Case, network};
+use crate::{bits, on_gpu, stand_in};
+
+/// 4 x 3 patches on each of 7 slices.
+fn seven_slices(random: &mut Random) -> (Case, Model) {
+    let case = Case::whole(random, Padding::Patch, (32, 11), (40, 30, 7));
+    let model = network(random, 32);
+    (case, model)
+}
+
+fn session(case: &Case, model: &Model, memory_budget: u64) -> Session {
+    let options = Options {
+        memory_budget,
+        ..on_gpu(case)
+    };
+    Session::new(model, options, &mut |_, _| ()).unwrap()
+}
+
+fn estimate(case: &Case, session: &Session, depth: usize) -> Estimate {
+    let [width, height, depth] = [case.width, case.height, depth].map(|n| n as u64);
+    let extents = Extents::new(width, height, depth, "volume").unwrap();
+    session.estimate(extents, None).unwrap()
+}
+
+fn computed(spans: &[Span]) -> impl Iterator<Item = &Span> {
+    spans.iter().filter(|span| span.lane.contains(" compute "))
+}
+
+/// How many lanes slices were computed on.
+fn lanes(spans: &[Span]) -> usize {
+    let lanes: HashSet<&str> = computed(spans).map(|span| span.lane.as_str()).collect();
+    lanes.len()
+}
+
+/// Whether some slices were at work at the same time; those of one lane never are.
+fn together(spans: &[Span]) -> bool {
+    let pairs = computed(spans).flat_map(|a| computed(spans).map(move |b| (a, b)));
+    let overlapping = pairs
+        .filter(|(a, b)| a.slice < b.slice && a.begin < b.end && b.begin < a.end)
+        .inspect(|(a, b)| assert!(a.lane != b.lane, "{a:?} {b:?}"));
+    overlapping.count() > 0
+}
+
+#[test]
+fn as_many_as_the_budget_has_room_for() {
+    let Some(gpu) = stand_in::take() else {
+        return;
+    };
+    let (case, model) = seven_slices(&mut Random(71));
+    let plenty = session(&case, &model, 1 << 30);
+    let peak = |depth| estimate(&case, &plenty, depth).peak.device;
+    // Of one slice's pieces.
+    let activations = peak(2) - peak(1);
+    assert_eq!(peak(4), peak(1) + 3 * activations);
+    assert_eq!(
+        peak(7),
+        peak(4),
+        "no more than four are on their way at a time"
+    );
+    let expected = bits(&case.run_in(&plenty, &model));
+    for (slices, seed) in [(1, 5), (2, 6), (3, 7), (4, 8)] {
+        let budget = peak(1) + (slices - 1) * activations;
+        let session = session(&case, &model, budget);
+        session.trace(true).unwrap();
+        gpu.completion(2, seed);
+        let outcome = case.run_in(&session, &model);
+        assert!(bits(&outcome) == expected, "{slices} slices");
+        assert_eq!(outcome.report.peak.device, budget);
+        assert_eq!(
+            outcome.report.work.tiles, 7,
+            "not cut for the sake of others"
+        );
+        let spans = session.trace(true).unwrap();
+        assert_eq!(lanes(&spans) as u64, slices);
+        assert_eq!(together(&spans), slices > 1, "{spans:?}");
+    }
+    assert_eq!(gpu.error(), "");
+}
+
+/// A budget that allows for it is no promise that the device has it.
+#[test]
+fn a_device_with_room_for_one_does_one() {
+    let Some(gpu) = stand_in::take() else {
+        return;
+    };
+    let (case, model) = seven_slices(&mut Random(72));
+    let session = session(&case, &model, 1 << 30);
+    let [one, two] = [1, 2].map(|depth| estimate(&case, &session, depth).peak.device);
+    let before = gpu.live("bytes");
+    let expected = bits(&case.run_in(&session, &model));
+    let three_more = gpu.live("bytes") - before;
+    session.trim().unwrap();
+    gpu.devices(1, before + three_more - 3 * (two - one));
+    session.trace(true).unwrap();
+    for _ in 0..2 {
+        let outcome = case.run_in(&session, &model);
+        assert!(bits(&outcome) == expected);
+        assert_eq!(outcome.report.work.tiles, 7);
+        assert_eq!(lanes(&session.trace(true).unwrap()), 1);
+    }
+}
+
+/// With a ROI every slice takes what it needs: some are alone on the device, others are not.
+#[test]
+fn slices_of_all_sizes() {
+    let Some(gpu) = stand_in::take() else {
+        return;
+    };
+    let mut random = Random(73);
+    let mut case = Case::whole(&mut random, Padding::Patch, (32, 11), (60, 50, 14));
+    let model = network(&mut random, 32);
+    // In thousandths of the slice, one region each.
+    let sizes = [1, 1, 900, 1, 300, 300, 2, 0, 600, 1, 1, 100, 999, 20];
+    case.roi = Some(
+        (0..case.voxels.len())
+            .map(|index| (index % 3000 < 3 * sizes[index / 3000]) as u8)
+            .collect(),
+    );
+    let expected = bits(&case.run_in(&session(&case, &model, 1 << 30), &model));
+    let whole = estimate(&case, &session(&case, &model, 1 << 30), 1);
+    let mut used = Vec::new();
+    for seed in 1..=4 {
+        // From little more than the largest slice to plenty.
+        let budget = whole.peak.device * (9 + seed) / 10;
+        let session = session(&case, &model, budget);
+        session.trace(true).unwrap();
+        for _ in 0..2 {
+            gpu.completion(2, seed);
+            let outcome = case.run_in(&session, &model);
+            assert!(bits(&outcome) == expected, "{budget}");
+            assert!(outcome.report.peak.device <= budget);
+            used.push(lanes(&session.trace(true).unwrap()));
+        }
+    }
+    println!("compute lanes: {used:?}");
+    assert_eq!(gpu.error(), "");
+    assert!(used.contains(&4), "small slices are side by side: {used:?}");
+}
