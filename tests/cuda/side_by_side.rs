@@ -130,10 +130,10 @@ fn slices_of_all_sizes() {
     );
     let expected = bits(&case.run_in(&session(&case, &model, 1 << 30), &model));
     let whole = estimate(&case, &session(&case, &model, 1 << 30), 1);
-    let mut used = Vec::new();
-    for seed in 1..=4 {
-        // From little more than the largest slice to plenty.
-        let budget = whole.peak.device * (9 + seed) / 10;
+    let (mut used, mut tiles) = (Vec::new(), Vec::new());
+    // Large slices are cut in unequal tiles, or have just room, or plenty.
+    for (seed, percent) in [(1, 70), (2, 85), (3, 105), (4, 130)] {
+        let budget = whole.peak.device * percent / 100;
         let session = session(&case, &model, budget);
         session.trace(true).unwrap();
         for _ in 0..2 {
@@ -141,10 +141,12 @@ fn slices_of_all_sizes() {
             let outcome = case.run_in(&session, &model);
             assert!(bits(&outcome) == expected, "{budget}");
             assert!(outcome.report.peak.device <= budget);
+            tiles.push(outcome.report.work.tiles);
             used.push(lanes(&session.trace(true).unwrap()));
         }
     }
-    println!("compute lanes: {used:?}");
+    println!("tiles: {tiles:?}, compute lanes: {used:?}");
+    assert!(tiles[0] > 13 && tiles[7] == 13, "one for each slice, or more");
     assert_eq!(gpu.error(), "");
     assert!(used.contains(&4), "small slices are side by side: {used:?}");
 }
