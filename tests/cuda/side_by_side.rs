@@ -146,7 +146,10 @@ fn slices_of_all_sizes() {
         }
     }
     println!("tiles: {tiles:?}, compute lanes: {used:?}");
-    assert!(tiles[0] > 13 && tiles[7] == 13, "one for each slice, or more");
+    assert!(
+        tiles[0] > 13 && tiles[7] == 13,
+        "one for each slice, or more"
+    );
     assert_eq!(gpu.error(), "");
     assert!(used.contains(&4), "small slices are side by side: {used:?}");
 }

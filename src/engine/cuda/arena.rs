@@ -95,14 +95,7 @@ impl Arena {
 
     /// The part for the slice in this slot, whose pieces take so many bytes each; `None` where they do not fit.
     pub fn part(&self, slot: usize, bytes: usize) -> Option<Part> {
-        let parts = (self.memory.bytes() / bytes).min(SLOTS);
-        let number = slot.checked_rem(parts)?;
-        let share = self.memory.bytes() / parts / ALIGNMENT * ALIGNMENT;
-        let begin = number * share;
-        Some(Part {
-            number,
-            bytes: begin..begin + bytes,
-        })
+        part(self.memory.bytes(), slot, bytes)
     }
 
     /// Where `offset` is.
@@ -114,6 +107,18 @@ impl Arena {
     pub fn read<T: Copy>(&self, offset: usize, values: &mut [T]) -> Result<(), Error> {
         self.memory.read(offset, values)
     }
+}
+
+/// See [`Arena::part`].
+fn part(arena: usize, slot: usize, bytes: usize) -> Option<Part> {
+    let parts = (arena / bytes).min(SLOTS);
+    let number = slot.checked_rem(parts)?;
+    let share = arena / parts / ALIGNMENT * ALIGNMENT;
+    let begin = number * share;
+    Some(Part {
+        number,
+        bytes: begin..begin + bytes,
+    })
 }
 
 /// The bytes of the device that the arena would take for `slices` slices, the largest piece of which takes `largest`.
@@ -184,6 +189,53 @@ pub(super) fn part_bytes(weights: &Weights, rows: &AxisPlan, columns: &AxisPlan)
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Slices of the same number come after one another: only those may have bytes in common.
+    #[test]
+    fn parts_of_other_numbers_have_nothing_in_common() {
+        for (arena, bytes, numbers) in [
+            (1000, 1001, 0),
+            (1000, 1000, 1),
+            (1200, 500, 2),
+            (1600, 500, 3),
+            (1600, 256, 4),
+            (1 << 20, 300, 4),
+        ] {
+            let parts: Vec<Part> = (0..SLOTS)
+                .filter_map(|slot| part(arena, slot, bytes))
+                .collect();
+            assert_eq!(parts.len(), if numbers == 0 { 0 } else { SLOTS });
+            for (slot, a) in parts.iter().enumerate() {
+                assert_eq!((a.number, a.bytes.len()), (slot % numbers, bytes));
+                assert!(a.bytes.end <= arena && a.bytes.start.is_multiple_of(ALIGNMENT));
+                for b in &parts[..slot] {
+                    assert_eq!(a.overlaps(b), a.number == b.number, "{a:?} {b:?}");
+                }
+            }
+        }
+    }
+
+    /// A slice that had a small piece first and then a large one has both.
+    #[test]
+    fn a_part_grows_by_that_of_the_next_piece() {
+        let (none, small, large) = (Part::default(), 1024..1280, 0..768);
+        let [small, large] = [small, large].map(|bytes| Part { number: 2, bytes });
+        assert_eq!(none.with(&small), small);
+        assert_eq!(small.with(&large).bytes, 0..1280);
+        assert!(!none.overlaps(&small) && !small.overlaps(&large));
+    }
+
+    /// Side by side as far as the GPU, the budget and the slices go; never less than a piece takes.
+    #[test]
+    fn no_more_is_wanted_than_helps() {
+        const MIB: u64 = 1 << 20;
+        let wanted = |slices, largest, budget| wanted_bytes(slices, largest, budget, 100);
+        assert_eq!(wanted(100, 10 * MIB, u64::MAX), 40 * MIB);
+        assert_eq!(wanted(3, 10 * MIB, u64::MAX), 30 * MIB);
+        assert_eq!(wanted(100, 10 * MIB, 25 * MIB), 25 * MIB);
+        assert_eq!(wanted(100, 150 * MIB, u64::MAX), 400 * MIB);
+        assert_eq!(wanted(100, 700 * MIB, u64::MAX), 700 * MIB);
+    }
 
     /// Kernels number pixels with 32 bits: a tile with more of them fits no budget, so that it is cut.
     #[test]
