@@ -1,4 +1,4 @@
-//! Before a device is used, every kernel computes something whose answer the CPU knows.
+//! Before a device is used, every kernel that a network could get computes something whose answer the CPU knows.
 //!
 //! ```text
 //! a small slice, a network whose widths get every convolution kernel that any network's would
