@@ -1,13 +1,15 @@
 """The parts of the GPU's benchmarks that need none: the plan's numbers against the library's, Nsight Compute's tables, the
-model.
+models.
 
     SEGMENT=build/segment python3 tests/gpu/bench_parts.py
 """
 
 import array
+import itertools
 import json
 import os
 import random
+import re
 import stat
 import subprocess
 import sys
@@ -20,6 +22,7 @@ sys.path[:0] = [str(ROOT / "benches"), str(ROOT / "tests" / "golden")]
 import exact_plan  # noqa: E402
 import model  # noqa: E402
 import ncu  # noqa: E402
+import rates  # noqa: E402
 import raw_nrrd  # noqa: E402
 
 SEGMENT = os.path.abspath(os.environ.get("SEGMENT", ROOT / "build" / "segment"))
@@ -174,6 +177,41 @@ class Model(unittest.TestCase):
         slow = model.Prediction("x", [], 1.0, 0.0, 0.5)
         self.assertAlmostEqual(model.scan_seconds(slow, 100, 4, 0.01), 25)
         self.assertAlmostEqual(model.scan_seconds(slow, 100, 100, 0.5), 50)
+
+
+def chosen(tflops, inputs, outputs):
+    """The name that src/engine/cuda/rates.rs chooses by these rates."""
+
+    def time(kernel):
+        *_, chunk, of_block = kernel.replace("wgmma", "64").split("_")
+        made = -(-outputs // int(of_block)) * int(of_block)
+        return made / tflops[kernel] if inputs % int(chunk) == 0 else float("inf")
+
+    return min(tflops, key=time)
+
+
+class Rates(unittest.TestCase):
+    def test_predicted_rows_are_those_of_the_library(self):
+        text = (ROOT / "src" / "engine" / "cuda" / "rates.rs").read_text()
+        rows = {of.capability: rates.rows(of) for of in rates.CAPABILITIES}
+        found = re.findall(r"// .*, (predicted|measured \S+)\n +Rates {\n +capability: \((\d+), (\d+)\)", text)
+        self.assertGreaterEqual(len(found), len(rows))
+        for source, major, minor in found:
+            if source == "predicted":
+                self.assertIn(rows[int(major), int(minor)], text)
+
+    def test_choices_do_not_depend_on_what_was_estimated(self):
+        layers = list(itertools.product((64, 32, 16), (64, 128)))
+        for of in rates.CAPABILITIES:
+            choices = lambda *estimates: [chosen(rates.predict(of, *estimates), *layer) for layer in layers]
+            for step, tile, overlap in itertools.product((100, 200, 400), (1000, 2000, 4000), (2, 4, 16)):
+                self.assertEqual(choices(rates.Waits(step, tile), overlap), choices(), (of.gpu, step, tile, overlap))
+
+    def test_the_model_of_a_slice_assumes_much_the_same(self):
+        for of in rates.CAPABILITIES:
+            if gpu := model.GPUS.get(of.gpu):
+                ratio = max(rates.predict(of).values()) / (gpu.matrix_tflops * gpu.share)
+                self.assertTrue(0.8 < ratio < 1.2, (of.gpu, ratio))
 
 
 if __name__ == "__main__":

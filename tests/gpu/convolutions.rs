@@ -1,6 +1,6 @@
 //! VGG16's convolutions at the sizes of a 512 x 512 slice (patches of 257 every 8), by each kernel: those for every GPU
 //! and, on Hopper, its own. Those that take their weights in one order must agree; a table tells how long each takes,
-//! and which is the fastest where.
+//! and which is the fastest where. The last lines are the measured rows of src/engine/cuda/rates.rs.
 //!
 //! The kernels are launched as kernels/params.h describes, without the library, which would choose one of them.
 
@@ -12,45 +12,30 @@ use half::f16;
 use crate::builder::Random;
 use crate::cases::size;
 use crate::driver::{self, Driver, call};
+use crate::rates::{OF_EVERY_GPU, OF_HOPPER, Shape, Timed};
 
 const EVERY_GPU: &str = include_str!("../../kernels/ptx/conv3_mma.compute_80.ptx");
 const HOPPER: &str = include_str!("../../kernels/ptx/conv3_wgmma.compute_90a.ptx");
 
-/// The table in kernels/README.md.
-struct Shape {
-    name: &'static str,
-    /// Input channels at a time, and outputs of a block: the order of the weights.
-    order: (usize, usize),
+/// A kernel that is loaded, with what the table in kernels/README.md says of it.
+struct Kernel {
+    shape: Shape,
     threads: u32,
     shared_bytes: u32,
+    function: usize,
+    goes_on: bool,
 }
 
-const fn shape(
-    name: &'static str,
-    order: (usize, usize),
-    threads: u32,
-    shared_bytes: u32,
-) -> Shape {
-    Shape {
-        name,
-        order,
-        threads,
-        shared_bytes,
+impl Kernel {
+    /// Input channels at a time, and outputs of a block: the order of the weights.
+    fn order(&self) -> (usize, usize) {
+        (self.shape.chunk, self.shape.outputs)
     }
 }
 
-const OF_EVERY_GPU: [Shape; 6] = [
-    shape("conv3_64_128", (64, 128), 128, 101_664),
-    shape("conv3_64_64", (64, 64), 128, 93_472),
-    shape("conv3_32_128", (32, 128), 128, 59_552),
-    shape("conv3_32_64", (32, 64), 128, 47_264),
-    shape("conv3_16_128", (16, 128), 128, 30_304),
-    shape("conv3_16_64", (16, 64), 128, 24_160),
-];
-const OF_HOPPER: [Shape; 2] = [
-    shape("conv3_wgmma_128", (64, 128), 384, 223_136),
-    shape("conv3_wgmma_64", (64, 64), 384, 206_800),
-];
+/// Of the kernels for every GPU, and of Hopper's own.
+const EVERY_GPUS_BYTES: [u32; 6] = [101_664, 93_472, 59_552, 47_264, 30_304, 24_160];
+const HOPPERS_BYTES: [u32; 2] = [223_136, 206_800];
 
 /// Values of each axis, inputs, outputs: convolutions 2, 4, 7, 8 and 10.
 const LAYERS: [[usize; 3]; 5] = [
@@ -178,27 +163,43 @@ impl Gpu<'_> {
         Ok(module)
     }
 
-    fn function(&self, module: usize, shape: &Shape) -> Result<usize, String> {
-        let name = CString::new(shape.name).unwrap();
+    fn function(&self, module: usize, name: &str, shared_bytes: u32) -> Result<usize, String> {
+        let name = CString::new(name).unwrap();
         let mut function = 0;
         call!(self.0.library(), "cuModuleGetFunction",
             (&raw mut function => *mut usize, module => usize, name.as_ptr() => *const std::ffi::c_char))?;
         call!(self.0.library(), "cuFuncSetAttribute",
-            (function => usize, SHARED_BYTES => c_int, shape.shared_bytes as c_int => c_int))?;
+            (function => usize, SHARED_BYTES => c_int, shared_bytes as c_int => c_int))?;
         Ok(function)
     }
 
-    fn launch(
+    /// Those of a module that fit this GPU.
+    fn kernels(
         &self,
-        function: usize,
-        grid: [usize; 2],
-        shape: &Shape,
-        params: &Params,
-    ) -> Result<(), String> {
+        module: usize,
+        shapes: &[Shape],
+        shared_bytes: &[u32],
+        goes_on: bool,
+    ) -> Vec<Kernel> {
+        let kernel = |(&shape, &shared_bytes): (&Shape, &u32)| {
+            let function = self.function(module, shape.name, shared_bytes);
+            let function = function.inspect_err(|why| println!("{} SKIPPED: {why}", shape.name));
+            Some(Kernel {
+                shape,
+                threads: if goes_on { 384 } else { 128 },
+                shared_bytes,
+                function: function.ok()?,
+                goes_on,
+            })
+        };
+        shapes.iter().zip(shared_bytes).filter_map(kernel).collect()
+    }
+
+    fn launch(&self, kernel: &Kernel, grid: [usize; 2], params: &Params) -> Result<(), String> {
         let mut pointers = [(&raw const *params).cast_mut().cast::<c_void>()];
         call!(self.0.library(), "cuLaunchKernel",
-            (function => usize, grid[0] as u32 => u32, grid[1] as u32 => u32, 1 => u32, shape.threads => u32, 1 => u32,
-             1 => u32, shape.shared_bytes => u32, 0 => usize, pointers.as_mut_ptr() => *mut *mut c_void, 0 => usize))
+            (kernel.function => usize, grid[0] as u32 => u32, grid[1] as u32 => u32, 1 => u32, kernel.threads => u32,
+             1 => u32, 1 => u32, kernel.shared_bytes => u32, 0 => usize, pointers.as_mut_ptr() => *mut *mut c_void, 0 => usize))
     }
 
     fn event(&self) -> Result<usize, String> {
@@ -234,17 +235,13 @@ fn kernels_agree_and_take_so_long() {
 
 fn all_layers(driver: &Driver) -> Result<(), String> {
     let gpu = Gpu(driver);
-    let mut kernels = Vec::new();
     let mut modules = vec![gpu.module(EVERY_GPU)?];
-    for shape in &OF_EVERY_GPU {
-        kernels.push((shape, gpu.function(modules[0], shape), false));
-    }
+    let mut kernels = gpu.kernels(modules[0], &OF_EVERY_GPU, &EVERY_GPUS_BYTES, false);
     if driver.capability == (9, 0) {
         modules.push(gpu.module(HOPPER)?);
-        for shape in &OF_HOPPER {
-            kernels.push((shape, gpu.function(modules[1], shape), true));
-        }
+        kernels.extend(gpu.kernels(modules[1], &OF_HOPPER, &HOPPERS_BYTES, true));
     }
+    let mut timed = Timed::default();
     println!(
         "{:>22} {:>16} {:>9} {:>9}",
         "values x in x out", "kernel", "ms", "TFLOP/s"
@@ -254,41 +251,32 @@ fn all_layers(driver: &Driver) -> Result<(), String> {
         let (inputs, outputs) = (inputs.min(size(512, 128)), outputs.min(size(512, 128)));
         let name = format!("{values}^2 x {inputs} x {outputs}");
         let mut firsts: HashMap<(usize, usize), Vec<f16>> = HashMap::new();
-        let mut fastest = (f64::INFINITY, "none");
-        for (shape, function, goes_on) in &kernels {
-            if outputs % shape.order.1 != 0 {
-                continue;
-            }
-            let function = match function {
-                Ok(function) => *function,
-                Err(why) => {
-                    println!("{name:>22} {:>16} SKIPPED: {why}", shape.name);
-                    continue;
-                }
-            };
+        for kernel in &kernels {
             let layer = Layer {
                 values,
                 inputs,
                 outputs,
             };
-            let (seconds, output) = layer.run(&gpu, function, shape, *goes_on)?;
-            let flop = 18.0 * (values * values * inputs * outputs) as f64;
+            let (seconds, output) = layer.run(&gpu, kernel)?;
+            let tflops = |outputs: usize| {
+                18.0 * (values * values * inputs * outputs) as f64 / seconds / 1e12
+            };
             println!(
                 "{name:>22} {:>16} {:>9.3} {:>9.1}",
-                shape.name,
+                kernel.shape.name,
                 1e3 * seconds,
-                flop / seconds / 1e12
+                tflops(outputs)
             );
-            if seconds < fastest.0 {
-                fastest = (seconds, shape.name);
-            }
-            match firsts.get(&shape.order) {
-                Some(first) => agree(first, &output, shape.name),
-                None => _ = firsts.insert(shape.order, output),
+            let made = outputs.next_multiple_of(kernel.shape.outputs);
+            timed.add(kernel.shape, tflops(made));
+            match firsts.get(&kernel.order()) {
+                Some(first) => agree(first, &output, kernel.shape.name),
+                None => _ = firsts.insert(kernel.order(), output),
             }
         }
-        println!("{name:>22} fastest: {}", fastest.1);
+        println!("{name:>22} {}", timed.verdict(driver, inputs, outputs));
     }
+    println!("{}", timed.rows(driver));
     for module in modules {
         call!(driver.library(), "cuModuleUnload", (module => usize))?;
     }
@@ -303,13 +291,7 @@ struct Layer {
 
 impl Layer {
     /// Seconds, and what was computed: parts of it, evenly spaced.
-    fn run(
-        &self,
-        gpu: &Gpu<'_>,
-        function: usize,
-        shape: &Shape,
-        goes_on: bool,
-    ) -> Result<(f64, Vec<f16>), String> {
+    fn run(&self, gpu: &Gpu<'_>, kernel: &Kernel) -> Result<(f64, Vec<f16>), String> {
         let mut random = Random(41);
         let rows = blocks::<8, 12>(self.values);
         let columns = blocks::<16, 22>(self.values);
@@ -322,14 +304,16 @@ impl Layer {
                 .collect()
         };
         let count = self.values * self.values * self.outputs;
-        let bias = vec![0.1_f32; self.outputs];
+        let across = self.outputs.div_ceil(kernel.shape.outputs);
+        let made = across * kernel.shape.outputs;
+        let bias = vec![0.1_f32; made];
         let memory = [
             gpu.halves(
                 input_columns * input_columns * self.inputs,
                 &pattern(0.5, 0.5),
             )?,
             gpu.halves(count, &[f16::NAN])?,
-            gpu.halves(9 * self.inputs * self.outputs, &pattern(scale, 0.0))?,
+            gpu.halves(9 * self.inputs * made, &pattern(scale, 0.0))?,
             gpu.memory_of(&bias)?,
             gpu.memory_of(&rows)?,
             gpu.memory_of(&columns)?,
@@ -371,29 +355,28 @@ impl Layer {
             ]
             .map(|number| number as i32),
         };
-        let across = self.outputs / shape.order.1;
-        let grid = match goes_on {
+        let grid = match kernel.goes_on {
             true => [(tiles.div_ceil(2) * across).min(gpu.0.multiprocessors), 1],
             false => [tiles, across],
         };
-        gpu.launch(function, grid, shape, &params)?;
+        gpu.launch(kernel, grid, &params)?;
         let first = self.parts(gpu, output, count)?;
         let timed = size(TIMED, 1);
         let seconds = gpu
-            .seconds(|| (0..timed).try_for_each(|_| gpu.launch(function, grid, shape, &params)))?
+            .seconds(|| (0..timed).try_for_each(|_| gpu.launch(kernel, grid, &params)))?
             / timed as f64;
         assert!(
             self.parts(gpu, output, count)? == first,
             "{}: other bits",
-            shape.name
+            kernel.shape.name
         );
-        if goes_on {
+        if kernel.goes_on {
             // Other blocks take other items.
-            gpu.launch(function, [7, 1], shape, &params)?;
+            gpu.launch(kernel, [7, 1], &params)?;
             assert!(
                 self.parts(gpu, output, count)? == first,
                 "{}: other bits",
-                shape.name
+                kernel.shape.name
             );
         }
         for address in memory {

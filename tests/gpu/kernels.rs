@@ -7,8 +7,8 @@ use crate::builder::Random;
 use crate::cases::{discs, network};
 use crate::{driver, on_gpu};
 
-/// Inputs and outputs that make the engine choose each of its six convolution kernels; on Hopper two of them are
-/// others.
+/// Inputs that chunks of 64, of 32 and only of 16 channels divide, each with outputs for a block of 64 and of 128: every
+/// convolution kernel that the engine would choose on this GPU for any layer.
 const WIDTHS: [usize; 13] = [16, 64, 128, 64, 96, 128, 32, 64, 48, 128, 32, 48, 64];
 
 #[test]

@@ -1,15 +1,15 @@
 //! The kernels of a device: loaded from the PTX that is part of this library, tried out, chosen.
 
-use std::cmp::Reverse;
 use std::sync::Arc;
 
 use super::device::Limits;
 use super::driver::{Context, Kernel, Module};
 use super::params::{
     DENSE_SHARED_BYTES, EQUALIZE_SHARED_BYTES, FIRST_SHARED_BYTES, HISTOGRAM_SHARED_BYTES,
-    HISTOGRAM_THREADS, LEVELS, THREADS, WGMMA_CHUNK, WGMMA_THREADS, WGMMA_TILES, conv_shared_bytes,
+    HISTOGRAM_THREADS, LEVELS, THREADS, WGMMA_THREADS, WGMMA_TILES, conv_shared_bytes,
     wgmma_shared_bytes,
 };
+use super::rates::{OF_EVERY_GPU, OF_HOPPER, Shape, fastest};
 use crate::error::Error;
 
 /// The compiled kernels: `make kernels` writes them.
@@ -32,13 +32,10 @@ macro_rules! ptx {
 /// The only GPUs that run PTX for compute_90a, as (major, minor).
 const HOPPER: (i32, i32) = (9, 0);
 
-/// A convolution kernel: what it keeps in shared memory and what it makes.
+/// A convolution kernel that is loaded.
 pub(super) struct Convolution {
     pub kernel: Kernel,
-    /// Input channels at a time.
-    pub chunk: usize,
-    /// Output channels of a block.
-    pub outputs: usize,
+    pub shape: Shape,
     /// As many blocks as there are multiprocessors go from tile to tile; else each tile has blocks of its own.
     goes_on: bool,
 }
@@ -51,7 +48,7 @@ impl Convolution {
         output_channels: usize,
         multiprocessors: usize,
     ) -> [usize; 2] {
-        let across = output_channels.div_ceil(self.outputs);
+        let across = output_channels.div_ceil(self.shape.outputs);
         if self.goes_on {
             let items = tiles.div_ceil(WGMMA_TILES).saturating_mul(across);
             [items.min(multiprocessors), 1]
@@ -63,6 +60,7 @@ impl Convolution {
 
 /// See the module. The kernels come before the modules that they are in.
 pub(super) struct Kernels {
+    capability: (i32, i32),
     convolutions: Vec<Convolution>,
     pub first: Kernel,
     pub histogram: Kernel,
@@ -99,37 +97,31 @@ impl Kernels {
             _ => (None, None),
         };
         let mut convolutions = Vec::new();
-        for (name, chunk, outputs) in [
-            ("conv3_64_128", 64, 128),
-            ("conv3_64_64", 64, 64),
-            ("conv3_32_128", 32, 128),
-            ("conv3_32_64", 32, 64),
-            ("conv3_16_128", 16, 128),
-            ("conv3_16_64", 16, 64),
-        ] {
-            let shared_bytes = conv_shared_bytes(chunk, outputs);
-            if shared_bytes <= limits.shared_bytes && !refused.contains(&name) {
+        let usable = |shape: &Shape, shared_bytes| {
+            shared_bytes <= limits.shared_bytes && !refused.contains(&shape.name)
+        };
+        for shape in OF_EVERY_GPU {
+            let shared_bytes = conv_shared_bytes(shape.chunk, shape.outputs);
+            if usable(&shape, shared_bytes) {
                 convolutions.push(Convolution {
-                    kernel: conv3.kernel(name, THREADS, shared_bytes)?,
-                    chunk,
-                    outputs,
+                    kernel: conv3.kernel(shape.name, THREADS, shared_bytes)?,
+                    shape,
                     goes_on: false,
                 });
             }
         }
-        for (name, outputs) in [("conv3_wgmma_128", 128), ("conv3_wgmma_64", 64)] {
-            let shared_bytes = wgmma_shared_bytes(outputs);
-            let usable = shared_bytes <= limits.shared_bytes && !refused.contains(&name);
-            if let Some(module) = wgmma.as_ref().filter(|_| usable) {
+        for shape in OF_HOPPER {
+            let shared_bytes = wgmma_shared_bytes(shape.outputs);
+            if let Some(module) = wgmma.as_ref().filter(|_| usable(&shape, shared_bytes)) {
                 convolutions.push(Convolution {
-                    kernel: module.kernel(name, WGMMA_THREADS, shared_bytes)?,
-                    chunk: WGMMA_CHUNK,
-                    outputs,
+                    kernel: module.kernel(shape.name, WGMMA_THREADS, shared_bytes)?,
+                    shape,
                     goes_on: true,
                 });
             }
         }
         Ok(Self {
+            capability: limits.capability,
             convolutions,
             first: first.kernel("conv3_first", THREADS, FIRST_SHARED_BYTES)?,
             histogram: intensity.kernel("histogram", HISTOGRAM_THREADS, HISTOGRAM_SHARED_BYTES)?,
@@ -157,23 +149,13 @@ impl Kernels {
         self.convolutions.iter().any(|c| c.kernel.name == name)
     }
 
-    /// The index of the kernel for a layer: the most channels at a time, Hopper's own instructions, the fewest outputs
-    /// in vain, the largest blocks.
+    /// The index of the kernel for a layer (`rates`).
     pub fn choose(&self, input_channels: usize, output_channels: usize) -> Result<usize, Error> {
-        let fits = |kernel: &Convolution| input_channels.is_multiple_of(kernel.chunk);
-        (0..self.convolutions.len())
-            .filter(|&index| fits(&self.convolutions[index]))
-            .min_by_key(|&index| {
-                let kernel = &self.convolutions[index];
-                let made = output_channels.next_multiple_of(kernel.outputs);
-                let others = !kernel.goes_on;
-                (Reverse(kernel.chunk), others, made, Reverse(kernel.outputs))
-            })
-            .ok_or_else(|| {
-                Error::NoDevice(format!(
-                    "no CUDA kernel for {input_channels} input channels passed its test on this \
-                     device"
-                ))
-            })
+        let shapes = self.convolutions.iter().map(|c| c.shape);
+        fastest(self.capability, shapes, input_channels, output_channels).ok_or_else(|| {
+            Error::NoDevice(format!(
+                "no CUDA kernel for {input_channels} input channels passed its test on this device"
+            ))
+        })
     }
 }

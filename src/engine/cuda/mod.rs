@@ -25,6 +25,7 @@ mod known_answer;
 mod network;
 mod params;
 mod pieces;
+mod rates;
 mod status;
 mod tables;
 mod timeline;

@@ -182,7 +182,7 @@ fn hidden_layer(
     let weight = &convolution.weight;
     let outputs = convolution.bias.len();
     let index = device.kernels.choose(inputs, padded(outputs))?;
-    let kernel = &device.kernels.convolutions()[index];
+    let kernel = device.kernels.convolutions()[index].shape;
     let packed = Packing {
         taps: 9,
         inputs: weight.dim().1,

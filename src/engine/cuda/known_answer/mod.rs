@@ -1,7 +1,7 @@
-//! Before a device is used, every kernel computes something whose answer the CPU knows.
+//! Before a device is used, every kernel that a network could get computes something whose answer the CPU knows.
 //!
 //! ```text
-//! a small slice, a network whose widths make use of every convolution kernel
+//! a small slice, a network whose widths get every convolution kernel that any network's would
 //! for each layer: run it on the device, read its output, compare with plain f64 loops over
 //!                 what the device had as input
 //! then the painted mask against that of `mask`, from the device's own logits

@@ -10,8 +10,9 @@ use crate::weights::Model;
 /// Side of the last feature map.
 pub(super) const SIDE: usize = 1;
 pub(super) const CLASSES: usize = 3;
-/// Inputs and outputs in every combination that some kernel is made for, one chunk of input channels and several, and
-/// tails; the most work where the images are small.
+/// Inputs that chunks of 64, of 32 and only of 16 channels divide, each with outputs for a block of 64 and of 128: what any
+/// layer of any model gets, one of these gets too. One chunk of input channels and several, and tails; the most work where
+/// the images are small.
 pub(super) const WIDTHS: [usize; CONVOLUTIONS] =
     [16, 16, 16, 32, 32, 96, 64, 128, 128, 16, 72, 24, 40];
 pub(super) const DENSE: [usize; 2] = [48, CLASSES];
@@ -66,4 +67,42 @@ pub(super) fn tiny_model() -> Result<Model, Error> {
         .collect::<Result<Vec<_>, Error>>()?;
     let bytes = safetensors::serialize(views, None).map_err(failed)?;
     Model::from_bytes(&bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::engine::cuda::params::CHANNEL_GRAIN;
+    use crate::engine::cuda::rates::{OF_EVERY_GPU, OF_HOPPER, Shape, fastest};
+
+    const CAPABILITIES: [(i32, i32); 6] = [(8, 0), (8, 6), (8, 7), (8, 9), (9, 0), (12, 0)];
+
+    /// On every device, whatever kernels it has or has been refused. Of the kernels that take a layer's inputs only the fastest
+    /// with 64 outputs and the fastest with 128 can be chosen; if the second one is for an odd number of 64 outputs, it is
+    /// for 128 too, and the first one, if ever, for 64.
+    #[test]
+    fn no_layer_gets_a_kernel_that_was_not_tried() {
+        let padded = WIDTHS.map(|width| width.next_multiple_of(CHANNEL_GRAIN));
+        let all: Vec<Shape> = OF_EVERY_GPU.into_iter().chain(OF_HOPPER).collect();
+        for capability in CAPABILITIES {
+            for kept in 0..1_u32 << all.len() {
+                let kernels = all.iter().enumerate().filter(|(i, _)| kept >> i & 1 == 1);
+                let kernels: Vec<Shape> = kernels.map(|(_, shape)| *shape).collect();
+                let chosen =
+                    |inputs, outputs| fastest(capability, kernels.iter().copied(), inputs, outputs);
+                let tried: BTreeSet<_> = padded.windows(2).map(|w| chosen(w[0], w[1])).collect();
+                for inputs in (16..=128).step_by(16) {
+                    for outputs in (16..=1024).step_by(16) {
+                        let kernel = chosen(inputs, outputs);
+                        assert!(
+                            tried.contains(&kernel),
+                            "{capability:?}, {kept:b}: {inputs} x {outputs}"
+                        );
+                    }
+                }
+            }
+        }
+    }
 }
