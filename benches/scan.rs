@@ -1,9 +1,10 @@
 //! A whole scan on GPUs, from voxels in the caller's memory to the mask there: time, energy, and where each slice was when.
 //!
 //! ```text
-//! cargo bench --bench scan -- [ROW...] [--slices 100] [--gpus 0,1] [--trace FOLDER] [--small]
+//! cargo bench --bench scan -- [ROW...] [--side 512] [--slices 100] [--in-turn] [--gpus 0,1] [--trace FOLDER] [--small]
 //! ```
 //! ROW is PATCH/STRIDE or PATCH/STRIDE/image, default 257/8 257/7 257/8/image, full-width VGG16 on slices of 512 x 512.
+//! Small slices (`--side`) are evaluated side by side; with `--in-turn` there is memory for one at a time.
 //! Each row is timed three times, after a first call that makes plans, graphs and buffers; the median counts. `--trace`
 //! writes a file of trace events for each row (chrome://tracing, Perfetto, benches/timeline.py). `--small` tries the
 //! program out on the stand-in driver.
@@ -19,7 +20,7 @@ use nvml_wrapper::Nvml;
 use patchmask::engine::{DeviceChoice, Span};
 use patchmask::lattice::Padding;
 use patchmask::session::{Options, Outputs, Report, Session};
-use patchmask::volume::{Volume, VolumeMut};
+use patchmask::volume::{Extents, Volume, VolumeMut};
 use patchmask::weights::Model;
 use serde_json::json;
 
@@ -30,7 +31,9 @@ const RUNS: usize = 3;
 
 struct Given {
     rows: Vec<String>,
+    side: usize,
     slices: usize,
+    in_turn: bool,
     gpus: Vec<u32>,
     trace: Option<PathBuf>,
     small: bool,
@@ -47,7 +50,9 @@ struct Run {
 fn given() -> Given {
     let mut given = Given {
         rows: Vec::new(),
+        side: 512,
         slices: 100,
+        in_turn: false,
         gpus: vec![0],
         trace: None,
         small: false,
@@ -61,6 +66,8 @@ fn given() -> Given {
                 .unwrap_or_else(|| panic!("{word} needs a value"))
         };
         match word.as_str() {
+            "--side" => given.side = value().parse().expect("--side N"),
+            "--in-turn" => given.in_turn = true,
             "--slices" => given.slices = value().parse().expect("--slices N"),
             "--gpus" => {
                 let numbers = value();
@@ -73,6 +80,9 @@ fn given() -> Given {
             "--small" => given.small = true,
             row => given.rows.push(row.to_string()),
         }
+    }
+    if given.small {
+        given.side = 40;
     }
     if given.rows.is_empty() {
         let rows = ["257/8", "257/7", "257/8/image"];
@@ -105,15 +115,14 @@ fn network(random: &mut Random, patch_size: u32, small: bool) -> Model {
     file.load().expect("a model")
 }
 
-/// Seconds in which some of the spans of a lane were under way.
-fn busy(spans: &[Span], lane: &str) -> f64 {
-    let mut of_lane: Vec<_> = spans
-        .iter()
-        .filter(|span| span.lane.ends_with(lane))
-        .collect();
-    of_lane.sort_by(|a, b| a.begin.total_cmp(&b.begin));
+/// Seconds in which some slice was at work on this GPU.
+fn busy(spans: &[Span], gpu: u32) -> f64 {
+    let lanes = format!("cuda:{gpu} compute ");
+    let of_gpu = spans.iter().filter(|span| span.lane.starts_with(&lanes));
+    let mut of_gpu: Vec<_> = of_gpu.collect();
+    of_gpu.sort_by(|a, b| a.begin.total_cmp(&b.begin));
     let (mut total, mut until) = (0.0, 0.0_f64);
-    for span in of_lane {
+    for span in of_gpu {
         total += (span.end - span.begin.max(until)).max(0.0);
         until = until.max(span.end);
     }
@@ -145,9 +154,9 @@ fn measure(given: &Given, row: &str, nvml: Option<&Nvml>) -> Result<(), String> 
         return Err(format!("{row}: must be PATCH/STRIDE or PATCH/STRIDE/image"));
     };
     let patch_size: u32 = patch_size.parse().expect("PATCH");
-    let side = if given.small { 40 } else { 512 };
+    let side = given.side;
     let model = network(&mut random, patch_size, given.small);
-    let options = Options {
+    let mut options = Options {
         patch_size,
         stride: stride.parse().expect("STRIDE"),
         padding: if words.len() > 2 {
@@ -159,7 +168,14 @@ fn measure(given: &Given, row: &str, nvml: Option<&Nvml>) -> Result<(), String> 
         ..Options::for_model(None)
     };
     let failed = |error: patchmask::error::Error| format!("{row}: {error}");
-    let session = Session::new(&model, options, &mut |_, _| ()).map_err(failed)?;
+    let new = |options: &Options| Session::new(&model, options.clone(), &mut |_, _| ());
+    let mut session = new(&options).map_err(failed)?;
+    if given.in_turn {
+        let one = Extents::new(side as u64, side as u64, 1, "slice").map_err(failed)?;
+        let peak = session.estimate(one, None).map_err(failed)?.peak;
+        options.memory_budget = peak.device.max(peak.host);
+        session = new(&options).map_err(failed)?;
+    }
     let voxels: Vec<i16> = (0..side * side * given.slices)
         .map(|_| (random.symmetric() * 300.0) as i16)
         .collect();
@@ -190,14 +206,17 @@ fn measure(given: &Given, row: &str, nvml: Option<&Nvml>) -> Result<(), String> 
     runs.sort_by(|a, b| a.seconds.total_cmp(&b.seconds));
     let median = &runs[RUNS / 2];
     let timings = median.report.timings;
-    let compute = busy(&median.spans, "compute") / given.gpus.len() as f64;
+    let computing: f64 = (given.gpus.iter())
+        .map(|&gpu| busy(&median.spans, gpu))
+        .sum();
+    let share = computing / (median.seconds * given.gpus.len() as f64);
     println!(
         "| {row} | {} | {:.3} | {:.2} | {:.1} | {:.1} | {:.1} | {:.1} | {} |",
         given.gpus.len(),
         median.seconds,
         1e3 * median.seconds / given.slices as f64,
         2e-12 * median.report.work.macs as f64 / median.seconds,
-        100.0 * (1.0 - compute / median.seconds),
+        100.0 * (1.0 - share),
         1e3 * timings.plan.as_secs_f64(),
         1e3 * timings.mask.as_secs_f64(),
         median.joules.map_or("-".into(), |joules| format!(
@@ -219,8 +238,15 @@ fn main() {
     let given = given();
     let nvml = Nvml::init().ok();
     println!(
-        "{} slices of a scan, host memory to host memory, median of {RUNS} runs",
-        given.slices
+        "{} slices of {} x {}, {}, host memory to host memory, median of {RUNS} runs",
+        given.slices,
+        given.side,
+        given.side,
+        if given.in_turn {
+            "one after another"
+        } else {
+            "side by side where they are small"
+        },
     );
     println!(
         "| row | GPUs | s | ms a slice | TFLOP/s | % of the time without computing | ms planning | ms writing masks | J a slice |"

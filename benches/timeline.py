@@ -15,11 +15,17 @@ matplotlib.use("Agg")
 from matplotlib import pyplot  # noqa: E402
 
 
+def place(lane):
+    """Of a lane such as "cuda:0 compute 1" in the picture."""
+    gpu, stage, *number = lane.split()
+    return gpu, ("upload", "compute", "download").index(stage), number
+
+
 def read(path):
     """(names of the lanes, [(lane, slice, begin, milliseconds)])"""
     events = json.loads(path.read_text())["traceEvents"]
     lanes = {event["tid"]: event["args"]["name"] for event in events if event["ph"] == "M"}
-    order = sorted(lanes.values(), key=lambda name: (name.split()[0], ("upload", "compute", "download").index(name.split()[1])))
+    order = sorted(lanes.values(), key=place)
     spans = [event for event in events if event["ph"] == "X"]
     return order, [(lanes[e["tid"]], int(e["name"].split()[1]), e["ts"] / 1e3, e["dur"] / 1e3) for e in spans]
 
@@ -36,7 +42,7 @@ def main():
         if number < given.slices:
             line = lanes.index(lane)
             axes.barh(line, milliseconds, left=begin, color=f"C{number % 10}", edgecolor="white", linewidth=0.4)
-            if lane.endswith("compute"):
+            if " compute " in lane:
                 axes.text(begin + milliseconds / 2, line, number, ha="center", va="center", size=8)
     axes.set_yticks(range(len(lanes)), lanes)
     axes.invert_yaxis()

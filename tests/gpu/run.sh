@@ -72,7 +72,11 @@ scan() {
     local numbers
     numbers=$(nvidia-smi --query-gpu=index --format=csv,noheader 2>/dev/null | paste -sd,)
     part "scan" 240 scan.log ./gpu_scan "${small[@]}" --trace "$out/trace"
-    case $numbers in *,*) part "scan, all GPUs" 240 scan.log ./gpu_scan "${small[@]}" --gpus "$numbers" ;; esac
+    for how in "" --in-turn; do
+        # shellcheck disable=SC2086 # a word or none
+        part "scan, small slices $how" 45 scan.log ./gpu_scan 257/16 65/4 --side 96 $how "${small[@]}"
+    done
+    case $numbers in *,*) part "scan, all GPUs" 150 scan.log ./gpu_scan "${small[@]}" --gpus "$numbers" ;; esac
     ! have "$python" "scan, picture" || [ ! -e "$out/trace/257-8.json" ] ||
         part "scan, picture" 30 scan.log "$python" benches/timeline.py "$out/trace/257-8.json" "$out/timeline.png"
     [ ! -s "$out/bench.json" ] || part "prediction" 30 scan.log "$python" benches/model.py --measured "$out/bench.json"
