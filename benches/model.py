@@ -1,9 +1,10 @@
 """What a slice should take on a GPU: operations, bytes and the machine's rates, layer by layer; no GPU needed.
 
-    python benches/model.py [ROW...] [--gpu NAME...] [--layers] [--measured bench.json] [--picture FILE.png]
+    python benches/model.py [ROW...] [--side N] [--gpu NAME...] [--layers] [--measured bench.json] [--picture FILE.png]
 
 ROW is PATCH/STRIDE or PATCH/STRIDE/image as in gpu.py, full-width VGG16 on slices of 512 x 512. A kernel takes the longest
-of what its operations, its bytes from L2 and its bytes from memory need, in whole rounds of blocks, and a launch:
+of what its operations, its bytes from L2 and its bytes from memory need, in whole rounds of blocks, and a launch. Small slices
+(`--side`) are at work side by side (src/engine/cuda/arena.rs) and share launches' time and rounds:
 
     seconds = launch + max(operations / matrix rate, L2 bytes / L2 rate, memory bytes / copy rate) * rounds
 
@@ -21,7 +22,6 @@ from pathlib import Path
 import exact_plan
 
 DEFAULT_ROWS = ["257/8", "257/7", "65/4", "257/8/image"]
-SIDE = 512
 VOXEL_BYTES, OUTPUT_BYTES = 2, 1  # int16 in, class mask out
 
 
@@ -56,6 +56,7 @@ copy rate of its memory. A100, RTX 4090: 87 and 97 % of the data sheet's dense f
 published micro-benchmarks. Only what --measured shows was measured with these kernels."""
 
 LAUNCH_S = 2.5e-6  # of a kernel in a graph
+SLOTS, ARENA_MIB = 4, 4  # slices side by side while their images take no more than this for each multiprocessor
 TILE = (8, 16)  # values of a convolution's tile
 INPUTS = (12, 22)  # most distinct input values of it
 
@@ -85,8 +86,8 @@ class Work:
     blocks: int = 0
     useful: float = 0  # operations that the plan asks for
 
-    def seconds(self, gpu):
-        """(seconds, what bounds it)"""
+    def seconds(self, gpu, together):
+        """(seconds of one of so many slices side by side, what bounds it)"""
         rate = gpu.matrix_tflops * 1e12
         times = {
             "matrix": self.operations / (rate * gpu.share),
@@ -96,11 +97,12 @@ class Work:
         }
         bound = max(times, key=times.get)
         at_once = gpu.multiprocessors * gpu.blocks
-        rounds = math.ceil(self.blocks / at_once) * at_once / self.blocks if self.blocks else 1
-        return LAUNCH_S + times[bound] * (rounds if bound == "matrix" else 1), bound
+        blocks = self.blocks * together
+        rounds = math.ceil(blocks / at_once) * at_once / blocks if blocks else 1
+        return LAUNCH_S / together + times[bound] * (rounds if bound == "matrix" else 1), bound
 
 
-def work_of(layers, l2_bytes, tiles_of_block=1):
+def work_of(layers, side, l2_bytes, tiles_of_block=1):
     """Every launch of a slice; images that fit L2 (with their successor) are not fetched from memory again."""
     before = 0  # bytes of the previous image
     for layer in layers:
@@ -134,7 +136,7 @@ def work_of(layers, l2_bytes, tiles_of_block=1):
             operations = grid * 64 * 64 * layer.inputs * 2
             yield Work(layer.name, operations, l2=l2, blocks=grid, useful=2 * layer.macs)
         before = image
-    pixels = SIDE * SIDE
+    pixels = side * side
     yield Work("intensity", memory=pixels * VOXEL_BYTES)
     yield Work("paint", memory=pixels * OUTPUT_BYTES)
 
@@ -142,6 +144,7 @@ def work_of(layers, l2_bytes, tiles_of_block=1):
 @dataclass
 class Prediction:
     row: str
+    together: int  # slices at work at a time
     layers: list  # (Work, seconds, bound)
     slice_s: float
     copies_s: float  # over PCIe, hidden behind the work
@@ -153,24 +156,33 @@ class Prediction:
         return max(self.slice_s, self.copies_s)
 
 
-def predict(row, gpu):
+def side_by_side(layers, gpu):
+    """Slices that are at work at a time."""
+    images = [2 * layer.rows * layer.columns * layer.channels for layer in layers]
+    arena = max(images[::2]) + max(images[1::2])
+    return max(1, min(SLOTS, ARENA_MIB * 2**20 * gpu.multiprocessors // arena))
+
+
+def predict(row, side, gpu):
     size, stride, *image = row.split("/")
-    layers = exact_plan.layers(SIDE, SIDE, int(size), int(stride), bool(image))
-    found = [(work, *work.seconds(gpu)) for work in work_of(layers, gpu.l2_mib * 2**20, gpu.tiles)]
+    layers = exact_plan.layers(side, side, int(size), int(stride), bool(image))
+    together = side_by_side(layers, gpu)
+    found = [(work, *work.seconds(gpu, together)) for work in work_of(layers, side, gpu.l2_mib * 2**20, gpu.tiles)]
     convolutions = [(work, seconds) for work, seconds, _ in found if work.name.startswith("conv")]
     seconds = sum(seconds for _, seconds in convolutions)
     return Prediction(
         row,
+        together,
         found,
         sum(seconds for _, seconds, _ in found),
-        SIDE * SIDE * max(VOXEL_BYTES, OUTPUT_BYTES) / (gpu.host_gb_s * 1e9),
+        side * side * max(VOXEL_BYTES, OUTPUT_BYTES) / (gpu.host_gb_s * 1e9),
         sum(work.useful for work, _ in convolutions) / seconds / (gpu.matrix_tflops * 1e12),
     )
 
 
-def host_seconds():
+def host_seconds(side):
     """Seconds that the host thread copies for a slice: voxels to page-locked memory, the mask from there."""
-    sizes = [SIDE * SIDE * VOXEL_BYTES, SIDE * SIDE * OUTPUT_BYTES]
+    sizes = [side * side * VOXEL_BYTES, side * side * OUTPUT_BYTES]
     pairs = [(bytes(size), memoryview(bytearray(size))) for size in sizes]
     best = math.inf
     for _ in range(50):
@@ -238,6 +250,7 @@ def timeline(predictions, path):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("rows", nargs="*", default=DEFAULT_ROWS, metavar="ROW", help="default: " + " ".join(DEFAULT_ROWS))
+    parser.add_argument("--side", type=int, default=512, help="pixels of a slice's rows and columns (default 512)")
     parser.add_argument("--gpu", nargs="+", default=list(GPUS), choices=list(GPUS), metavar="NAME", help=", ".join(GPUS))
     parser.add_argument("--layers", action="store_true", help="also a table of the layers")
     parser.add_argument("--measured", type=Path, help="bench.json of gpu.py, from the first --gpu")
@@ -245,14 +258,15 @@ def main():
     parser.add_argument("--picture", type=Path, help="also draw the first ROW's kernels here (matplotlib)")
     given = parser.parse_args()
     measured = measured_layers(given.measured)
-    host_s = host_seconds()
-    predictions = {(row, name): predict(row, GPUS[name]) for row in given.rows for name in given.gpu}
+    host_s = host_seconds(given.side)
+    predictions = {(row, name): predict(row, given.side, GPUS[name]) for row in given.rows for name in given.gpu}
     lines, several = [], []
     for (row, name), prediction in predictions.items():
         lines.append(
             [
                 row,
                 name,
+                prediction.together,
                 f"{1e3 * prediction.slice_s:.2f}",
                 f"{100 * prediction.convolutions_share:.0f} %",
                 f"{1e6 * prediction.copies_s:.0f} us",
@@ -264,7 +278,7 @@ def main():
         several.append([row, name, *scans, f"{most:.0f}"])
         if given.layers or row in measured:
             layer_table(prediction, name, measured.get(row, {}) if name == given.gpu[0] else {})
-    table(["row", "GPU", "ms a slice", "of the matrix rate, convolutions", "copies, hidden", f"{given.slices} slices"], lines)
+    table(["row", "GPU", "at a time", "ms a slice", "of the matrix rate, convolutions", "copies, hidden", f"{given.slices} slices"], lines)
     print(f"\nSeveral GPUs: seconds for {given.slices} slices; the host thread copies {1e6 * host_s:.0f} us a slice (measured here)")
     table(["row", "GPU", *(f"{n} GPU" for n in (1, 2, 4, 8)), "GPUs at which the host is the limit"], several)
     print(f"\n{SOURCES}")

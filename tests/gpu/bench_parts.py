@@ -152,7 +152,7 @@ class Model(unittest.TestCase):
 
     def test_work_covers_the_plan_and_little_more(self):
         layers = exact_plan.layers(512, 512, 257, 8)
-        work = {w.name: w for w in model.work_of(layers, 50 << 20)}
+        work = {w.name: w for w in model.work_of(layers, 512, 50 << 20)}
         self.assertEqual([layer.name for layer in layers] + ["intensity", "paint"], list(work))
         for layer in layers[1:]:
             of = work[layer.name]
@@ -166,15 +166,22 @@ class Model(unittest.TestCase):
 
     def test_the_longest_need_counts_in_whole_rounds(self):
         gpu = model.Gpu(10, 100, 0.5, 1, 1000, 1000, 50, 20, 2, 1)
-        bound = lambda **needs: model.Work("x", **needs).seconds(gpu)
+        bound = lambda **needs: model.Work("x", **needs).seconds(gpu, 1)
         self.assertEqual(bound(operations=5e13)[1], "matrix")
         self.assertAlmostEqual(bound(operations=5e13, blocks=20)[0], 1.0, 4)
         self.assertAlmostEqual(bound(operations=5e13, blocks=21)[0], 40 / 21, 4)
         self.assertEqual(bound(operations=5e13, l2=2e12)[1], "L2")
+        # Slices side by side share rounds and the launches' time.
+        together = model.Work("x", operations=5e13, blocks=21).seconds(gpu, 2)[0]
+        self.assertAlmostEqual(together, 60 / 42, 4)
         self.assertAlmostEqual(bound(memory=3e12)[0], 3.0, 4)
 
+    def test_small_slices_are_side_by_side(self):
+        together = lambda side: model.side_by_side(exact_plan.layers(side, side, 257, 8), model.GPUS["H100"])
+        self.assertEqual([together(side) for side in (64, 128, 512)], [4, 4, 1])
+
     def test_the_host_is_the_limit_at_last(self):
-        slow = model.Prediction("x", [], 1.0, 0.0, 0.5)
+        slow = model.Prediction("x", 1, [], 1.0, 0.0, 0.5)
         self.assertAlmostEqual(model.scan_seconds(slow, 100, 4, 0.01), 25)
         self.assertAlmostEqual(model.scan_seconds(slow, 100, 100, 0.5), 50)
 
