@@ -6,9 +6,10 @@ here=$(cd "$(dirname "$0")" && pwd)
 out=$(mkdir -p "${OUT:-out}" && cd "${OUT:-out}" && pwd)
 cd "$here"
 python=${PYTHON:-python3}
-size=257 stride=8 small=() # what is profiled
+size=257 stride=8 small=()   # what is profiled
+small_slices=(257/16 65/4) # of 96 x 96 pixels
 # To try this script on the stand-in driver.
-[ "${PATCHMASK_GPU_SMALL:-}" != 1 ] || size=33 stride=16 small=(--small)
+[ "${PATCHMASK_GPU_SMALL:-}" != 1 ] || size=33 stride=16 small=(--small) small_slices=(33/16)
 table=() failures=0
 [ $# -gt 0 ] || set -- all
 
@@ -74,7 +75,7 @@ scan() {
     part "scan" 240 scan.log ./gpu_scan "${small[@]}" --trace "$out/trace"
     for how in "" --in-turn; do
         # shellcheck disable=SC2086 # a word or none
-        part "scan, small slices $how" 45 scan.log ./gpu_scan 257/16 65/4 --side 96 $how "${small[@]}"
+        part "scan, small slices $how" 45 scan.log ./gpu_scan "${small_slices[@]}" --side 96 $how "${small[@]}"
     done
     case $numbers in *,*) part "scan, all GPUs" 150 scan.log ./gpu_scan "${small[@]}" --gpus "$numbers" ;; esac
     ! have "$python" "scan, picture" || [ ! -e "$out/trace/257-8.json" ] ||
