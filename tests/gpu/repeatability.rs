@@ -1,7 +1,10 @@
 //! The same bits for any tiles, budget, ROI, session and repeat.
 
+use std::collections::BTreeSet;
+
 use patchmask::error::Error;
 use patchmask::session::{Options, Session};
+use patchmask::volume::Extents;
 
 use crate::builder::Random;
 use crate::cases::{FULL, discs, network, size};
@@ -88,4 +91,41 @@ fn tiles_and_roi() {
     }
     println!("{evaluated} of {} logits with the ROI", whole.logits.len());
     assert!(evaluated > 0 && evaluated < whole.logits.len());
+}
+
+/// Small slices are at work at the same time, and give the bits of one after another.
+#[test]
+fn side_by_side() {
+    let Some(_gpu) = driver::take() else {
+        return;
+    };
+    let mut random = Random(32);
+    let model = network(&mut random, &FULL, 65);
+    let extents = (size(97, 45), size(61, 37), size(40, 9));
+    let case = discs(&mut random, (65, size(4, 9) as u32), extents);
+    let plenty = Session::new(&model, on_gpu(&case), &mut |_, _| ()).unwrap();
+    let one = Extents::new(extents.0 as u64, extents.1 as u64, 1, "slice").unwrap();
+    let peak = plenty.estimate(one, None).unwrap().peak;
+    let options = Options {
+        memory_budget: peak.device.max(peak.host),
+        ..on_gpu(&case)
+    };
+    let in_turn = Session::new(&model, options, &mut |_, _| ()).unwrap();
+    let mut ran = Vec::new();
+    for session in [&in_turn, &plenty] {
+        session.trace(true).unwrap();
+        for _ in 0..size(4, 2) {
+            let outcome = bits(&case.run_in(session, &model));
+            let spans = session.trace(true).unwrap();
+            let lanes = spans.iter().map(|span| &span.lane);
+            let lanes: BTreeSet<_> = lanes.filter(|lane| lane.contains(" compute ")).collect();
+            let last = spans.iter().map(|span| span.end).fold(0.0, f64::max);
+            ran.push((lanes.len(), last, outcome));
+        }
+    }
+    let times: Vec<_> = ran.iter().map(|(lanes, s, _)| (lanes, 1e3 * s)).collect();
+    println!("(lanes, ms): {times:.3?}");
+    let (last, first) = (ran.last().unwrap(), &ran[0]);
+    assert_eq!((first.0, last.0), (1, 4));
+    assert!(ran.iter().all(|run| run.2 == first.2), "the same bits");
 }
