@@ -115,7 +115,8 @@ impl AxisPlan {
         }
         for (index, table) in self.layers.iter().enumerate().rev() {
             let (before, after) = needed.split_at_mut(index + 1);
-            table.mark(&mut after[0], &mut before[index]);
+            table.fill_chains(&mut after[0]);
+            table.mark(&after[0], &mut before[index]);
         }
         let tables = self.layers.iter().zip(needed.windows(2));
         let sources = self.sources.iter().zip(&needed[0]);
@@ -132,12 +133,16 @@ impl AxisPlan {
 }
 
 impl TapTable {
-    /// Completes the chains of `needed` values, and marks what they read of the layer `before`.
-    fn mark(&self, needed: &mut [bool], before: &mut [bool]) {
+    /// Completes the chains of `needed` values.
+    pub(super) fn fill_chains(&self, needed: &mut [bool]) {
         for chain in (0..self.chains()).map(|chain| self.chain(chain)) {
             let any = needed[chain.clone()].contains(&true);
             needed[chain].fill(any);
         }
+    }
+
+    /// Marks what `needed` values read of the layer `before`.
+    pub(super) fn mark(&self, needed: &[bool], before: &mut [bool]) {
         for (value, _) in needed.iter().enumerate().filter(|&(_, &needed)| needed) {
             for &tap in self.taps_of(value).iter().filter(|&&tap| tap != ZERO) {
                 before[tap as usize] = true;

@@ -17,8 +17,8 @@
 //! Equal keys are equal activations, for any patch size, stride, padding and depth. Each layer of all
 //! patches of a tile becomes one convolution over an *extended image*
 //! `[row values][column values][channels]` whose neighbours come from two per-axis tap tables
-//! ([`axis`], made by [`numbering`], kept by [`cache`]); [`pixels`] finds which of its pixels the wanted
-//! lattice points need. For engines that evaluate neighbouring values together, [`chains`] says which.
+//! ([`axis`], made by [`numbering`], kept by [`cache`]); [`needed`] finds which of its pixels the wanted
+//! lattice points need, and [`pixels`] joins it all. For engines that evaluate neighbouring values together, [`chains`] says which.
 //!
 //! Only values that some patch needs are numbered: an odd row that a pool drops costs nothing.
 
@@ -27,9 +27,11 @@ mod cache;
 mod chains;
 #[cfg(test)]
 mod figures;
+mod needed;
 mod numbering;
 mod piece;
 mod pixels;
+mod stored;
 
 pub(crate) use axis::{AxisPlan, TapTable};
 pub(crate) use cache::AxisPlans;

@@ -2,6 +2,7 @@
 
 use super::params::{AxisBlock, BLOCK_ZERO, TILE_COLUMNS, TILE_ROWS, Tile};
 use crate::error::{Check, Error};
+use crate::memory::{try_filled, try_with_capacity};
 use crate::plan::{Image, TapTable};
 
 /// Most blocks of `values` values: all but the last are full, and each value has 3 taps at most.
@@ -81,41 +82,66 @@ pub(super) fn even_blocks<const VALUES: usize>(values: usize) -> Vec<(usize, usi
         .collect()
 }
 
-/// The tiles with at least one pixel that is stored; `None` where all pixels are.
+/// The tiles with at least one pixel that is stored; `None` where all pixels are. `rows`, `columns`: the block of each
+/// value, and its place in it.
 pub(super) fn wanted_tiles(
     image: &Image,
     rows: &[(usize, usize)],
     columns: &[(usize, usize)],
     check: Check<'_>,
 ) -> Result<Option<Vec<Tile>>, Error> {
-    const AT_A_TIME: usize = 1 << 16;
-    const NONE: u32 = u32::MAX;
-    let Some(pixels) = image.listed() else {
+    const WHAT: &str = "tiles of a ROI";
+    let Some(stored) = image.listed() else {
         return Ok(None);
     };
     let row_blocks = rows.last().map_or(0, |last| last.0 + 1);
     let column_blocks = columns.last().map_or(0, |last| last.0 + 1);
-    let mut numbers = vec![NONE; row_blocks * column_blocks];
-    let mut tiles: Vec<Tile> = Vec::new();
-    for (number, &pixel) in pixels.iter().enumerate() {
-        if number.is_multiple_of(AT_A_TIME) {
-            check()?;
+    // For each set of columns a bit for each column of each block.
+    let mut masks = try_filled(stored.sets() * column_blocks, 0_u32, WHAT)?;
+    for (set, masks) in masks.chunks_exact_mut(column_blocks).enumerate() {
+        check()?;
+        for &column in stored.columns_of(set) {
+            let (block, place) = columns[column as usize];
+            masks[block] |= 1 << place;
         }
-        let (row_block, row) = rows[pixel as usize / image.columns];
-        let (column_block, column) = columns[pixel as usize % image.columns];
-        let number = &mut numbers[row_block * column_blocks + column_block];
-        if *number == NONE {
-            *number = tiles.len() as u32;
-            tiles.push(Tile {
-                row_block: row_block as i32,
-                column_block: column_block as i32,
-                wanted: [0; TILE_ROWS * TILE_COLUMNS / 32],
-            });
+    }
+    const NOTHING: [u32; TILE_ROWS * TILE_COLUMNS / 32] = [0; TILE_ROWS * TILE_COLUMNS / 32];
+    let mut tiles = try_with_capacity(row_blocks * column_blocks, WHAT)?;
+    let mut wanted = try_filled(column_blocks, NOTHING, WHAT)?;
+    let mut values = rows.iter().enumerate().peekable();
+    for row_block in 0..row_blocks {
+        check()?;
+        wanted.fill(NOTHING);
+        while let Some((row, (_, place))) = values.next_if(|(_, (block, _))| *block == row_block) {
+            let bit = place * TILE_COLUMNS;
+            let masks = &masks[stored.set_of_row(row) * column_blocks..];
+            for (wanted, mask) in wanted.iter_mut().zip(masks) {
+                wanted[bit / 32] |= mask << (bit % 32);
+            }
         }
-        let bit = row * TILE_COLUMNS + column;
-        tiles[*number as usize].wanted[bit / 32] |= 1 << (bit % 32);
+        let some = wanted.iter().enumerate();
+        let some = some.filter(|&(_, &wanted)| wanted != NOTHING);
+        tiles.extend(some.map(|(column_block, &wanted)| Tile {
+            row_block: row_block as i32,
+            column_block: column_block as i32,
+            wanted,
+        }));
     }
     Ok(Some(tiles))
+}
+
+/// The stored pixels (row * columns + column); `None` where all are.
+pub(super) fn listed_pixels(image: &Image) -> Result<Option<Vec<u32>>, Error> {
+    let Some(stored) = image.listed() else {
+        return Ok(None);
+    };
+    let mut pixels = try_with_capacity(stored.len(), "lattice points of a ROI")?;
+    for row in 0..image.rows {
+        let first = (row * image.columns) as u32;
+        let columns = stored.columns_of(stored.set_of_row(row));
+        pixels.extend(columns.iter().map(|column| first + column));
+    }
+    Ok(Some(pixels))
 }
 
 #[cfg(test)]

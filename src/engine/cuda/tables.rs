@@ -1,7 +1,9 @@
 //! The tables of a piece as the kernels read them: one run of bytes for a whole piece, so that one copy brings it to
 //! the device.
 
-use super::blocks::{block_of_values, blocks, even_blocks, most_blocks, wanted_tiles};
+use super::blocks::{
+    block_of_values, blocks, even_blocks, listed_pixels, most_blocks, wanted_tiles,
+};
 use super::params::{
     BLACK, ColumnBlock, RowBlock, Start, TILE_COLUMNS, TILE_INPUT_COLUMNS, TILE_INPUT_ROWS,
     TILE_ROWS, Tile,
@@ -122,7 +124,7 @@ impl PieceTables {
                 Step::Head => StepTables::Taps(AxisTables {
                     rows: writer.table(rows.all()),
                     columns: writer.table(columns.all()),
-                    wanted: output.listed().map(|pixels| writer.table(pixels)),
+                    wanted: listed_pixels(output)?.map(|pixels| writer.table(&pixels)),
                 }),
                 _ => {
                     let wanted = wanted_tiles(
