@@ -160,7 +160,8 @@ def side_by_side(layers, gpu):
     """Slices that are at work at a time."""
     images = [2 * layer.rows * layer.columns * layer.channels for layer in layers]
     arena = max(images[::2]) + max(images[1::2])
-    return max(1, min(SLOTS, ARENA_MIB * 2**20 * gpu.multiprocessors // arena))
+    most = ARENA_MIB * 2**20 * gpu.multiprocessors
+    return next((slots for slots in (SLOTS, SLOTS // 2) if slots * arena <= most), 1)
 
 
 def predict(row, side, gpu):

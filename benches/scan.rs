@@ -11,16 +11,19 @@
 
 #[path = "../tests/support/builder.rs"]
 mod builder;
+#[path = "../tests/support/geometry.rs"]
+mod geometry;
 
 use std::path::PathBuf;
 use std::time::Instant;
 
 use builder::{File, Random};
+use geometry::in_turn;
 use nvml_wrapper::Nvml;
 use patchmask::engine::{DeviceChoice, Span};
 use patchmask::lattice::Padding;
 use patchmask::session::{Options, Outputs, Report, Session};
-use patchmask::volume::{Extents, Volume, VolumeMut};
+use patchmask::volume::{Volume, VolumeMut};
 use patchmask::weights::Model;
 use serde_json::json;
 
@@ -129,6 +132,15 @@ fn busy(spans: &[Span], gpu: u32) -> f64 {
     total
 }
 
+/// How many slices were at work at a time, at most.
+fn together(spans: &[Span]) -> usize {
+    let gpus = spans
+        .iter()
+        .filter_map(|span| span.lane.split_once(" compute "));
+    let numbers = gpus.filter_map(|(_, number)| number.parse().ok());
+    numbers.max().unwrap_or(0_usize) + 1
+}
+
 /// Trace events as browsers' tools read them: microseconds, a thread for each lane.
 fn trace_events(spans: &[Span]) -> serde_json::Value {
     let mut lanes: Vec<&str> = spans.iter().map(|span| span.lane.as_str()).collect();
@@ -171,9 +183,7 @@ fn measure(given: &Given, row: &str, nvml: Option<&Nvml>) -> Result<(), String> 
     let new = |options: &Options| Session::new(&model, options.clone(), &mut |_, _| ());
     let mut session = new(&options).map_err(failed)?;
     if given.in_turn {
-        let one = Extents::new(side as u64, side as u64, 1, "slice").map_err(failed)?;
-        let peak = session.estimate(one, None).map_err(failed)?.peak;
-        options.memory_budget = peak.device.max(peak.host);
+        options.memory_budget = in_turn(&session, side, side).0;
         session = new(&options).map_err(failed)?;
     }
     let voxels: Vec<i16> = (0..side * side * given.slices)
@@ -211,8 +221,9 @@ fn measure(given: &Given, row: &str, nvml: Option<&Nvml>) -> Result<(), String> 
         .sum();
     let share = computing / (median.seconds * given.gpus.len() as f64);
     println!(
-        "| {row} | {} | {:.3} | {:.2} | {:.1} | {:.1} | {:.1} | {:.1} | {} |",
+        "| {row} | {} | {} | {:.3} | {:.2} | {:.1} | {:.1} | {:.1} | {:.1} | {} |",
         given.gpus.len(),
+        together(&median.spans),
         median.seconds,
         1e3 * median.seconds / given.slices as f64,
         2e-12 * median.report.work.macs as f64 / median.seconds,
@@ -238,20 +249,13 @@ fn main() {
     let given = given();
     let nvml = Nvml::init().ok();
     println!(
-        "{} slices of {} x {}, {}, host memory to host memory, median of {RUNS} runs",
-        given.slices,
-        given.side,
-        given.side,
-        if given.in_turn {
-            "one after another"
-        } else {
-            "side by side where they are small"
-        },
+        "{} slices of {} x {}, host memory to host memory, median of {RUNS} runs",
+        given.slices, given.side, given.side,
     );
     println!(
-        "| row | GPUs | s | ms a slice | TFLOP/s | % of the time without computing | ms planning | ms writing masks | J a slice |"
+        "| row | GPUs | at a time | s | ms a slice | TFLOP/s | % of the time without computing | ms planning | ms writing masks | J a slice |"
     );
-    println!("|---|---|---|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|---|---|");
     for row in &given.rows {
         if let Err(why) = measure(&given, row, nvml.as_ref()) {
             if why.contains("no NVIDIA driver")

@@ -46,12 +46,23 @@ impl Bytes {
 /// What an engine makes room for, besides what it holds anyhow.
 #[derive(Clone, Copy, Debug)]
 pub struct Room {
-    /// The largest piece.
-    pub least: Bytes,
-    /// Pieces of several slices side by side, where memory allows.
-    pub wanted: Bytes,
-    /// The budget: no more than that is kept from earlier calls.
-    pub most: Bytes,
+    /// Bytes of the device for the largest piece.
+    pub least: u64,
+    /// The same for slices side by side, where memory allows.
+    pub wanted: u64,
+    /// No more than that is kept from earlier calls.
+    pub budget: Bytes,
+}
+
+impl Room {
+    /// For one slice at a time.
+    pub fn in_turn(largest: Bytes, budget: Bytes) -> Self {
+        Self {
+            least: largest.device,
+            wanted: largest.device,
+            budget,
+        }
+    }
 }
 
 impl Add for Bytes {

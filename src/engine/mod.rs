@@ -193,11 +193,7 @@ pub(crate) trait Engine: Send {
 
     /// The room for a call of so many slices, whose largest piece takes `largest`.
     fn room(&self, _slices: usize, largest: Bytes, budget: Bytes) -> Room {
-        Room {
-            least: largest,
-            wanted: largest,
-            most: budget,
-        }
+        Room::in_turn(largest, budget)
     }
 
     /// Comes before [`Engine::reserve`]: gives back what that has to replace, once it is no longer at work. A wish to

@@ -143,12 +143,7 @@ impl Engine for Several {
     fn room(&self, slices: usize, largest: Bytes, budget: Bytes) -> Room {
         let of_each = slices.div_ceil(self.engines.len());
         let rooms = (self.engines.iter()).map(|engine| engine.room(of_each, largest, budget));
-        let one = Room {
-            least: largest,
-            wanted: largest,
-            most: budget,
-        };
-        rooms.fold(one, |most, room| Room {
+        rooms.fold(Room::in_turn(largest, budget), |most, room| Room {
             wanted: most.wanted.max(room.wanted),
             ..most
         })

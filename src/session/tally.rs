@@ -42,8 +42,8 @@ impl Tally {
     }
 
     /// Counts bytes of the device that were reserved for pieces.
-    pub fn reserve(&mut self, bytes: Bytes) {
-        self.pieces.device = self.pieces.device.max(bytes.device);
+    pub fn reserve(&mut self, bytes: u64) {
+        self.pieces.device = self.pieces.device.max(bytes);
     }
 
     /// Most bytes held at once, with `held` for the whole call.

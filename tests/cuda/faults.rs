@@ -119,6 +119,26 @@ fn device_memory_may_run_out_at_any_allocation() {
     assert!(succeeded > 0 && refused > 0);
 }
 
+/// A graph only saves time: without memory for it the layers are launched one by one.
+#[test]
+fn graphs_may_run_out_of_memory() {
+    let Some(gpu) = stand_in::take() else {
+        return;
+    };
+    let (case, model) = small_case(14);
+    let case = case.with_depth(9);
+    let expected = whole(&case, &model).unwrap();
+    let graphs = gpu.calls("cuGraphInstantiateWithFlags");
+    for nth in 1..=graphs {
+        gpu.reset();
+        gpu.fail("cuGraphInstantiateWithFlags", nth, OUT_OF_MEMORY);
+        assert!(whole(&case, &model).unwrap() == expected, "{nth}");
+        assert_eq!(gpu.live(""), 0);
+        assert_eq!(gpu.error(), "");
+    }
+    assert!(graphs > 0);
+}
+
 /// Other programs take memory after the session was made, so that there is less than the budget says: smaller tiles,
 /// the same mask.
 #[test]

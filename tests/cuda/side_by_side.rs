@@ -10,7 +10,7 @@ use patchmask::volume::Extents;
 use patchmask::weights::Model;
 
 use crate::builder::Random;
-use crate::geometry::{Case, network};
+use crate::geometry::{Case, in_turn, network};
 use crate::{bits, on_gpu, stand_in};
 
 /// 4 x 3 patches on each of 7 slices.
@@ -60,24 +60,26 @@ fn as_many_as_the_budget_has_room_for() {
     };
     let (case, model) = seven_slices(&mut Random(71));
     let plenty = session(&case, &model, 1 << 30);
-    let peak = |depth| estimate(&case, &plenty, depth).peak.device;
-    // Of one slice's pieces.
-    let activations = peak(2) - peak(1);
-    assert_eq!(peak(4), peak(1) + 3 * activations);
-    assert_eq!(
-        peak(7),
-        peak(4),
-        "no more than four are on their way at a time"
-    );
+    let (least, activations) = in_turn(&plenty, case.width, case.height);
+    for depth in [4, 7] {
+        let peak = estimate(&case, &plenty, depth).peak.device;
+        assert_eq!(
+            peak,
+            least + 3 * activations,
+            "four are on their way at a time"
+        );
+    }
     let expected = bits(&case.run_in(&plenty, &model));
-    for (slices, seed) in [(1, 5), (2, 6), (3, 7), (4, 8)] {
-        let budget = peak(1) + (slices - 1) * activations;
+    // Three take as long as two.
+    for (room, slices, seed) in [(1, 1, 5), (2, 2, 6), (3, 2, 7), (4, 4, 8)] {
+        let budget = least + (room - 1) * activations;
         let session = session(&case, &model, budget);
         session.trace(true).unwrap();
         gpu.completion(2, seed);
         let outcome = case.run_in(&session, &model);
         assert!(bits(&outcome) == expected, "{slices} slices");
-        assert_eq!(outcome.report.peak.device, budget);
+        let unused = (room - slices) * activations;
+        assert_eq!(outcome.report.peak.device, budget - unused);
         assert_eq!(
             outcome.report.work.tiles, 7,
             "not cut for the sake of others"
@@ -97,12 +99,12 @@ fn a_device_with_room_for_one_does_one() {
     };
     let (case, model) = seven_slices(&mut Random(72));
     let session = session(&case, &model, 1 << 30);
-    let [one, two] = [1, 2].map(|depth| estimate(&case, &session, depth).peak.device);
+    let (_, activations) = in_turn(&session, case.width, case.height);
     let before = gpu.live("bytes");
     let expected = bits(&case.run_in(&session, &model));
-    let three_more = gpu.live("bytes") - before;
+    let taken = gpu.live("bytes") - before;
     session.trim().unwrap();
-    gpu.devices(1, before + three_more - 3 * (two - one));
+    gpu.devices(1, before + taken - 3 * activations);
     session.trace(true).unwrap();
     for _ in 0..2 {
         let outcome = case.run_in(&session, &model);

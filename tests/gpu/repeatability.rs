@@ -4,11 +4,10 @@ use std::collections::BTreeSet;
 
 use patchmask::error::Error;
 use patchmask::session::{Options, Session};
-use patchmask::volume::Extents;
 
 use crate::builder::Random;
 use crate::cases::{FULL, discs, network, size};
-use crate::geometry::Case;
+use crate::geometry::{Case, in_turn};
 use crate::{bits, driver, on_gpu};
 
 fn case(depth: usize) -> (Case, patchmask::weights::Model) {
@@ -104,15 +103,14 @@ fn side_by_side() {
     let extents = (size(97, 45), size(61, 37), size(40, 9));
     let case = discs(&mut random, (65, size(4, 9) as u32), extents);
     let plenty = Session::new(&model, on_gpu(&case), &mut |_, _| ()).unwrap();
-    let one = Extents::new(extents.0 as u64, extents.1 as u64, 1, "slice").unwrap();
-    let peak = plenty.estimate(one, None).unwrap().peak;
+    let (memory_budget, _) = in_turn(&plenty, extents.0, extents.1);
     let options = Options {
-        memory_budget: peak.device.max(peak.host),
+        memory_budget,
         ..on_gpu(&case)
     };
-    let in_turn = Session::new(&model, options, &mut |_, _| ()).unwrap();
+    let one_by_one = Session::new(&model, options, &mut |_, _| ()).unwrap();
     let mut ran = Vec::new();
-    for session in [&in_turn, &plenty] {
+    for session in [&one_by_one, &plenty] {
         session.trace(true).unwrap();
         for _ in 0..size(4, 2) {
             let outcome = bits(&case.run_in(session, &model));

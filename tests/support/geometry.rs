@@ -5,7 +5,7 @@ use patchmask::engine::DeviceChoice;
 use patchmask::error::Error;
 use patchmask::lattice::{Crop, Padding};
 use patchmask::session::{Options, Outputs, Report, Session};
-use patchmask::volume::{Volume, VolumeMut};
+use patchmask::volume::{Extents, Volume, VolumeMut};
 use patchmask::weights::Model;
 
 use crate::builder::{File, Random};
@@ -207,6 +207,18 @@ impl Case {
             })
         })
     }
+}
+
+/// The budget with which slices of this size are evaluated in turn on a GPU, and what each more of them side by side takes:
+/// pieces of two slices are side by side where there are two, of four where there are more.
+pub fn in_turn(session: &Session, width: usize, height: usize) -> (u64, u64) {
+    let [one, two, three, four] = [1, 2, 3, 4].map(|depth| {
+        let extents = Extents::new(width as u64, height as u64, depth, "slices");
+        let estimate = session.estimate(extents.unwrap(), None).unwrap();
+        estimate.peak.device
+    });
+    let buffers = four - three;
+    (one + 3 * buffers, two - one - buffers)
 }
 
 /// A network of few channels for patches of this size.

@@ -135,7 +135,7 @@ impl Engine for CpuEngine {
     }
 
     fn reserve(&mut self, room: Room) -> Result<(), Error> {
-        self.network.trim_to(room.most.host);
+        self.network.trim_to(room.budget.host);
         Ok(())
     }
 

@@ -1,13 +1,13 @@
 //! Where activations lie: one piece of device memory, which slices share.
 //!
 //! ```text
-//! small slices     | slot 0 | slot 1 | slot 2 | slot 3 |    side by side: a slice by itself would not fill the GPU
-//! larger slices    |     slots 0, 2   |   slots 1, 3   |    or two by two,
+//! small slices     | slot 0 | slot 1 | slot 2 | slot 3 |    side by side: one by itself would not fill the GPU
+//! larger slices    |    slots 0, 2   |    slots 1, 3   |    or two by two,
 //! still larger     |              any slot             |    or one after another
 //!
 //! within a part    tables | half | half                     a layer reads one half and writes the other
 //! ```
-//! A slice waits for those before it whose part has some of its own.
+//! A slice has one part, for the largest of its pieces, and waits for those before it whose part has some of its own.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -42,7 +42,7 @@ pub(super) struct Arena {
 /// A slice's part of the arena.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Part {
-    /// Slices of the same number come after one another.
+    /// Slices of one size that have the same number come after one another.
     pub number: usize,
     /// Bytes from the arena's beginning.
     pub bytes: Range<usize>,
@@ -53,47 +53,36 @@ impl Part {
     pub fn overlaps(&self, other: &Self) -> bool {
         self.bytes.start < other.bytes.end && other.bytes.start < self.bytes.end
     }
-
-    /// The bytes of both, and what is between.
-    pub fn with(&self, other: &Self) -> Self {
-        if self.bytes.is_empty() {
-            return other.clone();
-        }
-        let (start, end) = (
-            self.bytes.start.min(other.bytes.start),
-            self.bytes.end.max(other.bytes.end),
-        );
-        Self {
-            number: self.number,
-            bytes: start..end,
-        }
-    }
 }
 
 impl Arena {
     pub fn new(device: &Arc<Device>, room: Room) -> Result<Self, Error> {
-        let (least, wanted) = (room.least.device, room.wanted.device);
         let memory = |bytes: u64| {
             DeviceMemory::new(&device.context, bytes as usize, "activations of a tile")
         };
-        let memory = match memory(wanted) {
-            Err(Error::DeviceOutOfMemory(_)) if wanted > least => memory(least),
+        let memory = match memory(room.wanted) {
+            Err(Error::DeviceOutOfMemory(_)) if room.wanted > room.least => memory(room.least),
             outcome => outcome,
         };
         Ok(Self {
             memory: memory?,
-            wanted,
+            wanted: room.wanted,
         })
     }
 
-    /// Whether it has this room, or nearly: slices of a ROI that grow bit by bit do not replace it every time.
-    pub fn serves(&self, room: Room) -> bool {
+    /// Whether it has room for this and is within the budget. In the midst of a call (`again`) that is enough if it was
+    /// made for half of what is wanted: slices of a ROI that grow bit by bit do not replace it every time.
+    pub fn serves(&self, room: Room, again: bool) -> bool {
         let bytes = self.memory.bytes() as u64;
-        (room.least.device..=room.most.device).contains(&bytes)
-            && self.wanted >= room.wanted.device / 2
+        let ample = if again {
+            self.wanted >= room.wanted / 2
+        } else {
+            bytes >= room.wanted
+        };
+        ample && (room.least..=room.budget.device).contains(&bytes)
     }
 
-    /// The part for the slice in this slot, whose pieces take so many bytes each; `None` where they do not fit.
+    /// The part for the slice in this slot, whose pieces take `bytes` at most; `None` where they do not fit.
     pub fn part(&self, slot: usize, bytes: usize) -> Option<Part> {
         part(self.memory.bytes(), slot, bytes)
     }
@@ -109,12 +98,17 @@ impl Arena {
     }
 }
 
+/// Into how many parts of `bytes` each so many bytes may be cut: as many as slots, or as slots that come in turn.
+fn parts(memory: u64, bytes: u64) -> Option<usize> {
+    let fits = |parts: usize| bytes.saturating_mul(parts as u64) <= memory;
+    [SLOTS, SLOTS / 2, 1].into_iter().find(|&parts| fits(parts))
+}
+
 /// See [`Arena::part`].
-fn part(arena: usize, slot: usize, bytes: usize) -> Option<Part> {
-    let parts = (arena / bytes).min(SLOTS);
-    let number = slot.checked_rem(parts)?;
-    let share = arena / parts / ALIGNMENT * ALIGNMENT;
-    let begin = number * share;
+fn part(memory: usize, slot: usize, bytes: usize) -> Option<Part> {
+    let parts = parts(memory as u64, bytes as u64)?;
+    let number = slot % parts;
+    let begin = number * (memory / parts / ALIGNMENT * ALIGNMENT);
     Some(Part {
         number,
         bytes: begin..begin + bytes,
@@ -128,9 +122,10 @@ pub(super) fn wanted_bytes(
     budget: u64,
     multiprocessors: usize,
 ) -> u64 {
-    let side_by_side = largest.saturating_mul(slices.min(SLOTS) as u64);
     let enough = BYTES_PER_MULTIPROCESSOR.saturating_mul(multiprocessors as u64);
-    side_by_side.min(enough).min(budget).max(largest)
+    let most = slices.next_power_of_two().min(SLOTS);
+    let parts = parts(enough.min(budget), largest).unwrap_or(1).min(most);
+    largest.saturating_mul(parts as u64)
 }
 
 /// Bytes of an image; of one with too many pixels more than there can be, so that its tile is cut.
@@ -190,51 +185,48 @@ pub(super) fn part_bytes(weights: &Weights, rows: &AxisPlan, columns: &AxisPlan)
 mod tests {
     use super::*;
 
-    /// Slices of the same number come after one another: only those may have bytes in common.
+    /// Slices of one size that have the same number come after one another: only those have bytes in common.
     #[test]
     fn parts_of_other_numbers_have_nothing_in_common() {
-        for (arena, bytes, numbers) in [
+        for (memory, bytes, numbers) in [
             (1000, 1001, 0),
             (1000, 1000, 1),
             (1200, 500, 2),
-            (1600, 500, 3),
+            (1600, 500, 2),
             (1600, 256, 4),
             (1 << 20, 300, 4),
         ] {
             let parts: Vec<Part> = (0..SLOTS)
-                .filter_map(|slot| part(arena, slot, bytes))
+                .filter_map(|slot| part(memory, slot, bytes))
                 .collect();
             assert_eq!(parts.len(), if numbers == 0 { 0 } else { SLOTS });
             for (slot, a) in parts.iter().enumerate() {
                 assert_eq!((a.number, a.bytes.len()), (slot % numbers, bytes));
-                assert!(a.bytes.end <= arena && a.bytes.start.is_multiple_of(ALIGNMENT));
+                assert!(a.bytes.end <= memory && a.bytes.start.is_multiple_of(ALIGNMENT));
                 for b in &parts[..slot] {
                     assert_eq!(a.overlaps(b), a.number == b.number, "{a:?} {b:?}");
                 }
             }
+            assert!(parts.iter().all(|part| !part.overlaps(&Part::default())));
         }
     }
 
-    /// A slice that had a small piece first and then a large one has both.
-    #[test]
-    fn a_part_grows_by_that_of_the_next_piece() {
-        let (none, small, large) = (Part::default(), 1024..1280, 0..768);
-        let [small, large] = [small, large].map(|bytes| Part { number: 2, bytes });
-        assert_eq!(none.with(&small), small);
-        assert_eq!(small.with(&large).bytes, 0..1280);
-        assert!(!none.overlaps(&small) && !small.overlaps(&large));
-    }
-
-    /// Side by side as far as the GPU, the budget and the slices go; never less than a piece takes.
+    /// Side by side as far as the GPU, the budget and the slices go; no memory that does not help.
     #[test]
     fn no_more_is_wanted_than_helps() {
         const MIB: u64 = 1 << 20;
         let wanted = |slices, largest, budget| wanted_bytes(slices, largest, budget, 100);
-        assert_eq!(wanted(100, 10 * MIB, u64::MAX), 40 * MIB);
-        assert_eq!(wanted(3, 10 * MIB, u64::MAX), 30 * MIB);
-        assert_eq!(wanted(100, 10 * MIB, 25 * MIB), 25 * MIB);
-        assert_eq!(wanted(100, 150 * MIB, u64::MAX), 400 * MIB);
+        for slices in [3, 4, 100] {
+            assert_eq!(wanted(slices, 10 * MIB, u64::MAX), 40 * MIB);
+        }
+        assert_eq!(wanted(2, 10 * MIB, u64::MAX), 20 * MIB);
+        assert_eq!(wanted(1, 10 * MIB, u64::MAX), 10 * MIB);
+        assert_eq!(wanted(100, 10 * MIB, 35 * MIB), 20 * MIB);
+        assert_eq!(wanted(100, 10 * MIB, 19 * MIB), 10 * MIB);
+        assert_eq!(wanted(100, 150 * MIB, u64::MAX), 300 * MIB);
+        assert_eq!(wanted(100, 201 * MIB, u64::MAX), 201 * MIB);
         assert_eq!(wanted(100, 700 * MIB, u64::MAX), 700 * MIB);
+        assert_eq!(wanted(100, u64::MAX, u64::MAX), u64::MAX);
     }
 
     /// Kernels number pixels with 32 bits: a tile with more of them fits no budget, so that it is cut.

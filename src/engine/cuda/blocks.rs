@@ -151,7 +151,7 @@ pub(super) mod tests {
     use super::*;
     use crate::engine::cuda::params::{RowBlock, TILE_INPUT_COLUMNS, TILE_INPUT_ROWS};
     use crate::lattice::{Lattice, Padding};
-    use crate::plan::{AxisPlan, AxisPlans, STEPS, Step};
+    use crate::plan::{AxisPlan, AxisPlans, STEPS, Step, TilePlan};
     use crate::volume::Extents;
 
     /// All patches of an axis of `side` pixels.
@@ -193,6 +193,48 @@ pub(super) mod tests {
                 }
                 assert_eq!(value, taps.len());
             }
+        }
+    }
+
+    /// Each stored pixel is a bit of one tile, no other is, and no tile is empty.
+    #[test]
+    fn wanted_tiles_are_the_stored_pixels() {
+        let axis = axis(65, 9, 120, Padding::Patch);
+        let points: Vec<bool> = (0..14 * 14).map(|k| k % 14 + k / 14 == 12).collect();
+        let go = || Ok(());
+        let plan = TilePlan::new(axis.clone(), axis.clone(), Some(&points), &go).unwrap();
+        for (index, step) in STEPS[..STEPS.len() - 1].iter().enumerate() {
+            let (taps, image) = (axis.layer(index), plan.output_of(index));
+            let (rows, columns) = match step {
+                Step::Convolution(1..) => (
+                    block_of_values(&blocks::<TILE_ROWS, TILE_INPUT_ROWS>(taps)),
+                    block_of_values(&blocks::<TILE_COLUMNS, TILE_INPUT_COLUMNS>(taps)),
+                ),
+                _ => (
+                    even_blocks::<TILE_ROWS>(taps.len()),
+                    even_blocks::<TILE_COLUMNS>(taps.len()),
+                ),
+            };
+            let tiles = wanted_tiles(image, &rows, &columns, &go).unwrap().unwrap();
+            let at = |block: usize, place: usize, values: &[(usize, usize)]| {
+                values.iter().position(|&value| value == (block, place))
+            };
+            let mut bits = 0;
+            for tile in &tiles {
+                assert_ne!(tile.wanted, [0; 4], "step {index}");
+                for bit in (0..128).filter(|bit| tile.wanted[bit / 32] >> (bit % 32) & 1 == 1) {
+                    let row = at(tile.row_block as usize, bit / TILE_COLUMNS, &rows);
+                    let column = at(tile.column_block as usize, bit % TILE_COLUMNS, &columns);
+                    assert!(image.stores(row.unwrap(), column.unwrap()), "step {index}");
+                    bits += 1;
+                }
+            }
+            assert_eq!(bits, image.len(), "step {index}");
+            let listed = listed_pixels(image).unwrap().unwrap();
+            assert!((0..image.len()).all(|slot| {
+                let (row, column) = image.position(slot);
+                listed[slot] as usize == row * image.columns + column
+            }));
         }
     }
 

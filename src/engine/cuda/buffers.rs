@@ -17,8 +17,7 @@ use crate::error::Error;
 use crate::lattice::Axis;
 use crate::mask::{Fill, Wanted};
 
-/// Slices that may be on their way: one at work on a large GPU that it fills, or all of them on one that they fill
-/// together, while the host turns to the next.
+/// Slices that may be on their way: with the one that the host turns to three more, to be at work side by side.
 pub(super) const SLOTS: usize = 4;
 
 /// What every slot has.
@@ -50,7 +49,7 @@ pub(super) struct Slot {
     pub counts: DeviceMemory,
     /// Look-up table of the equalisation.
     pub table: DeviceMemory,
-    /// Of the arena, that its pieces so far take: none before the first.
+    /// Of the arena: none before the first piece.
     pub part: Part,
     /// Logits of the lattice, then its probabilities: [lattice points][classes] each.
     pub scores: DeviceMemory,
@@ -71,7 +70,8 @@ pub(super) struct Slot {
 /// See the module.
 pub(super) struct Buffers {
     shape: Shape,
-    pub slots: [Slot; SLOTS],
+    /// No more than there are slices.
+    pub slots: Vec<Slot>,
     /// One [`AxisFill`] per row of the slice, then one per column.
     pub fills: Staged,
 }
@@ -81,6 +81,7 @@ pub(super) struct Buffers {
 pub(super) struct Shape {
     width: usize,
     height: usize,
+    slots: usize,
     voxel_bytes: usize,
     points: usize,
     classes: usize,
@@ -93,6 +94,7 @@ impl Shape {
         Self {
             width: geometry.extents.width,
             height: geometry.extents.height,
+            slots: SLOTS.min(geometry.extents.depth),
             voxel_bytes,
             points: geometry.lattice.points(),
             classes: geometry.classes,
@@ -128,8 +130,8 @@ impl Shape {
         let fills = self.fills_bytes();
         let work = 8 * LEVELS + 2 * self.lattice_bytes();
         Bytes {
-            host: (SLOTS * staged + fills) as u64,
-            device: (SLOTS * (staged + work) + fills) as u64,
+            host: (self.slots * staged + fills) as u64,
+            device: (self.slots * (staged + work) + fills) as u64,
         }
     }
 }
@@ -138,7 +140,9 @@ impl Buffers {
     pub fn new(context: &Arc<Context>, shape: Shape) -> Result<Self, Error> {
         Ok(Self {
             shape,
-            slots: of_each_slot(|| Slot::new(context, &shape))?,
+            slots: (0..shape.slots)
+                .map(|_| Slot::new(context, &shape))
+                .collect::<Result<_, _>>()?,
             fills: Staged::new(context, shape.fills_bytes(), "fill of a slice")?,
         })
     }

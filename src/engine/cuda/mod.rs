@@ -7,8 +7,8 @@
 //! ```
 //! Several slices are on their way at a time, each in a slot of its own with a compute stream of its own. What they
 //! share is the arena: small slices have parts of it and are evaluated side by side, large ones take turns (see
-//! `arena`). The layers after the first are recorded once per call and slot as a CUDA graph and replayed for every
-//! slice.
+//! `arena`). The layers after the first are recorded once per call, geometry and slot as a CUDA graph and replayed for
+//! every slice.
 //!
 //! Every output is summed in one order whatever tile it is in, so results do not depend on tiles, budget or ROI.
 //!
@@ -79,6 +79,8 @@ pub(crate) struct CudaEngine {
     timeline: Option<Timeline>,
     buffers: Option<Buffers>,
     arena: Option<Arena>,
+    /// Bytes that the largest piece of the slice at work takes there; 0 before the call has made room.
+    largest: usize,
     /// A word of the device, and on the host what it is set to when kernels shall leave: 1.
     cancel: DeviceMemory,
     one: HostMemory,
@@ -120,6 +122,7 @@ impl CudaEngine {
             timeline: None,
             buffers: None,
             arena: None,
+            largest: 0,
             cancel: DeviceMemory::new(context, 4, "cancel")?,
             one,
             upload: Stream::new(context)?,
@@ -337,14 +340,14 @@ impl Engine for CudaEngine {
         let multiprocessors = self.device.multiprocessors;
         let device = wanted_bytes(slices, largest.device, budget.device, multiprocessors);
         Room {
-            least: largest,
-            wanted: Bytes { device, ..largest },
-            most: budget,
+            wanted: device,
+            ..Room::in_turn(largest, budget)
         }
     }
 
     fn release(&mut self, room: Room, control: &Control) -> Result<(), Error> {
-        let serves = |arena: &Arena| arena.serves(room);
+        let again = self.largest > 0;
+        let serves = |arena: &Arena| arena.serves(room, again);
         if self.arena.as_ref().is_none_or(serves) {
             return Ok(());
         }
@@ -361,6 +364,7 @@ impl Engine for CudaEngine {
         if self.arena.is_none() {
             self.arena = Some(Arena::new(&self.device, room)?);
         }
+        self.largest = room.least as usize;
         Ok(())
     }
 
@@ -404,16 +408,9 @@ impl Engine for CudaEngine {
         };
         let shape = Shape::new(&call.geometry, voxel_bytes, staged);
         if (self.buffers.as_ref()).is_none_or(|buffers| buffers.shape() != shape) {
-            self.buffers = None;
-            let context = &self.device.context;
-            self.buffers = Some(match Buffers::new(context, shape) {
-                Err(Error::DeviceOutOfMemory(_)) => {
-                    // Activations can be had again, for smaller tiles if need be.
-                    self.arena = None;
-                    Buffers::new(context, shape)?
-                }
-                outcome => outcome?,
-            });
+            // Activations can be had again, for smaller tiles if need be.
+            (self.buffers, self.arena) = (None, None);
+            self.buffers = Some(Buffers::new(&self.device.context, shape)?);
         }
         if let Some(timeline) = &mut self.timeline {
             timeline.begin(&self.upload)?;
@@ -610,7 +607,7 @@ impl Engine for CudaEngine {
         self.slot()?.downloaded.record(&self.download)?;
         self.voxels = None;
         self.in_flight.push_back(self.next_slot);
-        self.next_slot = (self.next_slot + 1) % SLOTS;
+        self.next_slot = (self.next_slot + 1) % self.buffers()?.slots.len();
         Ok(())
     }
 
@@ -691,7 +688,7 @@ impl Engine for CudaEngine {
         self.standing.clear();
         self.places.clear();
         self.in_flight.clear();
-        self.next_slot = 0;
+        (self.next_slot, self.largest) = (0, 0);
         self.voxels = None;
     }
 }

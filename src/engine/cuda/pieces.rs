@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::CudaEngine;
 use super::arena::{Part, part_bytes};
-use super::buffers::{SLOTS, Slot};
+use super::buffers::SLOTS;
 use super::driver::{Context, Event, Graph, HostMemory};
 use super::network::Launches;
 use super::tables::PieceTables;
@@ -83,8 +83,8 @@ impl CudaEngine {
         })
     }
 
-    /// The part of the arena for this piece of the slice at work, which from now on waits for the slices before it that
-    /// have some of it.
+    /// The part of the arena for the slice at work, which has room for this piece of it. The slice waits for those before
+    /// it whose part has some of its own.
     pub(super) fn claim(
         &mut self,
         piece: &PlannedPiece,
@@ -94,29 +94,24 @@ impl CudaEngine {
         let most =
             PieceTables::most_bytes(rows, columns) + PieceTables::most_list_bytes(rows, columns);
         let bytes = part_bytes(&self.weights, rows, columns);
-        let part = (self.arena()?.part(self.next_slot, bytes))
-            .filter(|_| tables.len() <= most)
+        let known = &self.slot()?.part;
+        let part = match known.bytes.is_empty() {
+            false => Some(known.clone()),
+            true => self.arena()?.part(self.next_slot, self.largest),
+        };
+        let part = part
+            .filter(|part| bytes <= part.bytes.len() && tables.len() <= most)
             .ok_or_else(|| Error::Panic("a tile is larger than was foreseen".into()))?;
-        let known = &self.slot()?.part.bytes;
-        if known.start <= part.bytes.start && part.bytes.end <= known.end {
-            return Ok(part);
-        }
-        let buffers = self.buffers()?;
-        for &other in &self.in_flight {
-            let Slot {
-                part: theirs,
-                computed,
-                ..
-            } = &buffers.slots[other];
-            if theirs.overlaps(&part) {
-                self.compute().wait_for(computed)?;
+        if known.bytes.is_empty() {
+            let slots = &self.buffers()?.slots;
+            for &other in &self.in_flight {
+                if slots[other].part.overlaps(&part) {
+                    self.compute().wait_for(&slots[other].computed)?;
+                }
             }
-        }
-        if known.is_empty() {
             self.enter(Lane::Compute)?;
+            self.slot_mut()?.part = part.clone();
         }
-        let slot = self.slot_mut()?;
-        slot.part = slot.part.with(&part);
         Ok(part)
     }
 
@@ -156,7 +151,11 @@ impl CudaEngine {
             // SAFETY: all of it belongs to this engine, which waits for the device before it lets go of anything.
             let rest = || unsafe { launches.rest(logits, probabilities) };
             let recorded = match uses {
-                2 => Some(self.compute().record(rest)?),
+                2 => match self.compute().record(rest) {
+                    // It goes without, too.
+                    Err(Error::DeviceOutOfMemory(_)) => None,
+                    outcome => Some(outcome?),
+                },
                 _ => None,
             };
             let known =
