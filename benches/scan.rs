@@ -1,9 +1,10 @@
 //! A whole scan on GPUs, from voxels in the caller's memory to the mask there: time, energy, and where each slice was when.
 //!
 //! ```text
-//! cargo bench --bench scan -- [ROW...] [--side 512] [--slices 100] [--in-turn] [--gpus 0,1] [--trace FOLDER] [--small]
+//! cargo bench --bench scan -- [ROW...] [--side 512] [--slices 100] [--roi] [--in-turn] [--gpus 0,1] [--trace FOLDER] [--small]
 //! ```
 //! ROW is PATCH/STRIDE or PATCH/STRIDE/image, default 257/8 257/7 257/8/image, full-width VGG16 on slices of 512 x 512.
+//! `--roi`: of each slice an ellipse, another one every time, about as large as a liver, whose patches are planned anew.
 //! Small slices (`--side`) are evaluated side by side; with `--in-turn` there is memory for one at a time.
 //! Each row is timed three times, after a first call that makes plans, graphs and buffers; the median counts. `--trace`
 //! writes a file of trace events for each row (chrome://tracing, Perfetto, benches/timeline.py). `--small` tries the
@@ -36,6 +37,7 @@ struct Given {
     rows: Vec<String>,
     side: usize,
     slices: usize,
+    roi: bool,
     in_turn: bool,
     gpus: Vec<u32>,
     trace: Option<PathBuf>,
@@ -55,6 +57,7 @@ fn given() -> Given {
         rows: Vec::new(),
         side: 512,
         slices: 100,
+        roi: false,
         in_turn: false,
         gpus: vec![0],
         trace: None,
@@ -70,6 +73,7 @@ fn given() -> Given {
         };
         match word.as_str() {
             "--side" => given.side = value().parse().expect("--side N"),
+            "--roi" => given.roi = true,
             "--in-turn" => given.in_turn = true,
             "--slices" => given.slices = value().parse().expect("--slices N"),
             "--gpus" => {
@@ -132,6 +136,19 @@ fn busy(spans: &[Span], gpu: u32) -> f64 {
     total
 }
 
+/// In each slice an ellipse, which grows and then becomes less: up to a sixth of the slice.
+fn ellipses(side: usize, slices: usize) -> Vec<u8> {
+    let from_middle = |at: usize, of: usize| (2 * at + 1) as f64 / of as f64 - 1.0;
+    let inside = |index: usize| {
+        let (x, y) = (index % side, index / side % side);
+        let z = from_middle(index / side / side, slices);
+        let wide = (from_middle(x, side) + 0.2) / 0.5;
+        let high = from_middle(y, side) / 0.42;
+        u8::from(wide * wide + high * high + z * z < 1.0)
+    };
+    (0..side * side * slices).map(inside).collect()
+}
+
 /// How many slices were at work at a time, at most.
 fn together(spans: &[Span]) -> usize {
     let gpus = spans
@@ -190,6 +207,10 @@ fn measure(given: &Given, row: &str, nvml: Option<&Nvml>) -> Result<(), String> 
         .map(|_| (random.symmetric() * 300.0) as i16)
         .collect();
     let volume = Volume::from_slice(&voxels, side, side, given.slices).map_err(failed)?;
+    let inside = given.roi.then(|| ellipses(side, given.slices));
+    let inside =
+        (inside.as_ref()).map(|inside| Volume::from_slice(inside, side, side, given.slices));
+    let roi = inside.transpose().map_err(failed)?;
     let mut mask = vec![0_u8; voxels.len()];
     let mut run = || {
         let mut outputs = Outputs {
@@ -198,7 +219,7 @@ fn measure(given: &Given, row: &str, nvml: Option<&Nvml>) -> Result<(), String> 
         };
         let before = energy(nvml, &given.gpus);
         let began = Instant::now();
-        let report = session.segment(&volume, None, &mut outputs, &mut |_, _| true)?;
+        let report = session.segment(&volume, roi.as_ref(), &mut outputs, &mut |_, _| true)?;
         let seconds = began.elapsed().as_secs_f64();
         let joules = energy(nvml, &given.gpus).zip(before);
         Ok(Run {

@@ -73,6 +73,7 @@ scan() {
     local numbers
     numbers=$(nvidia-smi --query-gpu=index --format=csv,noheader 2>/dev/null | paste -sd,)
     part "scan" 240 scan.log ./gpu_scan "${small[@]}" --trace "$out/trace"
+    part "scan, ROI" 45 scan.log ./gpu_scan "$size/$stride" --roi "${small[@]}"
     for how in "" --in-turn; do
         # shellcheck disable=SC2086 # a word or none
         part "scan, small slices $how" 45 scan.log ./gpu_scan "${small_slices[@]}" --side 96 $how "${small[@]}"
