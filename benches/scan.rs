@@ -5,7 +5,7 @@
 //! ```
 //! ROW is PATCH/STRIDE or PATCH/STRIDE/image, default 257/8 257/7 257/8/image, full-width VGG16 on slices of 512 x 512.
 //! `--roi`: of each slice an ellipse, another one every time, about as large as a liver, whose patches are planned anew.
-//! Small slices (`--side`) are evaluated side by side; with `--in-turn` there is memory for one at a time.
+//! Small slices (`--side`) are evaluated side by side; with `--in-turn` there is memory for one whole slice at a time.
 //! Each row is timed three times, after a first call that makes plans, graphs and buffers; the median counts. `--trace`
 //! writes a file of trace events for each row (chrome://tracing, Perfetto, benches/timeline.py). `--small` tries the
 //! program out on the stand-in driver.
@@ -149,7 +149,7 @@ fn ellipses(side: usize, slices: usize) -> Vec<u8> {
     (0..side * side * slices).map(inside).collect()
 }
 
-/// How many slices were at work at a time, at most.
+/// How many slices had room to be at work at a time, at most.
 fn together(spans: &[Span]) -> usize {
     let gpus = spans
         .iter()

@@ -18,7 +18,7 @@ pub struct LayerWork {
 /// A part of the work on a slice in the last call, in seconds since the call began.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Span {
-    /// Such as "cuda:0 upload" and "cuda:0 compute 0"; slices side by side have other numbers.
+    /// Such as "cuda:0 upload" and "cuda:0 compute 0"; slices of one size side by side have other numbers.
     pub lane: String,
     /// Its number.
     pub slice: usize,

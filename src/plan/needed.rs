@@ -17,6 +17,10 @@ use super::axis::TapTable;
 use crate::error::{Check, Error};
 use crate::memory::ensure_headroom;
 
+const WHAT: &str = "ROI plan";
+/// What rows take while they are joined, about.
+const BYTES_PER_ROW: usize = 96;
+
 /// Needed pixels of a layer.
 pub(super) struct Needed {
     /// For each row which of the sets.
@@ -28,8 +32,10 @@ pub(super) struct Needed {
 impl Needed {
     /// The wanted lattice points, [rows][columns].
     pub fn points(points: &[bool], columns: usize, check: Check<'_>) -> Result<Self, Error> {
+        let rows = points.len() / columns;
+        ensure_headroom(points.len() + BYTES_PER_ROW * rows, WHAT)?;
         let all = Self {
-            rows: (0..(points.len() / columns) as u32).collect(),
+            rows: (0..rows as u32).collect(),
             sets: points.chunks_exact(columns).map(<[bool]>::to_vec).collect(),
         };
         let one_each = all.rows.iter().map(|&row| vec![row]).collect();
@@ -46,10 +52,11 @@ impl Needed {
         if rows.chains() == 0 {
             return Ok(self);
         }
+        ensure_headroom(BYTES_PER_ROW * rows.len(), WHAT)?;
         let chains = (0..rows.chains()).map(|chain| rows.chain(chain));
         let of_rows = chains.flat_map(|chain| {
             let together = self.rows[chain.clone()].to_vec();
-            chain.map(move |_| together.clone())
+            std::iter::repeat_n(together, chain.len())
         });
         let whole = |needed: &[bool]| {
             let mut needed = needed.to_vec();
@@ -66,10 +73,14 @@ impl Needed {
         (columns, column_count): (&TapTable, usize),
         check: Check<'_>,
     ) -> Result<Self, Error> {
+        ensure_headroom(BYTES_PER_ROW * row_count, WHAT)?;
         let mut readers = vec![Vec::new(); row_count];
         for (row, &set) in self.rows.iter().enumerate() {
             for &tap in rows.taps_of(row).iter().filter(|&&tap| tap != ZERO) {
-                readers[tap as usize].push(set);
+                let readers: &mut Vec<u32> = &mut readers[tap as usize];
+                if readers.last() != Some(&set) {
+                    readers.push(set);
+                }
             }
         }
         let read = |needed: &[bool]| {
@@ -99,6 +110,8 @@ impl Needed {
                 Entry::Occupied(known) => *known.get(),
                 Entry::Vacant(new) => {
                     check()?;
+                    // Of this layer, of the one before, and of the headroom for small things.
+                    ensure_headroom(8 * columns, WHAT)?;
                     let mut needed = vec![false; columns];
                     for &set in new.key() {
                         for (needed, &more) in needed.iter_mut().zip(&self.sets[set as usize]) {
@@ -106,7 +119,6 @@ impl Needed {
                         }
                     }
                     let needed = then(&needed);
-                    ensure_headroom(2 * needed.len(), "ROI plan")?;
                     *new.insert(*by_columns.entry(needed).or_insert(next))
                 }
             });
@@ -123,6 +135,7 @@ impl Needed {
 mod tests {
     use super::*;
     use crate::lattice::{Axis, Padding};
+    use crate::plan::stored::Stored;
     use crate::plan::{AxisPlans, MOST_CHAIN, STEPS, TilePlan};
 
     fn go() -> Result<(), Error> {
@@ -210,6 +223,8 @@ mod tests {
                             }
                         }
                         assert_eq!(image.len(), slots, "step {index}");
+                        let bytes = image.listed().map_or(0, |stored| stored.bytes()) as u64;
+                        assert!(bytes <= Stored::most_bytes(image.rows, image.columns));
                         let input = plan.input_of(index);
                         needed = before(&needed, rows, columns, input.columns);
                         needed.resize(input.rows * input.columns, false);

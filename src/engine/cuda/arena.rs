@@ -71,15 +71,9 @@ impl Arena {
     }
 
     /// Whether it has room for this and is within the budget. In the midst of a call (`again`) that is enough if it was
-    /// made for half of what is wanted: slices of a ROI that grow bit by bit do not replace it every time.
+    /// made for half of what is wanted: small slices of a ROI that grow bit by bit do not replace it every time.
     pub fn serves(&self, room: Room, again: bool) -> bool {
-        let bytes = self.memory.bytes() as u64;
-        let ample = if again {
-            self.wanted >= room.wanted / 2
-        } else {
-            bytes >= room.wanted
-        };
-        ample && (room.least..=room.budget.device).contains(&bytes)
+        serves(self.memory.bytes() as u64, self.wanted, room, again)
     }
 
     /// The part for the slice in this slot, whose pieces take `bytes` at most; `None` where they do not fit.
@@ -96,6 +90,15 @@ impl Arena {
     pub fn read<T: Copy>(&self, offset: usize, values: &mut [T]) -> Result<(), Error> {
         self.memory.read(offset, values)
     }
+}
+
+/// See [`Arena::serves`].
+fn serves(bytes: u64, wanted: u64, room: Room, again: bool) -> bool {
+    let ample = match again {
+        true => wanted >= room.wanted / 2,
+        false => bytes >= room.wanted,
+    };
+    ample && (room.least..=room.budget.device).contains(&bytes)
 }
 
 /// Into how many parts of `bytes` each so many bytes may be cut: as many as slots, or as slots that come in turn.
@@ -184,6 +187,7 @@ pub(super) fn part_bytes(weights: &Weights, rows: &AxisPlan, columns: &AxisPlan)
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::Bytes;
 
     /// Slices of one size that have the same number come after one another: only those have bytes in common.
     #[test]
@@ -227,6 +231,36 @@ mod tests {
         assert_eq!(wanted(100, 201 * MIB, u64::MAX), 201 * MIB);
         assert_eq!(wanted(100, 700 * MIB, u64::MAX), 700 * MIB);
         assert_eq!(wanted(100, u64::MAX, u64::MAX), u64::MAX);
+    }
+
+    /// A call begins with what it wants; then it waits for more only where slices grow a lot.
+    #[test]
+    fn an_arena_serves_as_long_as_it_helps() {
+        let room = |least, wanted| Room {
+            least,
+            wanted,
+            budget: Bytes {
+                host: 0,
+                device: 1000,
+            },
+        };
+        for (bytes, wanted, least, more, first, again) in [
+            (400, 400, 100, 400, true, true),
+            (400, 400, 100, 500, false, true),
+            (400, 400, 100, 900, false, false),
+            (400, 400, 500, 500, false, false),
+            // The device had no more when it was made, and may have now.
+            (100, 400, 100, 400, false, true),
+            // More than the budget is not kept.
+            (1001, 1001, 100, 400, false, false),
+        ] {
+            let serves = |again| serves(bytes, wanted, room(least, more), again);
+            assert_eq!(
+                (serves(false), serves(true)),
+                (first, again),
+                "{bytes} {least} {more}"
+            );
+        }
     }
 
     /// Kernels number pixels with 32 bits: a tile with more of them fits no budget, so that it is cut.

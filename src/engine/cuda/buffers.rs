@@ -70,7 +70,7 @@ pub(super) struct Slot {
 /// See the module.
 pub(super) struct Buffers {
     shape: Shape,
-    /// No more than there are slices.
+    /// No more than the call has slices.
     pub slots: Vec<Slot>,
     /// One [`AxisFill`] per row of the slice, then one per column.
     pub fills: Staged,

@@ -58,6 +58,14 @@ pub(super) fn standing_bytes(rows: &AxisPlan, columns: &AxisPlan) -> u64 {
         as u64
 }
 
+/// What a graph gives; `None` where the device has no memory for it: the same goes without, too.
+fn without_memory<T>(outcome: Result<T, Error>) -> Result<Option<T>, Error> {
+    match outcome {
+        Err(Error::DeviceOutOfMemory(_)) => Ok(None),
+        outcome => outcome.map(Some),
+    }
+}
+
 impl CudaEngine {
     /// What the kernels of a piece are started with.
     pub(super) fn launches<'a>(
@@ -151,11 +159,7 @@ impl CudaEngine {
             // SAFETY: all of it belongs to this engine, which waits for the device before it lets go of anything.
             let rest = || unsafe { launches.rest(logits, probabilities) };
             let recorded = match uses {
-                2 => match self.compute().record(rest) {
-                    // It goes without, too.
-                    Err(Error::DeviceOutOfMemory(_)) => None,
-                    outcome => Some(outcome?),
-                },
+                2 => without_memory(self.compute().record(rest))?,
                 _ => None,
             };
             let known =
@@ -163,9 +167,12 @@ impl CudaEngine {
             // SAFETY: as above.
             unsafe {
                 launches.first(self.voxels()?, self.table)?;
-                match recorded.as_ref().or(known) {
-                    Some(graph) => self.compute().replay(graph)?,
-                    None => rest()?,
+                let replayed = match recorded.as_ref().or(known) {
+                    Some(graph) => without_memory(self.compute().replay(graph))?,
+                    None => None,
+                };
+                if replayed.is_none() {
+                    rest()?;
                 }
             }
             if let (Some(_), Some(standing)) = (&recorded, self.standing.get_mut(&geometry)) {

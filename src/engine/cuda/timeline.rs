@@ -1,5 +1,5 @@
 //! When slices were on their way to the device, at work, and on their way back: for benchmarks, noted only when asked.
-//! Slices that are at work side by side have lanes of their own.
+//! Slices of one size that are at work side by side have lanes of their own.
 
 use std::sync::Arc;
 
