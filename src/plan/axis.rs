@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use fixedbitset::FixedBitSet;
+
 use super::ZERO;
 
 /// Source of a value that is black wherever it is asked for.
@@ -107,26 +109,29 @@ impl AxisPlan {
     /// values renumbered in the same order. `base`: the pixel that its sources are counted from, relative
     /// to where those of `self` are.
     pub fn restrict(&self, points: &[usize], base: i64) -> Self {
-        // Of the input and of every layer.
-        let mut needed = vec![vec![false; self.sources.len()]];
-        needed.extend(self.layers.iter().map(|table| vec![false; table.len()]));
-        for &point in points {
-            needed[self.layers.len()][point] = true;
-        }
+        // Of the head, then of the layer before, and at last of the input.
+        let mut needed = vec![FixedBitSet::with_capacity(
+            self.layers[self.layers.len() - 1].len(),
+        )];
+        needed[0].extend(points.iter().copied());
         for (index, table) in self.layers.iter().enumerate().rev() {
-            let (before, after) = needed.split_at_mut(index + 1);
-            table.fill_chains(&mut after[0]);
-            table.mark(&after[0], &mut before[index]);
+            let count = match index.checked_sub(1) {
+                Some(before) => self.layers[before].len(),
+                None => self.inputs(),
+            };
+            let last = needed.len() - 1;
+            table.fill_chains(&mut needed[last]);
+            needed.push(table.read_by(&needed[last], count));
         }
+        needed.reverse();
         let tables = self.layers.iter().zip(needed.windows(2));
-        let sources = self.sources.iter().zip(&needed[0]);
-        let sources = sources.filter(|&(_, &needed)| needed);
+        let sources = needed[0].ones().map(|value| self.sources[value]);
         Self {
             layers: tables
                 .map(|(table, needed)| table.restrict(&needed[1], &needed[0]))
                 .collect(),
             sources: sources
-                .map(|(&s, _)| if s == BLACK { s } else { s - base })
+                .map(|s| if s == BLACK { s } else { s - base })
                 .collect(),
         }
     }
@@ -134,58 +139,57 @@ impl AxisPlan {
 
 impl TapTable {
     /// Completes the chains of `needed` values.
-    pub(super) fn fill_chains(&self, needed: &mut [bool]) {
+    pub(super) fn fill_chains(&self, needed: &mut FixedBitSet) {
         for chain in (0..self.chains()).map(|chain| self.chain(chain)) {
-            let any = needed[chain.clone()].contains(&true);
-            needed[chain].fill(any);
+            if needed.contains_any_in_range(chain.clone()) {
+                needed.insert_range(chain);
+            }
         }
     }
 
-    /// Marks what `needed` values read of the layer `before`.
-    pub(super) fn mark(&self, needed: &[bool], before: &mut [bool]) {
-        for (value, _) in needed.iter().enumerate().filter(|&(_, &needed)| needed) {
+    /// What the values `needed` read of the layer before, which has `count` values.
+    pub(super) fn read_by(&self, needed: &FixedBitSet, count: usize) -> FixedBitSet {
+        let mut read = FixedBitSet::with_capacity(count);
+        for value in needed.ones() {
             for &tap in self.taps_of(value).iter().filter(|&&tap| tap != ZERO) {
-                before[tap as usize] = true;
+                read.insert(tap as usize);
             }
         }
+        read
     }
 
     /// The values that are `needed`, reading what is left of the layer `before`.
-    fn restrict(&self, needed: &[bool], before: &[bool]) -> Self {
+    fn restrict(&self, needed: &FixedBitSet, before: &FixedBitSet) -> Self {
         let numbers = numbers(before);
-        let tap = |tap: i32| {
-            if tap == ZERO {
-                ZERO
-            } else {
-                numbers[tap as usize]
-            }
+        let tap = |&tap: &i32| match tap {
+            ZERO => ZERO,
+            tap => numbers[tap as usize],
         };
-        let rows = self.table.chunks_exact(self.taps).zip(needed);
-        let table = rows
-            .filter(|&(_, &needed)| needed)
-            .flat_map(|(taps, _)| taps.iter().map(|&t| tap(t)));
+        let taps = needed
+            .ones()
+            .flat_map(|value| self.taps_of(value).iter().map(tap));
         let own = self::numbers(needed);
-        let kept = (0..self.chains()).filter(|&chain| needed[self.chain(chain).start]);
+        let kept = (0..self.chains()).filter(|&chain| needed.contains(self.chain(chain).start));
         let mut chains: Vec<u32> = kept
             .map(|chain| own[self.chain(chain).start] as u32)
             .collect();
         if !self.chains.is_empty() {
-            chains.push(needed.iter().filter(|&&needed| needed).count() as u32);
+            chains.push(needed.count_ones(..) as u32);
         }
         Self {
             taps: self.taps,
-            table: table.collect(),
+            table: taps.collect(),
             chains,
         }
     }
 }
 
 /// How many of `needed` come before each.
-fn numbers(needed: &[bool]) -> Vec<i32> {
+fn numbers(needed: &FixedBitSet) -> Vec<i32> {
     let mut next = 0;
-    let number = needed.iter().map(|&needed| {
+    let number = (0..needed.len()).map(|value| {
         let number = next;
-        next += i32::from(needed);
+        next += i32::from(needed.contains(value));
         number
     });
     number.collect()

@@ -10,7 +10,8 @@
 //! ```
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+
+use fixedbitset::FixedBitSet;
 
 use super::ZERO;
 use super::axis::TapTable;
@@ -18,33 +19,34 @@ use crate::error::{Check, Error};
 use crate::memory::ensure_headroom;
 
 const WHAT: &str = "ROI plan";
-/// What rows take while they are joined, about.
+/// What a row takes while rows are joined, about.
 const BYTES_PER_ROW: usize = 96;
 
 /// Needed pixels of a layer.
 pub(super) struct Needed {
     /// For each row which of the sets.
     pub rows: Vec<u32>,
-    /// Distinct sets: for each column whether it is in.
-    pub sets: Vec<Vec<bool>>,
+    /// Distinct sets of columns.
+    pub sets: Vec<FixedBitSet>,
 }
 
 impl Needed {
     /// The wanted lattice points, [rows][columns].
     pub fn points(points: &[bool], columns: usize, check: Check<'_>) -> Result<Self, Error> {
         let rows = points.len() / columns;
-        ensure_headroom(points.len() + BYTES_PER_ROW * rows, WHAT)?;
-        let all = Self {
-            rows: (0..rows as u32).collect(),
-            sets: points.chunks_exact(columns).map(<[bool]>::to_vec).collect(),
-        };
-        let one_each = all.rows.iter().map(|&row| vec![row]).collect();
-        all.joined(one_each, <[bool]>::to_vec, check)
+        ensure_headroom(points.len() / 8 + BYTES_PER_ROW * rows, WHAT)?;
+        let sets = points.chunks_exact(columns).map(|row| {
+            let mut set = FixedBitSet::with_capacity(columns);
+            set.extend((0..columns).filter(|&column| row[column]));
+            set
+        });
+        let one_each = (0..rows as u32).map(|row| vec![row]).collect();
+        joined(one_each, &sets.collect::<Vec<_>>(), check)
     }
 
     /// With the pixels that are evaluated together with needed ones: a chain of rows x a chain of columns.
     pub fn with_whole_chains(
-        self,
+        mut self,
         rows: &TapTable,
         columns: &TapTable,
         check: Check<'_>,
@@ -58,12 +60,10 @@ impl Needed {
             let together = self.rows[chain.clone()].to_vec();
             std::iter::repeat_n(together, chain.len())
         });
-        let whole = |needed: &[bool]| {
-            let mut needed = needed.to_vec();
-            columns.fill_chains(&mut needed);
-            needed
-        };
-        self.joined(of_rows.collect(), whole, check)
+        for set in &mut self.sets {
+            columns.fill_chains(set);
+        }
+        joined(of_rows.collect(), &self.sets, check)
     }
 
     /// What of the layer before they read: that one has so many rows and columns.
@@ -73,7 +73,10 @@ impl Needed {
         (columns, column_count): (&TapTable, usize),
         check: Check<'_>,
     ) -> Result<Self, Error> {
-        ensure_headroom(BYTES_PER_ROW * row_count, WHAT)?;
+        ensure_headroom(
+            BYTES_PER_ROW * row_count + self.sets.len() * column_count / 8,
+            WHAT,
+        )?;
         let mut readers = vec![Vec::new(); row_count];
         for (row, &set) in self.rows.iter().enumerate() {
             for &tap in rows.taps_of(row).iter().filter(|&&tap| tap != ZERO) {
@@ -83,52 +86,42 @@ impl Needed {
                 }
             }
         }
-        let read = |needed: &[bool]| {
-            let mut read = vec![false; column_count];
-            columns.mark(needed, &mut read);
-            read
-        };
-        self.joined(readers, read, check)
+        let mut read = Vec::with_capacity(self.sets.len());
+        for set in &self.sets {
+            check()?;
+            read.push(columns.read_by(set, column_count));
+        }
+        joined(readers, &read, check)
     }
+}
 
-    /// Rows that need what becomes (`then`) of the union of some of these sets.
-    fn joined(
-        &self,
-        rows: Vec<Vec<u32>>,
-        then: impl Fn(&[bool]) -> Vec<bool>,
-        check: Check<'_>,
-    ) -> Result<Self, Error> {
-        let columns = self.sets.first().map_or(0, Vec::len);
-        let mut by_union: HashMap<Vec<u32>, u32> = HashMap::new();
-        let mut by_columns: HashMap<Vec<bool>, u32> = HashMap::new();
-        let mut joined = Vec::with_capacity(rows.len());
-        for mut union in rows {
-            union.sort_unstable();
-            union.dedup();
-            let next = by_columns.len() as u32;
-            joined.push(match by_union.entry(union) {
-                Entry::Occupied(known) => *known.get(),
-                Entry::Vacant(new) => {
-                    check()?;
-                    // Of this layer, of the one before, and of the headroom for small things.
-                    ensure_headroom(8 * columns, WHAT)?;
-                    let mut needed = vec![false; columns];
-                    for &set in new.key() {
-                        for (needed, &more) in needed.iter_mut().zip(&self.sets[set as usize]) {
-                            *needed |= more;
-                        }
-                    }
-                    let needed = then(&needed);
-                    *new.insert(*by_columns.entry(needed).or_insert(next))
-                }
-            });
+/// Rows that need the union of some of these sets each.
+fn joined(rows: Vec<Vec<u32>>, sets: &[FixedBitSet], check: Check<'_>) -> Result<Needed, Error> {
+    let columns = sets.first().map_or(0, FixedBitSet::len);
+    let mut numbers: HashMap<FixedBitSet, u32> = HashMap::new();
+    let mut joined = Vec::with_capacity(rows.len());
+    // Rows mostly need what the row before needs.
+    let mut last = (Vec::new(), 0);
+    for mut union in rows {
+        union.sort_unstable();
+        union.dedup();
+        if joined.is_empty() || last.0 != union {
+            check()?;
+            ensure_headroom(columns, WHAT)?;
+            let mut needed = FixedBitSet::with_capacity(columns);
+            for &set in &union {
+                needed.union_with(&sets[set as usize]);
+            }
+            let next = numbers.len() as u32;
+            last = (union, *numbers.entry(needed).or_insert(next));
         }
-        let mut sets = vec![Vec::new(); by_columns.len()];
-        for (set, number) in by_columns {
-            sets[number as usize] = set;
-        }
-        Ok(Self { rows: joined, sets })
+        joined.push(last.1);
     }
+    let mut sets = vec![FixedBitSet::new(); numbers.len()];
+    for (set, number) in numbers {
+        sets[number as usize] = set;
+    }
+    Ok(Needed { rows: joined, sets })
 }
 
 #[cfg(test)]

@@ -136,7 +136,7 @@ impl PatchRow {
             .map(|index| needed.iter().map(|needed| needed[index].clone()).collect())
             .collect();
         let interior = self.interior();
-        let mut inputs = Numbering::new(self.shared);
+        let mut inputs = Numbering::new(self.shared, self.patch_size as usize);
         // values[patch][position - needed.start]
         let mut values: Vec<Vec<i32>> = Vec::with_capacity(self.starts.len());
         for (&start, needed) in self.starts.iter().zip(&needed[0]) {
@@ -150,6 +150,7 @@ impl PatchRow {
             values.push(numbered.collect::<Result<_, _>>()?);
         }
         let sources = inputs.keys;
+        let mut count = sources.len();
         let mut layers = Vec::new();
         let mut pools = 0;
         for (index, &step) in STEPS.iter().enumerate() {
@@ -166,7 +167,7 @@ impl PatchRow {
                     break;
                 }
             };
-            let mut numbering = Numbering::new(self.shared);
+            let mut numbering = Numbering::new(self.shared, count);
             for (patch, values) in values.iter_mut().enumerate() {
                 check()?;
                 numbering.next_patch();
@@ -187,6 +188,7 @@ impl PatchRow {
                 *values = numbered.collect::<Result<_, _>>()?;
             }
             let mut keys = numbering.keys;
+            count = keys.len();
             let mut bounds = Vec::new();
             pools += u32::from(step == Step::Pool);
             if let Some(most) = most_chain.filter(|_| step.chained()) {
@@ -229,14 +231,18 @@ struct Numbering<K> {
     shared: bool,
     numbers: HashMap<K, i32>,
     keys: Vec<K>,
+    /// After the number that was given last.
+    next: usize,
 }
 
 impl<K: Copy + Eq + std::hash::Hash> Numbering<K> {
-    fn new(shared: bool) -> Self {
+    /// There will be about `count`.
+    fn new(shared: bool, count: usize) -> Self {
         Self {
             shared,
-            numbers: HashMap::new(),
+            numbers: HashMap::with_capacity(count),
             keys: Vec::new(),
+            next: 0,
         }
     }
 
@@ -244,15 +250,22 @@ impl<K: Copy + Eq + std::hash::Hash> Numbering<K> {
     fn next_patch(&mut self) {
         if !self.shared {
             self.numbers.clear();
+            self.next = self.keys.len();
         }
     }
 
     fn number(&mut self, key: K) -> Result<i32, Error> {
+        // What comes after a value of one patch mostly comes after it in others: no need to look it up.
+        if self.keys.get(self.next) == Some(&key) {
+            self.next += 1;
+            return Ok(self.next as i32 - 1);
+        }
         let next = i32::try_from(self.keys.len()).map_err(|_| too_large())?;
         let number = *self.numbers.entry(key).or_insert(next);
         if number == next {
             self.keys.push(key);
         }
+        self.next = number as usize + 1;
         Ok(number)
     }
 }

@@ -1,5 +1,7 @@
 //! Which pixels of an image are stored, and where: those that a ROI needs, row by row.
 
+use fixedbitset::FixedBitSet;
+
 use super::needed::Needed;
 use crate::error::Error;
 use crate::memory::{try_filled, try_with_capacity};
@@ -29,10 +31,10 @@ struct Columns {
 impl Stored {
     /// The `needed` pixels; `None` where that is all of them.
     pub(super) fn new(needed: &Needed) -> Result<Option<Self>, Error> {
-        if needed.sets.iter().flatten().all(|&needed| needed) {
+        if needed.sets.iter().all(FixedBitSet::is_full) {
             return Ok(None);
         }
-        let columns = needed.sets.first().map_or(0, Vec::len);
+        let columns = needed.sets.first().map_or(0, FixedBitSet::len);
         let pixels = needed.rows.len().saturating_mul(columns);
         if pixels >= NOWHERE as usize {
             return Err(Error::Unsupported(format!(
@@ -111,11 +113,10 @@ impl Stored {
 }
 
 impl Columns {
-    fn new(set: &[bool]) -> Result<Self, Error> {
-        let count = set.iter().filter(|&&stored| stored).count();
-        let mut stored = try_with_capacity(count, WHAT)?;
+    fn new(set: &FixedBitSet) -> Result<Self, Error> {
+        let mut stored = try_with_capacity(set.count_ones(..), WHAT)?;
         let mut ranks = try_filled(set.len(), NOWHERE, WHAT)?;
-        for (column, _) in set.iter().enumerate().filter(|&(_, &stored)| stored) {
+        for column in set.ones() {
             ranks[column] = stored.len() as u32;
             stored.push(column as u32);
         }
