@@ -173,11 +173,19 @@ impl Selection {
         let mut points = try_filled(lattice.points(), false, "lattice of a slice")?;
         let mut row = try_filled(width, 0.0, "ROI row")?;
         let columns = lattice.x.count();
-        for y in 0..height {
+        let centres = |axis: &Axis, p: usize| match (interpolated, axis.around(p)) {
+            (true, (low, high, _)) => [low, high],
+            (false, _) => [axis.nearest(p); 2],
+        };
+        let mut centres_of_columns = try_filled(lattice.x.len, [0; 2], "ROI row")?;
+        for (px, of_column) in centres_of_columns.iter_mut().enumerate() {
+            *of_column = centres(&lattice.x, px);
+        }
+        for (y, inside) in inside.chunks_exact_mut(width).enumerate() {
             check()?;
             roi.read_row(y, z, &mut row);
-            for (x, &value) in row.iter().enumerate() {
-                inside[y * width + x] = value != 0.0 && !value.is_nan();
+            for (inside, &value) in inside.iter_mut().zip(&row) {
+                *inside = value != 0.0 && !value.is_nan();
             }
             let Some(py) = y
                 .checked_sub(lattice.y.origin)
@@ -185,18 +193,11 @@ impl Selection {
             else {
                 continue;
             };
-            for px in 0..lattice.x.len {
-                if !inside[y * width + lattice.x.origin + px] {
-                    continue;
-                }
-                if interpolated {
-                    let (y0, y1, _) = lattice.y.around(py);
-                    let (x0, x1, _) = lattice.x.around(px);
-                    for (ky, kx) in [(y0, x0), (y0, x1), (y1, x0), (y1, x1)] {
-                        points[ky * columns + kx] = true;
-                    }
-                } else {
-                    points[lattice.y.nearest(py) * columns + lattice.x.nearest(px)] = true;
+            let inside = &inside[lattice.x.origin..];
+            for ky in centres(&lattice.y, py) {
+                let points = &mut points[ky * columns..(ky + 1) * columns];
+                for (of_column, _) in centres_of_columns.iter().zip(inside).filter(|c| *c.1) {
+                    of_column.iter().for_each(|&kx| points[kx] = true);
                 }
             }
         }
@@ -205,6 +206,11 @@ impl Selection {
             points,
             width,
         })
+    }
+
+    /// Which pixels of row `y` of the slice are inside the ROI; `None`: all are.
+    pub fn row(&self, y: usize) -> Option<&[bool]> {
+        self.inside.chunks_exact(self.width.max(1)).nth(y)
     }
 
     /// Whether pixel (x, y) of the slice is inside the ROI.

@@ -513,8 +513,12 @@ impl Engine for CudaEngine {
         if let Some(roi) = &mut self.slot_mut()?.roi {
             let rows = roi.host.as_mut_slice().chunks_exact_mut(extents.width);
             for (y, row) in rows.enumerate() {
-                for (x, inside) in row.iter_mut().enumerate() {
-                    *inside = u8::from(selection.contains_pixel(x, y));
+                match selection.row(y) {
+                    Some(inside) => row
+                        .iter_mut()
+                        .zip(inside)
+                        .for_each(|(to, &i)| *to = i.into()),
+                    None => row.fill(1),
                 }
             }
         }
