@@ -1,10 +1,11 @@
 //! A whole scan on GPUs, from voxels in the caller's memory to the mask there: time, energy, and where each slice was when.
 //!
 //! ```text
-//! cargo bench --bench scan -- [ROW...] [--side 512] [--slices 100] [--roi] [--in-turn] [--gpus 0,1] [--trace FOLDER] [--small]
+//! cargo bench --bench scan -- [ROW...] [--side 512] [--slices 100] [--roi] [--plan] [--in-turn] [--gpus 0,1] [--trace FOLDER] [--small]
 //! ```
 //! ROW is PATCH/STRIDE or PATCH/STRIDE/image, default 257/8 257/7 257/8/image, full-width VGG16 on slices of 512 x 512.
 //! `--roi`: of each slice an ellipse, another one every time, about as large as a liver, whose patches are planned anew.
+//! `--plan` only plans all of it, which needs no kernels: on the stand-in driver, too, that takes what it takes anywhere.
 //! Small slices (`--side`) are evaluated side by side; with `--in-turn` there is memory for one whole slice at a time.
 //! Each row is timed three times, after a first call that makes plans, graphs and buffers; the median counts. `--trace`
 //! writes a file of trace events for each row (chrome://tracing, Perfetto, benches/timeline.py). `--small` tries the
@@ -38,6 +39,7 @@ struct Given {
     side: usize,
     slices: usize,
     roi: bool,
+    plan: bool,
     in_turn: bool,
     gpus: Vec<u32>,
     trace: Option<PathBuf>,
@@ -58,6 +60,7 @@ fn given() -> Given {
         side: 512,
         slices: 100,
         roi: false,
+        plan: false,
         in_turn: false,
         gpus: vec![0],
         trace: None,
@@ -74,6 +77,7 @@ fn given() -> Given {
         match word.as_str() {
             "--side" => given.side = value().parse().expect("--side N"),
             "--roi" => given.roi = true,
+            "--plan" => given.plan = true,
             "--in-turn" => given.in_turn = true,
             "--slices" => given.slices = value().parse().expect("--slices N"),
             "--gpus" => {
@@ -211,6 +215,19 @@ fn measure(given: &Given, row: &str, nvml: Option<&Nvml>) -> Result<(), String> 
     let inside =
         (inside.as_ref()).map(|inside| Volume::from_slice(inside, side, side, given.slices));
     let roi = inside.transpose().map_err(failed)?;
+    if given.plan {
+        let began = Instant::now();
+        let estimate = session.estimate(volume.extents(), roi.as_ref());
+        let patches = estimate.map_err(failed)?.work.patches;
+        let ms = 1e3 * began.elapsed().as_secs_f64();
+        // Without a ROI all slices have one plan.
+        let plans = if given.roi { given.slices } else { 1 };
+        println!(
+            "| {row} | {patches} patches, planned in {:.2} ms a slice, {plans} of them |",
+            ms / plans as f64
+        );
+        return Ok(());
+    }
     let mut mask = vec![0_u8; voxels.len()];
     let mut run = || {
         let mut outputs = Outputs {
@@ -273,10 +290,12 @@ fn main() {
         "{} slices of {} x {}, host memory to host memory, median of {RUNS} runs",
         given.slices, given.side, given.side,
     );
-    println!(
-        "| row | GPUs | at a time | s | ms a slice | TFLOP/s | % of the time without computing | ms planning | ms writing masks | J a slice |"
-    );
-    println!("|---|---|---|---|---|---|---|---|---|---|");
+    if !given.plan {
+        println!(
+            "| row | GPUs | at a time | s | ms a slice | TFLOP/s | % of the time without computing | ms planning | ms writing masks | J a slice |"
+        );
+        println!("|---|---|---|---|---|---|---|---|---|---|");
+    }
     for row in &given.rows {
         if let Err(why) = measure(&given, row, nvml.as_ref()) {
             if why.contains("no NVIDIA driver")

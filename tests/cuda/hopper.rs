@@ -7,6 +7,7 @@ use patchmask::weights::Model;
 use crate::agreement::Agreement;
 use crate::builder::{File, Random};
 use crate::geometry::Case;
+use crate::parity::random_cases;
 use crate::stand_in::{self, StandIn};
 use crate::{bits, on_gpu};
 
@@ -36,20 +37,14 @@ fn random_cases_agree_with_the_cpu() {
     let Some(gpu) = stand_in::take() else {
         return;
     };
-    for padding in [Padding::Patch, Padding::Image] {
-        let mut agreement = Agreement::default();
-        for number in 0..3 {
-            hopper(gpu, &[]);
-            gpu.completion(number % 3, number as u64);
-            let mut random = Random(300 + number as u64);
-            let case = Case::random(&mut random, padding);
-            let model = wide_model(&mut random, case.options.patch_size);
-            agreement.compare(&case, &model, on_gpu(&case));
-            assert_eq!(gpu.error(), "");
-            assert_eq!(gpu.live(""), 0);
-        }
-        println!("{padding:?}: {agreement}");
-    }
+    let prepare = |number: u64| {
+        hopper(gpu, &[]);
+        gpu.completion(number as i32 % 3, number);
+    };
+    random_cases(300..303, prepare, wide_model, || {
+        assert_eq!(gpu.error(), "");
+        assert_eq!(gpu.live(""), 0);
+    });
 }
 
 /// The same sums in the same order: on the host, where products are added up alike, the same bits as everywhere else,

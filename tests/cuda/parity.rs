@@ -1,8 +1,11 @@
 //! The CUDA engine against the CPU engine.
 
+use std::ops::Range;
+
 use patchmask::lattice::Padding;
 use patchmask::mask::Fill;
 use patchmask::session::{Options, Session};
+use patchmask::weights::Model;
 
 use crate::agreement::Agreement;
 use crate::builder::Random;
@@ -14,18 +17,32 @@ fn random_cases_agree_with_the_cpu() {
     let Some(gpu) = stand_in::take() else {
         return;
     };
+    let in_order = |number: u64| gpu.completion(number as i32 % 3, number);
+    random_cases(100..108, in_order, network, || {
+        assert_eq!(gpu.error(), "");
+        assert_eq!(gpu.live(""), 0);
+    });
+}
+
+/// Cases of these seeds in both scopes, each on a machine that `prepare` sets up for the case of this number; `after` looks
+/// at what is left of it.
+pub fn random_cases(
+    seeds: Range<u64>,
+    prepare: impl Fn(u64),
+    network: impl Fn(&mut Random, u32) -> Model,
+    after: impl Fn(),
+) {
     for padding in [Padding::Patch, Padding::Image] {
         let mut agreement = Agreement::default();
-        for number in 0..8 {
-            gpu.completion(number % 3, number as u64);
-            let mut random = Random(100 + number as u64);
+        for (number, seed) in (0..).zip(seeds.clone()) {
+            prepare(number);
+            let mut random = Random(seed);
             let mut case = Case::random(&mut random, padding);
             case.options.fill = [Fill::Nearest, Fill::Linear][number as usize % 2];
             case.options.equalize = number % 3 == 1;
             let model = network(&mut random, case.options.patch_size);
             agreement.compare(&case, &model, on_gpu(&case));
-            assert_eq!(gpu.error(), "");
-            assert_eq!(gpu.live(""), 0);
+            after();
         }
         println!("{padding:?}: {agreement}");
     }

@@ -320,29 +320,15 @@ impl Layer {
             gpu.memory_of(&[0_u32])?,
             gpu.memory_of(&[0_u32])?,
         ];
-        let [
-            input,
-            output,
-            weights,
-            bias,
-            row_blocks,
-            column_blocks,
-            cancel,
-            overflow,
-        ] = memory;
+        let [.., cancel, overflow] = memory;
+        let output = memory[1];
+        let mut addresses = [0; 9];
+        addresses[..6].copy_from_slice(&memory[..6]);
+        // No list of tiles: all of them.
+        addresses[7..].copy_from_slice(&[cancel, overflow]);
         let tiles = rows.len() * columns.len();
         let params = Params {
-            addresses: [
-                input,
-                output,
-                weights,
-                bias,
-                row_blocks,
-                column_blocks,
-                0,
-                cancel,
-                overflow,
-            ],
+            addresses,
             numbers: [
                 columns.len(),
                 input_columns,

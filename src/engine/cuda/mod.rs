@@ -20,11 +20,13 @@ mod buffers;
 mod callers_memory;
 mod device;
 mod driver;
+mod intensity;
 mod kernels;
 mod known_answer;
 mod network;
 mod params;
 mod pieces;
+mod planes;
 mod rates;
 mod status;
 mod tables;
@@ -41,26 +43,21 @@ use crate::engine::{
 };
 use crate::error::Error;
 use crate::lattice::Selection;
-use crate::mask::{DevicePlane, Fill, Grids, Wanted};
+use crate::mask::{Grids, Wanted};
 use crate::memory::usable_bytes;
 use crate::plan::{AxisPlan, PlannedPiece, TileGeometry};
-use crate::volume::{Memory, Volume};
-use arena::{Arena, MOST_PIXELS, Part, part_bytes, wanted_bytes};
-use buffers::{Buffers, SLOTS, Shape, Slot, Staged, of_each_slot, write_fills};
+use crate::volume::Memory;
+use arena::{Arena, MOST_PIXELS, part_bytes, wanted_bytes};
+use buffers::{Buffers, SLOTS, Shape, Slot, of_each_slot, write_fills};
 use device::Device;
 use driver::{DeviceMemory, Event, HostMemory, Stream};
-use params::{
-    AxisFill, EqualizeParams, HistogramParams, LEVELS, PaintParams, Plane, THREADS, Voxels,
-    voxel_number,
-};
+use params::Voxels;
 use pieces::{Place, Standing, host_bytes, standing_bytes};
+use planes::write_planes;
 use status::Status;
 use tables::PieceTables;
 use timeline::{Lane, Timeline};
 use weights::Weights;
-
-/// A quiet NaN, as bits.
-const NAN: u32 = 0x7fc0_0000;
 
 /// See the module.
 pub(crate) struct CudaEngine {
@@ -219,23 +216,6 @@ impl CudaEngine {
     fn voxels(&self) -> Result<Voxels, Error> {
         self.voxels
             .ok_or_else(|| Error::Panic("no slice has come".into()))
-    }
-
-    /// Copies slice `z` to the slot's page-locked memory and on to the device; returns where it lies.
-    fn stage_voxels(&mut self, volume: &Volume<'_>, z: usize) -> Result<u64, Error> {
-        let width = volume.extents().width;
-        let slot = self.slot_mut()?;
-        let row_bytes = width * volume.voxel().0.size();
-        let rows = slot.voxels.host.as_mut_slice().chunks_exact_mut(row_bytes);
-        for (y, row) in rows.enumerate() {
-            volume.copy_row(y, z, row);
-        }
-        self.enter(Lane::Upload)?;
-        let slot = self.slot()?;
-        let to = slot.voxels.device.address();
-        // SAFETY: the slot is not written again before its slice has been waited for.
-        unsafe { self.upload.upload(to, slot.voxels.host.as_slice()) }?;
-        Ok(to)
     }
 
     /// The slice at work begins or ends its time on a lane, if that is noted.
@@ -428,73 +408,7 @@ impl Engine for CudaEngine {
     fn intensity(&mut self, call: &Call<'_>, z: usize) -> Result<(), Error> {
         let context = Arc::clone(&self.device.context);
         let _entered = context.enter()?;
-        let (voxel_type, (slope, intercept)) = call.volume.voxel();
-        let extents = call.geometry.extents;
-        let (data, strides) = match call.volume.memory() {
-            Memory::Host => {
-                let size = voxel_type.size();
-                let data = self.stage_voxels(call.volume, z)?;
-                (data, [size, size * extents.width])
-            }
-            Memory::Cuda { .. } => {
-                self.enter(Lane::Upload)?;
-                let (data, strides) = call.volume.slice_at(z);
-                (data as u64, [strides.x, strides.y])
-            }
-        };
-        self.leave(Lane::Upload)?;
-        let ((low, high), equalize) = call.intensity.settings();
-        let voxels = Voxels {
-            data,
-            stride_x: strides[0] as i64,
-            stride_y: strides[1] as i64,
-            voxel_type: voxel_number(voxel_type),
-            width: extents.width as i32,
-            height: extents.height as i32,
-            unused: 0,
-            slope,
-            intercept,
-            low,
-            high,
-        };
-        self.slot_mut()?.part = Part::default();
-        let slot = self.slot()?;
-        let compute = self.compute();
-        slot.uploaded.record(&self.upload)?;
-        compute.wait_for(&slot.uploaded)?;
-        let kernels = &self.device.kernels;
-        let lattice_words = self.buffers()?.shape().lattice_bytes() / 4;
-        let [logits, _] = slot.lattice_scores();
-        // SAFETY: all of it belongs to this engine, which waits for the device before it lets go of anything.
-        unsafe {
-            compute.fill(slot.counts.address(), 0, LEVELS)?;
-            compute.fill(slot.status.device.address(), 0, size_of::<Status>() / 4)?;
-            compute.fill(logits, NAN, lattice_words)?;
-            let params = HistogramParams {
-                voxels,
-                counts: slot.counts.address(),
-                nonfinite: slot
-                    .status
-                    .device
-                    .at(std::mem::offset_of!(Status, nonfinite)),
-                cancel: self.cancel_word(),
-            };
-            // A few rows for each block, and enough blocks for a large GPU.
-            let blocks = extents.height.clamp(1, 512);
-            compute.launch(&kernels.histogram, [blocks, 1], &params)?;
-            if equalize {
-                let params = EqualizeParams {
-                    counts: slot.counts.address(),
-                    table: slot.table.address(),
-                    cancel: self.cancel_word(),
-                };
-                compute.launch(&kernels.equalize, [1, 1], &params)?;
-            }
-        }
-        self.table = if equalize { slot.table.address() } else { 0 };
-        self.voxels = Some(voxels);
-        self.z = z;
-        Ok(())
+        self.take_in(call, z)
     }
 
     fn network(&mut self, call: &Call<'_>, pieces: Pieces<'_>) -> Result<(), Error> {
@@ -509,106 +423,8 @@ impl Engine for CudaEngine {
     fn submit(&mut self, call: &Call<'_>, selection: Selection) -> Result<(), Error> {
         let context = Arc::clone(&self.device.context);
         let _entered = context.enter()?;
-        let extents = call.geometry.extents;
-        if let Some(roi) = &mut self.slot_mut()?.roi {
-            let rows = roi.host.as_mut_slice().chunks_exact_mut(extents.width);
-            for (y, row) in rows.enumerate() {
-                match selection.row(y) {
-                    Some(inside) => row
-                        .iter_mut()
-                        .zip(inside)
-                        .for_each(|(to, &i)| *to = i.into()),
-                    None => row.fill(1),
-                }
-            }
-        }
-        if self.slot()?.part.bytes.is_empty() {
-            self.enter(Lane::Compute)?;
-        }
-        let buffers = self.buffers()?;
-        let slot = self.slot()?;
-        let compute = self.compute();
-        let [logits, probabilities] = slot.lattice_scores();
-        let z = self.z;
-        let plane = |staged: &Option<Staged>, callers: Option<DevicePlane>, size: i64| match callers
-        {
-            Some(plane) => Plane {
-                data: (plane.address + z * plane.strides[3]) as u64,
-                stride_x: plane.strides[1] as i64,
-                stride_y: plane.strides[2] as i64,
-            },
-            None => Plane {
-                data: staged.as_ref().map_or(0, |staged| staged.device.address()),
-                stride_x: size,
-                stride_y: size * extents.width as i64,
-            },
-        };
-        let planes = call.planes;
-        let row_fills = buffers.fills.device.address();
-        let params = PaintParams {
-            logits,
-            probabilities,
-            rows: row_fills,
-            columns: row_fills + (size_of::<AxisFill>() * extents.height) as u64,
-            roi: (slot.roi.as_ref()).map_or(0, |staged| staged.device.address()),
-            mask: plane(&slot.mask, planes.and_then(|p| p.mask), 1),
-            probability: plane(&slot.probability, planes.and_then(|p| p.probability), 4),
-            coverage: plane(&slot.coverage, planes.and_then(|p| p.coverage), 1),
-            cancel: self.cancel_word(),
-            width: extents.width as i32,
-            height: extents.height as i32,
-            lattice_columns: call.geometry.lattice.x.count() as i32,
-            classes: call.geometry.classes as i32,
-            lesion_class: call.lesion_class as i32,
-            linear: i32::from(call.fill == Fill::Linear),
-        };
-        let blocks = extents.width.div_ceil(THREADS as usize) * extents.height;
-        // SAFETY: all of it belongs to this engine, which waits for the device before it lets go of anything.
-        unsafe {
-            if let Some(roi) = &slot.roi {
-                (self.upload).upload(roi.device.address(), roi.host.as_slice())?;
-                slot.uploaded.record(&self.upload)?;
-                compute.wait_for(&slot.uploaded)?;
-            }
-            compute.launch(&self.device.kernels.paint, [blocks, 1], &params)?;
-            if let Some(staged) = &slot.logits {
-                let bytes = buffers.shape().lattice_bytes();
-                compute.copy(staged.device.address(), logits, bytes)?;
-            }
-            if let Some(plane) = planes.and_then(|p| p.logits) {
-                let lattice = call.geometry.lattice;
-                let row_bytes = 4 * lattice.x.count() * call.geometry.classes;
-                for y in 0..lattice.y.count() {
-                    let to = plane.address + z * plane.strides[3] + y * plane.strides[2];
-                    let from = logits + (y * row_bytes) as u64;
-                    compute.copy(to as u64, from, row_bytes)?;
-                }
-            }
-        }
-        self.leave(Lane::Compute)?;
-        slot.computed.record(compute)?;
-        self.download.wait_for(&slot.computed)?;
-        self.enter(Lane::Download)?;
-        let slot = self.slot_mut()?;
-        let staged = [
-            &mut slot.mask,
-            &mut slot.probability,
-            &mut slot.coverage,
-            &mut slot.logits,
-        ];
-        let staged = staged.into_iter().flatten().chain([&mut slot.status]);
-        let copies: Vec<(*mut [u8], u64)> = staged
-            .map(|staged| {
-                let to: *mut [u8] = staged.host.as_mut_slice();
-                (to, staged.device.address())
-            })
-            .collect();
-        for (to, from) in copies {
-            // SAFETY: page-locked memory of the slot, which nobody touches before the slice has been waited for.
-            unsafe { self.download.download(&mut *to, from) }?;
-        }
-        self.leave(Lane::Download)?;
-        self.slot()?.downloaded.record(&self.download)?;
+        self.paint(call, &selection)?;
+        self.fetch()?;
         self.voxels = None;
         self.in_flight.push_back(self.next_slot);
         self.next_slot = (self.next_slot + 1) % self.buffers()?.slots.len();
@@ -638,35 +454,7 @@ impl Engine for CudaEngine {
         if call.planes.is_some() {
             return Ok(());
         }
-        let width = call.geometry.extents.width;
-        let lattice = call.geometry.lattice;
-        let slot = &self.buffers()?.slots[number];
-        for (grid, staged) in [
-            (&mut grids.mask, &slot.mask),
-            (&mut grids.coverage, &slot.coverage),
-        ] {
-            if let (Some(grid), Some(staged)) = (grid, staged) {
-                let rows = staged.host.as_slice().chunks_exact(width);
-                for (y, row) in rows.enumerate() {
-                    grid.set_row(y, z, row);
-                }
-            }
-        }
-        for (grid, staged, row) in [
-            (&mut grids.probability, &slot.probability, width),
-            (
-                &mut grids.logits,
-                &slot.logits,
-                lattice.x.count() * call.geometry.classes,
-            ),
-        ] {
-            if let (Some(grid), Some(staged)) = (grid, staged) {
-                let rows = floats(staged.host.as_slice()).chunks_exact(row);
-                for (y, row) in rows.enumerate() {
-                    grid.set_row(y, z, row);
-                }
-            }
-        }
+        write_planes(&self.buffers()?.slots[number], call, z, grids);
         Ok(())
     }
 
@@ -702,12 +490,4 @@ impl Drop for CudaEngine {
         // After a panic the device may still be at work on what goes away now.
         self.end();
     }
-}
-
-/// Page-locked bytes, which are aligned to pages, as f32.
-fn floats(bytes: &[u8]) -> &[f32] {
-    // SAFETY: any bits are an f32; what is not aligned is left out.
-    let (before, floats, after) = unsafe { bytes.align_to::<f32>() };
-    assert!(before.is_empty() && after.is_empty());
-    floats
 }
