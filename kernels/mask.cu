@@ -3,7 +3,8 @@
 #include "params.h"
 #include "results.cuh"
 
-// Logits of a tile's points and their softmax, to their places in the lattice. f32. One point a thread.
+// Logits of a tile's points, from the sums that dense_products made, and their softmax, to their places in the lattice.
+// f32. One point a thread.
 extern "C" __global__ void __launch_bounds__(SCORES_THREADS) scores(const __grid_constant__ ScoresParams p) {
     if (cancelled(p.cancel)) {
         return;
@@ -11,13 +12,15 @@ extern "C" __global__ void __launch_bounds__(SCORES_THREADS) scores(const __grid
     const int64_t point = int64_t(blockIdx.x) * SCORES_THREADS + threadIdx.x;
     bool overflow = false;
     if (point < p.points) {
-        const float* logits = p.tile_logits + point * p.padded_classes;
+        const int64_t stride = int64_t(p.points) * p.padded_classes;
         const int64_t place = int64_t(p.lattice_points[point]) * p.classes;
-        float largest = logits[0];
+        float* const logits = p.logits + place;
+        float largest = 0.0f;
         for (int i = 0; i < p.classes; i++) {
-            p.logits[place + i] = logits[i];
-            overflow |= !is_finite(logits[i]);
-            largest = logits[i] > largest ? logits[i] : largest;
+            const float logit = add_parts<1>(p.sums + point * p.padded_classes + i, stride, p.parts).of[0] + p.bias[i];
+            logits[i] = logit;
+            overflow |= !is_finite(logit);
+            largest = i == 0 || logit > largest ? logit : largest;
         }
         float sum = 0.0f;
         for (int i = 0; i < p.classes; i++) {

@@ -176,39 +176,53 @@ struct MaxParams {
     int32_t channels;
 };
 
-// dense_f16, dense_f32: a side x side table convolution whose output pixels are lattice points; side 1 without
-// tables is a dense layer of each point by itself. _f16 applies ReLU, _f32 gives bare sums.
-// Grid: x points / DENSE_POINTS, y output_channels / DENSE_OUTPUTS, rounded up.
-constexpr int DENSE_THREADS = 128;
-constexpr int DENSE_POINTS = 64;
-constexpr int DENSE_OUTPUTS = 64;
-constexpr int DENSE_CHUNK = 64;
+// dense_products: a side x side table convolution whose output pixels are lattice points, without the last addition: a sum
+// for each row of taps. Side 1 without tables is a dense layer of each point by itself.
+// Grid: x points / DENSE_POINTS, y output_channels / DENSE_OUTPUTS, both rounded up, times side.
+constexpr int DENSE_THREADS = 256;
+constexpr int DENSE_POINTS = 128;
+constexpr int DENSE_OUTPUTS = 256;
+constexpr int DENSE_PACKED = 64;         // outputs whose weights lie together
+constexpr int DENSE_CHUNK = 32;
 
 struct DenseParams {
     const uint16_t* input;               // [input rows][input_columns][input_channels], or [points][input_channels]
-    void* output;                        // [points][output_channels], fp16 or f32
+    float* sums;                         // [side][points][output_channels]
     const uint16_t* weights;             // packed: see dense_mma.cu
-    const float* bias;                   // [output_channels, padded to DENSE_OUTPUTS]
     const int32_t* row_taps;             // [rows][side], or null
     const int32_t* column_taps;          // [columns][side], or null
     const int32_t* pixels;               // row * columns + column of each point, or null: point by point
     const volatile uint32_t* cancel;
-    uint32_t* overflow;
     int32_t points;
     int32_t columns;                     // of the lattice image
     int32_t side;
     int32_t input_columns;
     int32_t input_channels;              // padded
     int32_t output_channels;             // padded
-    int32_t layer;
-    int32_t unused;
 };
 
-// scores: softmax of a tile's logits, to their places in the slice's lattice. One point a thread.
+// dense_sums: adds the sums of the rows of taps, in order, with bias and ReLU. Eight outputs of a point a thread.
+constexpr int SUMS_THREADS = 128;
+
+struct SumsParams {
+    const float* sums;                   // [parts][points][output_channels]
+    const float* bias;                   // [output_channels]
+    uint16_t* output;                    // [points][output_channels]
+    const volatile uint32_t* cancel;
+    uint32_t* overflow;
+    int32_t points;
+    int32_t output_channels;             // padded
+    int32_t parts;
+    int32_t layer;
+};
+
+// scores: logits of a tile's points from the last layer's sums, and their softmax, to their places in the slice's lattice.
+// One point a thread.
 constexpr int SCORES_THREADS = 128;
 
 struct ScoresParams {
-    const float* tile_logits;            // [points][padded_classes]
+    const float* sums;                   // [parts][points][padded_classes]
+    const float* bias;                   // [classes]
     const int32_t* lattice_points;       // place of each point in the slice's lattice
     float* logits;                       // [lattice points][classes]
     float* probabilities;                // [lattice points][classes]
@@ -217,7 +231,9 @@ struct ScoresParams {
     int32_t points;
     int32_t classes;
     int32_t padded_classes;
+    int32_t parts;
     int32_t layer;
+    int32_t unused;
 };
 
 // For one pixel of an axis: the centres whose classes it takes. Nearest: low, weight 0. Outside the crop: low -1.

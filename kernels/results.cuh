@@ -20,6 +20,26 @@ __device__ inline uint32_t activate(float low, float high, float2 bias) {
     return pack_halves(max_or_nan(low + bias.x, 0.0f), max_or_nan(high + bias.y, 0.0f));
 }
 
+// COUNT sums that lie side by side, a multiple of 16 bytes or one of them.
+template <int COUNT>
+struct alignas(COUNT % 4 == 0 ? 16 : 4) Sums {
+    float of[COUNT];
+};
+
+// Adds `parts` of them in order, `stride` floats from one to the next.
+template <int COUNT>
+__device__ inline Sums<COUNT> add_parts(const float* first, int64_t stride, int parts) {
+    Sums<COUNT> sums = *reinterpret_cast<const Sums<COUNT>*>(first);
+    for (int part = 1; part < parts; part++) {
+        const Sums<COUNT> more = *reinterpret_cast<const Sums<COUNT>*>(first + part * stride);
+#pragma unroll
+        for (int i = 0; i < COUNT; i++) {
+            sums.of[i] += more.of[i];
+        }
+    }
+    return sums;
+}
+
 // Stores eight activations; returns whether one of them overflows fp16.
 __device__ inline bool store_halves(uint16_t* to, const uint32_t (&words)[4]) {
     *reinterpret_cast<uint4*>(to) = uint4{words[0], words[1], words[2], words[3]};

@@ -45,9 +45,9 @@ SIZE wgmma_shared_bytes(int outputs) {
            WGMMA_ITEMS * WGMMA_ITEM_BYTES + WGMMA_TILES * HALO_PIXELS * 4;
 }
 
-// dense_f16, dense_f32: 49152,
-//   [stages]([points][chunk] + [outputs][chunk]) fp16.
-constexpr int DENSE_STAGES = 3;
+// dense_products: 98304,
+//   [stages]([points][chunk] + [outputs][chunk]) fp16: three stages on their way, and not more than sm_86 has.
+constexpr int DENSE_STAGES = 4;
 constexpr int DENSE_STAGE_BYTES = (DENSE_POINTS + DENSE_OUTPUTS) * DENSE_CHUNK * 2;
 constexpr int DENSE_SHARED_BYTES = DENSE_STAGES * DENSE_STAGE_BYTES;
 
@@ -64,4 +64,4 @@ constexpr int HISTOGRAM_SHARED_BYTES = HISTOGRAM_WARPS * LEVELS * 4 + 8;
 // equalize: 2048, two rows of sums. Its block has LEVELS threads.
 constexpr int EQUALIZE_SHARED_BYTES = 2 * LEVELS * 4;
 
-// table_max, scores, paint: none.
+// table_max, dense_sums, scores, paint: none.

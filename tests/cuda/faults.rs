@@ -222,8 +222,8 @@ fn wrong_kernels_are_found_before_they_are_used() {
     for kernel in [
         "conv3_first",
         "table_max",
-        "dense_f16",
-        "dense_f32",
+        "dense_products",
+        "dense_sums",
         "scores",
         "paint",
         "histogram",

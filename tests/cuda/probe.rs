@@ -78,7 +78,7 @@ const MACHINES: [Machine; 10] = [
     Machine {
         settings: "optin=40960",
         device: "0",
-        says: &["cuda:0", "the kernel dense_f16"],
+        says: &["cuda:0", "the kernel dense_products"],
     },
 ];
 

@@ -7,8 +7,8 @@
 void all_cancelled() {
     Launch launch;
     launch.cancel[0] = 1;
-    launch.run("dense_f16", DenseParams{}, {2, 1, 1}, DENSE_THREADS, DENSE_SHARED_BYTES);
-    launch.run("dense_f32", DenseParams{}, {2, 1, 1}, DENSE_THREADS, DENSE_SHARED_BYTES);
+    launch.run("dense_products", DenseParams{}, {2, 1, 1}, DENSE_THREADS, DENSE_SHARED_BYTES);
+    launch.run("dense_sums", SumsParams{}, {2, 1, 1}, SUMS_THREADS, 0);
     launch.run("conv3_first", FirstParams{}, {2, 1, 1}, FIRST_THREADS, FIRST_SHARED_BYTES);
     launch.run("histogram", HistogramParams{}, {2, 1, 1}, HISTOGRAM_THREADS, HISTOGRAM_SHARED_BYTES);
     launch.run("equalize", EqualizeParams{}, {1, 1, 1}, LEVELS, EQUALIZE_SHARED_BYTES);

@@ -1,4 +1,4 @@
-// dense_f16, dense_f32: against plain loops in double.
+// dense_products, dense_sums: against plain loops in double.
 
 #include "launching.h"
 #include "shared_bytes.h"
@@ -16,13 +16,9 @@ struct Case {
     int input_channels, output_channels;
 };
 
-constexpr int LAYER = 14;
-
-// Output: uint16_t for dense_f16, float for dense_f32.
-template <class Output>
-class Dense {
+class Products {
 public:
-    Dense(const Case& c, uint64_t seed) : c(c), taps(c.side == 0 ? 1 : c.side * c.side) {
+    Products(const Case& c, uint64_t seed) : c(c), side(c.side == 0 ? 1 : c.side) {
         Random random(seed);
         const bool gathers = c.side > 0;
         if (gathers) {
@@ -36,85 +32,67 @@ public:
         for (int i = 0; i < inputs; i++) {
             input.push_back(float_to_half(random.between(0, 1)));
         }
-        for (int i = 0; i < c.output_channels * taps * c.input_channels; i++) {
+        for (int i = 0; i < c.output_channels * side * side * c.input_channels; i++) {
             weights.push_back(float_to_half(random.between(-0.1f, 0.1f)));
-        }
-        for (unsigned i = 0; i < output_blocks() * DENSE_OUTPUTS; i++) {
-            bias.push_back(int(i) < c.output_channels ? random.between(-0.5f, 0.5f) : 0.0f);
         }
     }
 
     void run() {
         DeviceBuffer<uint16_t> device_input(input), device_weights(packed());
-        DeviceBuffer<float> device_bias(bias);
         DeviceBuffer<int32_t> device_rows(row_taps), device_columns(column_taps), device_pixels(pixels);
         DenseParams p{};
         p.input = device_input.data();
-        p.output = output.data();
+        p.sums = sums.data();
         p.weights = device_weights.data();
-        p.bias = device_bias.data();
         p.row_taps = c.side > 0 ? device_rows.data() : nullptr;
         p.column_taps = c.side > 0 ? device_columns.data() : nullptr;
         p.pixels = c.side > 0 ? device_pixels.data() : nullptr;
         p.points = c.points;
         p.columns = c.columns;
-        p.side = c.side > 0 ? c.side : 1;
+        p.side = side;
         p.input_columns = c.input_columns;
         p.input_channels = c.input_channels;
         p.output_channels = c.output_channels;
-        p.layer = LAYER;
-        launch.run(sizeof(Output) == 2 ? "dense_f16" : "dense_f32", p,
-                   {divide_up(size_t(c.points), DENSE_POINTS), output_blocks(), 1}, DENSE_THREADS, DENSE_SHARED_BYTES);
-        output.check_guards("output");
+        const unsigned across = divide_up(size_t(c.output_channels), DENSE_OUTPUTS);
+        launch.run("dense_products", p, {divide_up(size_t(c.points), DENSE_POINTS), across * unsigned(side), 1},
+                   DENSE_THREADS, DENSE_SHARED_BYTES);
+        sums.check_guards("sums");
     }
 
     void check() const {
-        for (int point = 0; point < c.points; point++) {
-            for (int channel = 0; channel < c.output_channels; channel++) {
-                const ExactSum sum = exact(point, channel);
-                const Output have = output[size_t(point) * c.output_channels + channel];
-                if (!allows(sum, have)) {
-                    fail("(point %d, channel %d): %g instead of %g", point, channel, as_float(have), sum.value);
+        for (int row = 0; row < side; row++) {
+            for (int point = 0; point < c.points; point++) {
+                for (int channel = 0; channel < c.output_channels; channel++) {
+                    const ExactSum sum = exact(row, point, channel);
+                    const float have = sums[(size_t(row) * c.points + point) * c.output_channels + channel];
+                    if (!sum.allows_float(have)) {
+                        fail("(row of taps %d, point %d, channel %d): %g instead of %g", row, point, channel, have,
+                             sum.value);
+                    }
                 }
             }
         }
     }
 
-    const Case c;
-    const int taps;
-    std::vector<int32_t> row_taps, column_taps, pixels;
-    std::vector<uint16_t> input, weights;  // weights [output channels][taps][input channels]
-    std::vector<float> bias;
-    DeviceBuffer<Output> output{size_t(c.points) * c.output_channels};
-    Launch launch;
-
 private:
-    unsigned output_blocks() const { return divide_up(size_t(c.output_channels), DENSE_OUTPUTS); }
-
-    static bool allows(const ExactSum& sum, uint16_t have) { return sum.allows_half(have); }
-    static bool allows(const ExactSum& sum, float have) { return sum.allows_float(have); }
-    static float as_float(uint16_t value) { return half_to_float(value); }
-    static float as_float(float value) { return value; }
-
     // Pixel of the input, or ZERO.
-    int64_t source(int point, int tap) const {
+    int64_t source(int point, int y_tap, int x_tap) const {
         if (c.side == 0) {
             return point;
         }
         const int row = pixels[size_t(point)] / c.columns, column = pixels[size_t(point)] % c.columns;
-        const int y = row_taps[size_t(row) * c.side + tap / c.side];
-        const int x = column_taps[size_t(column) * c.side + tap % c.side];
+        const int y = row_taps[size_t(row) * side + y_tap];
+        const int x = column_taps[size_t(column) * side + x_tap];
         return y == ZERO || x == ZERO ? ZERO : int64_t(y) * c.input_columns + x;
     }
 
-    ExactSum exact(int point, int channel) const {
+    ExactSum exact(int row, int point, int channel) const {
         ExactSum sum;
-        sum.add(bias[size_t(channel)]);
-        for (int tap = 0; tap < taps; tap++) {
-            const int64_t pixel = source(point, tap);
+        for (int x = 0; x < side; x++) {
+            const int64_t pixel = source(point, row, x);
             for (int i = 0; pixel != ZERO && i < c.input_channels; i++) {
                 sum.add(double(half_to_float(input[size_t(pixel) * c.input_channels + i])) *
-                        half_to_float(weights[(size_t(channel) * taps + tap) * c.input_channels + i]));
+                        half_to_float(weights[((size_t(channel) * side + row) * side + x) * c.input_channels + i]));
             }
         }
         return sum;
@@ -123,15 +101,15 @@ private:
     // The order that the head of dense_mma.cu describes.
     std::vector<uint16_t> packed() const {
         std::vector<uint16_t> result;
-        for (unsigned block = 0; block < output_blocks(); block++) {
-            for (int tap = 0; tap < taps; tap++) {
-                for (int first = 0; first < c.input_channels; first += 64) {
+        for (int first_output = 0; first_output < c.output_channels; first_output += 64) {
+            for (int tap = 0; tap < side * side; tap++) {
+                for (int first = 0; first < c.input_channels; first += 32) {
                     const size_t step = result.size();
-                    result.resize(step + 64 * 64, 0);
-                    for (int n = 0; n < 64 && int(block) * 64 + n < c.output_channels; n++) {
-                        for (int i = 0; i < 64 && first + i < c.input_channels; i++) {
-                            result[step + size_t(n) * 64 + (i / 8 ^ n % 8) * 8 + i % 8] =
-                                weights[(size_t(block * 64 + n) * taps + tap) * c.input_channels + first + i];
+                    result.resize(step + 64 * 32, 0);
+                    for (int n = 0; n < 64 && first_output + n < c.output_channels; n++) {
+                        for (int i = 0; i < 32 && first + i < c.input_channels; i++) {
+                            result[step + size_t(n) * 32 + (i / 8 ^ n / 2 % 4) * 8 + i % 8] =
+                                weights[(size_t(first_output + n) * side * side + tap) * c.input_channels + first + i];
                         }
                     }
                 }
@@ -139,54 +117,116 @@ private:
         }
         return result;
     }
+
+    const Case c;
+    const int side;
+    std::vector<int32_t> row_taps, column_taps, pixels;
+    std::vector<uint16_t> input, weights;  // weights [output channels][side][side][input channels]
+    DeviceBuffer<float> sums{size_t(side) * c.points * c.output_channels};
+    Launch launch;
 };
 
-template <class Output>
 void matches(const Case& c) {
     in_all_orders(2, [&](uint64_t seed) {
-        Dense<Output> dense(c, seed);
-        dense.run();
-        dense.check();
-        check_equal(dense.launch.overflow[0], 0, "overflow");
+        Products products(c, seed);
+        products.run();
+        products.check();
     });
 }
 
+constexpr int LAYER = 14;
+
+struct Additions {
+    Additions(int parts, int points, int channels, uint64_t seed) : parts(parts), points(points), channels(channels) {
+        Random random(seed);
+        for (int i = 0; i < parts * points * channels; i++) {
+            sums.push_back(random.between(-1, 1));
+        }
+        for (int i = 0; i < channels; i++) {
+            bias.push_back(random.between(-0.5f, 0.5f));
+        }
+    }
+
+    void run() {
+        DeviceBuffer<float> device_sums(sums), device_bias(bias);
+        SumsParams p{};
+        p.sums = device_sums.data();
+        p.bias = device_bias.data();
+        p.output = output.data();
+        p.points = points;
+        p.output_channels = channels;
+        p.parts = parts;
+        p.layer = LAYER;
+        launch.run("dense_sums", p, {divide_up(output_count() / 8, SUMS_THREADS), 1, 1}, SUMS_THREADS, 0);
+        output.check_guards("output");
+    }
+
+    // Part after part, then the bias: the very bits.
+    void check() const {
+        for (size_t at = 0; at < output_count(); at++) {
+            float sum = sums[at];
+            for (int part = 1; part < parts; part++) {
+                sum += sums[size_t(part) * output_count() + at];
+            }
+            sum += bias[at % size_t(channels)];
+            check_equal(output[at], float_to_half(sum > 0 ? sum : 0), "output");
+        }
+    }
+
+    size_t output_count() const { return size_t(points) * channels; }
+
+    const int parts, points, channels;
+    std::vector<float> sums, bias;
+    DeviceBuffer<uint16_t> output{output_count()};
+    Launch launch;
+};
+
 }  // namespace
 
-//           points side rows columns inputs channels
+//      points side rows columns inputs channels
 void dense_gathers() {
-    matches<uint16_t>({70, 2, 9, 11, 12, 13, 80, 80});
-    matches<uint16_t>({1, 3, 1, 1, 3, 3, 16, 16});
-    matches<uint16_t>({65, 1, 9, 11, 9, 11, 48, 128});
-    matches<float>({66, 3, 5, 7, 9, 9, 32, 16});
+    matches({130, 2, 9, 11, 12, 13, 80, 80});
+    matches({1, 3, 1, 1, 3, 3, 16, 16});
+    matches({65, 1, 9, 11, 9, 11, 48, 272});
+    matches({66, 3, 5, 7, 9, 9, 32, 16});
 }
 
 void dense_point_by_point() {
-    matches<uint16_t>({130, 0, 1, 1, 1, 1, 144, 32});
-    matches<float>({3, 0, 1, 1, 1, 1, 80, 16});
-    matches<float>({129, 0, 1, 1, 1, 1, 16, 80});
+    matches({130, 0, 1, 1, 1, 1, 144, 32});
+    matches({3, 0, 1, 1, 1, 1, 80, 16});
+    matches({257, 0, 1, 1, 1, 1, 16, 208});
+}
+
+void dense_sums_of_parts() {
+    for (const int parts : {1, 2, 8}) {
+        for (const int points : {1, 70}) {
+            Additions sums(parts, points, 48, uint64_t(parts));
+            sums.run();
+            sums.check();
+            check_equal(sums.launch.overflow[0], 0, "overflow");
+        }
+    }
 }
 
 void dense_overflow() {
-    const Case c{70, 0, 1, 1, 1, 1, 16, 16};
     const struct {
-        float bias;
-        bool half, single;
-    } values[] = {{65519.0f, false, false}, {65536.0f, true, false}, {-INFINITY, false, true}, {NAN, true, true}};
+        float value;
+        bool overflows;
+    } values[] = {{65519.0f, false}, {65536.0f, true}, {-INFINITY, false}, {NAN, true}};
     for (const auto& value : values) {
         for (const size_t channel : {8, 9}) {  // the two halves of a word
-            Dense<uint16_t> half(c, 1);
-            half.bias[channel] = value.bias;
-            half.run();
-            check_equal(half.launch.overflow[0], value.half ? 1u << LAYER : 0, "overflow of fp16");
-            Dense<float> single(c, 1);
-            single.bias[channel] = value.bias;
-            single.run();
-            check_equal(single.launch.overflow[0], value.single ? 1u << LAYER : 0, "overflow of f32");
+            Additions in_bias(2, 70, 16, 1);
+            in_bias.sums.assign(in_bias.sums.size(), 0.0f);
+            in_bias.bias[channel] = value.value;
+            in_bias.run();
+            check_equal(in_bias.launch.overflow[0], value.overflows ? 1u << LAYER : 0, "overflow by a bias");
+            Additions in_part(2, 70, 16, 1);
+            for (const size_t part : {0, 1}) {
+                in_part.sums[part * in_part.output_count() + 69 * 16 + channel] = value.value / 2;
+            }
+            in_part.bias[channel] = 0.0f;
+            in_part.run();
+            check_equal(in_part.launch.overflow[0], value.overflows ? 1u << LAYER : 0, "overflow by a sum");
         }
     }
-    Dense<float> padding(c, 1);
-    padding.bias[16] = NAN;
-    padding.run();
-    check_equal(padding.launch.overflow[0], 0, "overflow of outputs that do not exist");
 }

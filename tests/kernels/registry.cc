@@ -33,7 +33,7 @@ constexpr Kernel KERNELS[] = {
     KERNEL(ConvParams, conv3_64_128),    KERNEL(ConvParams, conv3_64_64),  KERNEL(ConvParams, conv3_32_128),
     KERNEL(ConvParams, conv3_32_64),     KERNEL(ConvParams, conv3_16_128), KERNEL(ConvParams, conv3_16_64),
     KERNEL(ConvParams, conv3_wgmma_128), KERNEL(ConvParams, conv3_wgmma_64),
-    KERNEL(DenseParams, dense_f16),      KERNEL(DenseParams, dense_f32),   KERNEL(FirstParams, conv3_first),
+    KERNEL(DenseParams, dense_products), KERNEL(SumsParams, dense_sums),   KERNEL(FirstParams, conv3_first),
     KERNEL(HistogramParams, histogram),  KERNEL(EqualizeParams, equalize), KERNEL(MaxParams, table_max),
     KERNEL(ScoresParams, scores),        KERNEL(PaintParams, paint),
 };

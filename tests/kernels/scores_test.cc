@@ -1,4 +1,4 @@
-// scores: softmax, and where it goes.
+// scores: the last sums, softmax, and where it goes.
 
 #include <cmath>
 
@@ -17,31 +17,42 @@ struct Scores {
           classes(classes),
           padded_classes((classes + CHANNEL_GRAIN - 1) / CHANNEL_GRAIN * CHANNEL_GRAIN),
           lattice(2 * points + 3),
-          tile_logits(random_logits(random, size_t(points) * padded_classes)) {
+          sums{random_logits(random, size_t(points) * padded_classes), random_logits(random, size_t(points) * padded_classes)},
+          bias(random_logits(random, size_t(classes))) {
         for (int i = 0; i < points; i++) {
             places.push_back(i * 2 + int32_t(random.below(2)));
         }
     }
 
     void run() {
-        DeviceBuffer<float> device_logits(tile_logits);
+        std::vector<float> parts = sums[0];
+        parts.insert(parts.end(), sums[1].begin(), sums[1].end());
+        DeviceBuffer<float> device_sums(parts), device_bias(bias);
         DeviceBuffer<int32_t> device_places(places);
         ScoresParams p{};
-        p.tile_logits = device_logits.data();
+        p.sums = device_sums.data();
+        p.bias = device_bias.data();
         p.lattice_points = device_places.data();
         p.logits = logits.data();
         p.probabilities = probabilities.data();
         p.points = points;
         p.classes = classes;
         p.padded_classes = padded_classes;
+        p.parts = 2;
         p.layer = LAYER;
         launch.run("scores", p, {divide_up(size_t(points), SCORES_THREADS), 1, 1}, SCORES_THREADS, 0);
         logits.check_guards("logits");
         probabilities.check_guards("probabilities");
     }
 
+    float logit(int point, int i) const {
+        const size_t at = size_t(point) * padded_classes + i;
+        return sums[0][at] + sums[1][at] + bias[size_t(i)];
+    }
+
     const int points, classes, padded_classes, lattice;
-    std::vector<float> tile_logits;  // [points][padded_classes]
+    std::vector<float> sums[2];  // [points][padded_classes]
+    std::vector<float> bias;
     std::vector<int32_t> places;
     DeviceBuffer<float> logits{size_t(lattice) * classes}, probabilities{size_t(lattice) * classes};
     Launch launch;
@@ -57,18 +68,17 @@ void scores_softmax() {
         scores.run();
         std::vector<bool> written(size_t(scores.lattice), false);
         for (int point = 0; point < scores.points; point++) {
-            const float* logits = &scores.tile_logits[size_t(point) * scores.padded_classes];
             const size_t place = size_t(scores.places[size_t(point)]);
             written[place] = true;
             double sum = 0;
             for (int i = 0; i < classes; i++) {
-                sum += std::exp(double(logits[i]));
+                sum += std::exp(double(scores.logit(point, i)));
             }
             for (int i = 0; i < classes; i++) {
-                const double want = std::exp(double(logits[i])) / sum;
+                const double want = std::exp(double(scores.logit(point, i))) / sum;
                 const float have = scores.probabilities[place * classes + i];
                 const bool right = std::fabs(have - want) <= std::ldexp(1.0, -20);
-                if (!right || scores.logits[place * classes + i] != logits[i]) {
+                if (!right || scores.logits[place * classes + i] != scores.logit(point, i)) {
                     fail("%d classes, point %d, class %d: %g instead of %g", classes, point, i, have, want);
                 }
             }
@@ -83,12 +93,12 @@ void scores_softmax() {
     for (const float strange : {INFINITY, -INFINITY, NAN}) {
         Random random(1);
         Scores scores(130, 3, random);
-        scores.tile_logits[129 * 16 + 2] = strange;
+        scores.sums[1][129 * 16 + 2] = strange;
         scores.run();
         check_equal(scores.launch.overflow[0], 1u << LAYER, "overflow");
         // Padding does not count.
         Scores padding(130, 3, random);
-        padding.tile_logits[129 * 16 + 3] = strange;
+        padding.sums[1][129 * 16 + 3] = strange;
         padding.run();
         check_equal(padding.launch.overflow[0], 0, "overflow of padding");
     }

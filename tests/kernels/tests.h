@@ -29,6 +29,7 @@
     TEST(conv3_wgmma_stopped)     \
     TEST(dense_gathers)           \
     TEST(dense_point_by_point)    \
+    TEST(dense_sums_of_parts)     \
     TEST(dense_overflow)          \
     TEST(first_windows)           \
     TEST(first_equalized)         \

@@ -24,6 +24,9 @@ use crate::plan::{AxisPlan, STEPS, Step};
 /// Parts, tables and halves begin at a multiple of this.
 pub(super) const ALIGNMENT: usize = 256;
 
+/// Of a value, fp16.
+pub(super) const ACTIVATION_BYTES: usize = 2;
+
 /// Most pixels of an image: kernels number them with 32 bits, signed.
 pub(super) const MOST_PIXELS: usize = i32::MAX as usize;
 
@@ -141,7 +144,8 @@ fn image_bytes(pixels: usize, channels: usize, channel_bytes: usize) -> usize {
         .saturating_mul(channel_bytes)
 }
 
-/// Bytes of the two halves for a tile of these axes: images are stored whole.
+/// Bytes of the two halves for a tile of these axes: images are stored whole. Behind the output of a dense layer lie its
+/// sums, in f32, one for each row of taps.
 pub(super) fn half_bytes(weights: &Weights, rows: &AxisPlan, columns: &AxisPlan) -> [usize; 2] {
     let mut bytes = [0, 0];
     let mut half = 0;
@@ -160,13 +164,13 @@ pub(super) fn half_bytes(weights: &Weights, rows: &AxisPlan, columns: &AxisPlan)
         need(
             rows.layer(index).len() * columns.layer(index).len(),
             channels,
-            2,
+            ACTIVATION_BYTES,
         );
     }
     let head = STEPS.len() - 1;
     let points = rows.layer(head).len() * columns.layer(head).len();
     for layer in &weights.dense {
-        need(points, layer.outputs, 4);
+        need(points, layer.outputs, ACTIVATION_BYTES + 4 * layer.side);
     }
     bytes.map(|bytes| {
         bytes

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use super::device::Limits;
 use super::driver::{Context, Kernel, Module};
 use super::params::{
-    DENSE_SHARED_BYTES, EQUALIZE_SHARED_BYTES, FIRST_SHARED_BYTES, HISTOGRAM_SHARED_BYTES,
-    HISTOGRAM_THREADS, LEVELS, THREADS, WGMMA_THREADS, WGMMA_TILES, conv_shared_bytes,
-    wgmma_shared_bytes,
+    DENSE_SHARED_BYTES, DENSE_THREADS, EQUALIZE_SHARED_BYTES, FIRST_SHARED_BYTES,
+    HISTOGRAM_SHARED_BYTES, HISTOGRAM_THREADS, LEVELS, THREADS, WGMMA_THREADS, WGMMA_TILES,
+    conv_shared_bytes, wgmma_shared_bytes,
 };
 use super::rates::{OF_EVERY_GPU, OF_HOPPER, Shape, fastest};
 use crate::error::Error;
@@ -66,8 +66,8 @@ pub(super) struct Kernels {
     pub histogram: Kernel,
     pub equalize: Kernel,
     pub table_max: Kernel,
-    pub dense_f16: Kernel,
-    pub dense_f32: Kernel,
+    pub dense_products: Kernel,
+    pub dense_sums: Kernel,
     pub scores: Kernel,
     pub paint: Kernel,
     /// Why the kernels for Hopper could not be loaded on one.
@@ -127,8 +127,8 @@ impl Kernels {
             histogram: intensity.kernel("histogram", HISTOGRAM_THREADS, HISTOGRAM_SHARED_BYTES)?,
             equalize: intensity.kernel("equalize", LEVELS as u32, EQUALIZE_SHARED_BYTES)?,
             table_max: max.kernel("table_max", THREADS, 0)?,
-            dense_f16: dense.kernel("dense_f16", THREADS, DENSE_SHARED_BYTES)?,
-            dense_f32: dense.kernel("dense_f32", THREADS, DENSE_SHARED_BYTES)?,
+            dense_products: dense.kernel("dense_products", DENSE_THREADS, DENSE_SHARED_BYTES)?,
+            dense_sums: dense.kernel("dense_sums", THREADS, 0)?,
             scores: mask.kernel("scores", THREADS, 0)?,
             paint: mask.kernel("paint", THREADS, 0)?,
             unloaded,

@@ -1,11 +1,12 @@
-//! The network on the device: every layer of a piece is one launch, from one half of its part of the arena to the other.
+//! The network on the device: every layer of a piece is a launch (a dense one, two), from one half of its part of the
+//! arena to the other.
 
-use super::arena::{ALIGNMENT, Arena, Part, half_bytes};
+use super::arena::{ACTIVATION_BYTES, ALIGNMENT, Arena, Part, half_bytes};
 use super::device::Device;
 use super::driver::Stream;
 use super::params::{
-    ConvParams, DENSE_OUTPUTS, DENSE_POINTS, DenseParams, FirstParams, MaxParams, ScoresParams,
-    THREADS, TILE_COLUMNS, TILE_ROWS, Voxels,
+    ConvParams, DENSE_OUTPUTS, DENSE_POINTS, DenseParams, FirstParams, MaxParams, SUMS_OUTPUTS,
+    ScoresParams, SumsParams, THREADS, TILE_COLUMNS, TILE_ROWS, Voxels,
 };
 use super::tables::{AxisTables, PieceTables, StepTables, Table};
 use super::weights::Weights;
@@ -84,7 +85,7 @@ impl Launches<'_> {
     /// Everything lives until the stream has done its work, and `logits` and `probabilities` have room for the
     /// lattice.
     pub unsafe fn rest(&self, logits: u64, probabilities: u64) -> Result<(), Error> {
-        for index in 1..self.layers() {
+        for index in 1..=self.last() {
             // SAFETY: by contract.
             unsafe { self.layer(index) }?;
         }
@@ -92,9 +93,9 @@ impl Launches<'_> {
         unsafe { self.scores(logits, probabilities) }
     }
 
-    /// Layers: the plan's steps, then the later dense layers.
-    pub fn layers(&self) -> usize {
-        STEPS.len() + self.weights.dense.len() - 1
+    /// The index of the last layer. They are the plan's steps, then the later dense layers.
+    pub fn last(&self) -> usize {
+        STEPS.len() + self.weights.dense.len() - 2
     }
 
     /// Where layer `index` writes; the next one reads it.
@@ -141,16 +142,15 @@ impl Launches<'_> {
                 }
                 (Some(Step::Pool), Some(StepTables::Taps(tables))) => self.pool(index, tables),
                 (Some(Step::Head), Some(StepTables::Taps(tables))) => {
-                    let side = self.piece.plan.rows.layer(index).taps;
                     let addresses = [
                         self.at(tables.rows),
                         self.at(tables.columns),
                         self.at_some(tables.wanted),
                     ];
                     let input_columns = self.piece.plan.input_of(index).columns;
-                    self.dense(index, addresses, side, input_columns)
+                    self.dense(index, addresses, input_columns)
                 }
-                (None, None) => self.dense(index, [0; 3], 1, 0),
+                (None, None) => self.dense(index, [0; 3], 0),
                 _ => Err(Error::Panic("tables of another step".into())),
             }
         }
@@ -212,59 +212,78 @@ impl Launches<'_> {
         unsafe { self.stream.launch(kernel, [tiles, 1], &params) }
     }
 
-    /// `tables`: addresses of row taps, column taps and pixels, or 0.
+    /// Its sums, and except for the last layer, whose are for the scores, its output. `tables`: addresses of row taps,
+    /// column taps and pixels, or 0.
     unsafe fn dense(
         &self,
         index: usize,
         tables: [u64; 3],
-        side: usize,
         input_columns: usize,
     ) -> Result<(), Error> {
         let number = index + 1 - STEPS.len();
         let layer = &self.weights.dense[number];
         let kernels = &self.device.kernels;
-        let kernel = if number + 1 == self.weights.dense.len() {
-            &kernels.dense_f32
-        } else {
-            &kernels.dense_f16
-        };
         let points = self.piece.points.len();
-        let params = DenseParams {
+        let products = DenseParams {
             input: self.output_of(index - 1),
-            output: self.output_of(index),
+            sums: self.sums_of(index),
             weights: layer.weights.address(),
-            bias: layer.bias.address(),
             row_taps: tables[0],
             column_taps: tables[1],
             pixels: tables[2],
             cancel: self.cancel,
-            overflow: self.overflow,
             points: points as i32,
             columns: self.piece.plan.lattice().columns as i32,
-            side: side as i32,
+            side: layer.side as i32,
             input_columns: input_columns as i32,
             input_channels: layer.inputs as i32,
             output_channels: layer.outputs as i32,
-            layer: (CONVOLUTIONS + number) as i32,
-            unused: 0,
         };
         let blocks = [
             points.div_ceil(DENSE_POINTS),
-            layer.outputs.div_ceil(DENSE_OUTPUTS),
+            layer.outputs.div_ceil(DENSE_OUTPUTS) * layer.side,
         ];
         // SAFETY: by contract of `layer`.
-        unsafe { self.stream.launch(kernel, blocks, &params) }
+        unsafe {
+            self.stream
+                .launch(&kernels.dense_products, blocks, &products)
+        }?;
+        if index == self.last() {
+            return Ok(());
+        }
+        let sums = SumsParams {
+            sums: products.sums,
+            bias: layer.bias.address(),
+            output: self.output_of(index),
+            cancel: self.cancel,
+            overflow: self.overflow,
+            points: products.points,
+            output_channels: products.output_channels,
+            parts: products.side,
+            layer: (CONVOLUTIONS + number) as i32,
+        };
+        let blocks = (points * layer.outputs).div_ceil(SUMS_OUTPUTS * THREADS as usize);
+        // SAFETY: by contract of `layer`.
+        unsafe { self.stream.launch(&kernels.dense_sums, [blocks, 1], &sums) }
     }
 
-    /// Scores of the lattice points from the last layer's output.
+    /// Where the sums of dense layer `index` lie: behind its output.
+    fn sums_of(&self, index: usize) -> u64 {
+        let output = self.piece.points.len() * self.channels_of(index) * ACTIVATION_BYTES;
+        self.output_of(index) + output as u64
+    }
+
+    /// Scores of the lattice points from the last layer's sums.
     ///
     /// # Safety
     /// As [`Launches::rest`].
     pub unsafe fn scores(&self, logits: u64, probabilities: u64) -> Result<(), Error> {
         let points = self.piece.points.len();
-        let last = self.layers() - 1;
+        let number = self.weights.dense.len() - 1;
+        let layer = &self.weights.dense[number];
         let params = ScoresParams {
-            tile_logits: self.output_of(last),
+            sums: self.sums_of(self.last()),
+            bias: layer.bias.address(),
             lattice_points: self.at(self.tables.lattice_points),
             logits,
             probabilities,
@@ -272,8 +291,10 @@ impl Launches<'_> {
             overflow: self.overflow,
             points: points as i32,
             classes: self.classes as i32,
-            padded_classes: self.channels_of(last) as i32,
-            layer: (CONVOLUTIONS + self.weights.dense.len() - 1) as i32,
+            padded_classes: layer.outputs as i32,
+            parts: layer.side as i32,
+            layer: (CONVOLUTIONS + number) as i32,
+            unused: 0,
         };
         let blocks = [points.div_ceil(THREADS as usize), 1];
         let kernel = &self.device.kernels.scores;

@@ -21,12 +21,17 @@ pub(super) const BLACK: i32 = i32::MIN;
 pub(super) const GAVE_UP: u32 = 31;
 /// Levels of the histogram.
 pub(super) const LEVELS: usize = 256;
-/// Lattice points, outputs and input channels that a block of the dense kernels takes at a time.
-pub(super) const DENSE_POINTS: usize = 64;
-pub(super) const DENSE_OUTPUTS: usize = 64;
-pub(super) const DENSE_CHUNK: usize = 64;
+/// Lattice points, outputs and input channels that a block of `dense_products` takes at a time; outputs whose weights
+/// lie together.
+pub(super) const DENSE_POINTS: usize = 128;
+pub(super) const DENSE_OUTPUTS: usize = 256;
+pub(super) const DENSE_CHUNK: usize = 32;
+pub(super) const DENSE_PACKED: usize = 64;
+/// Outputs of a thread of `dense_sums`.
+pub(super) const SUMS_OUTPUTS: usize = 8;
 /// Threads of a block.
 pub(super) const THREADS: u32 = 128;
+pub(super) const DENSE_THREADS: u32 = 256;
 pub(super) const HISTOGRAM_THREADS: u32 = 256;
 pub(super) const WGMMA_THREADS: u32 = 384;
 /// Tiles that a block of the Hopper convolutions takes at a time, and input channels.
@@ -34,7 +39,7 @@ pub(super) const WGMMA_TILES: usize = 2;
 pub(super) const WGMMA_CHUNK: usize = 64;
 
 /// Dynamic shared memory of each kernel, in bytes.
-pub(super) const DENSE_SHARED_BYTES: u32 = 49152;
+pub(super) const DENSE_SHARED_BYTES: u32 = 98304;
 pub(super) const FIRST_SHARED_BYTES: u32 = 5480;
 pub(super) const HISTOGRAM_SHARED_BYTES: u32 = 8200;
 pub(super) const EQUALIZE_SHARED_BYTES: u32 = 2048;
@@ -197,28 +202,39 @@ pub(super) struct MaxParams {
 #[derive(Clone, Copy)]
 pub(super) struct DenseParams {
     pub input: u64,
-    pub output: u64,
+    pub sums: u64,
     pub weights: u64,
-    pub bias: u64,
     pub row_taps: u64,
     pub column_taps: u64,
     pub pixels: u64,
     pub cancel: u64,
-    pub overflow: u64,
     pub points: i32,
     pub columns: i32,
     pub side: i32,
     pub input_columns: i32,
     pub input_channels: i32,
     pub output_channels: i32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(super) struct SumsParams {
+    pub sums: u64,
+    pub bias: u64,
+    pub output: u64,
+    pub cancel: u64,
+    pub overflow: u64,
+    pub points: i32,
+    pub output_channels: i32,
+    pub parts: i32,
     pub layer: i32,
-    pub unused: i32,
 }
 
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub(super) struct ScoresParams {
-    pub tile_logits: u64,
+    pub sums: u64,
+    pub bias: u64,
     pub lattice_points: u64,
     pub logits: u64,
     pub probabilities: u64,
@@ -227,7 +243,9 @@ pub(super) struct ScoresParams {
     pub points: i32,
     pub classes: i32,
     pub padded_classes: i32,
+    pub parts: i32,
     pub layer: i32,
+    pub unused: i32,
 }
 
 /// The centres whose classes a pixel of an axis takes.
@@ -358,16 +376,19 @@ mod tests {
                 channels as channels,
             }
             DenseParams as "DenseParams" {
-                input as input, output as output, weights as weights, bias as bias, row_taps as row_taps,
-                column_taps as column_taps, pixels as pixels, cancel as cancel, overflow as overflow,
-                points as points, columns as columns, side as side, input_columns as input_columns,
-                input_channels as input_channels, output_channels as output_channels, layer as layer,
-                unused as unused,
+                input as input, sums as sums, weights as weights, row_taps as row_taps, column_taps as column_taps,
+                pixels as pixels, cancel as cancel, points as points, columns as columns, side as side,
+                input_columns as input_columns, input_channels as input_channels, output_channels as output_channels,
+            }
+            SumsParams as "SumsParams" {
+                sums as sums, bias as bias, output as output, cancel as cancel, overflow as overflow, points as points,
+                output_channels as output_channels, parts as parts, layer as layer,
             }
             ScoresParams as "ScoresParams" {
-                tile_logits as tile_logits, lattice_points as lattice_points, logits as logits,
+                sums as sums, bias as bias, lattice_points as lattice_points, logits as logits,
                 probabilities as probabilities, cancel as cancel, overflow as overflow, points as points,
-                classes as classes, padded_classes as padded_classes, layer as layer,
+                classes as classes, padded_classes as padded_classes, parts as parts, layer as layer,
+                unused as unused,
             }
             AxisFill as "AxisFill" { low as low, high as high, weight as weight }
             Plane as "Plane" { data as data, stride_x as stride_x, stride_y as stride_y }
@@ -393,8 +414,10 @@ mod tests {
         number("DENSE_POINTS", DENSE_POINTS);
         number("DENSE_OUTPUTS", DENSE_OUTPUTS);
         number("DENSE_CHUNK", DENSE_CHUNK);
+        number("DENSE_PACKED", DENSE_PACKED);
+        number("DENSE_THREADS", DENSE_THREADS as usize);
         number("HISTOGRAM_THREADS", HISTOGRAM_THREADS as usize);
-        for name in ["FIRST", "CONV", "MAX", "DENSE", "SCORES", "PAINT"] {
+        for name in ["FIRST", "CONV", "MAX", "SUMS", "SCORES", "PAINT"] {
             number(&format!("{name}_THREADS"), THREADS as usize);
         }
         number("WGMMA_THREADS", WGMMA_THREADS as usize);

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! convolution  [block of outputs][chunk of inputs][tap][output][channel, 16-byte pieces swizzled]
-//! dense        [block of 64 outputs][tap][piece of 64 inputs][output][channel, swizzled]
+//! dense        [block of 64 outputs][tap][chunk of 32 inputs][output][channel, swizzled]
 //! ```
 //! The swizzle is what keeps the kernels' reads of shared memory free of bank conflicts; kernels/fragments.cuh derives
 //! it. Channels that do not exist are zeros.
@@ -15,7 +15,7 @@ use half::f16;
 
 use super::device::Device;
 use super::driver::DeviceMemory;
-use super::params::{CHANNEL_GRAIN, DENSE_CHUNK, DENSE_OUTPUTS};
+use super::params::{CHANNEL_GRAIN, DENSE_CHUNK, DENSE_PACKED};
 use crate::engine::Settings;
 use crate::engine::first_layer::{INPUT_CHANNELS, first_layer_weight};
 use crate::error::Error;
@@ -28,6 +28,8 @@ pub(super) struct Layer {
     pub bias: DeviceMemory,
     /// Index of the kernel among the device's convolutions; the other layers have one kernel.
     pub kernel: usize,
+    /// Taps along each axis.
+    pub side: usize,
     /// Channels, padding included.
     pub inputs: usize,
     pub outputs: usize,
@@ -116,6 +118,7 @@ fn first_layer(
         weights: DeviceMemory::from_slice(&device.context, &packed, "weights")?,
         bias: bias(device, convolution.bias.iter().copied(), channels)?,
         kernel: 0,
+        side: 3,
         inputs: INPUT_CHANNELS,
         outputs: channels,
     })
@@ -201,6 +204,7 @@ fn hidden_layer(
             outputs.next_multiple_of(kernel.outputs),
         )?,
         kernel: index,
+        side: 3,
         inputs,
         outputs: padded(outputs),
     })
@@ -212,13 +216,14 @@ fn dense_layers(
     settings: &Settings<'_>,
     inputs: usize,
 ) -> Result<(Vec<Layer>, u64), Error> {
-    let taps = settings.feature_side * settings.feature_side;
-    let first = settings.model.first_dense(settings.feature_side)?;
+    let side = settings.feature_side;
+    let taps = side * side;
+    let first = settings.model.first_dense(side)?;
     let channels = first.weight.dim().1 / taps;
     let mut macs = first.weight.len() as u64;
     let mut layers = vec![dense_layer(
         device,
-        [taps, channels, inputs],
+        [side, channels, inputs],
         first.bias.iter().copied(),
         |output, tap, input| first.weight[[output, input * taps + tap]],
     )?];
@@ -235,28 +240,29 @@ fn dense_layers(
     Ok((layers, macs))
 }
 
-/// `sizes`: taps, inputs, inputs with padding.
+/// Of `side` x `side` taps; `inputs` and those with padding.
 fn dense_layer(
     device: &Arc<Device>,
-    [taps, inputs, padded_inputs]: [usize; 3],
+    [side, inputs, padded_inputs]: [usize; 3],
     biases: impl ExactSizeIterator<Item = f16>,
     weight: impl Fn(usize, usize, usize) -> f16,
 ) -> Result<Layer, Error> {
     let outputs = biases.len();
     let packed = Packing {
-        taps,
+        taps: side * side,
         inputs,
         padded_inputs,
         outputs,
         chunk: DENSE_CHUNK,
-        block: DENSE_OUTPUTS,
+        block: DENSE_PACKED,
         chunks_outside: false,
     }
     .pack(weight)?;
     Ok(Layer {
         weights: DeviceMemory::from_slice(&device.context, &packed, "weights")?,
-        bias: bias(device, biases, outputs.next_multiple_of(DENSE_OUTPUTS))?,
+        bias: bias(device, biases, padded(outputs))?,
         kernel: 0,
+        side,
         inputs: padded_inputs,
         outputs: padded(outputs),
     })

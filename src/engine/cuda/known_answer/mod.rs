@@ -19,7 +19,6 @@ use half::f16;
 use super::CudaEngine;
 use super::device::Device;
 use super::network::Launches;
-use super::params::CHANNEL_GRAIN;
 use super::status::Status;
 use super::tables::PieceTables;
 use crate::engine::{Call, Control, Engine, Geometry, Settings};
@@ -129,13 +128,21 @@ fn try_layers(
     if !close(&last, &expected) || overflowed(engine)? {
         return Ok(Err("histogram, equalize or conv3_first"));
     }
-    for index in 1..launches.layers() {
+    let [logits, probabilities] = engine.slot()?.lattice_scores();
+    for index in 1..=launches.last() {
+        let is_last = index == launches.last();
         // SAFETY: all of it lives until `synchronize`.
-        unsafe { launches.layer(index) }?;
+        unsafe {
+            launches.layer(index)?;
+            if is_last {
+                launches.scores(logits, probabilities)?;
+            }
+        }
         compute.synchronize()?;
-        let is_last = index + 1 == launches.layers();
         let output = if is_last {
-            read_f32(&launches, index)?
+            let mut logits = vec![0.0; CLASSES * piece.points.len()];
+            engine.slot()?.scores.read(0, &mut logits)?;
+            logits
         } else {
             read_f16(&launches, index)?
         };
@@ -149,20 +156,13 @@ fn try_layers(
                         .name
                 }
                 Some(Step::Pool) => "table_max",
-                _ if is_last => "dense_f32",
-                _ => "dense_f16",
+                _ if is_last => "dense_products or scores",
+                _ => "dense_products or dense_sums",
             }));
         }
         last = output;
     }
-    let [logits, probabilities] = engine.slot()?.lattice_scores();
-    // SAFETY: they live until the engine has waited.
-    unsafe { launches.scores(logits, probabilities) }?;
-    compute.synchronize()?;
-    Ok(match overflowed(engine)? {
-        true => Err("scores"),
-        false => Ok(last),
-    })
+    Ok(Ok(last))
 }
 
 /// Whether a kernel says that a value was beyond fp16: none is, in this network.
@@ -176,14 +176,14 @@ fn overflowed(engine: &CudaEngine) -> Result<bool, Error> {
 /// Whether the mask or the probabilities differ from those that `mask` makes of the same logits.
 fn painted_wrong(
     call: &Call<'_>,
-    padded_logits: &[f32],
+    logits: &[f32],
     mask: &[u8],
     probability: &[f32],
 ) -> Result<bool, Error> {
     let lattice = call.geometry.lattice;
     let mut scores = Scores::new(lattice.points(), CLASSES)?;
-    for (point, logits) in padded_logits.chunks_exact(CHANNEL_GRAIN).enumerate() {
-        scores.set(point, &logits[..CLASSES]);
+    for (point, logits) in logits.chunks_exact(CLASSES).enumerate() {
+        scores.set(point, logits);
     }
     scores.softmax(&|| Ok(()))?;
     let mut expected_mask = vec![0; WIDTH * HEIGHT];
@@ -248,13 +248,6 @@ fn read_f16(launches: &Launches<'_>, index: usize) -> Result<Vec<f32>, Error> {
         .into_iter()
         .map(|b| f16::from_bits(b).to_f32())
         .collect())
-}
-
-/// Output of the last layer.
-fn read_f32(launches: &Launches<'_>, index: usize) -> Result<Vec<f32>, Error> {
-    let mut values = vec![0.0_f32; len(launches, index)];
-    launches.read(index, &mut values)?;
-    Ok(values)
 }
 
 fn len(launches: &Launches<'_>, index: usize) -> usize {

@@ -50,7 +50,8 @@ pub(super) fn first_layer(
     relu(convolve(piece, 0, &filters, outputs, pixel))
 }
 
-/// Layer `index`, not the first, in f64, from the device's input [pixels][channels].
+/// Layer `index`, not the first, in f64, from the device's input [pixels][channels]. The last one gives logits, without
+/// padding.
 pub(super) fn layer(
     launches: &Launches<'_>,
     index: usize,
@@ -108,6 +109,8 @@ pub(super) fn layer(
             let head = STEPS.len() - 1;
             let (rows, columns) = (piece.plan.rows.layer(head), piece.plan.columns.layer(head));
             let points = rows.len() * columns.len();
+            let is_last = number + 1 == DENSE.len();
+            let outputs = if is_last { made } else { outputs };
             let mut values = vec![0.0; points * outputs];
             for (point, sums) in values.chunks_exact_mut(outputs).enumerate() {
                 let features = if number == 0 {
@@ -120,11 +123,7 @@ pub(super) fn layer(
                 sums.copy_from_slice(&filters.bias);
                 filters.add(0, features, sums);
             }
-            if number + 1 == DENSE.len() {
-                values
-            } else {
-                relu(values)
-            }
+            if is_last { values } else { relu(values) }
         }
     })
 }
