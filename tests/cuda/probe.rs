@@ -208,8 +208,7 @@ fn session() {
     fs::write(file, heard).unwrap();
 }
 
-/// On a GPU of 99 KiB (sm_86, sm_89) the largest convolution has no room, on one of 60 KiB none of 64 channels at a
-/// time: others do their work.
+/// On a GPU of 99 KiB (sm_86, sm_89), the least there is, the largest convolution has no room: others do its work.
 #[test]
 fn little_shared_memory() {
     let Some(gpu) = stand_in::take() else {
@@ -222,27 +221,14 @@ fn little_shared_memory() {
         (case.run_in(&session, &model), said)
     };
     let (expected, _) = run();
-    for (kibibytes, left_out) in [
-        (99, &["conv3_64_128"][..]),
-        (60, &["conv3_64_128", "conv3_64_64"][..]),
-    ] {
-        gpu.reset();
-        gpu.machine(1, 1 << 30, kibibytes << 10);
-        // They would be found wrong if they were there.
-        for kernel in left_out {
-            gpu.spoil(kernel);
-        }
-        let (outcome, said) = run();
-        assert!(!said.contains("wrong result"), "{kibibytes} KiB: {said}");
-        assert!(outcome.mask == expected.mask, "{kibibytes} KiB");
-        let largest = (expected.logits.iter()).fold(0.0_f32, |most, logit| most.max(logit.abs()));
-        let pairs = outcome.logits.iter().zip(&expected.logits);
-        let worst = pairs.fold(0.0_f32, |worst, (a, b)| worst.max((a - b).abs() / largest));
-        println!("{kibibytes} KiB: largest difference {worst:.1e}");
-        // The same channels at a time: the same sums in the same order.
-        let limit = if left_out.len() == 1 { 0.0 } else { 2e-3 };
-        assert!(worst <= limit, "{kibibytes} KiB: {worst}");
-    }
+    gpu.reset();
+    gpu.machine(1, 1 << 30, 99 << 10);
+    // It would be found wrong if it were there.
+    gpu.spoil("conv3_64_128");
+    let (outcome, said) = run();
+    assert!(!said.contains("wrong result"), "{said}");
+    // As many channels at a time: the same sums in the same order.
+    assert!(outcome.mask == expected.mask && outcome.logits == expected.logits);
     assert_eq!(gpu.live(""), 0);
 }
 

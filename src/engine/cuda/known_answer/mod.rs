@@ -31,10 +31,10 @@ use crate::volume::{Volume, VolumeMut};
 use model::{CLASSES, Random, SIDE, tiny_model};
 use reference::{first_layer, layer};
 
-const PATCH_SIZE: u32 = 32;
+const PATCH_SIZE: u32 = 64;
 const STRIDE: u32 = 16;
-/// Of the slice. Its lattice has 3 x 2 points.
-const WIDTH: usize = 34;
+/// Of the slice. Its lattice has 2 x 2 points.
+const WIDTH: usize = 20;
 const HEIGHT: usize = 17;
 
 /// Runs every kernel; the name of the first that is wrong.

@@ -8,13 +8,13 @@ use crate::network::CONVOLUTIONS;
 use crate::weights::Model;
 
 /// Side of the last feature map.
-pub(super) const SIDE: usize = 1;
+pub(super) const SIDE: usize = 2;
 pub(super) const CLASSES: usize = 3;
 /// Inputs that chunks of 64, of 32 and only of 16 channels divide, each with outputs for a block of 64 and of 128: what any
 /// layer of any model gets, one of these gets too. One chunk of input channels and several, and tails; the most work where
 /// the images are small.
 pub(super) const WIDTHS: [usize; CONVOLUTIONS] =
-    [16, 16, 16, 32, 32, 96, 64, 128, 128, 16, 72, 24, 40];
+    [16, 16, 16, 72, 24, 32, 32, 96, 64, 128, 128, 16, 40];
 pub(super) const DENSE: [usize; 2] = [48, CLASSES];
 /// torchvision's indices of the convolutions.
 const FEATURES: [usize; CONVOLUTIONS] = [0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28];
@@ -53,6 +53,7 @@ pub(super) fn tiny_model() -> Result<Model, Error> {
         layer(format!("features.{index}"), outputs, vec![inputs, 3, 3]);
         inputs = outputs;
     }
+    inputs *= SIDE * SIDE;
     for (number, outputs) in DENSE.into_iter().enumerate() {
         layer(format!("classifier.{}", 3 * number), outputs, vec![inputs]);
         inputs = outputs;

@@ -22,9 +22,9 @@ use crate::lattice::Lattice;
 use crate::plan::{PlannedPiece, STEPS, Step};
 use crate::weights::Model;
 
-/// Of a convolution.
-const SIDE_TAPS: usize = 3;
-const TAPS: usize = SIDE_TAPS * SIDE_TAPS;
+/// Taps of a convolution along each axis.
+const CONV_SIDE: usize = 3;
+const CONV_TAPS: usize = CONV_SIDE * CONV_SIDE;
 
 /// The first layer in f64, [rows][columns][channels].
 pub(super) fn first_layer(
@@ -40,7 +40,11 @@ pub(super) fn first_layer(
         first_layer_weight(convolution, settings, output, tap, channel).into()
     };
     let outputs = padded(WIDTHS[0]);
-    let filters = Filters::new([TAPS, INPUT_CHANNELS, WIDTHS[0]], weight, &convolution.bias);
+    let filters = Filters::new(
+        [CONV_TAPS, INPUT_CHANNELS, WIDTHS[0]],
+        weight,
+        &convolution.bias,
+    );
     let pixel = |r: i32, c: i32| {
         let y = rows.pixel(r as usize, top, lattice.y.len);
         let x = columns.pixel(c as usize, left, lattice.x.len);
@@ -70,10 +74,10 @@ pub(super) fn layer(
             let convolution = &model.convolutions()[i];
             let (made, read, ..) = convolution.weight.dim();
             let weight = |output, tap, channel| {
-                let tap = (tap / SIDE_TAPS, tap % SIDE_TAPS);
+                let tap = (tap / CONV_SIDE, tap % CONV_SIDE);
                 convolution.weight[[output, channel, tap.0, tap.1]].to_f64()
             };
-            let filters = Filters::new([TAPS, read, made], weight, &convolution.bias);
+            let filters = Filters::new([CONV_TAPS, read, made], weight, &convolution.bias);
             relu(convolve(piece, index, &filters, outputs, at))
         }
         Some(Step::Pool) => {
@@ -97,32 +101,26 @@ pub(super) fn layer(
         _ => {
             let number = index + 1 - STEPS.len();
             let first = model.first_dense(SIDE)?;
-            let dense = match number {
-                0 => &first,
-                _ => &model.dense()[number - 1],
+            let (dense, taps) = match number {
+                0 => (&first, SIDE * SIDE),
+                _ => (&model.dense()[number - 1], 1),
             };
-            let (made, read) = dense.weight.dim();
-            let weight = |output, _, channel| dense.weight[[output, channel]].to_f64();
-            let filters = Filters::new([1, read, made], weight, &dense.bias);
-            // The feature map has one position, so that a point's features follow each other. The head finds them by
-            // its tables.
-            let head = STEPS.len() - 1;
-            let (rows, columns) = (piece.plan.rows.layer(head), piece.plan.columns.layer(head));
-            let points = rows.len() * columns.len();
+            let (made, features) = dense.weight.dim();
+            let weight = |output, tap, channel| dense.weight[[output, channel * taps + tap]].into();
+            let filters = Filters::new([taps, features / taps, made], weight, &dense.bias);
             let is_last = number + 1 == DENSE.len();
             let outputs = if is_last { made } else { outputs };
-            let mut values = vec![0.0; points * outputs];
-            for (point, sums) in values.chunks_exact_mut(outputs).enumerate() {
-                let features = if number == 0 {
-                    let (r, c) = (point / columns.len(), point % columns.len());
-                    at(rows.taps_of(r)[0], columns.taps_of(c)[0])
-                } else {
-                    &input[point * inputs..][..inputs]
-                };
-                let sums = &mut sums[..made];
-                sums.copy_from_slice(&filters.bias);
-                filters.add(0, features, sums);
-            }
+            let values = match number {
+                0 => convolve(piece, index, &filters, outputs, at),
+                _ => (input.chunks_exact(inputs))
+                    .flat_map(|features| {
+                        let mut sums = filters.bias.clone();
+                        filters.add(0, features, &mut sums);
+                        sums.resize(outputs, 0.0);
+                        sums
+                    })
+                    .collect(),
+            };
             if is_last { values } else { relu(values) }
         }
     })
@@ -188,9 +186,9 @@ fn convolve<Pixel: AsRef<[f32]>>(
         let (row, column) = (at / columns.len(), at % columns.len());
         let sums = &mut sums[..filters.bias.len()];
         sums.copy_from_slice(&filters.bias);
-        for tap in 0..TAPS {
-            let r = rows.taps_of(row)[tap / SIDE_TAPS];
-            let c = columns.taps_of(column)[tap % SIDE_TAPS];
+        let taps = (rows.taps_of(row).iter())
+            .flat_map(|&r| columns.taps_of(column).iter().map(move |&c| (r, c)));
+        for (tap, (r, c)) in taps.enumerate() {
             if r >= 0 && c >= 0 {
                 filters.add(tap, pixel(r, c).as_ref(), sums);
             }
