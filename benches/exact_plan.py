@@ -23,11 +23,12 @@ class Layer:
     channels: int  # of the output
     inputs: int = 0  # channels
     taps: tuple = ()  # of convolutions: for rows and columns, the three input values of each value (or ZERO)
+    parts: int = 1  # of a dense layer's sums: rows of taps
 
     @property
     def kernel(self):
-        """How the name of the kernel that computes it begins."""
-        return {"conv": "conv3_", "pool": "table_max", "dens": "dense_"}[self.name[:4]]
+        """How the name of the kernel that computes it begins; dense_sums adds up what dense_products makes."""
+        return {"conv": "conv3_", "pool": "table_max", "dens": "dense_products"}[self.name[:4]]
 
 
 def ranges(start, size, covered, image):
@@ -83,8 +84,10 @@ def layers(width, height, size, stride, image=False, widths=FULL, hidden=(256, 2
         else:
             pools += 1
             made.append(Layer(f"pool{pools}", *count, 0, inputs, inputs))
-    inputs *= (size >> len(BLOCKS)) ** 2
+    parts = size >> len(BLOCKS)
+    inputs *= parts**2
     for number, outputs in enumerate((*hidden, classes), 1):
-        made.append(Layer(f"dense{number}", down, across, down * across * inputs * outputs, outputs, inputs))
-        inputs = outputs
+        macs = down * across * inputs * outputs
+        made.append(Layer(f"dense{number}", down, across, macs, outputs, inputs, parts=parts))
+        inputs, parts = outputs, 1
     return made

@@ -32,6 +32,7 @@ class Gpu:
     multiprocessors: int
     matrix_tflops: float  # fp16 products with f32 sums
     share: float  # of that rate which the convolution kernels' inner loop can reach
+    mma_share: float  # the same of a kernel with mma.sync
     f32_tflops: float
     copy_gb_s: float  # bytes read + bytes written
     l2_gb_s: float
@@ -45,11 +46,11 @@ class Gpu:
 # mma.sync reaches 390 to 495 of 798 TFLOP/s on Hopper, register-A wgmma products 640 and more; before Hopper mma.sync is
 # the matrix rate itself.
 GPUS = {
-    "A100": Gpu(108, 270, 0.90, 19.5, 1700, 4500, 40, 22, 2, 1),
-    "H100": Gpu(132, 798, 0.80, 62, 3000, 5500, 50, 45, 1, 2),
-    "H100 mma": Gpu(132, 798, 0.55, 62, 3000, 5500, 50, 45, 2, 1),
-    "H200": Gpu(132, 798, 0.80, 62, 4200, 5500, 50, 45, 1, 2),
-    "RTX 4090": Gpu(128, 160, 0.90, 75, 920, 5000, 72, 22, 2, 1),
+    "A100": Gpu(108, 270, 0.90, 0.90, 19.5, 1700, 4500, 40, 22, 2, 1),
+    "H100": Gpu(132, 798, 0.80, 0.55, 62, 3000, 5500, 50, 45, 1, 2),
+    "H100 mma": Gpu(132, 798, 0.55, 0.55, 62, 3000, 5500, 50, 45, 2, 1),
+    "H200": Gpu(132, 798, 0.80, 0.55, 62, 4200, 5500, 50, 45, 1, 2),
+    "RTX 4090": Gpu(128, 160, 0.90, 0.90, 75, 920, 5000, 72, 22, 2, 1),
 }
 SOURCES = """H100: matrix and copy rate measured on one; shares from published fp16 products by wgmma and mma.sync. H200: an H100 with the
 copy rate of its memory. A100, RTX 4090: 87 and 97 % of the data sheet's dense fp16 rate, 87 and 91 % of its bandwidth. L2 and PCIe:
@@ -59,6 +60,7 @@ LAUNCH_S = 2.5e-6  # of a kernel in a graph
 SLOTS, ARENA_MIB = 4, 4  # slices side by side while their images take no more than this for each multiprocessor
 TILE = (8, 16)  # values of a convolution's tile
 INPUTS = (12, 22)  # most distinct input values of it
+DENSE = (128, 256)  # points and outputs of a block of dense_products
 
 
 def blocks(taps, values, inputs):
@@ -85,21 +87,22 @@ class Work:
     memory: float = 0
     blocks: int = 0
     useful: float = 0  # operations that the plan asks for
+    dense: bool = False  # by mma.sync on every GPU, one block on a multiprocessor at a time, two launches
 
     def seconds(self, gpu, together):
         """(seconds of one of so many slices side by side, what bounds it)"""
-        rate = gpu.matrix_tflops * 1e12
+        share, blocks_at_once, launches = (gpu.mma_share, 1, 2) if self.dense else (gpu.share, gpu.blocks, 1)
         times = {
-            "matrix": self.operations / (rate * gpu.share),
+            "matrix": self.operations / (gpu.matrix_tflops * 1e12 * share),
             "f32": self.f32 / (gpu.f32_tflops * 1e12),
             "L2": self.l2 / (gpu.l2_gb_s * 1e9),
             "memory": self.memory / (gpu.copy_gb_s * 1e9),
         }
         bound = max(times, key=times.get)
-        at_once = gpu.multiprocessors * gpu.blocks
+        at_once = gpu.multiprocessors * blocks_at_once
         blocks = self.blocks * together
         rounds = math.ceil(blocks / at_once) * at_once / blocks if blocks else 1
-        return LAUNCH_S / together + times[bound] * (rounds if bound == "matrix" else 1), bound
+        return launches * LAUNCH_S / together + times[bound] * (rounds if bound == "matrix" else 1), bound
 
 
 def work_of(layers, side, l2_bytes, tiles_of_block=1):
@@ -130,11 +133,18 @@ def work_of(layers, side, l2_bytes, tiles_of_block=1):
         elif layer.name.startswith("pool"):
             yield Work(layer.name, memory=passing, l2=passing)
         else:
-            points, outputs = pixels, layer.channels
-            grid = math.ceil(points / 64) * math.ceil(outputs / 64)
-            l2 = grid * 64 * layer.inputs * 2 * 2
-            operations = grid * 64 * 64 * layer.inputs * 2
-            yield Work(layer.name, operations, l2=l2, blocks=grid, useful=2 * layer.macs)
+            down, across = math.ceil(pixels / DENSE[0]), math.ceil(layer.channels / DENSE[1])
+            outputs = 64 * math.ceil(layer.channels / 64)
+            sums = 4 * layer.parts * pixels * layer.channels
+            yield Work(
+                layer.name,
+                operations=2 * down * DENSE[0] * outputs * layer.inputs,
+                l2=2 * layer.inputs * (across * pixels + down * outputs) + 2 * sums,
+                memory=2 * layer.inputs * outputs + (before if before > l2_bytes else 0),
+                blocks=down * across * layer.parts,
+                useful=2 * layer.macs,
+                dense=True,
+            )
         before = image
     pixels = side * side
     yield Work("intensity", memory=pixels * VOXEL_BYTES)
