@@ -134,6 +134,19 @@ __device__ inline void warpgroup_multiply_add(float (&sums)[16][4], const uint32
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
 }
 
+// The same with `a` in shared memory too: a matrix descriptor of 64 rows.
+__device__ inline void warpgroup_multiply_add(float (&sums)[16][4], uint64_t a, uint64_t b) {
+    asm volatile(
+        "wgmma.mma_async.sync.aligned.m64n128k16.f32.f16.f16 "
+        "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
+        "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
+        "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
+        "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}, "
+        "%64, %65, 1, 1, 1, 0, 0;"
+        : SUMS_4(0), SUMS_4(4), SUMS_4(8), SUMS_4(12)
+        : "l"(a), "l"(b));
+}
+
 #undef SUMS_1
 #undef SUMS_4
 
@@ -141,10 +154,11 @@ __device__ inline void warpgroup_multiply_add(float (&sums)[16][4], const uint32
 
 // ------------------------------------------------------------------------------------------ on both sides
 
-// Descriptor of a matrix of rows of 64 fp16 at byte `address` of shared memory, a multiple of 1024, with 16-byte
-// pieces swizzled as in fragments.cuh (CHUNK 64), which is what the hardware calls the 128-byte swizzle. 16 elements
-// further along the rows is descriptor + 2. Fields ("Matrix Descriptor Format"): bits 0-13 address / 16; 16-29 not
-// used with this swizzle, 1; 32-45 bytes from eight rows to the next / 16; 62-63 swizzle, 1.
-__device__ inline uint64_t rows_of_64(uint32_t address) {
-    return uint64_t((address & 0x3ffff) >> 4) | uint64_t(1) << 16 | uint64_t(1024 >> 4) << 32 | uint64_t(1) << 62;
+// Descriptor of a matrix of rows of 64 fp16 whose first is at byte `address` of shared memory, with `eight_rows` bytes
+// from eight rows to the next eight. 16-byte pieces are swizzled as in fragments.cuh (CHUNK 64), rows counted from a
+// multiple of 1024, which is what the hardware calls the 128-byte swizzle: bits of the address are what it looks at. 16
+// elements further along the rows is descriptor + 2. Fields ("Matrix Descriptor Format"): bits 0-13 address / 16; 16-29
+// not used with this swizzle, 1; 32-45 `eight_rows` / 16; 62-63 swizzle, 1.
+__device__ inline uint64_t rows_of_64(uint32_t address, uint32_t eight_rows = 1024) {
+    return uint64_t((address & 0x3ffff) >> 4) | uint64_t(1) << 16 | uint64_t(eight_rows >> 4) << 32 | uint64_t(1) << 62;
 }

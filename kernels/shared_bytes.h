@@ -28,20 +28,24 @@ SIZE conv_shared_bytes(int chunk, int outputs) {
 // conv3_wgmma_OUTPUTS, one block per multiprocessor:         128       64
 //   up to a multiple of 1024                                 1024     1024
 //   weights   [stages][OUTPUTS][64] fp16                    81920    65536
-//   halos     [2 tiles][2][HALO_PIXELS + 1][64] fp16       135680   135680
+//   halos     [2 tiles][2][HALO_PIXELS + 1][64] fp16,      139264   139264
+//             each up to a multiple of 1024
 //   barriers  [stages + 2 tiles x 2 + items][2] int64         208      256
 //   items     [items] of two tiles                           2192     2192
 //   sources   [2 tiles][HALO_PIXELS] int32                   2112     2112
-//   bytes                                                  223136   206800
+//   bytes                                                  226720   210384
 constexpr int WGMMA_ITEMS = 4;
 constexpr int WGMMA_ITEM_BYTES =
     WGMMA_TILES * (sizeof(RowBlock) + sizeof(ColumnBlock) + sizeof(uint32_t) * TILE_PIXELS / 32) + 4;
 constexpr int WGMMA_ALIGNMENT = 1024;
 SIZE wgmma_stages(int outputs) { return outputs > 64 ? 5 : 8; }
 SIZE wgmma_barriers(int outputs) { return 2 * (wgmma_stages(outputs) + WGMMA_TILES * 2 + WGMMA_ITEMS); }
+SIZE wgmma_halo_bytes() {
+    return (conv_halo_bytes(WGMMA_CHUNK) + WGMMA_ALIGNMENT - 1) / WGMMA_ALIGNMENT * WGMMA_ALIGNMENT;
+}
 SIZE wgmma_shared_bytes(int outputs) {
     return WGMMA_ALIGNMENT + wgmma_stages(outputs) * outputs * WGMMA_CHUNK * 2 +
-           WGMMA_TILES * 2 * conv_halo_bytes(WGMMA_CHUNK) + wgmma_barriers(outputs) * 8 +
+           WGMMA_TILES * 2 * wgmma_halo_bytes() + wgmma_barriers(outputs) * 8 +
            WGMMA_ITEMS * WGMMA_ITEM_BYTES + WGMMA_TILES * HALO_PIXELS * 4;
 }
 

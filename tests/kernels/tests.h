@@ -23,6 +23,7 @@
     TEST(conv3_wgmma_128)         \
     TEST(conv3_wgmma_64)          \
     TEST(conv3_wgmma_tiles)       \
+    TEST(conv3_wgmma_shared)      \
     TEST(conv3_wgmma_same_bits)   \
     TEST(conv3_wgmma_overflow)    \
     TEST(conv3_wgmma_cancelled)   \

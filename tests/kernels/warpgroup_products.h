@@ -72,13 +72,30 @@ private:
     using Columns = float __attribute__((vector_size(16)));
     static constexpr uint32_t ROWS = 64, DEPTH = 16, MOST_OUTPUTS = 256;
 
+    static void read_row(uint16_t (&halves)[DEPTH], const MatrixDescriptor& matrix, uint32_t row) {
+        for (uint32_t k = 0; k < DEPTH; k += 8) {
+            memcpy(halves + k, shared_at(matrix.byte(row, k), 16, 16), 16);
+        }
+    }
+
     static void make(const WarpgroupProduct& product) {
         static float a[ROWS][DEPTH];
         static Columns b[MOST_OUTPUTS / 4][DEPTH];
         static bool zero[MOST_OUTPUTS / 4];  // of four outputs
         const float* const to_float = floats_of_halves();
         bool finite = true;
-        for (uint32_t thread = 0; thread < WARPGROUP; thread++) {
+        if (product.a_matrix != 0) {
+            const MatrixDescriptor rows(product.a_matrix);
+            for (uint32_t row = 0; row < ROWS; row++) {
+                uint16_t halves[DEPTH];
+                read_row(halves, rows, row);
+                for (uint32_t k = 0; k < DEPTH; k++) {
+                    a[row][k] = to_float[halves[k]];
+                    finite &= std::isfinite(a[row][k]);
+                }
+            }
+        }
+        for (uint32_t thread = 0; product.a_matrix == 0 && thread < WARPGROUP; thread++) {
             // Lane = 4 group + place, as in mma.m16n8k16.
             const uint32_t row = thread / 32 * 16 + thread % 32 / 4, place = thread % 4;
             for (uint32_t i = 0; i < 4; i++) {
@@ -92,9 +109,7 @@ private:
         const MatrixDescriptor descriptor(product.b);
         for (uint32_t n = 0; n < product.outputs; n++) {
             uint16_t halves[DEPTH], any = 0;
-            for (uint32_t k = 0; k < DEPTH; k += 8) {
-                memcpy(halves + k, shared_at(descriptor.byte(n, k), 16, 16), 16);
-            }
+            read_row(halves, descriptor, n);
             for (uint32_t k = 0; k < DEPTH; k++) {
                 b[n / 4][k][n % 4] = to_float[halves[k]];
                 any |= halves[k];

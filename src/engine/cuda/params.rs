@@ -52,7 +52,8 @@ pub(super) const fn wgmma_shared_bytes(outputs: usize) -> u32 {
     const ITEMS: usize = 4;
     let stages = if outputs > 64 { 5 } else { 8 };
     let weights = stages * outputs * WGMMA_CHUNK * 2;
-    let halos = WGMMA_TILES * 2 * (HALO_PIXELS + 1) * WGMMA_CHUNK * 2;
+    let halo = ((HALO_PIXELS + 1) * WGMMA_CHUNK * 2).next_multiple_of(ALIGNMENT);
+    let halos = WGMMA_TILES * 2 * halo;
     let barriers = (stages + WGMMA_TILES * 2 + ITEMS) * 16;
     let sources = WGMMA_TILES * HALO_PIXELS * 4;
     let wanted = TILE_ROWS * TILE_COLUMNS / 8;
