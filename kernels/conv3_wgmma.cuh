@@ -42,7 +42,8 @@
 // is read is worth half the products: 154 bytes a clock, or at best 5/6 of the tensor cores' rate.
 //
 // Pixels come from registers because tables say where they lie: a product that reads them from shared memory wants them
-// in a matrix there, which would have to be written for every tap (32 bytes a clock more each way).
+// in a matrix there, which would have to be written for every tap (32 bytes a clock more each way). What registers cost
+// is measured on plain convolutions: experiments/conv3_wgmma_shared.cu.
 
 #pragma once
 #include "conv3.cuh"

@@ -16,6 +16,7 @@ use crate::rates::{OF_EVERY_GPU, OF_HOPPER, Shape, Timed};
 
 const EVERY_GPU: &str = include_str!("../../kernels/ptx/conv3_mma.compute_80.ptx");
 const HOPPER: &str = include_str!("../../kernels/ptx/conv3_wgmma.compute_90a.ptx");
+const SHARED_PIXELS: &str = include_str!("../../kernels/ptx/conv3_wgmma_shared.compute_90a.ptx");
 
 /// A kernel that is loaded, with what the table in kernels/README.md says of it.
 struct Kernel {
@@ -36,6 +37,12 @@ impl Kernel {
 /// Of the kernels for every GPU, and of Hopper's own.
 const EVERY_GPUS_BYTES: [u32; 6] = [101_664, 93_472, 59_552, 47_264, 30_304, 24_160];
 const HOPPERS_BYTES: [u32; 2] = [226_720, 210_384];
+
+/// The experiment is made like the first of Hopper's.
+const SHARED_PIXELS_SHAPE: Shape = Shape {
+    name: "conv3_wgmma_128_shared",
+    ..OF_HOPPER[0]
+};
 
 /// Values of each axis, inputs, outputs: convolutions 2, 4, 7, 8 and 10.
 const LAYERS: [[usize; 3]; 5] = [
@@ -69,17 +76,29 @@ struct Block<const VALUES: usize, const INPUTS: usize> {
     tap: [[u8; 4]; VALUES],
 }
 
-/// Of an axis like those of overlapping patches: runs of six values, which share an input with the next run, and every
-/// other run begins with a zero.
-fn blocks<const VALUES: usize, const INPUTS: usize>(values: usize) -> Vec<Block<VALUES, INPUTS>> {
+/// The inputs that a value of an axis reads.
+type Taps = fn(usize) -> [Option<usize>; 3];
+
+/// An axis like those of overlapping patches: runs of six values, which share an input with the next run, and every other
+/// run begins with a zero.
+fn of_patches(value: usize) -> [Option<usize>; 3] {
+    let (run, at) = (value / 6, value % 6);
+    [0, 1, 2].map(|tap| {
+        let is_zero = at + tap == 0 && run % 2 == 1;
+        (run * 5 + at + tap).checked_sub(1).filter(|_| !is_zero)
+    })
+}
+
+/// An axis of a convolution without padding.
+fn plain(value: usize) -> [Option<usize>; 3] {
+    [value, value + 1, value + 2].map(Some)
+}
+
+fn blocks<const VALUES: usize, const INPUTS: usize>(
+    values: usize,
+    taps: Taps,
+) -> Vec<Block<VALUES, INPUTS>> {
     const ZERO: u8 = 255;
-    let taps = |value: usize| {
-        let (run, at) = (value / 6, value % 6);
-        (0..3).map(move |tap| {
-            let is_zero = at + tap == 0 && run % 2 == 1;
-            (run * 5 + at + tap).checked_sub(1).filter(|_| !is_zero)
-        })
-    };
     let mut blocks: Vec<Block<VALUES, INPUTS>> = Vec::new();
     for first in (0..values).step_by(VALUES) {
         let mut block = Block {
@@ -90,7 +109,7 @@ fn blocks<const VALUES: usize, const INPUTS: usize>(values: usize) -> Vec<Block<
             tap: [[ZERO; 4]; VALUES],
         };
         for (place, taken) in block.tap[..block.count as usize].iter_mut().enumerate() {
-            for (tap, input) in taps(first + place).enumerate() {
+            for (tap, input) in taps(first + place).into_iter().enumerate() {
                 let Some(input) = input else { continue };
                 let known = block.input[..block.inputs as usize].iter();
                 let local = known.clone().position(|&known| known == input as i32);
@@ -104,11 +123,6 @@ fn blocks<const VALUES: usize, const INPUTS: usize>(values: usize) -> Vec<Block<
         blocks.push(block);
     }
     blocks
-}
-
-/// Most inputs of `values` values.
-fn inputs(values: usize) -> usize {
-    values / 6 * 5 + 8
 }
 
 /// The driver's calls that are needed here; device memory and modules live until the test ends.
@@ -242,39 +256,32 @@ fn all_layers(driver: &Driver) -> Result<(), String> {
         kernels.extend(gpu.kernels(modules[1], &OF_HOPPER, &HOPPERS_BYTES, true));
     }
     let mut timed = Timed::default();
-    println!(
-        "{:>22} {:>16} {:>9} {:>9}",
-        "values x in x out", "kernel", "ms", "TFLOP/s"
-    );
+    print_header();
     for [values, inputs, outputs] in LAYERS {
         let values = size(values, 20);
         let (inputs, outputs) = (inputs.min(size(512, 128)), outputs.min(size(512, 128)));
-        let name = format!("{values}^2 x {inputs} x {outputs}");
         let mut firsts: HashMap<(usize, usize), Vec<f16>> = HashMap::new();
         for kernel in &kernels {
             let layer = Layer {
                 values,
+                taps: of_patches,
                 inputs,
                 outputs,
             };
             let (seconds, output) = layer.run(&gpu, kernel)?;
-            let tflops = |outputs: usize| {
-                18.0 * (values * values * inputs * outputs) as f64 / seconds / 1e12
-            };
-            println!(
-                "{name:>22} {:>16} {:>9.3} {:>9.1}",
-                kernel.shape.name,
-                1e3 * seconds,
-                tflops(outputs)
-            );
+            let tflops = layer.print(kernel.shape.name, seconds);
             let made = outputs.next_multiple_of(kernel.shape.outputs);
-            timed.add(kernel.shape, tflops(made));
+            timed.add(kernel.shape, tflops * made as f64 / outputs as f64);
             match firsts.get(&kernel.order()) {
-                Some(first) => agree(first, &output, kernel.shape.name),
+                Some(first) => {
+                    if let Err(why) = agree(first, &output) {
+                        panic!("{}: {why}", kernel.shape.name);
+                    }
+                }
                 None => _ = firsts.insert(kernel.order(), output),
             }
         }
-        println!("{name:>22} {}", timed.verdict(driver, inputs, outputs));
+        println!("{:>22} {}", "", timed.verdict(driver, inputs, outputs));
     }
     println!("{}", timed.rows(driver));
     for module in modules {
@@ -283,19 +290,96 @@ fn all_layers(driver: &Driver) -> Result<(), String> {
     Ok(())
 }
 
+/// What it costs to have pixels in registers, as tables want it: on plain convolutions, the only ones whose pixels wgmma can
+/// read from shared memory where they are (kernels/experiments/conv3_wgmma_shared.cu).
+#[test]
+fn pixels_from_registers_and_from_shared_memory() {
+    let Some(driver) = driver::take() else {
+        return;
+    };
+    if driver.capability != (9, 0) {
+        return println!("SKIPPED pixels from shared memory: not a GPU of compute capability 9.0");
+    }
+    driver.within(|| plain_layers(&driver)).unwrap();
+}
+
+fn plain_layers(driver: &Driver) -> Result<(), String> {
+    let gpu = Gpu(driver);
+    let modules = [gpu.module(HOPPER)?, gpu.module(SHARED_PIXELS)?];
+    let of_both = [OF_HOPPER[0], SHARED_PIXELS_SHAPE];
+    let mut kernels = Vec::new();
+    for (module, shape) in modules.into_iter().zip(of_both) {
+        kernels.extend(gpu.kernels(module, &[shape], &HOPPERS_BYTES[..1], true));
+    }
+    let [registers, shared] = &kernels[..] else {
+        return Err("a kernel could not be loaded".into());
+    };
+    print_header();
+    for &[values, inputs, outputs] in &LAYERS[1..] {
+        let layer = Layer {
+            values: size(values, 20),
+            taps: plain,
+            inputs: inputs.min(size(512, 128)),
+            outputs: outputs.min(size(512, 128)),
+        };
+        let (seconds, expected) = layer.run(&gpu, registers)?;
+        layer.print(registers.shape.name, seconds);
+        let (shared_seconds, output) = layer.run(&gpu, shared)?;
+        layer.print(shared.shape.name, shared_seconds);
+        match agree(&expected, &output) {
+            Ok(()) => println!(
+                "{:>22} pixels from registers take {:.3} times as long as from shared memory",
+                "",
+                seconds / shared_seconds
+            ),
+            Err(why) => println!("{:>22} the experiment is wrong on this GPU: {why}", ""),
+        }
+    }
+    for module in modules {
+        call!(driver.library(), "cuModuleUnload", (module => usize))?;
+    }
+    Ok(())
+}
+
+fn print_header() {
+    println!(
+        "{:>22} {:>22} {:>9} {:>9}",
+        "values x in x out", "kernel", "ms", "TFLOP/s"
+    );
+}
+
 struct Layer {
     values: usize,
+    taps: Taps,
     inputs: usize,
     outputs: usize,
 }
 
 impl Layer {
+    /// A line of the table; TFLOP/s.
+    fn print(&self, kernel: &str, seconds: f64) -> f64 {
+        let Self {
+            values,
+            inputs,
+            outputs,
+            ..
+        } = self;
+        let tflops = 18.0 * (values * values * inputs * outputs) as f64 / seconds / 1e12;
+        let name = format!("{values}^2 x {inputs} x {outputs}");
+        println!(
+            "{name:>22} {kernel:>22} {:>9.3} {tflops:>9.1}",
+            1e3 * seconds
+        );
+        tflops
+    }
+
     /// Seconds, and what was computed: parts of it, evenly spaced.
     fn run(&self, gpu: &Gpu<'_>, kernel: &Kernel) -> Result<(f64, Vec<f16>), String> {
         let mut random = Random(41);
-        let rows = blocks::<8, 12>(self.values);
-        let columns = blocks::<16, 22>(self.values);
-        let input_columns = inputs(self.values);
+        let rows = blocks::<8, 12>(self.values, self.taps);
+        let columns = blocks::<16, 22>(self.values, self.taps);
+        let last = (0..self.values).flat_map(self.taps).flatten().max();
+        let input_columns = 1 + last.expect("a value with an input");
         let scale = 1.0 / (self.inputs as f64).sqrt();
         let mut pattern = |scale: f64, offset: f64| -> Vec<f16> {
             // A prime: neighbours differ everywhere.
@@ -384,18 +468,26 @@ impl Layer {
     }
 }
 
-/// Equal but for the rounding of sums in f32, and of what becomes of them in fp16.
-fn agree(first: &[f16], second: &[f16], name: &str) {
+/// Equal but for the rounding of sums in f32, and of what becomes of them in fp16; or where they are not.
+fn agree(first: &[f16], second: &[f16]) -> Result<(), String> {
     let largest = first
         .iter()
         .fold(0.0_f32, |most, value| most.max(value.to_f32()));
-    assert!(largest > 0.1 && largest.is_finite(), "{name}: {largest}");
-    for (index, (a, b)) in first.iter().zip(second).enumerate() {
+    assert!(largest > 0.1 && largest.is_finite(), "{largest}");
+    let differ = |(a, b): (&f16, &f16)| {
         let (a, b) = (a.to_f32(), b.to_f32());
-        let error = (a - b).abs();
-        assert!(
-            error <= a.abs() / 512.0 + 1e-3 * largest,
-            "{name}: value {index} is {b}, not {a}"
-        );
+        // NaN is not near.
+        let is_near = (a - b).abs() <= a.abs() / 512.0 + 1e-3 * largest;
+        (!is_near).then_some((a, b))
+    };
+    match first
+        .iter()
+        .zip(second)
+        .map(differ)
+        .enumerate()
+        .find_map(|(i, pair)| Some((i, pair?)))
+    {
+        Some((index, (a, b))) => Err(format!("value {index} is {b}, not {a}")),
+        None => Ok(()),
     }
 }
