@@ -111,12 +111,17 @@ __device__ inline void warpgroup_wait() {
 // matrix descriptor.
 #define SUMS_1(J) "+f"(sums[J][0]), "+f"(sums[J][1]), "+f"(sums[J][2]), "+f"(sums[J][3])
 #define SUMS_4(J) SUMS_1(J), SUMS_1(J + 1), SUMS_1(J + 2), SUMS_1(J + 3)
+#define PLACES_32                                                          \
+    "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, " \
+    "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
+#define PLACES_64                                                                             \
+    PLACES_32 ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, " \
+              "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
 
 __device__ inline void warpgroup_multiply_add(float (&sums)[8][4], const uint32_t (&a)[4], uint64_t b) {
     asm volatile(
         "wgmma.mma_async.sync.aligned.m64n64k16.f32.f16.f16 "
-        "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
-        "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, "
+        "{" PLACES_32 "}, "
         "{%32, %33, %34, %35}, %36, 1, 1, 1, 0;"
         : SUMS_4(0), SUMS_4(4)
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
@@ -125,10 +130,7 @@ __device__ inline void warpgroup_multiply_add(float (&sums)[8][4], const uint32_
 __device__ inline void warpgroup_multiply_add(float (&sums)[16][4], const uint32_t (&a)[4], uint64_t b) {
     asm volatile(
         "wgmma.mma_async.sync.aligned.m64n128k16.f32.f16.f16 "
-        "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
-        "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
-        "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
-        "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}, "
+        "{" PLACES_64 "}, "
         "{%64, %65, %66, %67}, %68, 1, 1, 1, 0;"
         : SUMS_4(0), SUMS_4(4), SUMS_4(8), SUMS_4(12)
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
@@ -138,10 +140,7 @@ __device__ inline void warpgroup_multiply_add(float (&sums)[16][4], const uint32
 __device__ inline void warpgroup_multiply_add(float (&sums)[16][4], uint64_t a, uint64_t b) {
     asm volatile(
         "wgmma.mma_async.sync.aligned.m64n128k16.f32.f16.f16 "
-        "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
-        "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
-        "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
-        "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}, "
+        "{" PLACES_64 "}, "
         "%64, %65, 1, 1, 1, 0, 0;"
         : SUMS_4(0), SUMS_4(4), SUMS_4(8), SUMS_4(12)
         : "l"(a), "l"(b));
@@ -149,6 +148,8 @@ __device__ inline void warpgroup_multiply_add(float (&sums)[16][4], uint64_t a, 
 
 #undef SUMS_1
 #undef SUMS_4
+#undef PLACES_32
+#undef PLACES_64
 
 #endif
 
