@@ -17,7 +17,7 @@ const LAUNCH_FAILED: i32 = 719;
 
 /// Calls that the engine makes, but for those that give back and those that make a context current: without them nothing
 /// can be given back.
-const CALLS: [&str; 26] = [
+const CALLS: [&str; 27] = [
     "cuDeviceGet",
     "cuDeviceGetName",
     "cuDeviceGetAttribute",
@@ -36,6 +36,7 @@ const CALLS: [&str; 26] = [
     "cuFuncSetAttribute",
     "cuLaunchKernel",
     "cuStreamBeginCapture_v2",
+    "cuStreamEndCapture",
     "cuStreamCreate",
     "cuStreamSynchronize",
     "cuStreamWaitEvent",

@@ -152,7 +152,11 @@ CUresult cuStreamBeginCapture_v2(CUstream handle, int mode) {
 }
 
 CUresult cuStreamEndCapture(CUstream handle, CUgraph* graph) {
-    return in_context(__func__, [&](const std::shared_ptr<Context>& context) {
+    // A capture that fails at its end has ended: the graph is lost.
+    CUgraph made = nullptr;
+    const CUresult error = releasing(__func__, [&] {
+        std::shared_ptr<Context> context;
+        find_current(context);
         const std::shared_ptr<Stream> stream = stream_of(context, handle);
         if (stream == nullptr) return CUDA_ERROR_INVALID_HANDLE;
         if (graph == nullptr) return CUDA_ERROR_INVALID_VALUE;
@@ -170,9 +174,16 @@ CUresult cuStreamEndCapture(CUstream handle, CUgraph* graph) {
         world().captures.end(capture);
         if (!capture->valid) return CUDA_ERROR_STREAM_CAPTURE_INVALIDATED;
         if (!joined) return CUDA_ERROR_STREAM_CAPTURE_UNJOINED;
-        *graph = world().graphs.add(capture->graph);
+        made = world().graphs.add(capture->graph);
         return CUDA_SUCCESS;
     });
+    if (error == CUDA_SUCCESS) {
+        *graph = made;
+    } else if (made != nullptr) {
+        const std::lock_guard<Turnstile> turn(world().turnstile);
+        world().graphs.remove(made);
+    }
+    return error;
 }
 
 CUresult cuStreamIsCapturing(CUstream handle, int* status) {
