@@ -1,20 +1,21 @@
 // Dense layers on tensor cores (mma.sync, sm_80 and later); the first of them gathers side x side taps of the last
-// feature map. dense_products makes a sum for each row of taps, dense_sums (or scores, after the last layer) adds them:
+// feature map. dense_products makes a sum for each part of the rows of taps, dense_sums (or scores, after the last
+// layer) adds them:
 //
-//     sums[y][n][o] = sum over x and channels i of input[row_taps[r][y]][column_taps[c][x]][i] * weights[o][y][x][i]
-//     output[n][o] = relu(sums[0][n][o] + sums[1][n][o] + ... + bias[o])                            r, c of pixels[n]
+//     sums[q][n][o] = sum over the part's rows y, x and channels i of
+//                     input[row_taps[r][y]][column_taps[c][x]][i] * weights[o][y][x][i]                 r, c of pixels[n]
+//     output[n][o] = relu(sums[0][n][o] + sums[1][n][o] + ... + bias[o])
 //
-// Mirrors `convolve` of src/engine/cpu/table_conv.rs. fp16 in and out, sums in f32. A row of taps is work of its own
-// because the few points of a slice make too few blocks otherwise; and because the split is always the same, so are
-// the bits.
+// Mirrors `convolve` of src/engine/cpu/table_conv.rs. fp16 in and out, sums in f32. There are parts because the few
+// points of a slice make too few blocks otherwise. They depend on the layer alone, and so do the bits.
 //
 // dense_products:
-//     for step in taps of the row x chunks of 32 channels:
+//     for step in taps of the part x chunks of 32 channels:
 //         wait for the step's features and weights; barrier; begin to load those of a later step
 //         sums += points[128][32] * weights[256][32]
 //
-// Grid: x blocks of DENSE_POINTS points, y blocks of DENSE_OUTPUTS outputs, row of taps by row of taps. 8 warps, 2 x 4
-// of 64 points x 64 outputs; a warp whose outputs do not exist makes no products, and their weights are not read.
+// Grid: x blocks of DENSE_POINTS points, y blocks of DENSE_OUTPUTS outputs, part by part. 8 warps, 2 x 4 of 64 points
+// x 64 outputs; a warp whose outputs do not exist makes no products, and their weights are not read.
 // Points beyond the last, taps that are ZERO and channels beyond the last are zeros in shared memory.
 //
 // The tile is as large as registers allow (half of a multiprocessor's are sums), because what bounds the first layer is
@@ -40,32 +41,40 @@ constexpr int DENSE_WEIGHTS_BYTES = DENSE_PACKED * DENSE_CHUNK * 2;  // of DENSE
 // Copies features and weights of one step after another. A thread has one piece of every 64th point and output.
 class DenseLoader {
 public:
-    __device__ DenseLoader(const DenseParams& p, uint32_t shared_at, int row_of_taps, int first_output)
-        : p(p),
+    const int steps;
+
+    // Of the rows of taps from `row` on, before `end_row`.
+    __device__ DenseLoader(const DenseParams& p, uint32_t shared_at, int row, int end_row, int first_output)
+        : steps((end_row - row) * p.side * chunks_of(p)),
+          p(p),
           shared_at(shared_at),
-          row_of_taps(row_of_taps),
           piece(threadIdx.x % PIECES),
-          chunks((p.input_channels + DENSE_CHUNK - 1) / DENSE_CHUNK),
-          packed_bytes(int64_t(p.side) * steps() * DENSE_WEIGHTS_BYTES),
+          chunks(chunks_of(p)),
+          packed_bytes(int64_t(p.side) * p.side * chunks * DENSE_WEIGHTS_BYTES),
           weights(reinterpret_cast<const uint8_t*>(p.weights) + first_output / DENSE_PACKED * packed_bytes +
-                  int64_t(row_of_taps) * steps() * DENSE_WEIGHTS_BYTES + threadIdx.x * 16),
-          blocks_of_weights((p.output_channels - first_output + DENSE_PACKED - 1) / DENSE_PACKED) {
+                  int64_t(row) * p.side * chunks * DENSE_WEIGHTS_BYTES + threadIdx.x * 16),
+          blocks_of_weights((p.output_channels - first_output + DENSE_PACKED - 1) / DENSE_PACKED),
+          row(row),
+          end_row(end_row) {
 #pragma unroll
         for (int i = 0; i < OWN; i++) {
             const int64_t point = int64_t(blockIdx.x) * DENSE_POINTS + point_of(i);
-            pixel[i] = point < p.points ? (p.pixels ? p.pixels[point] : int32_t(point)) : ZERO;
+            source[i] = point < p.points ? int32_t(point) : ZERO;
+            lattice_row[i] = ZERO;
+            if (p.pixels && point < p.points) {
+                const int32_t pixel = p.pixels[point];
+                lattice_row[i] = pixel / p.columns;
+                lattice_column[i] = pixel % p.columns;
+            }
         }
     }
 
-    // Of a row of taps.
-    __device__ int steps() const { return p.side * chunks; }
-
     // Begins to load the next step; nothing behind the last.
     __device__ void load() {
-        if (tap == p.side) {
+        if (row == end_row) {
             return;
         }
-        if (chunk == 0) {
+        if (chunk == 0 && p.pixels) {
             find_sources();
         }
         const uint32_t to = shared_at + stage * DENSE_STAGE_BYTES;
@@ -87,7 +96,10 @@ public:
         stage = stage + 1 < DENSE_STAGES ? stage + 1 : 0;
         if (++chunk == chunks) {
             chunk = 0;
-            tap++;
+            if (++column == p.side) {
+                column = 0;
+                row++;
+            }
         }
     }
 
@@ -97,26 +109,27 @@ private:
     static_assert(DENSE_WEIGHTS_BYTES == DENSE_THREADS * 16, "a thread copies one piece of a block of weights");
     const DenseParams& p;
     const uint32_t shared_at;
-    const int row_of_taps;
     const int piece;
     const int chunks;
     const int64_t packed_bytes;  // from a block of DENSE_PACKED outputs to the next
     const uint8_t* weights;
     const int blocks_of_weights;
-    int32_t pixel[OWN];   // of the lattice image, or ZERO
-    int32_t source[OWN];  // pixel of the input at this tap, or ZERO
-    int tap = 0, chunk = 0, stage = 0;
+    int32_t source[OWN];                            // pixel of the input, or ZERO
+    int32_t lattice_row[OWN], lattice_column[OWN];  // of the point, or ZERO
+    int row, column = 0, chunk = 0;                 // the next step's tap and channels
+    const int end_row;
+    int stage = 0;
 
     __device__ static int point_of(int i) { return threadIdx.x / PIECES + i * (DENSE_THREADS / PIECES); }
+    __device__ static int chunks_of(const DenseParams& p) { return (p.input_channels + DENSE_CHUNK - 1) / DENSE_CHUNK; }
 
+    // Of the tap.
     __device__ void find_sources() {
 #pragma unroll
         for (int i = 0; i < OWN; i++) {
-            source[i] = pixel[i];
-            if (p.row_taps && pixel[i] != ZERO) {
-                const int64_t row = pixel[i] / p.columns, column = pixel[i] % p.columns;
-                const int32_t y = p.row_taps[row * p.side + row_of_taps];
-                const int32_t x = p.column_taps[column * p.side + tap];
+            if (lattice_row[i] != ZERO) {
+                const int32_t y = p.row_taps[int64_t(lattice_row[i]) * p.side + row];
+                const int32_t x = p.column_taps[int64_t(lattice_column[i]) * p.side + column];
                 source[i] = y == ZERO || x == ZERO ? ZERO : y * p.input_columns + x;
             }
         }
@@ -131,9 +144,10 @@ extern "C" __global__ void __launch_bounds__(DENSE_THREADS, 1) dense_products(co
     SHARED_MEMORY(shared);
     const uint32_t shared_at = shared_address(shared);
     const int output_blocks = (p.output_channels + DENSE_OUTPUTS - 1) / DENSE_OUTPUTS;
-    const int row_of_taps = int(blockIdx.y) / output_blocks;
+    const int part = int(blockIdx.y) / output_blocks;
     const int block_output = int(blockIdx.y) % output_blocks * DENSE_OUTPUTS;
-    DenseLoader loader(p, shared_at, row_of_taps, block_output);
+    const int first_row = part * p.part_rows, end_row = first_row + p.part_rows;
+    DenseLoader loader(p, shared_at, first_row, end_row < p.side ? end_row : p.side, block_output);
 #pragma unroll
     for (int step = 0; step < DENSE_STAGES - 1; step++) {
         loader.load();
@@ -151,9 +165,8 @@ extern "C" __global__ void __launch_bounds__(DENSE_THREADS, 1) dense_products(co
         shared_at + DENSE_POINTS_BYTES + piece_byte<DENSE_CHUNK>(warp_output + b_row(lane), b_piece(lane));
     float sums[DENSE_WARP / 16][DENSE_WARP / 8][4];
     clear(sums);
-    const int steps = loader.steps();
 #pragma unroll 1
-    for (int step = 0; step < steps; step++) {
+    for (int step = 0; step < loader.steps; step++) {
         wait_copies<DENSE_STAGES - 2>();
         barrier();
         loader.load();
@@ -173,7 +186,7 @@ extern "C" __global__ void __launch_bounds__(DENSE_THREADS, 1) dense_products(co
 #pragma unroll
     for (int i = 0; i < DENSE_WARP / 8; i++) {
         const int64_t point = int64_t(blockIdx.x) * DENSE_POINTS + warp_point + i * 8 + lane / 4;
-        float* const to = p.sums + (row_of_taps * int64_t(p.points) + point) * p.output_channels + block_output + warp_output;
+        float* const to = p.sums + (part * int64_t(p.points) + point) * p.output_channels + block_output + warp_output;
 #pragma unroll
         for (int j = 0; j < DENSE_WARP / 8; j++) {
             const int output = j * 8 + int(lane) % 4 * 2;
@@ -185,20 +198,20 @@ extern "C" __global__ void __launch_bounds__(DENSE_THREADS, 1) dense_products(co
     }
 }
 
-// Adds up what dense_products made. Eight outputs of a point a thread.
+// Adds up what dense_products made.
 extern "C" __global__ void __launch_bounds__(SUMS_THREADS) dense_sums(const __grid_constant__ SumsParams p) {
     if (cancelled(p.cancel)) {
         return;
     }
     const int64_t count = int64_t(p.points) * p.output_channels;
-    const int64_t first = (int64_t(blockIdx.x) * SUMS_THREADS + threadIdx.x) * 8;
+    const int64_t first = (int64_t(blockIdx.x) * SUMS_THREADS + threadIdx.x) * SUMS_OUTPUTS;
     bool overflow = false;
     if (first < count) {
         const float* const bias = p.bias + first % p.output_channels;
-        const Sums<8> sums = add_parts<8>(p.sums + first, count, p.parts);
-        uint32_t words[4];
+        const Sums<SUMS_OUTPUTS> sums = add_parts<SUMS_OUTPUTS>(p.sums + first, count, p.parts);
+        uint32_t words[SUMS_OUTPUTS / 2];
 #pragma unroll
-        for (int i = 0; i < 4; i++) {
+        for (int i = 0; i < SUMS_OUTPUTS / 2; i++) {
             words[i] = activate(sums.of[i * 2], sums.of[i * 2 + 1], float2{bias[i * 2], bias[i * 2 + 1]});
         }
         overflow = store_halves(p.output + first, words);

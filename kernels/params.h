@@ -177,8 +177,8 @@ struct MaxParams {
 };
 
 // dense_products: a side x side table convolution whose output pixels are lattice points, without the last addition: a sum
-// for each row of taps. Side 1 without tables is a dense layer of each point by itself.
-// Grid: x points / DENSE_POINTS, y output_channels / DENSE_OUTPUTS, both rounded up, times side.
+// for each part of the rows of taps. Side 1 without tables is a dense layer of each point by itself.
+// Grid: x points / DENSE_POINTS, y output_channels / DENSE_OUTPUTS times parts, side / part_rows, all rounded up.
 constexpr int DENSE_THREADS = 256;
 constexpr int DENSE_POINTS = 128;
 constexpr int DENSE_OUTPUTS = 256;
@@ -187,7 +187,7 @@ constexpr int DENSE_CHUNK = 32;
 
 struct DenseParams {
     const uint16_t* input;               // [input rows][input_columns][input_channels], or [points][input_channels]
-    float* sums;                         // [side][points][output_channels]
+    float* sums;                         // [parts][points][output_channels], aligned to 16 bytes
     const uint16_t* weights;             // packed: see dense_mma.cu
     const int32_t* row_taps;             // [rows][side], or null
     const int32_t* column_taps;          // [columns][side], or null
@@ -196,16 +196,19 @@ struct DenseParams {
     int32_t points;
     int32_t columns;                     // of the lattice image
     int32_t side;
+    int32_t part_rows;                   // of taps
     int32_t input_columns;
     int32_t input_channels;              // padded
     int32_t output_channels;             // padded
+    int32_t unused;
 };
 
-// dense_sums: adds the sums of the rows of taps, in order, with bias and ReLU. Eight outputs of a point a thread.
+// dense_sums: adds the parts in order, with bias and ReLU. SUMS_OUTPUTS outputs of a point a thread.
 constexpr int SUMS_THREADS = 128;
+constexpr int SUMS_OUTPUTS = 8;
 
 struct SumsParams {
-    const float* sums;                   // [parts][points][output_channels]
+    const float* sums;                   // [parts][points][output_channels], aligned to 16 bytes
     const float* bias;                   // [output_channels]
     uint16_t* output;                    // [points][output_channels]
     const volatile uint32_t* cancel;

@@ -31,8 +31,8 @@ __device__ inline void init_phases(uint32_t barrier, uint32_t count) {
     asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(count) : "memory");
 }
 
-// What this thread has written to shared memory, phase barriers too, is there for the copies and products below, which
-// go their own way to it (the async proxy).
+// What this thread has written to shared memory, or has waited for, phase barriers too, is there for the copies and
+// products below, which go their own way to it (the async proxy).
 __device__ inline void publish_to_async() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 
 __device__ inline void arrive(uint32_t barrier) {

@@ -6,6 +6,8 @@
 #include <cstring>
 #include <vector>
 
+#include "device.h"
+
 namespace sim {
 
 struct AsyncCopy {
@@ -16,6 +18,7 @@ struct AsyncCopy {
     void arrive(uint8_t* shared) const {
         memset(shared + to + bytes, 0, 16 - bytes);
         memcpy(shared + to, from, bytes);
+        copied(to);
     }
 };
 

@@ -11,6 +11,7 @@ namespace {
 struct Case {
     int points;
     int side;         // 0: point by point, without tables
+    int part_rows;
     int rows, columns;  // of the lattice image
     int input_rows, input_columns;
     int input_channels, output_channels;
@@ -18,7 +19,7 @@ struct Case {
 
 class Products {
 public:
-    Products(const Case& c, uint64_t seed) : c(c), side(c.side == 0 ? 1 : c.side) {
+    Products(const Case& c, uint64_t seed) : c(c), side(c.side == 0 ? 1 : c.side), parts(int(divide_up(size_t(side), size_t(c.part_rows)))) {
         Random random(seed);
         const bool gathers = c.side > 0;
         if (gathers) {
@@ -50,24 +51,24 @@ public:
         p.points = c.points;
         p.columns = c.columns;
         p.side = side;
+        p.part_rows = c.part_rows;
         p.input_columns = c.input_columns;
         p.input_channels = c.input_channels;
         p.output_channels = c.output_channels;
         const unsigned across = divide_up(size_t(c.output_channels), DENSE_OUTPUTS);
-        launch.run("dense_products", p, {divide_up(size_t(c.points), DENSE_POINTS), across * unsigned(side), 1},
+        launch.run("dense_products", p, {divide_up(size_t(c.points), DENSE_POINTS), across * unsigned(parts), 1},
                    DENSE_THREADS, DENSE_SHARED_BYTES);
         sums.check_guards("sums");
     }
 
     void check() const {
-        for (int row = 0; row < side; row++) {
+        for (int part = 0; part < parts; part++) {
             for (int point = 0; point < c.points; point++) {
                 for (int channel = 0; channel < c.output_channels; channel++) {
-                    const ExactSum sum = exact(row, point, channel);
-                    const float have = sums[(size_t(row) * c.points + point) * c.output_channels + channel];
+                    const ExactSum sum = exact(part, point, channel);
+                    const float have = sums[(size_t(part) * c.points + point) * c.output_channels + channel];
                     if (!sum.allows_float(have)) {
-                        fail("(row of taps %d, point %d, channel %d): %g instead of %g", row, point, channel, have,
-                             sum.value);
+                        fail("(part %d, point %d, channel %d): %g instead of %g", part, point, channel, have, sum.value);
                     }
                 }
             }
@@ -86,13 +87,13 @@ private:
         return y == ZERO || x == ZERO ? ZERO : int64_t(y) * c.input_columns + x;
     }
 
-    ExactSum exact(int row, int point, int channel) const {
+    ExactSum exact(int part, int point, int channel) const {
         ExactSum sum;
-        for (int x = 0; x < side; x++) {
-            const int64_t pixel = source(point, row, x);
+        for (int tap = part * c.part_rows * side; tap < side * side && tap < (part + 1) * c.part_rows * side; tap++) {
+            const int64_t pixel = source(point, tap / side, tap % side);
             for (int i = 0; pixel != ZERO && i < c.input_channels; i++) {
                 sum.add(double(half_to_float(input[size_t(pixel) * c.input_channels + i])) *
-                        half_to_float(weights[((size_t(channel) * side + row) * side + x) * c.input_channels + i]));
+                        half_to_float(weights[(size_t(channel) * side * side + tap) * c.input_channels + i]));
             }
         }
         return sum;
@@ -119,10 +120,10 @@ private:
     }
 
     const Case c;
-    const int side;
+    const int side, parts;
     std::vector<int32_t> row_taps, column_taps, pixels;
     std::vector<uint16_t> input, weights;  // weights [output channels][side][side][input channels]
-    DeviceBuffer<float> sums{size_t(side) * c.points * c.output_channels};
+    DeviceBuffer<float> sums{size_t(parts) * c.points * c.output_channels};
     Launch launch;
 };
 
@@ -183,18 +184,20 @@ struct Additions {
 
 }  // namespace
 
-//      points side rows columns inputs channels
+//      points side part rows columns inputs channels
 void dense_gathers() {
-    matches({130, 2, 9, 11, 12, 13, 80, 80});
-    matches({1, 3, 1, 1, 3, 3, 16, 16});
-    matches({65, 1, 9, 11, 9, 11, 48, 272});
-    matches({66, 3, 5, 7, 9, 9, 32, 16});
+    matches({130, 2, 1, 9, 11, 12, 13, 80, 80});
+    matches({1, 3, 1, 1, 1, 3, 3, 16, 16});
+    matches({65, 1, 1, 9, 11, 9, 11, 48, 272});
+    matches({66, 3, 2, 5, 7, 9, 9, 32, 16});
+    matches({3, 2, 1, 2, 2, 3, 3, 16, 272});
+    matches({3, 3, 3, 2, 2, 3, 3, 16, 16});
 }
 
 void dense_point_by_point() {
-    matches({130, 0, 1, 1, 1, 1, 144, 32});
-    matches({3, 0, 1, 1, 1, 1, 80, 16});
-    matches({257, 0, 1, 1, 1, 1, 16, 208});
+    matches({130, 0, 1, 1, 1, 1, 1, 144, 32});
+    matches({3, 0, 1, 1, 1, 1, 1, 80, 16});
+    matches({257, 0, 1, 1, 1, 1, 1, 16, 208});
 }
 
 void dense_sums_of_parts() {

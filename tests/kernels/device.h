@@ -76,6 +76,9 @@ void set_registers(uint32_t count, bool more);
 // An mbarrier at byte `at` of shared memory.
 void init_phases(uint32_t at, uint32_t count);
 void publish_to_async();
+// Sixteen bytes of shared memory that cp.async has written: products may not read them before a fence that comes later.
+void copied(uint32_t to);
+bool is_published(uint32_t at);
 void arrive(uint32_t at);
 void expect_bytes(uint32_t at, uint32_t bytes);
 void arrive_after_copies(uint32_t at);

@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <map>
 #include <memory>
+#include <set>
 
 #include <ucontext.h>
 
@@ -77,6 +78,7 @@ bool barrier_value, barrier_result;
 
 Warpgroup warpgroups[MOST_THREADS / WARPGROUP];
 std::map<uint32_t, PhaseBarrier> phase_barriers;  // by byte of shared memory
+std::set<uint32_t> unpublished;                   // bytes of shared memory: what cp.async has written since a fence
 // Copies that have been begun and what is to happen after copies, in any order.
 std::vector<std::function<void()>> under_way;
 
@@ -260,6 +262,7 @@ void prepare_block() {
         group.products = WarpgroupProducts();
     }
     phase_barriers.clear();
+    unpublished.clear();
     under_way.clear();
 }
 

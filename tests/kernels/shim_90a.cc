@@ -102,7 +102,10 @@ void publish_to_async() {
     for (auto& [at, barrier] : phase_barriers) {
         barrier.published |= barrier.initialiser == current;
     }
+    unpublished.clear();
 }
+void copied(uint32_t to) { unpublished.insert(to); }
+bool is_published(uint32_t at) { return unpublished.count(at) == 0; }
 
 void arrive(uint32_t at) {
     PhaseBarrier& barrier = phase_barrier(at);

@@ -16,7 +16,7 @@ public:
         : start(uint32_t(bits & 0x3fff) << 4),
           eight_rows(uint32_t(bits >> 32 & 0x3fff) << 4),
           swizzle(uint32_t(bits >> 62)) {
-        if ((bits & 0x3fffc000c000c000) != 0) {  // reserved; and the base offset, which aligned rows do not need
+        if ((bits & 0x3fffc000c000c000) != 0) {  // reserved; and the base offset, which an aligned pattern does not need
             fail("matrix descriptor %llx: bits that must be 0", (unsigned long long)bits);
         }
         if (swizzle == 0) {
@@ -74,7 +74,11 @@ private:
 
     static void read_row(uint16_t (&halves)[DEPTH], const MatrixDescriptor& matrix, uint32_t row) {
         for (uint32_t k = 0; k < DEPTH; k += 8) {
-            memcpy(halves + k, shared_at(matrix.byte(row, k), 16, 16), 16);
+            const uint32_t at = matrix.byte(row, k);
+            if (!is_published(at)) {
+                fail("a product reads byte %u of shared memory, which cp.async has written, without a fence", at);
+            }
+            memcpy(halves + k, shared_at(at, 16, 16), 16);
         }
     }
 

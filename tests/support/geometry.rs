@@ -226,6 +226,10 @@ pub fn network(random: &mut Random, patch_size: u32) -> Model {
     let channels = if random.below(2) == 0 { 1 } else { 3 };
     let classes = 2 + random.below(3);
     let mut dense: Vec<usize> = (0..random.below(3)).map(|_| 3 + random.below(20)).collect();
+    // Several blocks of outputs in the head.
+    if let Some(first) = dense.first_mut().filter(|_| random.below(4) == 0) {
+        *first += 256;
+    }
     dense.push(classes);
     let widths = [3, 5, 6, 4, 7, 5, 4, 6, 8, 5, 4, 17, 6];
     let side = (patch_size / 32) as usize;

@@ -145,7 +145,7 @@ fn image_bytes(pixels: usize, channels: usize, channel_bytes: usize) -> usize {
 }
 
 /// Bytes of the two halves for a tile of these axes: images are stored whole. Behind the output of a dense layer lie its
-/// sums, in f32, one for each row of taps.
+/// sums, in f32.
 pub(super) fn half_bytes(weights: &Weights, rows: &AxisPlan, columns: &AxisPlan) -> [usize; 2] {
     let mut bytes = [0, 0];
     let mut half = 0;
@@ -170,7 +170,7 @@ pub(super) fn half_bytes(weights: &Weights, rows: &AxisPlan, columns: &AxisPlan)
     let head = STEPS.len() - 1;
     let points = rows.layer(head).len() * columns.layer(head).len();
     for layer in &weights.dense {
-        need(points, layer.outputs, ACTIVATION_BYTES + 4 * layer.side);
+        need(points, layer.outputs, ACTIVATION_BYTES + 4 * layer.parts());
     }
     bytes.map(|bytes| {
         bytes

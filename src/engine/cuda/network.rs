@@ -114,7 +114,7 @@ impl Launches<'_> {
         self.part.bytes.start + halves + index % 2 * first
     }
 
-    /// Copies layer `index`'s output to `values`; the stream has done its work.
+    /// Copies layer `index`'s output, not the last one's, which has none, to `values`; the stream has done its work.
     pub fn read<T: Copy>(&self, index: usize, values: &mut [T]) -> Result<(), Error> {
         self.arena.read(self.offset_of(index), values)
     }
@@ -212,8 +212,8 @@ impl Launches<'_> {
         unsafe { self.stream.launch(kernel, [tiles, 1], &params) }
     }
 
-    /// Its sums, and except for the last layer, whose are for the scores, its output. `tables`: addresses of row taps,
-    /// column taps and pixels, or 0.
+    /// Launches its products and the addition of its sums; the last layer's are added by `scores`. `tables`: addresses of
+    /// row taps, column taps and pixels, or 0.
     unsafe fn dense(
         &self,
         index: usize,
@@ -235,13 +235,15 @@ impl Launches<'_> {
             points: points as i32,
             columns: self.piece.plan.lattice().columns as i32,
             side: layer.side as i32,
+            part_rows: layer.part_rows as i32,
             input_columns: input_columns as i32,
             input_channels: layer.inputs as i32,
             output_channels: layer.outputs as i32,
+            unused: 0,
         };
         let blocks = [
             points.div_ceil(DENSE_POINTS),
-            layer.outputs.div_ceil(DENSE_OUTPUTS) * layer.side,
+            layer.outputs.div_ceil(DENSE_OUTPUTS) * layer.parts(),
         ];
         // SAFETY: by contract of `layer`.
         unsafe {
@@ -259,7 +261,7 @@ impl Launches<'_> {
             overflow: self.overflow,
             points: products.points,
             output_channels: products.output_channels,
-            parts: products.side,
+            parts: layer.parts() as i32,
             layer: (CONVOLUTIONS + number) as i32,
         };
         let blocks = (points * layer.outputs).div_ceil(SUMS_OUTPUTS * THREADS as usize);
@@ -267,7 +269,7 @@ impl Launches<'_> {
         unsafe { self.stream.launch(&kernels.dense_sums, [blocks, 1], &sums) }
     }
 
-    /// Where the sums of dense layer `index` lie: behind its output.
+    /// Where the sums of dense layer `index` lie: behind its output, whose points are multiples of 32 bytes.
     fn sums_of(&self, index: usize) -> u64 {
         let output = self.piece.points.len() * self.channels_of(index) * ACTIVATION_BYTES;
         self.output_of(index) + output as u64
@@ -292,7 +294,7 @@ impl Launches<'_> {
             points: points as i32,
             classes: self.classes as i32,
             padded_classes: layer.outputs as i32,
-            parts: layer.side as i32,
+            parts: layer.parts() as i32,
             layer: (CONVOLUTIONS + number) as i32,
             unused: 0,
         };

@@ -212,9 +212,11 @@ pub(super) struct DenseParams {
     pub points: i32,
     pub columns: i32,
     pub side: i32,
+    pub part_rows: i32,
     pub input_columns: i32,
     pub input_channels: i32,
     pub output_channels: i32,
+    pub unused: i32,
 }
 
 #[repr(C)]
@@ -379,7 +381,8 @@ mod tests {
             DenseParams as "DenseParams" {
                 input as input, sums as sums, weights as weights, row_taps as row_taps, column_taps as column_taps,
                 pixels as pixels, cancel as cancel, points as points, columns as columns, side as side,
-                input_columns as input_columns, input_channels as input_channels, output_channels as output_channels,
+                part_rows as part_rows, input_columns as input_columns, input_channels as input_channels,
+                output_channels as output_channels, unused as unused,
             }
             SumsParams as "SumsParams" {
                 sums as sums, bias as bias, output as output, cancel as cancel, overflow as overflow, points as points,
@@ -417,6 +420,7 @@ mod tests {
         number("DENSE_CHUNK", DENSE_CHUNK);
         number("DENSE_PACKED", DENSE_PACKED);
         number("DENSE_THREADS", DENSE_THREADS as usize);
+        number("SUMS_OUTPUTS", SUMS_OUTPUTS);
         number("HISTOGRAM_THREADS", HISTOGRAM_THREADS as usize);
         for name in ["FIRST", "CONV", "MAX", "SUMS", "SCORES", "PAINT"] {
             number(&format!("{name}_THREADS"), THREADS as usize);

@@ -28,11 +28,26 @@ pub(super) struct Layer {
     pub bias: DeviceMemory,
     /// Index of the kernel among the device's convolutions; the other layers have one kernel.
     pub kernel: usize,
-    /// Taps along each axis.
+    /// Taps along each axis, and of a dense layer the rows of them that are a part of its sums.
     pub side: usize,
+    pub part_rows: usize,
     /// Channels, padding included.
     pub inputs: usize,
     pub outputs: usize,
+}
+
+impl Layer {
+    /// Parts of a dense layer's sums.
+    pub fn parts(&self) -> usize {
+        self.side.div_ceil(self.part_rows)
+    }
+}
+
+/// So many parts that a slice of some thousand lattice points has blocks for a whole GPU; not more, for every part takes
+/// memory. Of the layer alone, for another split gives other last bits.
+fn part_rows(side: usize, outputs: usize) -> usize {
+    const OUTPUTS_OF_ALL_PARTS: usize = 2048;
+    side.div_ceil((OUTPUTS_OF_ALL_PARTS / outputs).clamp(1, side))
 }
 
 /// All layers.
@@ -119,6 +134,7 @@ fn first_layer(
         bias: bias(device, convolution.bias.iter().copied(), channels)?,
         kernel: 0,
         side: 3,
+        part_rows: 3,
         inputs: INPUT_CHANNELS,
         outputs: channels,
     })
@@ -205,6 +221,7 @@ fn hidden_layer(
         )?,
         kernel: index,
         side: 3,
+        part_rows: 3,
         inputs,
         outputs: padded(outputs),
     })
@@ -263,7 +280,29 @@ fn dense_layer(
         bias: bias(device, biases, padded(outputs))?,
         kernel: 0,
         side,
+        part_rows: part_rows(side, padded(outputs)),
         inputs: padded_inputs,
         outputs: padded(outputs),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wide_layers_have_few_parts() {
+        for (side, outputs, rows) in [
+            (8, 256, 1),
+            (8, 16, 1),
+            (8, 512, 2),
+            (8, 1024, 4),
+            (7, 4096, 7),
+            (7, 1024, 4),
+            (1, 256, 1),
+            (2, 8192, 2),
+        ] {
+            assert_eq!(part_rows(side, outputs), rows, "{side}, {outputs}");
+        }
+    }
 }

@@ -15,7 +15,8 @@ pub(super) const CLASSES: usize = 3;
 /// the images are small.
 pub(super) const WIDTHS: [usize; CONVOLUTIONS] =
     [16, 16, 16, 72, 24, 32, 32, 96, 64, 128, 128, 16, 40];
-pub(super) const DENSE: [usize; 2] = [48, CLASSES];
+/// More than one block of outputs, and steps enough to go round the stages of shared memory.
+pub(super) const DENSE: [usize; 2] = [272, CLASSES];
 /// torchvision's indices of the convolutions.
 const FEATURES: [usize; CONVOLUTIONS] = [0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28];
 
