@@ -23,7 +23,7 @@ class Layer:
     channels: int  # of the output
     inputs: int = 0  # channels
     taps: tuple = ()  # of convolutions: for rows and columns, the three input values of each value (or ZERO)
-    parts: int = 1  # of a dense layer's sums: rows of taps
+    side: int = 1  # of a dense layer: rows of taps
 
     @property
     def kernel(self):
@@ -84,10 +84,10 @@ def layers(width, height, size, stride, image=False, widths=FULL, hidden=(256, 2
         else:
             pools += 1
             made.append(Layer(f"pool{pools}", *count, 0, inputs, inputs))
-    parts = size >> len(BLOCKS)
-    inputs *= parts**2
+    side = size >> len(BLOCKS)
+    inputs *= side**2
     for number, outputs in enumerate((*hidden, classes), 1):
         macs = down * across * inputs * outputs
-        made.append(Layer(f"dense{number}", down, across, macs, outputs, inputs, parts=parts))
-        inputs, parts = outputs, 1
+        made.append(Layer(f"dense{number}", down, across, macs, outputs, inputs, side=side))
+        inputs, side = outputs, 1
     return made

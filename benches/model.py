@@ -105,6 +105,18 @@ class Work:
         return launches * LAUNCH_S / together + times[bound] * (rounds if bound == "matrix" else 1), bound
 
 
+def parts_of(layer):
+    """Into how many parts a dense layer's sums are split (src/engine/cuda/weights.rs)."""
+    padded = 16 * math.ceil(layer.channels / 16)
+    return math.ceil(layer.side / math.ceil(layer.side / max(1, min(layer.side, 2048 // padded))))
+
+
+def image_bytes(layer):
+    """Of a layer's output, with a dense layer's sums."""
+    sums = 4 * parts_of(layer) if layer.name.startswith("dense") else 0
+    return layer.rows * layer.columns * layer.channels * (2 + sums)
+
+
 def work_of(layers, side, l2_bytes, tiles_of_block=1):
     """Every launch of a slice; images that fit L2 (with their successor) are not fetched from memory again."""
     before = 0  # bytes of the previous image
@@ -135,13 +147,14 @@ def work_of(layers, side, l2_bytes, tiles_of_block=1):
         else:
             down, across = math.ceil(pixels / DENSE[0]), math.ceil(layer.channels / DENSE[1])
             outputs = 64 * math.ceil(layer.channels / 64)
-            sums = 4 * layer.parts * pixels * layer.channels
+            parts = parts_of(layer)
+            sums = 4 * parts * pixels * layer.channels
             yield Work(
                 layer.name,
                 operations=2 * down * DENSE[0] * outputs * layer.inputs,
                 l2=2 * layer.inputs * (across * pixels + down * outputs) + 2 * sums,
-                memory=2 * layer.inputs * outputs + (before if before > l2_bytes else 0),
-                blocks=down * across * layer.parts,
+                memory=2 * layer.inputs * outputs + sum(moved for moved in (before, 2 * sums) if moved > l2_bytes),
+                blocks=down * across * parts,
                 useful=2 * layer.macs,
                 dense=True,
             )
@@ -168,7 +181,7 @@ class Prediction:
 
 def side_by_side(layers, gpu):
     """Slices that are at work at a time."""
-    images = [2 * layer.rows * layer.columns * layer.channels for layer in layers]
+    images = [image_bytes(layer) for layer in layers]
     arena = max(images[::2]) + max(images[1::2])
     most = ARENA_MIB * 2**20 * gpu.multiprocessors
     return next((slots for slots in (SLOTS, SLOTS // 2) if slots * arena <= most), 1)

@@ -87,7 +87,7 @@ def mma(rates, chunk, outputs, waits, overlap):
 
 
 def wgmma(rates, outputs, waits, overlap):
-    """conv3_wgmma_OUTPUTS: the bytes that the head of kernels/conv3_wgmma.cu counts."""
+    """conv3_wgmma_OUTPUTS: the bytes that the head of kernels/conv3_wgmma.cuh counts."""
     weights = outputs * 64 * 2
     read = 2 * 2 * weights + 2 * TILE_PIXELS * 64 * 2
     written = weights + 2 * HALO_PIXELS * 64 * 2 / 9

@@ -61,8 +61,8 @@ public:
             const int64_t point = int64_t(blockIdx.x) * DENSE_POINTS + point_of(i);
             source[i] = point < p.points ? int32_t(point) : ZERO;
             lattice_row[i] = ZERO;
-            if (p.pixels && point < p.points) {
-                const int32_t pixel = p.pixels[point];
+            if (p.row_taps && point < p.points) {
+                const int32_t pixel = p.pixels ? p.pixels[point] : int32_t(point);
                 lattice_row[i] = pixel / p.columns;
                 lattice_column[i] = pixel % p.columns;
             }
@@ -74,7 +74,7 @@ public:
         if (row == end_row) {
             return;
         }
-        if (chunk == 0 && p.pixels) {
+        if (chunk == 0 && p.row_taps) {
             find_sources();
         }
         const uint32_t to = shared_at + stage * DENSE_STAGE_BYTES;

@@ -191,7 +191,7 @@ struct DenseParams {
     const uint16_t* weights;             // packed: see dense_mma.cu
     const int32_t* row_taps;             // [rows][side], or null
     const int32_t* column_taps;          // [columns][side], or null
-    const int32_t* pixels;               // row * columns + column of each point, or null: point by point
+    const int32_t* pixels;               // row * columns + column of each point, or null: in this order
     const volatile uint32_t* cancel;
     int32_t points;
     int32_t columns;                     // of the lattice image

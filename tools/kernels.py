@@ -124,7 +124,7 @@ def main():
     if not arguments.check:
         PTX.mkdir(exist_ok=True)
     sources = sorted([*KERNELS.glob("*.cu"), *KERNELS.glob("experiments/*.cu")])
-    costs = [f"{'kernel':<15} {'GPU':<6} {'registers':>9} {'frame':>6} {'spilled':>8}"]
+    costs = [f"{'kernel':<22} {'GPU':<6} {'registers':>9} {'frame':>6} {'spilled':>8}"]
     for source in sources:
         ptx = without_machine(nvrtc.compile(source))
         committed = PTX / f"{source.stem}.{virtual_of(source)}.ptx"
@@ -136,7 +136,7 @@ def main():
             for usage in assemble(ptx, gpu):
                 spilled = int(usage["stores"]) + int(usage["loads"])
                 costs.append(
-                    f"{usage['kernel']:<15} {gpu:<6} {usage['registers']:>9} {usage['frame']:>6} {spilled:>8}"
+                    f"{usage['kernel']:<22} {gpu:<6} {usage['registers']:>9} {usage['frame']:>6} {spilled:>8}"
                 )
                 if spilled or int(usage["frame"]):
                     problems.append(f"{usage['kernel']} on {gpu}: spills or has a stack frame")

@@ -1,6 +1,7 @@
 //! VGG16's convolutions at the sizes of a 512 x 512 slice (patches of 257 every 8), by each kernel: those for every GPU
 //! and, on Hopper, its own. Those that take their weights in one order must agree; a table tells how long each takes,
-//! and which is the fastest where. The last lines are the measured rows of src/engine/cuda/rates.rs.
+//! and which is the fastest where, and the last lines of that are the measured rows of src/engine/cuda/rates.rs. On Hopper an
+//! experiment comes after it.
 //!
 //! The kernels are launched as kernels/params.h describes, without the library, which would choose one of them.
 
@@ -315,6 +316,8 @@ fn plain_layers(driver: &Driver) -> Result<(), String> {
         return Err("a kernel could not be loaded".into());
     };
     print_header();
+    let mut wrong = None;
+    // The first has 64 outputs, too few for these kernels.
     for &[values, inputs, outputs] in &LAYERS[1..] {
         let layer = Layer {
             values: size(values, 20),
@@ -322,18 +325,25 @@ fn plain_layers(driver: &Driver) -> Result<(), String> {
             inputs: inputs.min(size(512, 128)),
             outputs: outputs.min(size(512, 128)),
         };
-        let (seconds, expected) = layer.run(&gpu, registers)?;
-        layer.print(registers.shape.name, seconds);
-        let (shared_seconds, output) = layer.run(&gpu, shared)?;
-        layer.print(shared.shape.name, shared_seconds);
-        match agree(&expected, &output) {
-            Ok(()) => println!(
-                "{:>22} pixels from registers take {:.3} times as long as from shared memory",
-                "",
-                seconds / shared_seconds
-            ),
-            Err(why) => println!("{:>22} the experiment is wrong on this GPU: {why}", ""),
+        // In turn, so that both meet the same clocks; the least counts.
+        let [mut of_registers, mut of_shared] = [f64::INFINITY; 2];
+        for _ in 0..size(3, 1) {
+            let (seconds, expected) = layer.run(&gpu, registers)?;
+            of_registers = of_registers.min(seconds);
+            let (seconds, output) = layer.run(&gpu, shared)?;
+            of_shared = of_shared.min(seconds);
+            wrong = wrong.or(agree(&expected, &output).err());
         }
+        layer.print(registers.shape.name, of_registers);
+        layer.print(shared.shape.name, of_shared);
+        println!(
+            "{:>22} pixels from registers take {:.3} times as long as from shared memory",
+            "",
+            of_registers / of_shared
+        );
+    }
+    if let Some(why) = wrong {
+        panic!("the experiment, no part of the library, is wrong on this GPU: {why}");
     }
     for module in modules {
         call!(driver.library(), "cuModuleUnload", (module => usize))?;

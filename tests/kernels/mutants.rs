@@ -421,6 +421,13 @@ pub const MUTANTS: &[Mutant] = &[
         "dense_point_by_point",
     ),
     mutant(
+        "points without a list are taken one by one",
+        "dense_mma.cu",
+        "if (chunk == 0 && p.row_taps) {",
+        "if (chunk == 0 && p.pixels) {",
+        "dense_gathers",
+    ),
+    mutant(
         "weights of the first part for all",
         "dense_mma.cu",
         "int64_t(row) * p.side * chunks",
