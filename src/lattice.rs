@@ -181,6 +181,18 @@ impl Selection {
         for (px, of_column) in centres_of_columns.iter_mut().enumerate() {
             *of_column = centres(&lattice.x, px);
         }
+        // Pixel columns that rows with the same centres have inside.
+        let mut reached = try_filled(lattice.x.len, false, "ROI row")?;
+        let mut rows = [0; 2];
+        let mut mark = |rows: [usize; 2], reached: &mut [bool]| {
+            for ky in rows {
+                let points = &mut points[ky * columns..(ky + 1) * columns];
+                for (of_column, _) in centres_of_columns.iter().zip(&*reached).filter(|c| *c.1) {
+                    of_column.iter().for_each(|&kx| points[kx] = true);
+                }
+            }
+            reached.fill(false);
+        };
         for (y, inside) in inside.chunks_exact_mut(width).enumerate() {
             check()?;
             roi.read_row(y, z, &mut row);
@@ -193,14 +205,16 @@ impl Selection {
             else {
                 continue;
             };
-            let inside = &inside[lattice.x.origin..];
-            for ky in centres(&lattice.y, py) {
-                let points = &mut points[ky * columns..(ky + 1) * columns];
-                for (of_column, _) in centres_of_columns.iter().zip(inside).filter(|c| *c.1) {
-                    of_column.iter().for_each(|&kx| points[kx] = true);
-                }
+            let centres = centres(&lattice.y, py);
+            if rows != centres {
+                mark(rows, &mut reached);
+                rows = centres;
+            }
+            for (reached, &inside) in reached.iter_mut().zip(&inside[lattice.x.origin..]) {
+                *reached |= inside;
             }
         }
+        mark(rows, &mut reached);
         Ok(Self {
             inside,
             points,

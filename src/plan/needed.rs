@@ -40,8 +40,8 @@ impl Needed {
             set.extend((0..columns).filter(|&column| row[column]));
             set
         });
-        let one_each = (0..rows as u32).map(|row| vec![row]).collect();
-        joined(one_each, &sets.collect::<Vec<_>>(), check)
+        let numbers: Vec<u32> = (0..rows as u32).collect();
+        joined(numbers.chunks(1), &sets.collect::<Vec<_>>(), check)
     }
 
     /// With the pixels that are evaluated together with needed ones: a chain of rows x a chain of columns.
@@ -55,15 +55,15 @@ impl Needed {
             return Ok(self);
         }
         ensure_headroom(BYTES_PER_ROW * rows.len(), WHAT)?;
-        let chains = (0..rows.chains()).map(|chain| rows.chain(chain));
-        let of_rows = chains.flat_map(|chain| {
-            let together = self.rows[chain.clone()].to_vec();
-            std::iter::repeat_n(together, chain.len())
-        });
         for set in &mut self.sets {
             columns.fill_chains(set);
         }
-        joined(of_rows.collect(), &self.sets, check)
+        let chains = (0..rows.chains()).map(|chain| rows.chain(chain));
+        let of_rows = chains.flat_map(|chain| {
+            let together = &self.rows[chain.clone()];
+            std::iter::repeat_n(together, chain.len())
+        });
+        joined(of_rows, &self.sets, check)
     }
 
     /// What of the layer before they read: that one has so many rows and columns.
@@ -77,45 +77,73 @@ impl Needed {
             BYTES_PER_ROW * row_count + self.sets.len() * column_count / 8,
             WHAT,
         )?;
-        let mut readers = vec![Vec::new(); row_count];
-        for (row, &set) in self.rows.iter().enumerate() {
-            for &tap in rows.taps_of(row).iter().filter(|&&tap| tap != ZERO) {
-                let readers: &mut Vec<u32> = &mut readers[tap as usize];
-                if readers.last() != Some(&set) {
-                    readers.push(set);
-                }
-            }
+        // The sets of the rows that read a row, row by row.
+        let readers = || {
+            let taps = (self.rows.iter().enumerate())
+                .flat_map(|(row, &set)| rows.taps_of(row).iter().map(move |&tap| (tap, set)));
+            taps.filter(|&(tap, _)| tap != ZERO)
+        };
+        let mut ends = vec![0; row_count + 1];
+        readers().for_each(|(tap, _)| ends[tap as usize + 1] += 1);
+        for row in 0..row_count {
+            ends[row + 1] += ends[row];
         }
+        let mut sets = vec![0; ends[row_count]];
+        // Each row's beginning, and when its sets are there its end.
+        readers().for_each(|(tap, set)| {
+            sets[ends[tap as usize]] = set;
+            ends[tap as usize] += 1;
+        });
+        let of_rows = (0..row_count).map(|row| {
+            let begin = row.checked_sub(1).map_or(0, |before| ends[before]);
+            &sets[begin..ends[row]]
+        });
         let mut read = Vec::with_capacity(self.sets.len());
         for set in &self.sets {
             check()?;
             read.push(columns.read_by(set, column_count));
         }
-        joined(readers, &read, check)
+        joined(of_rows, &read, check)
     }
 }
 
 /// Rows that need the union of some of these sets each.
-fn joined(rows: Vec<Vec<u32>>, sets: &[FixedBitSet], check: Check<'_>) -> Result<Needed, Error> {
+fn joined<'a>(
+    rows: impl Iterator<Item = &'a [u32]>,
+    sets: &[FixedBitSet],
+    check: Check<'_>,
+) -> Result<Needed, Error> {
+    const UNIONS_AT_A_TIME: usize = 64;
     let columns = sets.first().map_or(0, FixedBitSet::len);
     let mut numbers: HashMap<FixedBitSet, u32> = HashMap::new();
-    let mut joined = Vec::with_capacity(rows.len());
+    let mut joined = Vec::with_capacity(rows.size_hint().0);
     // Rows mostly need what the row before needs.
-    let mut last = (Vec::new(), 0);
-    for mut union in rows {
+    let (mut last, mut union) = (Vec::new(), Vec::new());
+    let mut number = None;
+    let mut unions = 0;
+    for row in rows {
+        union.clear();
+        union.extend_from_slice(row);
         union.sort_unstable();
         union.dedup();
-        if joined.is_empty() || last.0 != union {
-            check()?;
-            ensure_headroom(columns, WHAT)?;
-            let mut needed = FixedBitSet::with_capacity(columns);
-            for &set in &union {
-                needed.union_with(&sets[set as usize]);
+        let number = match number.filter(|_| last == union) {
+            Some(known) => known,
+            None => {
+                if unions % UNIONS_AT_A_TIME == 0 {
+                    check()?;
+                    ensure_headroom(UNIONS_AT_A_TIME * columns, WHAT)?;
+                }
+                unions += 1;
+                let mut needed = FixedBitSet::with_capacity(columns);
+                for &set in &union {
+                    needed.union_with(&sets[set as usize]);
+                }
+                let next = numbers.len() as u32;
+                std::mem::swap(&mut last, &mut union);
+                *number.insert(*numbers.entry(needed).or_insert(next))
             }
-            let next = numbers.len() as u32;
-            last = (union, *numbers.entry(needed).or_insert(next));
-        }
-        joined.push(last.1);
+        };
+        joined.push(number);
     }
     let mut sets = vec![FixedBitSet::new(); numbers.len()];
     for (set, number) in numbers {

@@ -46,22 +46,26 @@ fn push<const VALUES: usize, const INPUTS: usize>(
     if block.count as usize == VALUES {
         return false;
     }
-    let mut with = *block;
+    let mut inputs = block.inputs as usize;
+    let mut local = [BLOCK_ZERO; 4];
     for (tap, &input) in taps.iter().enumerate().filter(|&(_, &input)| input >= 0) {
-        let known = &with.input[..with.inputs as usize];
-        let place = known.iter().position(|&other| other == input);
-        let place = place.unwrap_or(known.len());
+        let known = block.input[..inputs]
+            .iter()
+            .rposition(|&known| known == input);
+        let place = known.unwrap_or(inputs);
         if place == INPUTS {
             return false;
         }
-        if place == with.inputs as usize {
-            with.input[place] = input;
-            with.inputs += 1;
+        if place == inputs {
+            // Counts only if the value fits.
+            block.input[place] = input;
+            inputs += 1;
         }
-        with.tap[with.count as usize][tap] = place as u8;
+        local[tap] = place as u8;
     }
-    with.count += 1;
-    *block = with;
+    block.tap[block.count as usize] = local;
+    block.inputs = inputs as i32;
+    block.count += 1;
     true
 }
 
