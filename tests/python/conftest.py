@@ -1,6 +1,7 @@
 """What the tests share: the demo model and phantom, a part of it that takes a second, and the command itself."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,9 @@ import patchmask
 ROOT = Path(__file__).resolve().parent.parent.parent
 DEMO = ROOT / "examples/demo"
 MODEL = DEMO / "model.safetensors"
+
+# Where the tests are started in the background, a shell has Ctrl-C ignored: by this process and by those that it starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
