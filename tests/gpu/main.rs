@@ -15,6 +15,8 @@ mod driver;
 #[path = "../support/geometry.rs"]
 mod geometry;
 mod kernels;
+mod launching;
+mod layers;
 mod memory;
 mod overflow;
 #[path = "../cuda/parity.rs"]

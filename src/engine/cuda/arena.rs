@@ -169,8 +169,12 @@ pub(super) fn half_bytes(weights: &Weights, rows: &AxisPlan, columns: &AxisPlan)
     }
     let head = STEPS.len() - 1;
     let points = rows.layer(head).len() * columns.layer(head).len();
-    for layer in &weights.dense {
-        need(points, layer.outputs, ACTIVATION_BYTES + 4 * layer.parts());
+    for dense in &weights.dense {
+        need(
+            points,
+            dense.layer.outputs,
+            ACTIVATION_BYTES + 4 * dense.parts(),
+        );
     }
     bytes.map(|bytes| {
         bytes

@@ -125,7 +125,7 @@ impl Launches<'_> {
             Some(Step::Convolution(0)) => self.weights.first.outputs,
             Some(Step::Convolution(i)) => self.weights.convolutions[i - 1].outputs,
             Some(Step::Pool) => self.channels_of(index - 1),
-            _ => self.weights.dense[index + 1 - STEPS.len()].outputs,
+            _ => self.weights.dense[index + 1 - STEPS.len()].layer.outputs,
         }
     }
 
@@ -221,7 +221,8 @@ impl Launches<'_> {
         input_columns: usize,
     ) -> Result<(), Error> {
         let number = index + 1 - STEPS.len();
-        let layer = &self.weights.dense[number];
+        let dense = &self.weights.dense[number];
+        let layer = &dense.layer;
         let kernels = &self.device.kernels;
         let points = self.piece.points.len();
         let products = DenseParams {
@@ -234,8 +235,8 @@ impl Launches<'_> {
             cancel: self.cancel,
             points: points as i32,
             columns: self.piece.plan.lattice().columns as i32,
-            side: layer.side as i32,
-            part_rows: layer.part_rows as i32,
+            side: dense.side as i32,
+            part_rows: dense.part_rows as i32,
             input_columns: input_columns as i32,
             input_channels: layer.inputs as i32,
             output_channels: layer.outputs as i32,
@@ -243,7 +244,7 @@ impl Launches<'_> {
         };
         let blocks = [
             points.div_ceil(DENSE_POINTS),
-            layer.outputs.div_ceil(DENSE_OUTPUTS) * layer.parts(),
+            layer.outputs.div_ceil(DENSE_OUTPUTS) * dense.parts(),
         ];
         // SAFETY: by contract of `layer`.
         unsafe {
@@ -261,7 +262,7 @@ impl Launches<'_> {
             overflow: self.overflow,
             points: products.points,
             output_channels: products.output_channels,
-            parts: layer.parts() as i32,
+            parts: dense.parts() as i32,
             layer: (CONVOLUTIONS + number) as i32,
         };
         let blocks = (points * layer.outputs).div_ceil(SUMS_OUTPUTS * THREADS as usize);
@@ -282,7 +283,8 @@ impl Launches<'_> {
     pub unsafe fn scores(&self, logits: u64, probabilities: u64) -> Result<(), Error> {
         let points = self.piece.points.len();
         let number = self.weights.dense.len() - 1;
-        let layer = &self.weights.dense[number];
+        let dense = &self.weights.dense[number];
+        let layer = &dense.layer;
         let params = ScoresParams {
             sums: self.sums_of(self.last()),
             bias: layer.bias.address(),
@@ -294,7 +296,7 @@ impl Launches<'_> {
             points: points as i32,
             classes: self.classes as i32,
             padded_classes: layer.outputs as i32,
-            parts: layer.parts() as i32,
+            parts: dense.parts() as i32,
             layer: (CONVOLUTIONS + number) as i32,
             unused: 0,
         };

@@ -28,16 +28,21 @@ pub(super) struct Layer {
     pub bias: DeviceMemory,
     /// Index of the kernel among the device's convolutions; the other layers have one kernel.
     pub kernel: usize,
-    /// Taps along each axis, and of a dense layer the rows of them that are a part of its sums.
-    pub side: usize,
-    pub part_rows: usize,
     /// Channels, padding included.
     pub inputs: usize,
     pub outputs: usize,
 }
 
-impl Layer {
-    /// Parts of a dense layer's sums.
+/// A dense layer, the head among them.
+pub(super) struct Dense {
+    pub layer: Layer,
+    /// Taps along each axis, and the rows of them that are a part of its sums.
+    pub side: usize,
+    pub part_rows: usize,
+}
+
+impl Dense {
+    /// Parts of its sums.
     pub fn parts(&self) -> usize {
         self.side.div_ceil(self.part_rows)
     }
@@ -56,7 +61,7 @@ pub(super) struct Weights {
     /// Convolutions 1..13.
     pub convolutions: Vec<Layer>,
     /// The first is the head.
-    pub dense: Vec<Layer>,
+    pub dense: Vec<Dense>,
     pub convolution_macs: Vec<u64>,
     pub head_macs: u64,
 }
@@ -84,7 +89,8 @@ impl Weights {
 
     /// Bytes on the device.
     pub fn bytes(&self) -> u64 {
-        let layers = self.convolutions.iter().chain(&self.dense);
+        let dense = self.dense.iter().map(|dense| &dense.layer);
+        let layers = self.convolutions.iter().chain(dense);
         let layers = layers.chain([&self.first]);
         layers
             .map(|layer| (layer.weights.bytes() + layer.bias.bytes()) as u64)
@@ -133,8 +139,6 @@ fn first_layer(
         weights: DeviceMemory::from_slice(&device.context, &packed, "weights")?,
         bias: bias(device, convolution.bias.iter().copied(), channels)?,
         kernel: 0,
-        side: 3,
-        part_rows: 3,
         inputs: INPUT_CHANNELS,
         outputs: channels,
     })
@@ -220,8 +224,6 @@ fn hidden_layer(
             outputs.next_multiple_of(kernel.outputs),
         )?,
         kernel: index,
-        side: 3,
-        part_rows: 3,
         inputs,
         outputs: padded(outputs),
     })
@@ -232,7 +234,7 @@ fn dense_layers(
     device: &Arc<Device>,
     settings: &Settings<'_>,
     inputs: usize,
-) -> Result<(Vec<Layer>, u64), Error> {
+) -> Result<(Vec<Dense>, u64), Error> {
     let side = settings.feature_side;
     let taps = side * side;
     let first = settings.model.first_dense(side)?;
@@ -246,7 +248,7 @@ fn dense_layers(
     )?];
     for dense in settings.model.dense() {
         macs += dense.weight.len() as u64;
-        let inputs = layers[layers.len() - 1].outputs;
+        let inputs = layers[layers.len() - 1].layer.outputs;
         layers.push(dense_layer(
             device,
             [1, dense.weight.dim().1, inputs],
@@ -263,7 +265,7 @@ fn dense_layer(
     [side, inputs, padded_inputs]: [usize; 3],
     biases: impl ExactSizeIterator<Item = f16>,
     weight: impl Fn(usize, usize, usize) -> f16,
-) -> Result<Layer, Error> {
+) -> Result<Dense, Error> {
     let outputs = biases.len();
     let packed = Packing {
         taps: side * side,
@@ -275,14 +277,16 @@ fn dense_layer(
         chunks_outside: false,
     }
     .pack(weight)?;
-    Ok(Layer {
-        weights: DeviceMemory::from_slice(&device.context, &packed, "weights")?,
-        bias: bias(device, biases, padded(outputs))?,
-        kernel: 0,
+    Ok(Dense {
+        layer: Layer {
+            weights: DeviceMemory::from_slice(&device.context, &packed, "weights")?,
+            bias: bias(device, biases, padded(outputs))?,
+            kernel: 0,
+            inputs: padded_inputs,
+            outputs: padded(outputs),
+        },
         side,
         part_rows: part_rows(side, padded(outputs)),
-        inputs: padded_inputs,
-        outputs: padded(outputs),
     })
 }
 
