@@ -24,10 +24,7 @@ fn rate(threads: usize, work: fn() -> f64) -> f64 {
         let began = Instant::now();
         let done: f64 = thread::scope(|scope| {
             let threads: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-            threads
-                .into_iter()
-                .map(|thread| thread.join().unwrap())
-                .sum()
+            threads.into_iter().map(|thread| thread.join().unwrap()).sum()
         });
         done / began.elapsed().as_secs_f64()
     };
@@ -69,10 +66,7 @@ mod x86 {
     #[target_feature(enable = "avx512f")]
     pub unsafe fn multiply_avx512() -> f64 {
         let mut sums = [_mm512_set1_ps(1.0); 16];
-        let (a, b) = (
-            _mm512_set1_ps(black_box(0.999)),
-            _mm512_set1_ps(black_box(1e-9)),
-        );
+        let (a, b) = (_mm512_set1_ps(black_box(0.999)), _mm512_set1_ps(black_box(1e-9)));
         for _ in 0..TURNS {
             for sum in &mut sums {
                 *sum = _mm512_fmadd_ps(*sum, a, b);
@@ -85,10 +79,7 @@ mod x86 {
     #[target_feature(enable = "avx2,fma")]
     pub unsafe fn multiply_fma() -> f64 {
         let mut sums = [_mm256_set1_ps(1.0); 12];
-        let (a, b) = (
-            _mm256_set1_ps(black_box(0.999)),
-            _mm256_set1_ps(black_box(1e-9)),
-        );
+        let (a, b) = (_mm256_set1_ps(black_box(0.999)), _mm256_set1_ps(black_box(1e-9)));
         for _ in 0..TURNS {
             for sum in &mut sums {
                 *sum = _mm256_fmadd_ps(*sum, a, b);
@@ -113,20 +104,14 @@ fn copy() -> f64 {
 
 fn main() {
     // cargo itself adds `--bench`.
-    let mut arguments = std::env::args()
-        .skip(1)
-        .filter(|argument| argument != "--bench");
+    let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
     let setting = arguments.next().unwrap_or_else(|| "257/8".into());
-    let threads = arguments
-        .next()
-        .map_or(2, |threads| threads.parse().expect("THREADS"));
+    let threads = arguments.next().map_or(2, |threads| threads.parse().expect("THREADS"));
     let (patch_size, stride) = setting.split_once('/').expect("PATCH/STRIDE");
     let patch_size: u32 = patch_size.parse().expect("PATCH");
 
     let mut random = Random(1);
-    let widths = [
-        64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512,
-    ];
+    let widths = [64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512];
     let side = (patch_size / 32) as usize;
     let file = File::scaled(&mut random, 3, &widths, side, &[256, 256, 2], 0.2);
     let model = file.load().expect("a model");
@@ -137,17 +122,11 @@ fn main() {
         device: DeviceChoice::Cpu,
         ..Options::for_model(None)
     };
-    let session =
-        Session::new(&model, options, &mut |_, text| println!("{text}")).expect("a session");
-    let voxels: Vec<i16> = (0..512 * 512)
-        .map(|_| (random.symmetric() * 300.0) as i16)
-        .collect();
+    let session = Session::new(&model, options, &mut |_, text| println!("{text}")).expect("a session");
+    let voxels: Vec<i16> = (0..512 * 512).map(|_| (random.symmetric() * 300.0) as i16).collect();
     let volume = Volume::from_slice(&voxels, 512, 512, 1).expect("a volume");
     let mut mask = vec![0_u8; 512 * 512];
-    let mut outputs = Outputs {
-        mask: Some(VolumeMut::from_slice(&mut mask)),
-        ..Outputs::default()
-    };
+    let mut outputs = Outputs { mask: Some(VolumeMut::from_slice(&mut mask)), ..Outputs::default() };
     let (flops, bytes) = (rate(threads, multiply), rate(threads, copy));
     println!(
         "limits on {threads} threads: {:.1} G multiply-accumulates a second in f32, {:.1} GB/s copied",
@@ -166,10 +145,7 @@ fn main() {
     println!("|---|---|---|---|---|---|---|");
     let (mut seconds, mut least) = (0.0, 0.0);
     for (before, both) in first.iter().zip(both) {
-        let layer = LayerWork {
-            seconds: both.seconds - before.seconds,
-            ..before.clone()
-        };
+        let layer = LayerWork { seconds: both.seconds - before.seconds, ..before.clone() };
         let limit = (layer.products as f64 / flops).max(layer.bytes as f64 / bytes);
         println!(
             "| {} | {:.1} | {:.1} | {:.3} | {:.1} | {:.1} | {:.0} |",

@@ -29,9 +29,7 @@ use patchmask::volume::{Volume, VolumeMut};
 use patchmask::weights::Model;
 use serde_json::json;
 
-const FULL: [usize; 13] = [
-    64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512,
-];
+const FULL: [usize; 13] = [64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512];
 const RUNS: usize = 3;
 
 struct Given {
@@ -69,11 +67,7 @@ fn given() -> Given {
     // cargo itself adds `--bench`.
     let mut words = std::env::args().skip(1).filter(|word| word != "--bench");
     while let Some(word) = words.next() {
-        let mut value = || {
-            words
-                .next()
-                .unwrap_or_else(|| panic!("{word} needs a value"))
-        };
+        let mut value = || words.next().unwrap_or_else(|| panic!("{word} needs a value"));
         match word.as_str() {
             "--side" => given.side = value().parse().expect("--side N"),
             "--roi" => given.roi = true,
@@ -82,9 +76,7 @@ fn given() -> Given {
             "--slices" => given.slices = value().parse().expect("--slices N"),
             "--gpus" => {
                 let numbers = value();
-                let numbers = numbers
-                    .split(',')
-                    .map(|n| n.parse().expect("--gpus N,N..."));
+                let numbers = numbers.split(',').map(|n| n.parse().expect("--gpus N,N..."));
                 given.gpus = numbers.collect();
             }
             "--trace" => given.trace = Some(value().into()),
@@ -98,22 +90,14 @@ fn given() -> Given {
     if given.rows.is_empty() {
         let rows = ["257/8", "257/7", "257/8/image"];
         let small = ["33/16", "32/16", "33/16/image"];
-        given.rows = if given.small { small } else { rows }
-            .map(String::from)
-            .to_vec();
+        given.rows = if given.small { small } else { rows }.map(String::from).to_vec();
     }
     given
 }
 
 /// Millijoules that the GPUs have used so far, where the driver counts them.
 fn energy(nvml: Option<&Nvml>, gpus: &[u32]) -> Option<u64> {
-    let used = |&gpu| {
-        nvml?
-            .device_by_index(gpu)
-            .ok()?
-            .total_energy_consumption()
-            .ok()
-    };
+    let used = |&gpu| nvml?.device_by_index(gpu).ok()?.total_energy_consumption().ok();
     gpus.iter().map(used).sum()
 }
 
@@ -155,9 +139,7 @@ fn ellipses(side: usize, slices: usize) -> Vec<u8> {
 
 /// How many slices had room to be at work at a time, at most.
 fn together(spans: &[Span]) -> usize {
-    let gpus = spans
-        .iter()
-        .filter_map(|span| span.lane.split_once(" compute "));
+    let gpus = spans.iter().filter_map(|span| span.lane.split_once(" compute "));
     let numbers = gpus.filter_map(|(_, number)| number.parse().ok());
     numbers.max().unwrap_or(0_usize) + 1
 }
@@ -167,9 +149,9 @@ fn trace_events(spans: &[Span]) -> serde_json::Value {
     let mut lanes: Vec<&str> = spans.iter().map(|span| span.lane.as_str()).collect();
     lanes.sort_unstable();
     lanes.dedup();
-    let names = lanes.iter().enumerate().map(|(number, lane)| {
-        json!({"ph": "M", "name": "thread_name", "pid": 0, "tid": number, "args": {"name": lane}})
-    });
+    let names = lanes.iter().enumerate().map(
+        |(number, lane)| json!({"ph": "M", "name": "thread_name", "pid": 0, "tid": number, "args": {"name": lane}}),
+    );
     let events = spans.iter().map(|span| {
         json!({
             "ph": "X", "name": format!("slice {}", span.slice), "pid": 0,
@@ -192,11 +174,7 @@ fn measure(given: &Given, row: &str, nvml: Option<&Nvml>) -> Result<(), String> 
     let mut options = Options {
         patch_size,
         stride: stride.parse().expect("STRIDE"),
-        padding: if words.len() > 2 {
-            Padding::Image
-        } else {
-            Padding::Patch
-        },
+        padding: if words.len() > 2 { Padding::Image } else { Padding::Patch },
         device: DeviceChoice::Cuda(given.gpus.clone()),
         ..Options::for_model(None)
     };
@@ -207,13 +185,10 @@ fn measure(given: &Given, row: &str, nvml: Option<&Nvml>) -> Result<(), String> 
         options.memory_budget = in_turn(&session, side, side).0;
         session = new(&options).map_err(failed)?;
     }
-    let voxels: Vec<i16> = (0..side * side * given.slices)
-        .map(|_| (random.symmetric() * 300.0) as i16)
-        .collect();
+    let voxels: Vec<i16> = (0..side * side * given.slices).map(|_| (random.symmetric() * 300.0) as i16).collect();
     let volume = Volume::from_slice(&voxels, side, side, given.slices).map_err(failed)?;
     let inside = given.roi.then(|| ellipses(side, given.slices));
-    let inside =
-        (inside.as_ref()).map(|inside| Volume::from_slice(inside, side, side, given.slices));
+    let inside = (inside.as_ref()).map(|inside| Volume::from_slice(inside, side, side, given.slices));
     let roi = inside.transpose().map_err(failed)?;
     if given.plan {
         let began = Instant::now();
@@ -222,18 +197,12 @@ fn measure(given: &Given, row: &str, nvml: Option<&Nvml>) -> Result<(), String> 
         let ms = 1e3 * began.elapsed().as_secs_f64();
         // Without a ROI all slices have one plan.
         let plans = if given.roi { given.slices } else { 1 };
-        println!(
-            "| {row} | {patches} patches, planned in {:.2} ms a slice, {plans} of them |",
-            ms / plans as f64
-        );
+        println!("| {row} | {patches} patches, planned in {:.2} ms a slice, {plans} of them |", ms / plans as f64);
         return Ok(());
     }
     let mut mask = vec![0_u8; voxels.len()];
     let mut run = || {
-        let mut outputs = Outputs {
-            mask: Some(VolumeMut::from_slice(&mut mask)),
-            ..Outputs::default()
-        };
+        let mut outputs = Outputs { mask: Some(VolumeMut::from_slice(&mut mask)), ..Outputs::default() };
         let before = energy(nvml, &given.gpus);
         let began = Instant::now();
         let report = session.segment(&volume, roi.as_ref(), &mut outputs, &mut |_, _| true)?;
@@ -247,16 +216,11 @@ fn measure(given: &Given, row: &str, nvml: Option<&Nvml>) -> Result<(), String> 
         })
     };
     run().map_err(failed)?;
-    let mut runs: Vec<Run> = (0..RUNS)
-        .map(|_| run())
-        .collect::<Result<_, _>>()
-        .map_err(failed)?;
+    let mut runs: Vec<Run> = (0..RUNS).map(|_| run()).collect::<Result<_, _>>().map_err(failed)?;
     runs.sort_by(|a, b| a.seconds.total_cmp(&b.seconds));
     let median = &runs[RUNS / 2];
     let timings = median.report.timings;
-    let computing: f64 = (given.gpus.iter())
-        .map(|&gpu| busy(&median.spans, gpu))
-        .sum();
+    let computing: f64 = (given.gpus.iter()).map(|&gpu| busy(&median.spans, gpu)).sum();
     let share = computing / (median.seconds * given.gpus.len() as f64);
     println!(
         "| {row} | {} | {} | {:.3} | {:.2} | {:.1} | {:.1} | {:.1} | {:.1} | {} |",
@@ -268,10 +232,7 @@ fn measure(given: &Given, row: &str, nvml: Option<&Nvml>) -> Result<(), String> 
         100.0 * (1.0 - share),
         1e3 * timings.plan.as_secs_f64(),
         1e3 * timings.mask.as_secs_f64(),
-        median.joules.map_or("-".into(), |joules| format!(
-            "{:.2}",
-            joules / given.slices as f64
-        )),
+        median.joules.map_or("-".into(), |joules| format!("{:.2}", joules / given.slices as f64)),
     );
     if let Some(folder) = &given.trace {
         let path = folder.join(format!("{}.json", row.replace('/', "-")));
@@ -298,9 +259,7 @@ fn main() {
     }
     for row in &given.rows {
         if let Err(why) = measure(&given, row, nvml.as_ref()) {
-            if why.contains("no NVIDIA driver")
-                && std::env::var_os("PATCHMASK_REQUIRE_CUDA").is_none()
-            {
+            if why.contains("no NVIDIA driver") && std::env::var_os("PATCHMASK_REQUIRE_CUDA").is_none() {
                 println!("SKIPPED: {why}");
                 return;
             }

@@ -54,10 +54,7 @@ mod tests {
         assert_eq!(limit("0::/slurm\n"), None);
         assert_eq!(limit("4:cpu,memory:/docker/ab\n3:pids:/\n"), Some(1 << 30));
         // The host's path in a container: what counts is the root that it sees.
-        assert_eq!(
-            limit("4:memory:/elsewhere\n0::/\n"),
-            Some(9223372036854771712)
-        );
+        assert_eq!(limit("4:memory:/elsewhere\n0::/\n"), Some(9223372036854771712));
         for odd in ["", "0::", "memory", "::", "4:memory", "0:://..//\n"] {
             limit(odd);
         }

@@ -56,12 +56,12 @@ impl fmt::Display for Error {
             | Self::NoDevice(text)
             | Self::DeviceFailed(text)
             | Self::Panic(text) => f.write_str(text),
-            Self::Busy => f.write_str(
-                "the session is already running a call: wait for it, or use one session per thread",
-            ),
-            Self::WrongProcess => f.write_str(
-                "the session was made before fork() by the parent process: make a new one here",
-            ),
+            Self::Busy => {
+                f.write_str("the session is already running a call: wait for it, or use one session per thread")
+            }
+            Self::WrongProcess => {
+                f.write_str("the session was made before fork() by the parent process: make a new one here")
+            }
             Self::Cancelled => f.write_str("cancelled"),
         }
     }

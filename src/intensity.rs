@@ -39,11 +39,7 @@ impl Intensity {
                 "window {low},{high}: must be two finite numbers in HU, the lower one first"
             )));
         }
-        Ok(Self {
-            low,
-            high,
-            equalize,
-        })
+        Ok(Self { low, high, equalize })
     }
 
     /// (low, high) of the window in HU, and whether histograms are equalised.
@@ -68,11 +64,7 @@ impl Intensity {
             for (pixel, &hu) in pixels.iter_mut().zip(&*row) {
                 *pixel = if hu.is_finite() {
                     let x = ((hu - self.low) / (self.high - self.low)).clamp(0.0, 1.0);
-                    if self.equalize {
-                        (255.0 * x + 0.5).floor() as f32
-                    } else {
-                        x as f32
-                    }
+                    if self.equalize { (255.0 * x + 0.5).floor() as f32 } else { x as f32 }
                 } else {
                     nonfinite += 1;
                     0.0
@@ -119,19 +111,13 @@ mod tests {
         let volume = Volume::from_slice(voxels, width, height, 1).unwrap();
         let intensity = Intensity::new((-160.0, 240.0), equalize).unwrap();
         let mut image = vec![9.0; voxels.len()];
-        let nonfinite = intensity
-            .slice(&volume, 0, &mut vec![0.0; width], &mut image, &|| Ok(()))
-            .unwrap();
+        let nonfinite = intensity.slice(&volume, 0, &mut vec![0.0; width], &mut image, &|| Ok(())).unwrap();
         (image, nonfinite)
     }
 
     #[test]
     fn window_clamps_and_black_is_counted() {
-        let (image, nonfinite) = slice(
-            &[-1000.0, -160.0, 40.0, 240.0, f32::NAN, f32::NEG_INFINITY],
-            3,
-            false,
-        );
+        let (image, nonfinite) = slice(&[-1000.0, -160.0, 40.0, 240.0, f32::NAN, f32::NEG_INFINITY], 3, false);
         assert_eq!(image, [0.0, 0.0, 0.5, 1.0, 0.0, 0.0]);
         assert_eq!(nonfinite, 2);
     }
@@ -145,9 +131,7 @@ mod tests {
         while let Some(title) = lines.next() {
             let mut levels = || -> Vec<f32> {
                 let line = lines.next().expect("a line of levels");
-                line.split_whitespace()
-                    .map(|word| word.parse().expect("a level"))
-                    .collect()
+                line.split_whitespace().map(|word| word.parse().expect("a level")).collect()
             };
             let (mut image, expected) = (levels(), levels());
             equalize_levels(&mut image);
@@ -167,12 +151,7 @@ mod tests {
 
     #[test]
     fn windows_that_are_none_are_refused() {
-        for window in [
-            (1.0, 1.0),
-            (2.0, 1.0),
-            (f64::NAN, 1.0),
-            (0.0, f64::INFINITY),
-        ] {
+        for window in [(1.0, 1.0), (2.0, 1.0), (f64::NAN, 1.0), (0.0, f64::INFINITY)] {
             assert!(Intensity::new(window, false).is_err(), "{window:?}");
         }
     }

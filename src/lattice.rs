@@ -86,20 +86,10 @@ pub struct Lattice {
 
 impl Lattice {
     /// Checks patch size, stride and crop against the slice.
-    pub fn new(
-        extents: Extents,
-        patch_size: u32,
-        stride: u32,
-        crop: Option<Crop>,
-    ) -> Result<Self, Error> {
+    pub fn new(extents: Extents, patch_size: u32, stride: u32, crop: Option<Crop>) -> Result<Self, Error> {
         check_patch(patch_size, stride)?;
         let (width, height) = (extents.width as u64, extents.height as u64);
-        let crop = crop.unwrap_or(Crop {
-            x0: 0,
-            y0: 0,
-            x1: width,
-            y1: height,
-        });
+        let crop = crop.unwrap_or(Crop { x0: 0, y0: 0, x1: width, y1: height });
         let Crop { x0, y0, x1, y1 } = crop;
         if x0 >= x1 || y0 >= y1 || x1 > width || y1 > height {
             return Err(Error::invalid(format!(
@@ -113,10 +103,7 @@ impl Lattice {
             patch_size: patch_size as usize,
             stride: stride as usize,
         };
-        Ok(Self {
-            x: axis(x0, x1),
-            y: axis(y0, y1),
-        })
+        Ok(Self { x: axis(x0, x1), y: axis(y0, y1) })
     }
 
     /// Lattice points of a slice.
@@ -133,9 +120,7 @@ pub fn check_patch(patch_size: u32, stride: u32) -> Result<(), Error> {
         )));
     }
     if !(1..=patch_size).contains(&stride) {
-        return Err(Error::invalid(format!(
-            "stride {stride}: must be 1..=patch_size ({patch_size}) pixels"
-        )));
+        return Err(Error::invalid(format!("stride {stride}: must be 1..=patch_size ({patch_size}) pixels")));
     }
     Ok(())
 }
@@ -152,11 +137,7 @@ pub(crate) struct Selection {
 impl Selection {
     /// All pixels of the crop.
     pub fn everything() -> Self {
-        Self {
-            inside: Vec::new(),
-            points: Vec::new(),
-            width: 0,
-        }
+        Self { inside: Vec::new(), points: Vec::new(), width: 0 }
     }
 
     /// The non-zero pixels of slice `z` of `roi`. `interpolated`: each pixel needs the four centres
@@ -199,10 +180,7 @@ impl Selection {
             for (inside, &value) in inside.iter_mut().zip(&row) {
                 *inside = value != 0.0 && !value.is_nan();
             }
-            let Some(py) = y
-                .checked_sub(lattice.y.origin)
-                .filter(|&p| p < lattice.y.len)
-            else {
+            let Some(py) = y.checked_sub(lattice.y.origin).filter(|&p| p < lattice.y.len) else {
                 continue;
             };
             let centres = centres(&lattice.y, py);
@@ -215,11 +193,7 @@ impl Selection {
             }
         }
         mark(rows, &mut reached);
-        Ok(Self {
-            inside,
-            points,
-            width,
-        })
+        Ok(Self { inside, points, width })
     }
 
     /// Which pixels of row `y` of the slice are inside the ROI; `None`: all are.
@@ -269,37 +243,17 @@ pub(crate) struct Tile {
 
 impl Tile {
     /// The wanted part of `rows` x `columns`; `None` if nothing is wanted.
-    pub fn new(
-        rows: &[usize],
-        columns: &[usize],
-        selection: &Selection,
-        lattice: &Lattice,
-    ) -> Option<Self> {
+    pub fn new(rows: &[usize], columns: &[usize], selection: &Selection, lattice: &Lattice) -> Option<Self> {
         let width = lattice.x.count();
         let wanted = |y: usize, x: usize| selection.contains_point(y * width + x);
-        let rows: Vec<usize> = rows
-            .iter()
-            .copied()
-            .filter(|&y| columns.iter().any(|&x| wanted(y, x)))
-            .collect();
-        let columns: Vec<usize> = columns
-            .iter()
-            .copied()
-            .filter(|&x| rows.iter().any(|&y| wanted(y, x)))
-            .collect();
+        let rows: Vec<usize> = rows.iter().copied().filter(|&y| columns.iter().any(|&x| wanted(y, x))).collect();
+        let columns: Vec<usize> = columns.iter().copied().filter(|&x| rows.iter().any(|&y| wanted(y, x))).collect();
         if rows.is_empty() {
             return None;
         }
-        let points: Vec<bool> = rows
-            .iter()
-            .flat_map(|&y| columns.iter().map(move |&x| wanted(y, x)))
-            .collect();
+        let points: Vec<bool> = rows.iter().flat_map(|&y| columns.iter().map(move |&x| wanted(y, x))).collect();
         let all = points.iter().all(|&wanted| wanted);
-        Some(Self {
-            rows,
-            columns,
-            points: (!all).then_some(points),
-        })
+        Some(Self { rows, columns, points: (!all).then_some(points) })
     }
 
     /// Patches that this tile evaluates.
@@ -313,10 +267,7 @@ impl Tile {
 
 /// Ways to split rows and columns into runs, `[row runs, column runs]`, from one run each to single patches: all runs of
 /// about the same length, squares preferred.
-pub(crate) fn splits<'a>(
-    rows: &'a [usize],
-    columns: &'a [usize],
-) -> impl Iterator<Item = [Vec<&'a [usize]>; 2]> {
+pub(crate) fn splits<'a>(rows: &'a [usize], columns: &'a [usize]) -> impl Iterator<Item = [Vec<&'a [usize]>; 2]> {
     let lengths = std::iter::successors(Some([rows.len(), columns.len()]), |&[row, column]| {
         if row == 1 && column == 1 {
             None
@@ -341,18 +292,12 @@ mod tests {
     use super::*;
 
     fn axis(len: usize, stride: usize) -> Axis {
-        Axis {
-            origin: 0,
-            len,
-            patch_size: 32,
-            stride,
-        }
+        Axis { origin: 0, len, patch_size: 32, stride }
     }
 
     #[test]
     fn centres_fill_the_crop() {
-        let lattice =
-            Lattice::new(Extents::new(512, 512, 1, "volume").unwrap(), 257, 7, None).unwrap();
+        let lattice = Lattice::new(Extents::new(512, 512, 1, "volume").unwrap(), 257, 7, None).unwrap();
         assert_eq!((lattice.x.count(), lattice.points()), (74, 5476));
         assert_eq!(lattice.x.start(0), -128);
         assert_eq!(axis(8, 8).count(), 1);
@@ -366,17 +311,10 @@ mod tests {
             for len in [1, 2, stride, stride + 1, 3 * stride - 1, 97] {
                 let axis = axis(len, stride);
                 for p in 0..len {
-                    let brute = (0..axis.count())
-                        .min_by_key(|&k| (p.abs_diff(k * stride), k))
-                        .unwrap();
-                    assert_eq!(
-                        axis.nearest(p),
-                        brute,
-                        "stride {stride} len {len} pixel {p}"
-                    );
+                    let brute = (0..axis.count()).min_by_key(|&k| (p.abs_diff(k * stride), k)).unwrap();
+                    assert_eq!(axis.nearest(p), brute, "stride {stride} len {len} pixel {p}");
                     let (low, high, weight) = axis.around(p);
-                    let centre =
-                        (low * stride) as f32 * (1.0 - weight) + (high * stride) as f32 * weight;
+                    let centre = (low * stride) as f32 * (1.0 - weight) + (high * stride) as f32 * weight;
                     let reachable = p.min((axis.count() - 1) * stride);
                     assert!((centre - reachable as f32).abs() < 1e-3);
                 }
@@ -389,9 +327,8 @@ mod tests {
         let rows: Vec<usize> = (0..37).collect();
         let columns: Vec<usize> = (5..22).collect();
         for limit in [1, 2, 7, 64, 300, 1000] {
-            let [row_runs, column_runs] = splits(&rows, &columns)
-                .find(|[r, c]| r[0].len() * c[0].len() <= limit)
-                .expect("single points fit");
+            let [row_runs, column_runs] =
+                splits(&rows, &columns).find(|[r, c]| r[0].len() * c[0].len() <= limit).expect("single points fit");
             assert_eq!(row_runs.concat(), rows);
             assert_eq!(column_runs.concat(), columns);
         }
@@ -402,21 +339,13 @@ mod tests {
     #[test]
     fn options_out_of_range_are_named() {
         let extents = Extents::new(100, 90, 1, "volume").unwrap();
-        for (patch_size, stride, text) in [
-            (31, 1, "patch_size 31"),
-            (1025, 1, "patch_size 1025"),
-            (64, 0, "stride 0"),
-            (64, 65, "stride 65"),
-        ] {
+        for (patch_size, stride, text) in
+            [(31, 1, "patch_size 31"), (1025, 1, "patch_size 1025"), (64, 0, "stride 0"), (64, 65, "stride 65")]
+        {
             let error = Lattice::new(extents, patch_size, stride, None).unwrap_err();
             assert!(error.to_string().contains(text), "{error}");
         }
-        let crop = Crop {
-            x0: 0,
-            y0: 0,
-            x1: 101,
-            y1: 90,
-        };
+        let crop = Crop { x0: 0, y0: 0, x1: 101, y1: 90 };
         let error = Lattice::new(extents, 64, 8, Some(crop)).unwrap_err();
         assert!(error.to_string().contains("crop 0,0,101,90"), "{error}");
     }

@@ -105,18 +105,8 @@ pub(crate) struct Wanted {
 }
 
 impl Wanted {
-    pub const EVERYTHING: Self = Self {
-        mask: true,
-        probability: true,
-        coverage: true,
-        logits: true,
-    };
-    pub const NOTHING: Self = Self {
-        mask: false,
-        probability: false,
-        coverage: false,
-        logits: false,
-    };
+    pub const EVERYTHING: Self = Self { mask: true, probability: true, coverage: true, logits: true };
+    pub const NOTHING: Self = Self { mask: false, probability: false, coverage: false, logits: false };
 }
 
 /// The lattice of one slice after the network.
@@ -160,10 +150,8 @@ impl Scores {
 
     /// Probabilities from logits, point by point, in f64; points that were not evaluated keep theirs.
     pub fn softmax(&mut self, check: Check<'_>) -> Result<(), Error> {
-        for (logits, probabilities) in self
-            .logits
-            .chunks_exact(self.classes)
-            .zip(self.probabilities.chunks_exact_mut(self.classes))
+        for (logits, probabilities) in
+            self.logits.chunks_exact(self.classes).zip(self.probabilities.chunks_exact_mut(self.classes))
         {
             if logits[0].is_nan() {
                 continue;

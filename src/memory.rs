@@ -23,8 +23,7 @@ pub(crate) fn try_filled<T: Clone>(len: usize, value: T, what: &str) -> Result<V
 pub(crate) fn try_with_capacity<T>(len: usize, what: &str) -> Result<Vec<T>, Error> {
     let bytes = len.saturating_mul(size_of::<T>());
     let mut vec = Vec::new();
-    vec.try_reserve_exact(len)
-        .map_err(|_| out_of_memory(bytes, what))?;
+    vec.try_reserve_exact(len).map_err(|_| out_of_memory(bytes, what))?;
     if bytes >= LARGE {
         ensure_headroom(0, what)?;
     }
@@ -34,24 +33,17 @@ pub(crate) fn try_with_capacity<T>(len: usize, what: &str) -> Result<Vec<T>, Err
 /// Fails unless `bytes` and the headroom for small allocations could be allocated now.
 pub(crate) fn ensure_headroom(bytes: usize, what: &str) -> Result<(), Error> {
     let bytes = bytes.saturating_add(HEADROOM);
-    Vec::<u8>::new()
-        .try_reserve_exact(bytes)
-        .map_err(|_| out_of_memory(bytes, what))
+    Vec::<u8>::new().try_reserve_exact(bytes).map_err(|_| out_of_memory(bytes, what))
 }
 
 /// The error for a buffer that could not be had.
 pub(crate) fn out_of_memory(bytes: usize, what: &str) -> Error {
-    Error::OutOfMemory(format!(
-        "{what}: {bytes} bytes could not be allocated; free memory, or lower the memory budget"
-    ))
+    Error::OutOfMemory(format!("{what}: {bytes} bytes could not be allocated; free memory, or lower the memory budget"))
 }
 
 /// Bytes of memory that this process may use at most: what the machine has, or its container or batch job if that is less.
 pub(crate) fn usable_bytes() -> Option<u64> {
-    [machine_bytes(), cgroup::memory_limit()]
-        .into_iter()
-        .flatten()
-        .min()
+    [machine_bytes(), cgroup::memory_limit()].into_iter().flatten().min()
 }
 
 /// Bytes of memory that the machine has, where the system tells.
@@ -59,12 +51,7 @@ fn machine_bytes() -> Option<u64> {
     #[cfg(unix)]
     {
         // SAFETY: sysconf only reads.
-        let (pages, page) = unsafe {
-            (
-                libc::sysconf(libc::_SC_PHYS_PAGES),
-                libc::sysconf(libc::_SC_PAGESIZE),
-            )
-        };
+        let (pages, page) = unsafe { (libc::sysconf(libc::_SC_PHYS_PAGES), libc::sysconf(libc::_SC_PAGESIZE)) };
         if pages > 0 && page > 0 {
             return Some((pages as u64).saturating_mul(page as u64));
         }

@@ -37,10 +37,7 @@ impl Workers {
             })
             .build();
         // Where one thread could not be started, dropping joins those that were.
-        let workers = Self {
-            pool: pool.ok(),
-            threads: handles,
-        };
+        let workers = Self { pool: pool.ok(), threads: handles };
         if workers.pool.is_none() {
             return Err(Error::OutOfMemory(format!(
                 "{threads} worker threads could not be started: free memory or ask for fewer threads"
@@ -71,9 +68,7 @@ pub(crate) fn worker_threads(asked: u32) -> Result<usize, Error> {
     match asked as usize {
         0 => Ok(available.min(MOST_THREADS)),
         threads @ 1..=MOST_THREADS => Ok(threads),
-        threads => Err(Error::invalid(format!(
-            "threads {threads}: must be 0 (one per core) or 1..={MOST_THREADS}"
-        ))),
+        threads => Err(Error::invalid(format!("threads {threads}: must be 0 (one per core) or 1..={MOST_THREADS}"))),
     }
 }
 

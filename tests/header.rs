@@ -23,9 +23,5 @@ fn committed_header_is_current() {
     for (line, (have, want)) in committed.lines().zip(generated.lines()).enumerate() {
         assert_eq!(have, want, "include/patchmask.h line {}", line + 1);
     }
-    assert_eq!(
-        committed.lines().count(),
-        generated.lines().count(),
-        "length"
-    );
+    assert_eq!(committed.lines().count(), generated.lines().count(), "length");
 }

@@ -73,19 +73,12 @@ fn compile(flags: &[&str], source: &str, kernels: &Path, object: &Path) -> Resul
 fn link(objects: &[PathBuf], registry: &Path, program: &Path) -> Result<(), String> {
     let others = (SOURCES.iter().zip(objects)).filter(|&(&source, _)| source != REGISTRY);
     cxx::succeed(
-        Command::new(cxx::compiler()?)
-            .args(others.map(|(_, object)| object))
-            .arg(registry)
-            .arg("-o")
-            .arg(program),
+        Command::new(cxx::compiler()?).args(others.map(|(_, object)| object)).arg(registry).arg("-o").arg(program),
     )
 }
 
 /// `work` on every item, on all processors; the errors.
-fn for_all<T: Sync>(
-    items: &[T],
-    work: impl Fn(usize, &T) -> Result<(), String> + Sync,
-) -> Vec<String> {
+fn for_all<T: Sync>(items: &[T], work: impl Fn(usize, &T) -> Result<(), String> + Sync) -> Vec<String> {
     let next = AtomicUsize::new(0);
     let errors = Mutex::new(Vec::new());
     thread::scope(|scope| {
@@ -122,12 +115,7 @@ fn build() -> Option<&'static [PathBuf]> {
             };
             let errors = for_all(SOURCES, |_, source| object(source).map(drop));
             assert!(errors.is_empty(), "{}", errors.join("\n"));
-            Some(
-                SOURCES
-                    .iter()
-                    .map(|source| object(source).unwrap())
-                    .collect(),
-            )
+            Some(SOURCES.iter().map(|source| object(source).unwrap()).collect())
         })
         .as_deref()
 }
@@ -137,26 +125,18 @@ fn kernels_match_plain_loops() {
     let Some(objects) = build() else { return };
     let registry = SOURCES.iter().position(|&source| source == REGISTRY);
     let registry = &objects[registry.unwrap()];
-    let program = cxx::kept("kernels_test", FLAGS, |program| {
-        link(objects, registry, program)
-    });
+    let program = cxx::kept("kernels_test", FLAGS, |program| link(objects, registry, program));
     let program = program.unwrap();
     let output = Command::new(&program).output().unwrap();
     println!("{}", String::from_utf8_lossy(&output.stdout));
-    assert!(
-        output.status.success(),
-        "{}: {}",
-        program.display(),
-        output.status
-    );
+    assert!(output.status.success(), "{}: {}", program.display(), output.status);
 }
 
 #[test]
 fn every_mutant_is_found() {
     let Some(objects) = build() else { return };
-    let errors = for_all(MUTANTS, |_, mutant| {
-        find(objects, mutant).map_err(|error| format!("{}: {error}", mutant.name))
-    });
+    let errors =
+        for_all(MUTANTS, |_, mutant| find(objects, mutant).map_err(|error| format!("{}: {error}", mutant.name)));
     assert!(errors.is_empty(), "{}", errors.join("\n"));
 }
 

@@ -16,33 +16,18 @@ fn run(name: &str, library: Result<PathBuf, String>, sources: &[String], argumen
         Err(why) => return println!("SKIPPED {name}: {why}"),
     };
     let folder = library.parent().unwrap().display();
-    let mut flags: Vec<String> = "-std=c++17 -O1 -pthread -Wall -Wextra -Werror"
-        .split(' ')
-        .map(str::to_owned)
-        .collect();
+    let mut flags: Vec<String> =
+        "-std=c++17 -O1 -pthread -Wall -Wextra -Werror".split(' ').map(str::to_owned).collect();
     flags.extend_from_slice(sources);
-    flags.extend([
-        format!("-L{folder}"),
-        format!("-Wl,-rpath,{folder}"),
-        "-lcuda".into(),
-        "-ldl".into(),
-    ]);
+    flags.extend([format!("-L{folder}"), format!("-Wl,-rpath,{folder}"), "-lcuda".into(), "-ldl".into()]);
     let all: Vec<&str> = flags.iter().map(String::as_str).collect();
     let program = cxx::kept(name, &all, |program| {
         let mut command = Command::new(cxx::compiler()?);
         cxx::succeed(command.args(&all).arg("-o").arg(program))
     });
-    let output = Command::new(program.unwrap())
-        .args(arguments)
-        .output()
-        .expect("a program");
+    let output = Command::new(program.unwrap()).args(arguments).output().expect("a program");
     println!("{}", String::from_utf8_lossy(&output.stdout));
-    assert!(
-        output.status.success(),
-        "{}: {}",
-        output.status,
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "{}: {}", output.status, String::from_utf8_lossy(&output.stderr));
 }
 
 #[test]
@@ -63,10 +48,8 @@ fn keeps_its_promises() {
 #[test]
 fn has_every_kernel_of_the_ptx() {
     let folder = cxx::root().join("kernels/ptx");
-    let ptx: Vec<String> = std::fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().path().to_str().unwrap().to_owned())
-        .collect();
+    let ptx: Vec<String> =
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path().to_str().unwrap().to_owned()).collect();
     assert!(ptx.len() >= 6);
     let sources = ["tests/kernels/stand_in_test/with_kernels.cc".to_owned()];
     run("stand_in_with_kernels", stand_in::build(), &sources, &ptx);

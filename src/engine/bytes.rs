@@ -15,26 +15,17 @@ pub struct Bytes {
 impl Bytes {
     /// So many bytes of the host.
     pub fn host(bytes: u64) -> Self {
-        Self {
-            host: bytes,
-            device: 0,
-        }
+        Self { host: bytes, device: 0 }
     }
 
     /// The larger of each.
     pub fn max(self, other: Self) -> Self {
-        Self {
-            host: self.host.max(other.host),
-            device: self.device.max(other.device),
-        }
+        Self { host: self.host.max(other.host), device: self.device.max(other.device) }
     }
 
     /// What is left of each after `taken`.
     pub fn less(self, taken: Self) -> Self {
-        Self {
-            host: self.host.saturating_sub(taken.host),
-            device: self.device.saturating_sub(taken.device),
-        }
+        Self { host: self.host.saturating_sub(taken.host), device: self.device.saturating_sub(taken.device) }
     }
 
     /// Whether neither memory holds more than `budget`.
@@ -57,11 +48,7 @@ pub struct Room {
 impl Room {
     /// For one slice at a time.
     pub fn in_turn(largest: Bytes, budget: Bytes) -> Self {
-        Self {
-            least: largest.device,
-            wanted: largest.device,
-            budget,
-        }
+        Self { least: largest.device, wanted: largest.device, budget }
     }
 }
 
@@ -69,10 +56,7 @@ impl Add for Bytes {
     type Output = Self;
 
     fn add(self, other: Self) -> Self {
-        Self {
-            host: self.host.saturating_add(other.host),
-            device: self.device.saturating_add(other.device),
-        }
+        Self { host: self.host.saturating_add(other.host), device: self.device.saturating_add(other.device) }
     }
 }
 

@@ -74,12 +74,7 @@ pub(crate) struct Settings<'a> {
 impl Settings<'_> {
     /// What a model's packed weights depend on, besides the model.
     pub fn key(&self, engine: &str) -> String {
-        let Self {
-            feature_side,
-            mean,
-            std,
-            ..
-        } = self;
+        let Self { feature_side, mean, std, .. } = self;
         format!("{engine}, side {feature_side}, mean {mean:?}, std {std:?}")
     }
 }
@@ -272,10 +267,7 @@ pub(crate) fn on_gpu(
     }
     architectures.dedup();
     if architectures.len() > 1 {
-        notes.push(
-            "GPUs of different architectures: the last bits of a slice depend on which one evaluates it"
-                .into(),
-        );
+        notes.push("GPUs of different architectures: the last bits of a slice depend on which one evaluates it".into());
     }
     Ok(Some(match engines.len() {
         1 => engines.remove(0),

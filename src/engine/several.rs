@@ -6,10 +6,7 @@
 //! ```
 //! Each has memory of its own: bytes of the host add up, of the device it is the largest share that counts.
 
-use super::{
-    Bytes, Call, Control, Device, Engine, Geometry, LayerWork, Pieces, PlannedPiece, Room,
-    Selection, Span,
-};
+use super::{Bytes, Call, Control, Device, Engine, Geometry, LayerWork, Pieces, PlannedPiece, Room, Selection, Span};
 use crate::error::Error;
 use crate::mask::Grids;
 use crate::plan::AxisPlan;
@@ -26,11 +23,7 @@ pub(super) struct Several {
 impl Several {
     /// `engines`: one at least.
     pub fn new(engines: Vec<Box<dyn Engine>>) -> Self {
-        Self {
-            engines,
-            submitted: 0,
-            written: 0,
-        }
+        Self { engines, submitted: 0, written: 0 }
     }
 
     /// The engine of the slice that comes next.
@@ -57,10 +50,7 @@ impl Several {
         self.together(|engine| Bytes::host(bytes(engine))).host
     }
 
-    fn each(
-        &mut self,
-        mut step: impl FnMut(&mut dyn Engine) -> Result<(), Error>,
-    ) -> Result<(), Error> {
+    fn each(&mut self, mut step: impl FnMut(&mut dyn Engine) -> Result<(), Error>) -> Result<(), Error> {
         let mut engines = self.engines.iter_mut();
         engines.try_for_each(|engine| step(engine.as_mut()))
     }
@@ -78,10 +68,7 @@ impl Engine for Several {
 
     fn automatic_budget(&self) -> Bytes {
         let budgets = self.engines.iter().map(|engine| engine.automatic_budget());
-        let least = Bytes {
-            host: u64::MAX,
-            device: u64::MAX,
-        };
+        let least = Bytes { host: u64::MAX, device: u64::MAX };
         budgets.fold(least, |least, budget| Bytes {
             host: least.host.min(budget.host),
             device: least.device.min(budget.device),
@@ -135,18 +122,13 @@ impl Engine for Several {
     }
 
     fn check(&self, geometry: &Geometry) -> Result<(), Error> {
-        self.engines
-            .iter()
-            .try_for_each(|engine| engine.check(geometry))
+        self.engines.iter().try_for_each(|engine| engine.check(geometry))
     }
 
     fn room(&self, slices: usize, largest: Bytes, budget: Bytes) -> Room {
         let of_each = slices.div_ceil(self.engines.len());
         let rooms = (self.engines.iter()).map(|engine| engine.room(of_each, largest, budget));
-        rooms.fold(Room::in_turn(largest, budget), |most, room| Room {
-            wanted: most.wanted.max(room.wanted),
-            ..most
-        })
+        rooms.fold(Room::in_turn(largest, budget), |most, room| Room { wanted: most.wanted.max(room.wanted), ..most })
     }
 
     fn release(&mut self, room: Room, control: &Control) -> Result<(), Error> {
@@ -165,10 +147,7 @@ impl Engine for Several {
 
     fn begin(&mut self, call: &Call<'_>) -> Result<(), Error> {
         (self.submitted, self.written) = (0, 0);
-        for (name, there) in [
-            ("volume", call.volume.memory() != Memory::Host),
-            ("outputs", call.planes.is_some()),
-        ] {
+        for (name, there) in [("volume", call.volume.memory() != Memory::Host), ("outputs", call.planes.is_some())] {
             if there {
                 return Err(Error::invalid(format!(
                     "{name} in device memory: a session of several GPUs takes host memory; copy there, or make a \

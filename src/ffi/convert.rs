@@ -16,9 +16,7 @@ use crate::volume::{Extents, Memory, Strides, Volume, VolumeMut, VoxelType};
 ///
 /// # Safety
 /// NULL or a valid struct.
-pub(super) unsafe fn options_in(
-    options: *const patchmask_options,
-) -> Result<patchmask_options, Error> {
+pub(super) unsafe fn options_in(options: *const patchmask_options) -> Result<patchmask_options, Error> {
     // SAFETY: by contract, and the size is checked before the whole is read.
     unsafe {
         check_struct_size(options, "options", "patchmask_options_init")?;
@@ -30,10 +28,7 @@ pub(super) unsafe fn options_in(
 ///
 /// # Safety
 /// NULL or a valid struct; its buffer is as large as extents and strides say, for `'a`.
-pub(super) unsafe fn volume_in<'a>(
-    volume: *const patchmask_volume,
-    name: &'static str,
-) -> Result<Volume<'a>, Error> {
+pub(super) unsafe fn volume_in<'a>(volume: *const patchmask_volume, name: &'static str) -> Result<Volume<'a>, Error> {
     // SAFETY: by contract, and the size is checked before the fields are read.
     let raw = unsafe {
         check_struct_size(volume, name, "patchmask_volume_init")?;
@@ -41,12 +36,7 @@ pub(super) unsafe fn volume_in<'a>(
     };
     let extents = raw.extents_in(name)?;
     let voxel = voxel_type_in(raw.voxel_type, name)?;
-    let strides = Strides::new(
-        [raw.stride_x, raw.stride_y, raw.stride_z],
-        extents,
-        voxel.size(),
-        name,
-    )?;
+    let strides = Strides::new([raw.stride_x, raw.stride_y, raw.stride_z], extents, voxel.size(), name)?;
     if raw.data.is_null() {
         return Err(invalid_null(&format!("{name}.data")));
     }
@@ -68,9 +58,7 @@ pub(super) unsafe fn volume_in<'a>(
 ///
 /// # Safety
 /// NULL or a valid struct; its buffers are valid for `'a`.
-pub(super) unsafe fn outputs_in<'a>(
-    outputs: *const patchmask_outputs,
-) -> Result<Outputs<'a>, Error> {
+pub(super) unsafe fn outputs_in<'a>(outputs: *const patchmask_outputs) -> Result<Outputs<'a>, Error> {
     // SAFETY: by contract, and the size is checked before the fields are read.
     let raw = unsafe {
         check_struct_size(outputs, "outputs", "patchmask_outputs_init")?;
@@ -80,40 +68,21 @@ pub(super) unsafe fn outputs_in<'a>(
     // SAFETY: the buffers are as large as extents and strides say, by contract.
     Ok(unsafe {
         Outputs {
-            mask: VolumeMut::from_raw(
-                raw.mask,
-                memory,
-                [0, raw.mask_stride_x, raw.mask_stride_y, raw.mask_stride_z],
-            ),
+            mask: VolumeMut::from_raw(raw.mask, memory, [0, raw.mask_stride_x, raw.mask_stride_y, raw.mask_stride_z]),
             probability: VolumeMut::from_raw(
                 raw.probability,
                 memory,
-                [
-                    0,
-                    raw.probability_stride_x,
-                    raw.probability_stride_y,
-                    raw.probability_stride_z,
-                ],
+                [0, raw.probability_stride_x, raw.probability_stride_y, raw.probability_stride_z],
             ),
             coverage: VolumeMut::from_raw(
                 raw.coverage,
                 memory,
-                [
-                    0,
-                    raw.coverage_stride_x,
-                    raw.coverage_stride_y,
-                    raw.coverage_stride_z,
-                ],
+                [0, raw.coverage_stride_x, raw.coverage_stride_y, raw.coverage_stride_z],
             ),
             logits: VolumeMut::from_raw(
                 raw.logits,
                 memory,
-                [
-                    raw.logits_stride_class,
-                    raw.logits_stride_x,
-                    raw.logits_stride_y,
-                    raw.logits_stride_z,
-                ],
+                [raw.logits_stride_class, raw.logits_stride_x, raw.logits_stride_y, raw.logits_stride_z],
             ),
         }
     })
@@ -121,11 +90,7 @@ pub(super) unsafe fn outputs_in<'a>(
 
 impl patchmask_volume {
     pub(super) fn extents_in(&self, name: &str) -> Result<Extents, Error> {
-        expect_size::<Self>(
-            self.struct_size,
-            name,
-            "initialise it with patchmask_volume_init",
-        )?;
+        expect_size::<Self>(self.struct_size, name, "initialise it with patchmask_volume_init")?;
         Extents::new(self.width, self.height, self.depth, name)
     }
 }
@@ -185,11 +150,7 @@ pub(super) fn voxel_type_in(number: i32, name: &str) -> Result<VoxelType, Error>
         PATCHMASK_VOXEL_F32 => VoxelType::F32,
         PATCHMASK_VOXEL_F64 => VoxelType::F64,
         other => {
-            return Err(unknown(
-                &format!("{name}.voxel_type"),
-                other,
-                "PATCHMASK_VOXEL_*: 1 to 7",
-            ));
+            return Err(unknown(&format!("{name}.voxel_type"), other, "PATCHMASK_VOXEL_*: 1 to 7"));
         }
     })
 }
@@ -197,14 +158,8 @@ pub(super) fn voxel_type_in(number: i32, name: &str) -> Result<VoxelType, Error>
 fn memory_in(number: i32, stream: *mut c_void, name: &str) -> Result<Memory, Error> {
     match number {
         PATCHMASK_MEMORY_HOST => Ok(Memory::Host),
-        PATCHMASK_MEMORY_CUDA => Ok(Memory::Cuda {
-            stream: stream as usize,
-        }),
-        other => Err(unknown(
-            &format!("{name}.memory"),
-            other,
-            "PATCHMASK_MEMORY_*: 0 or 1",
-        )),
+        PATCHMASK_MEMORY_CUDA => Ok(Memory::Cuda { stream: stream as usize }),
+        other => Err(unknown(&format!("{name}.memory"), other, "PATCHMASK_MEMORY_*: 0 or 1")),
     }
 }
 

@@ -20,8 +20,7 @@ pub(super) fn guard(body: impl FnOnce() -> Result<(), Error>) -> patchmask_statu
         Err(error) => {
             let text = error.to_string().replace('\0', " ");
             // A thread that is ending may have lost its storage: then the number must do.
-            let _ = LAST_ERROR
-                .try_with(|last| *last.borrow_mut() = CString::new(text).unwrap_or_default());
+            let _ = LAST_ERROR.try_with(|last| *last.borrow_mut() = CString::new(text).unwrap_or_default());
             status_of(&error)
         }
     }
@@ -59,9 +58,7 @@ fn status_of(error: &Error) -> patchmask_status {
 #[unsafe(no_mangle)]
 pub extern "C" fn patchmask_last_error() -> *const c_char {
     const EMPTY: &CStr = c"";
-    LAST_ERROR
-        .try_with(|last| last.borrow().as_ptr())
-        .unwrap_or(EMPTY.as_ptr())
+    LAST_ERROR.try_with(|last| last.borrow().as_ptr()).unwrap_or(EMPTY.as_ptr())
 }
 
 /// Name of a status without its prefix, such as "INVALID_ARGUMENT"; "UNKNOWN" for other numbers.

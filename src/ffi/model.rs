@@ -52,9 +52,7 @@ pub unsafe extern "C" fn patchmask_model_load_memory(
             return Err(invalid_null("data"));
         }
         if size > isize::MAX as usize {
-            return Err(Error::invalid(format!(
-                "size {size}: no buffer is that large"
-            )));
+            return Err(Error::invalid(format!("size {size}: no buffer is that large")));
         }
         // SAFETY: not NULL, and readable for `size` bytes by contract.
         let bytes = unsafe { std::slice::from_raw_parts(data.cast::<u8>(), size) };
@@ -98,10 +96,7 @@ pub unsafe extern "C" fn patchmask_model_get_info(
 /// Name of class `index` according to the model's metadata; NULL when it has none or the index is
 /// not a class. Valid as long as the model.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn patchmask_model_class_name(
-    model: *const patchmask_model,
-    index: u32,
-) -> *const c_char {
+pub unsafe extern "C" fn patchmask_model_class_name(model: *const patchmask_model, index: u32) -> *const c_char {
     guard_value(ptr::null(), || {
         // SAFETY: by contract of this function.
         let model = unsafe { borrow(model, "model") }?;
@@ -123,16 +118,9 @@ pub unsafe extern "C" fn patchmask_model_free(model: *mut patchmask_model) {
 }
 
 fn hand_out(model: Model, out_model: *mut *mut patchmask_model) -> Result<(), Error> {
-    let class_names = model
-        .describe()
-        .class_names
-        .into_iter()
-        .map(|name| CString::new(name).unwrap_or_default())
-        .collect();
-    let model = Box::new(patchmask_model {
-        model: Arc::new(model),
-        class_names,
-    });
+    let class_names =
+        model.describe().class_names.into_iter().map(|name| CString::new(name).unwrap_or_default()).collect();
+    let model = Box::new(patchmask_model { model: Arc::new(model), class_names });
     // SAFETY: the caller of this function has checked the pointer.
     unsafe { out_model.write(Box::into_raw(model)) };
     Ok(())
@@ -146,7 +134,5 @@ fn path_from_bytes(bytes: &[u8]) -> Result<&Path, Error> {
 
 #[cfg(not(unix))]
 fn path_from_bytes(bytes: &[u8]) -> Result<&Path, Error> {
-    std::str::from_utf8(bytes)
-        .map(Path::new)
-        .map_err(|_| Error::invalid("path is not UTF-8".into()))
+    std::str::from_utf8(bytes).map(Path::new).map_err(|_| Error::invalid("path is not UTF-8".into()))
 }

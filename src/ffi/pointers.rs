@@ -20,10 +20,7 @@ fn check_aligned<T>(pointer: *const T, name: &str) -> Result<(), Error> {
     if pointer.is_aligned() {
         return Ok(());
     }
-    Err(Error::invalid(format!(
-        "{name} {pointer:p}: must be aligned to {} bytes",
-        align_of::<T>()
-    )))
+    Err(Error::invalid(format!("{name} {pointer:p}: must be aligned to {} bytes", align_of::<T>())))
 }
 
 pub(super) fn invalid_null(name: &str) -> Error {
@@ -59,11 +56,7 @@ pub(super) unsafe fn borrow<'a, T>(pointer: *const T, name: &str) -> Result<&'a 
 ///
 /// # Safety
 /// NULL, or readable for its first field at least.
-pub(super) unsafe fn check_struct_size<T>(
-    pointer: *const T,
-    name: &str,
-    init: &str,
-) -> Result<(), Error> {
+pub(super) unsafe fn check_struct_size<T>(pointer: *const T, name: &str, init: &str) -> Result<(), Error> {
     if pointer.is_null() {
         return Err(invalid_null(name));
     }

@@ -65,9 +65,7 @@ pub unsafe extern "C" fn patchmask_session_new(
 /// The engine in use, for people: such as "cpu (avx512f, 2 threads)". NULL if `session` is NULL.
 /// Valid as long as the session.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn patchmask_session_engine_name(
-    session: *const patchmask_session,
-) -> *const c_char {
+pub unsafe extern "C" fn patchmask_session_engine_name(session: *const patchmask_session) -> *const c_char {
     guard_value(ptr::null(), || {
         // SAFETY: by contract of this function.
         Ok(unsafe { borrow(session, "session") }?.engine_name.as_ptr())
@@ -155,9 +153,7 @@ pub unsafe extern "C" fn patchmask_session_segment(
             // SAFETY: the caller's callback, with the pointer that it asked for.
             unsafe { callback(fraction, stage, this.progress_user_data) == 0 }
         };
-        let report = this
-            .session
-            .segment(&volume, roi.as_ref(), &mut outputs, &mut progress)?;
+        let report = this.session.segment(&volume, roi.as_ref(), &mut outputs, &mut progress)?;
         if !out_result.is_null() {
             let result = patchmask_result {
                 struct_size: size_of::<patchmask_result>(),
@@ -188,9 +184,7 @@ pub unsafe extern "C" fn patchmask_session_segment(
 /// Gives back what a call leaves behind for the next one: activations, page-locked and device buffers, plans. The
 /// session stays usable. Errors: BUSY, WRONG_PROCESS.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn patchmask_session_trim(
-    session: *mut patchmask_session,
-) -> patchmask_status {
+pub unsafe extern "C" fn patchmask_session_trim(session: *mut patchmask_session) -> patchmask_status {
     guard(|| {
         // SAFETY: by contract of this function.
         unsafe { borrow(session, "session") }?.session.trim()
@@ -219,9 +213,7 @@ pub unsafe extern "C" fn patchmask_session_slices_done(
 /// comes when no call runs stops the next one, so that none is lost between two calls; where that is not what you
 /// mean, cancel by the progress callback's return value. Any thread, the callbacks too; not from a signal handler.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn patchmask_session_cancel(
-    session: *mut patchmask_session,
-) -> patchmask_status {
+pub unsafe extern "C" fn patchmask_session_cancel(session: *mut patchmask_session) -> patchmask_status {
     guard(|| {
         // SAFETY: by contract of this function.
         unsafe { borrow(session, "session") }?.session.cancel();
@@ -249,9 +241,7 @@ pub unsafe extern "C" fn patchmask_session_free(session: *mut patchmask_session)
 ///
 /// # Safety
 /// NULL or a valid volume.
-unsafe fn roi_in<'a>(
-    roi: *const patchmask_volume,
-) -> Result<Option<crate::volume::Volume<'a>>, crate::error::Error> {
+unsafe fn roi_in<'a>(roi: *const patchmask_volume) -> Result<Option<crate::volume::Volume<'a>>, crate::error::Error> {
     if roi.is_null() {
         return Ok(None);
     }

@@ -47,11 +47,7 @@ impl TapTable {
 
     /// Products that one output of all values takes along this axis: 3 taps each, or a chain's length and 2.
     pub fn products(&self) -> u64 {
-        let products = if self.chains.is_empty() {
-            self.table.len()
-        } else {
-            self.len() + 2 * self.chains()
-        };
+        let products = if self.chains.is_empty() { self.table.len() } else { self.len() + 2 * self.chains() };
         products as u64
     }
 
@@ -110,9 +106,7 @@ impl AxisPlan {
     /// to where those of `self` are.
     pub fn restrict(&self, points: &[usize], base: i64) -> Self {
         // Of the head, then of the layer before, and at last of the input.
-        let mut needed = vec![FixedBitSet::with_capacity(
-            self.layers[self.layers.len() - 1].len(),
-        )];
+        let mut needed = vec![FixedBitSet::with_capacity(self.layers[self.layers.len() - 1].len())];
         needed[0].extend(points.iter().copied());
         for (index, table) in self.layers.iter().enumerate().rev() {
             let count = match index.checked_sub(1) {
@@ -127,12 +121,8 @@ impl AxisPlan {
         let tables = self.layers.iter().zip(needed.windows(2));
         let sources = needed[0].ones().map(|value| self.sources[value]);
         Self {
-            layers: tables
-                .map(|(table, needed)| table.restrict(&needed[1], &needed[0]))
-                .collect(),
-            sources: sources
-                .map(|s| if s == BLACK { s } else { s - base })
-                .collect(),
+            layers: tables.map(|(table, needed)| table.restrict(&needed[1], &needed[0])).collect(),
+            sources: sources.map(|s| if s == BLACK { s } else { s - base }).collect(),
         }
     }
 }
@@ -165,22 +155,14 @@ impl TapTable {
             ZERO => ZERO,
             tap => numbers[tap as usize],
         };
-        let taps = needed
-            .ones()
-            .flat_map(|value| self.taps_of(value).iter().map(tap));
+        let taps = needed.ones().flat_map(|value| self.taps_of(value).iter().map(tap));
         let own = self::numbers(needed);
         let kept = (0..self.chains()).filter(|&chain| needed.contains(self.chain(chain).start));
-        let mut chains: Vec<u32> = kept
-            .map(|chain| own[self.chain(chain).start] as u32)
-            .collect();
+        let mut chains: Vec<u32> = kept.map(|chain| own[self.chain(chain).start] as u32).collect();
         if !self.chains.is_empty() {
             chains.push(needed.count_ones(..) as u32);
         }
-        Self {
-            taps: self.taps,
-            table: taps.collect(),
-            chains,
-        }
+        Self { taps: self.taps, table: taps.collect(), chains }
     }
 }
 

@@ -28,12 +28,7 @@ struct Key {
 impl AxisPlans {
     /// Keeps tables of at most `limit` bytes. `most_chain`: values of the longest chain, where there are to be chains.
     pub fn new(most_chain: Option<usize>, limit: usize) -> Self {
-        Self {
-            most_chain,
-            known: HashMap::new(),
-            bytes: 0,
-            limit,
-        }
+        Self { most_chain, known: HashMap::new(), bytes: 0, limit }
     }
 
     /// Most bytes of tables that are kept.
@@ -57,10 +52,7 @@ impl AxisPlans {
         if indices.len() == all.len() {
             return self.numbered(all_patches, check);
         }
-        let key = Key {
-            patches: all_patches.clone(),
-            part: Some(indices.to_vec()),
-        };
+        let key = Key { patches: all_patches.clone(), part: Some(indices.to_vec()) };
         if let Some(plan) = self.known.get(&key) {
             return Ok(Arc::clone(plan));
         }
@@ -70,21 +62,13 @@ impl AxisPlans {
     }
 
     /// The plan of `count` patches that share nothing.
-    pub fn isolated(
-        &mut self,
-        patch_size: usize,
-        count: usize,
-        check: Check<'_>,
-    ) -> Result<Arc<AxisPlan>, Error> {
+    pub fn isolated(&mut self, patch_size: usize, count: usize, check: Check<'_>) -> Result<Arc<AxisPlan>, Error> {
         self.numbered(PatchRow::isolated(patch_size, count), check)
     }
 
     /// The plan of all of `patches`.
     fn numbered(&mut self, patches: PatchRow, check: Check<'_>) -> Result<Arc<AxisPlan>, Error> {
-        let key = Key {
-            patches,
-            part: None,
-        };
+        let key = Key { patches, part: None };
         if let Some(plan) = self.known.get(&key) {
             return Ok(Arc::clone(plan));
         }

@@ -51,19 +51,13 @@ pub(super) struct Chains {
 impl Chains {
     /// Cuts the layer's `count` values into chains of up to `most`.
     pub fn cut(positions: &Positions<'_>, count: usize, most: usize) -> Self {
-        let mut chains = Self {
-            most,
-            order: Vec::with_capacity(count),
-            bounds: vec![0],
-            taken: vec![false; count],
-        };
+        let mut chains = Self { most, order: Vec::with_capacity(count), bounds: vec![0], taken: vec![false; count] };
         for run in interior_runs(positions, most) {
             chains.add(&run);
         }
         let interior = &positions.interior;
         for (needed, values) in positions.needed.iter().zip(positions.values) {
-            let entry =
-                |position: i64| (position.clamp(needed.start, needed.end) - needed.start) as usize;
+            let entry = |position: i64| (position.clamp(needed.start, needed.end) - needed.start) as usize;
             if interior.is_empty() {
                 chains.add(values);
             } else {
@@ -103,10 +97,7 @@ fn interior_runs(positions: &Positions<'_>, most: usize) -> Vec<Vec<i32>> {
     let pixel = 1i64 << positions.pools;
     // (grid, cell) -> (coordinate, value) by coordinate
     let mut cells: BTreeMap<(i64, i64), BTreeMap<i64, i32>> = BTreeMap::new();
-    for ((start, needed), values) in (positions.starts.iter())
-        .zip(positions.needed)
-        .zip(positions.values)
-    {
+    for ((start, needed), values) in (positions.starts.iter()).zip(positions.needed).zip(positions.values) {
         let origin = start.div_euclid(pixel);
         for (position, &value) in needed.clone().zip(values) {
             if positions.interior.contains(&position) {
@@ -153,11 +144,7 @@ mod tests {
             hasher.finish()
         };
         let source = |value| plan.source(value).map(|pixel| pixel + base);
-        let mut layers = vec![
-            (0..plan.inputs())
-                .map(|value| hash(&|h| source(value).hash(h)))
-                .collect::<Vec<_>>(),
-        ];
+        let mut layers = vec![(0..plan.inputs()).map(|value| hash(&|h| source(value).hash(h))).collect::<Vec<_>>()];
         for index in 0..STEPS.len() {
             let (table, before) = (plan.layer(index), &layers[index]);
             let tap = |tap: i32| (tap != ZERO).then(|| before[tap as usize]);
@@ -184,21 +171,12 @@ mod tests {
     fn chains_do_not_depend_on_the_tile() {
         for (len, patch_size, stride) in [(90, 32, 1), (200, 65, 4), (150, 64, 7), (97, 33, 33)] {
             for padding in [Padding::Patch, Padding::Image] {
-                let axis = Axis {
-                    origin: 3,
-                    len,
-                    patch_size,
-                    stride,
-                };
+                let axis = Axis { origin: 3, len, patch_size, stride };
                 let all: Vec<usize> = (0..axis.count()).collect();
                 let mut plans = AxisPlans::new(Some(MOST_CHAIN), 0);
                 let whole = plans.tile(&axis, &all, padding, &go).unwrap();
                 let meant = meanings(&whole, axis.start(0));
-                for part in [
-                    vec![0],
-                    all[all.len() / 2..].to_vec(),
-                    vec![1, all.len() - 1],
-                ] {
+                for part in [vec![0], all[all.len() / 2..].to_vec(), vec![1, all.len() - 1]] {
                     let tile = plans.tile(&axis, &part, padding, &go).unwrap();
                     check(&tile);
                     let points = &meanings(&tile, axis.start(part[0]))[STEPS.len()];
@@ -213,11 +191,7 @@ mod tests {
                 check(&whole);
             }
         }
-        check(
-            &AxisPlans::new(Some(MOST_CHAIN), 0)
-                .isolated(65, 3, &go)
-                .unwrap(),
-        );
+        check(&AxisPlans::new(Some(MOST_CHAIN), 0).isolated(65, 3, &go).unwrap());
     }
 
     /// Chains cover all values, in order; neighbours' taps overlap; values are distinct.
@@ -241,10 +215,7 @@ mod tests {
             let mut seen = HashMap::new();
             for value in 0..table.len() {
                 let earlier = seen.insert(table.taps_of(value), value);
-                assert!(
-                    earlier.is_none(),
-                    "step {index}: {value} is {earlier:?} again"
-                );
+                assert!(earlier.is_none(), "step {index}: {value} is {earlier:?} again");
             }
         }
     }

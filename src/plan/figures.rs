@@ -42,8 +42,7 @@ fn winograd_tera_macs(patch_size: u32, stride: u32, run: usize) -> f64 {
         }
     }
     let layers = products.iter().zip(WIDTHS);
-    let products =
-        layers.map(|(products, (inputs, outputs))| products * products * inputs * outputs);
+    let products = layers.map(|(products, (inputs, outputs))| products * products * inputs * outputs);
     products.sum::<u64>() as f64 / 1e12
 }
 
@@ -56,9 +55,7 @@ fn lattice(patch_size: u32, stride: u32) -> Lattice {
 fn tera_macs(patch_size: u32, stride: u32, padding: Padding) -> f64 {
     let lattice = lattice(patch_size, stride);
     let all: Vec<usize> = (0..lattice.x.count()).collect();
-    let axis = AxisPlans::new(None, 0)
-        .tile(&lattice.x, &all, padding, &go)
-        .unwrap();
+    let axis = AxisPlans::new(None, 0).tile(&lattice.x, &all, padding, &go).unwrap();
     let plan = TilePlan::new(axis.clone(), axis, None, &go).unwrap();
     let convolutions = WIDTHS.map(|(inputs, outputs)| 9 * inputs * outputs);
     plan.macs(&convolutions, 0) as f64 / 1e12
@@ -68,13 +65,9 @@ fn tera_macs(patch_size: u32, stride: u32, padding: Padding) -> f64 {
 /// layer. Numbering only what some patch needs must stay at or below them, and near.
 #[test]
 fn shared_work_is_what_the_design_promises() {
-    for (patch_size, stride, designed) in [
-        (257, 7, 20.7),
-        (257, 8, 6.85),
-        (225, 8, 7.07),
-        (129, 8, 5.78),
-        (65, 4, 10.5),
-    ] {
+    for (patch_size, stride, designed) in
+        [(257, 7, 20.7), (257, 8, 6.85), (225, 8, 7.07), (129, 8, 5.78), (65, 4, 10.5)]
+    {
         let shared = tera_macs(patch_size, stride, Padding::Patch);
         println!("{patch_size}/{stride}: {shared:.3} TMAC, designed {designed}");
         assert!(
@@ -107,10 +100,7 @@ fn chains_leave_a_quarter_of_the_work() {
     ] {
         let left = winograd_tera_macs(patch_size, stride, run);
         println!("{patch_size}/{stride} in runs of {run}: {left:.3} T, at most {most}");
-        assert!(
-            (0.9 * most..=most).contains(&left),
-            "{patch_size}/{stride} in runs of {run}: {left}"
-        );
+        assert!((0.9 * most..=most).contains(&left), "{patch_size}/{stride} in runs of {run}: {left}");
     }
 }
 
@@ -129,15 +119,9 @@ fn a_compact_roi_takes_a_fifth_of_the_work() {
     // Of 64 x 64 points those within 11.4 of the middle of 23 x 23.
     let run = &all[30..53];
     let away = |k: usize| (k as f64 - 11.0).powi(2);
-    let points: Vec<bool> = (0..23 * 23)
-        .map(|point| away(point / 23) + away(point % 23) <= 11.4_f64.powi(2))
-        .collect();
+    let points: Vec<bool> = (0..23 * 23).map(|point| away(point / 23) + away(point % 23) <= 11.4_f64.powi(2)).collect();
     let area = points.iter().filter(|&&wanted| wanted).count() as f64 / 4096.0;
     let part = plan(run, Some(&points)).macs(&convolutions, 0) as f64 / whole;
-    println!(
-        "a ROI of {:.1} % takes {:.1} % of the work",
-        100.0 * area,
-        100.0 * part
-    );
+    println!("a ROI of {:.1} % takes {:.1} % of the work", 100.0 * area, 100.0 * part);
     assert!((0.09..0.11).contains(&area) && part < 0.2, "{area} {part}");
 }

@@ -45,12 +45,7 @@ impl Needed {
     }
 
     /// With the pixels that are evaluated together with needed ones: a chain of rows x a chain of columns.
-    pub fn with_whole_chains(
-        mut self,
-        rows: &TapTable,
-        columns: &TapTable,
-        check: Check<'_>,
-    ) -> Result<Self, Error> {
+    pub fn with_whole_chains(mut self, rows: &TapTable, columns: &TapTable, check: Check<'_>) -> Result<Self, Error> {
         if rows.chains() == 0 {
             return Ok(self);
         }
@@ -73,10 +68,7 @@ impl Needed {
         (columns, column_count): (&TapTable, usize),
         check: Check<'_>,
     ) -> Result<Self, Error> {
-        ensure_headroom(
-            BYTES_PER_ROW * row_count + self.sets.len() * column_count / 8,
-            WHAT,
-        )?;
+        ensure_headroom(BYTES_PER_ROW * row_count + self.sets.len() * column_count / 8, WHAT)?;
         // The sets of the rows that read a row, row by row.
         let readers = || {
             let taps = (self.rows.iter().enumerate())
@@ -108,11 +100,7 @@ impl Needed {
 }
 
 /// Rows that need the union of some of these sets each.
-fn joined<'a>(
-    rows: impl Iterator<Item = &'a [u32]>,
-    sets: &[FixedBitSet],
-    check: Check<'_>,
-) -> Result<Needed, Error> {
+fn joined<'a>(rows: impl Iterator<Item = &'a [u32]>, sets: &[FixedBitSet], check: Check<'_>) -> Result<Needed, Error> {
     const UNIONS_AT_A_TIME: usize = 64;
     let columns = sets.first().map_or(0, FixedBitSet::len);
     let mut numbers: HashMap<FixedBitSet, u32> = HashMap::new();
@@ -203,31 +191,21 @@ mod tests {
             |_, _, point| point % 13 == 5,
             |y, x, _| (y - x).abs() < 1.0 && y * x > 12.0,
         ];
-        for (patch_size, stride, padding) in [
-            (32, 3, Padding::Patch),
-            (33, 8, Padding::Patch),
-            (48, 20, Padding::Patch),
-            (33, 5, Padding::Image),
-        ] {
+        for (patch_size, stride, padding) in
+            [(32, 3, Padding::Patch), (33, 8, Padding::Patch), (48, 20, Padding::Patch), (33, 5, Padding::Image)]
+        {
             for most_chain in [None, Some(MOST_CHAIN)] {
                 let mut plans = AxisPlans::new(most_chain, usize::MAX);
                 let mut axis = |count: usize| {
-                    let axis = Axis {
-                        origin: 0,
-                        len: (count - 1) * stride + 2,
-                        patch_size,
-                        stride,
-                    };
+                    let axis = Axis { origin: 0, len: (count - 1) * stride + 2, patch_size, stride };
                     let all: Vec<usize> = (0..axis.count()).collect();
                     plans.tile(&axis, &all, padding, &go).unwrap()
                 };
                 let (rows, columns) = (axis(9), axis(12));
                 for wanted in wanted {
-                    let points: Vec<bool> = (0..9 * 12)
-                        .map(|k| wanted((k / 12) as f64 - 4.0, (k % 12) as f64 - 5.0, k))
-                        .collect();
-                    let plan =
-                        TilePlan::new(rows.clone(), columns.clone(), Some(&points), &go).unwrap();
+                    let points: Vec<bool> =
+                        (0..9 * 12).map(|k| wanted((k / 12) as f64 - 4.0, (k % 12) as f64 - 5.0, k)).collect();
+                    let plan = TilePlan::new(rows.clone(), columns.clone(), Some(&points), &go).unwrap();
                     let mut needed = points;
                     for index in (0..STEPS.len()).rev() {
                         let (rows, columns) = (rows.layer(index), columns.layer(index));
@@ -258,28 +236,17 @@ mod tests {
     /// A ROI of a slice as large as they come: few sets of columns, which is what makes this fast.
     #[test]
     fn few_sets_for_many_rows() {
-        let axis = Axis {
-            origin: 0,
-            len: 512,
-            patch_size: 257,
-            stride: 8,
-        };
+        let axis = Axis { origin: 0, len: 512, patch_size: 257, stride: 8 };
         let all: Vec<usize> = (0..axis.count()).collect();
         let plan = AxisPlans::new(None, 0).tile(&axis, &all, Padding::Patch, &go);
         let plan = plan.unwrap();
         let away = |k: usize| (k as f64 - 31.0).powi(2);
-        let points: Vec<bool> = (0..64 * 64)
-            .map(|point| away(point / 64) + away(point % 64) < 400.0)
-            .collect();
+        let points: Vec<bool> = (0..64 * 64).map(|point| away(point / 64) + away(point % 64) < 400.0).collect();
         let plan = TilePlan::new(plan.clone(), plan, Some(&points), &go).unwrap();
         for index in 0..STEPS.len() {
             let image = plan.output_of(index);
             let sets = image.listed().map_or(1, |stored| stored.sets());
-            assert!(
-                sets <= 64,
-                "step {index}: {sets} sets for {} rows",
-                image.rows
-            );
+            assert!(sets <= 64, "step {index}: {sets} sets for {} rows", image.rows);
         }
     }
 }

@@ -42,18 +42,9 @@ impl PatchRow {
         };
         // What lies beyond every tap is forgotten, so that interior tiles are equal.
         let seen = -reach..starts[starts.len() - 1] + patch_size + reach;
-        let clip = |range: Range<i64>| {
-            (range.start - base).max(seen.start)..(range.end - base).min(seen.end)
-        };
+        let clip = |range: Range<i64>| (range.start - base).max(seen.start)..(range.end - base).min(seen.end);
         let covered = axis.start(0)..axis.start(axis.count() - 1) + patch_size;
-        Self {
-            patch_size,
-            padding,
-            shared: true,
-            crop: clip(0..axis.len as i64),
-            covered: clip(covered),
-            starts,
-        }
+        Self { patch_size, padding, shared: true, crop: clip(0..axis.len as i64), covered: clip(covered), starts }
     }
 
     /// Positions of patch `start` that exist at the input.
@@ -132,9 +123,8 @@ impl PatchRow {
         ensure_headroom(pixels.saturating_mul(BYTES_PER_PIXEL), "plan of an axis")?;
         let needed: Vec<Vec<Range<i64>>> = self.starts.iter().map(|&s| self.needed(s)).collect();
         // [step][patch]
-        let needed: Vec<Vec<Range<i64>>> = (0..STEPS.len())
-            .map(|index| needed.iter().map(|needed| needed[index].clone()).collect())
-            .collect();
+        let needed: Vec<Vec<Range<i64>>> =
+            (0..STEPS.len()).map(|index| needed.iter().map(|needed| needed[index].clone()).collect()).collect();
         let interior = self.interior();
         let mut inputs = Numbering::new(self.shared, self.patch_size as usize);
         // values[patch][position - needed.start]
@@ -159,11 +149,7 @@ impl PatchRow {
                 Step::Pool => 2,
                 Step::Head => {
                     let taps = feature_side(self.patch_size as usize);
-                    layers.push(TapTable {
-                        taps,
-                        table: values.concat(),
-                        chains: Vec::new(),
-                    });
+                    layers.push(TapTable { taps, table: values.concat(), chains: Vec::new() });
                     break;
                 }
             };
@@ -173,11 +159,7 @@ impl PatchRow {
                 numbering.next_patch();
                 let (from, to) = (&needed[index][patch], &needed[index + 1][patch]);
                 let at = |position: i64| {
-                    if from.contains(&position) {
-                        values[(position - from.start) as usize]
-                    } else {
-                        ZERO
-                    }
+                    if from.contains(&position) { values[(position - from.start) as usize] } else { ZERO }
                 };
                 let numbered = to.clone().map(|j| {
                     numbering.number(match step {
@@ -204,11 +186,7 @@ impl PatchRow {
                 bounds = chains.bounds;
             }
             let entries = keys.iter().flat_map(|key| key[..taps].iter().copied());
-            layers.push(TapTable {
-                taps,
-                table: entries.collect(),
-                chains: bounds,
-            });
+            layers.push(TapTable { taps, table: entries.collect(), chains: bounds });
         }
         Ok(AxisPlan { sources, layers })
     }
@@ -238,12 +216,7 @@ struct Numbering<K> {
 impl<K: Copy + Eq + std::hash::Hash> Numbering<K> {
     /// There will be about `count`.
     fn new(shared: bool, count: usize) -> Self {
-        Self {
-            shared,
-            numbers: HashMap::with_capacity(count),
-            keys: Vec::new(),
-            next: 0,
-        }
+        Self { shared, numbers: HashMap::with_capacity(count), keys: Vec::new(), next: 0 }
     }
 
     /// Without sharing, values of earlier patches are not found again.
@@ -271,7 +244,5 @@ impl<K: Copy + Eq + std::hash::Hash> Numbering<K> {
 }
 
 fn too_large() -> Error {
-    Error::Unsupported(
-        "a tile has more than 2^31 distinct rows or columns: use a larger stride or a crop".into(),
-    )
+    Error::Unsupported("a tile has more than 2^31 distinct rows or columns: use a larger stride or a crop".into())
 }

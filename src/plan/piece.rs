@@ -23,11 +23,7 @@ impl PlannedPiece {
     pub fn most_bytes(rows: &AxisPlan, columns: &AxisPlan, listed: bool) -> u64 {
         let head = STEPS.len() - 1;
         let points = rows.layer(head).len() * columns.layer(head).len();
-        let lists = if listed {
-            TilePlan::most_list_bytes(rows, columns)
-        } else {
-            0
-        };
+        let lists = if listed { TilePlan::most_list_bytes(rows, columns) } else { 0 };
         (size_of::<Self>() + TilePlan::IMAGE_BYTES + size_of::<(i64, i64)>()) as u64
             + (size_of::<usize>() * points) as u64
             + lists

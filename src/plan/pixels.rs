@@ -21,11 +21,7 @@ pub(crate) struct Image {
 
 impl Image {
     fn dense(rows: usize, columns: usize) -> Self {
-        Self {
-            rows,
-            columns,
-            listed: None,
-        }
+        Self { rows, columns, listed: None }
     }
 
     /// Stored pixels.
@@ -97,9 +93,10 @@ impl TilePlan {
     ) -> Result<Self, Error> {
         let mut images = vec![Image::dense(rows.inputs(), columns.inputs())];
         images.extend(
-            STEPS.iter().enumerate().map(|(index, _)| {
-                Image::dense(rows.layer(index).len(), columns.layer(index).len())
-            }),
+            STEPS
+                .iter()
+                .enumerate()
+                .map(|(index, _)| Image::dense(rows.layer(index).len(), columns.layer(index).len())),
         );
         if let Some(points) = points {
             let width = images[STEPS.len()].columns;
@@ -116,26 +113,17 @@ impl TilePlan {
                 }
             }
         }
-        Ok(Self {
-            rows,
-            columns,
-            images,
-        })
+        Ok(Self { rows, columns, images })
     }
 
     /// Most bytes that the pixel lists of a tile of these axes can take.
     pub fn most_list_bytes(rows: &AxisPlan, columns: &AxisPlan) -> u64 {
-        (0..STEPS.len())
-            .map(|index| Stored::most_bytes(rows.layer(index).len(), columns.layer(index).len()))
-            .sum()
+        (0..STEPS.len()).map(|index| Stored::most_bytes(rows.layer(index).len(), columns.layer(index).len())).sum()
     }
 
     /// See there.
     pub fn geometry(&self) -> TileGeometry {
-        TileGeometry {
-            rows: Arc::as_ptr(&self.rows) as usize,
-            columns: Arc::as_ptr(&self.columns) as usize,
-        }
+        TileGeometry { rows: Arc::as_ptr(&self.rows) as usize, columns: Arc::as_ptr(&self.columns) as usize }
     }
 
     /// The image that step `index` reads.
@@ -157,9 +145,7 @@ impl TilePlan {
     /// `head`: of one lattice point, all dense layers.
     pub fn macs(&self, convolutions: &[u64], head: u64) -> u64 {
         let steps = 0..STEPS.len();
-        steps
-            .map(|index| self.step_macs(index, convolutions, head))
-            .sum()
+        steps.map(|index| self.step_macs(index, convolutions, head)).sum()
     }
 
     /// Of these, those of step `index`.

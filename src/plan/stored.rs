@@ -54,11 +54,7 @@ impl Stored {
             start += sets[set as usize].stored.len() as u32;
             starts.push(start);
         }
-        Ok(Some(Self {
-            set_of_row,
-            sets,
-            starts,
-        }))
+        Ok(Some(Self { set_of_row, sets, starts }))
     }
 
     /// How many there are.

@@ -27,12 +27,7 @@ pub(super) struct Standing {
 impl Cut {
     /// Plans the pieces once where they can stand for the whole call, and the budget has room for that besides the
     /// `largest` of them.
-    pub fn new(
-        cutter: &Cutter<'_>,
-        pieces: Vec<Piece>,
-        largest: Bytes,
-        plans: &mut AxisPlans,
-    ) -> Result<Self, Error> {
+    pub fn new(cutter: &Cutter<'_>, pieces: Vec<Piece>, largest: Bytes, plans: &mut AxisPlans) -> Result<Self, Error> {
         if cutter.lists || !cutter.sharing {
             return Ok(Self::Pieces(pieces));
         }
@@ -46,22 +41,14 @@ impl Cut {
 
 impl Standing {
     /// Plans all pieces; `None` where that takes more than `room`.
-    fn new(
-        cutter: &Cutter<'_>,
-        pieces: &[Piece],
-        room: u64,
-        plans: &mut AxisPlans,
-    ) -> Result<Option<Self>, Error> {
+    fn new(cutter: &Cutter<'_>, pieces: &[Piece], room: u64, plans: &mut AxisPlans) -> Result<Option<Self>, Error> {
         const WHAT: &str = "plans of a slice";
         let images = pieces.len().saturating_mul(TilePlan::IMAGE_BYTES);
         if images as u64 > room {
             return Ok(None);
         }
         ensure_headroom(images, WHAT)?;
-        let mut standing = Self {
-            pieces: try_with_capacity(pieces.len(), WHAT)?,
-            bytes: 0,
-        };
+        let mut standing = Self { pieces: try_with_capacity(pieces.len(), WHAT)?, bytes: 0 };
         let (mut axes, mut geometries) = (HashSet::new(), HashSet::new());
         for piece in pieces {
             (cutter.check)()?;

@@ -58,11 +58,7 @@ pub struct Session {
 
 impl Session {
     /// Packs the model for the engine. `log` hears what was chosen and why.
-    pub fn new(
-        model: &Model,
-        options: Options,
-        log: &mut dyn FnMut(LogLevel, &str),
-    ) -> Result<Self, Error> {
+    pub fn new(model: &Model, options: Options, log: &mut dyn FnMut(LogLevel, &str)) -> Result<Self, Error> {
         let classes = model.describe().classes;
         options.check(classes)?;
         let intensity = Intensity::new(options.window, options.equalize)?;
@@ -81,10 +77,7 @@ impl Session {
         let fixed = engine.fixed_bytes();
         let budget = match options.memory_budget {
             0 => engine.automatic_budget(),
-            bytes => Bytes {
-                host: bytes,
-                device: if fixed.device > 0 { bytes } else { 0 },
-            },
+            bytes => Bytes { host: bytes, device: if fixed.device > 0 { bytes } else { 0 } },
         };
         let too_small = |memory: &str, budget: u64, fixed: u64| {
             (fixed > 0 && fixed >= budget).then(|| {
@@ -103,10 +96,7 @@ impl Session {
         for note in notes {
             log(LogLevel::Info, &note);
         }
-        log(
-            LogLevel::Info,
-            &format!("engine {engine_name}, memory budget {budget}"),
-        );
+        log(LogLevel::Info, &format!("engine {engine_name}, memory budget {budget}"));
         Ok(Self {
             patch_macs: run::patch_macs(engine.as_ref(), options.patch_size as usize),
             intensity,

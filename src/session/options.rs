@@ -45,9 +45,7 @@ pub struct Options {
 impl Options {
     /// The model's metadata, and the documented defaults where it has none.
     pub fn for_model(model: Option<&Model>) -> Self {
-        let metadata = model
-            .map(|model| model.metadata().clone())
-            .unwrap_or_default();
+        let metadata = model.map(|model| model.metadata().clone()).unwrap_or_default();
         Self {
             patch_size: metadata.patch_size.unwrap_or(257),
             stride: metadata.stride.unwrap_or(7),
@@ -82,9 +80,7 @@ impl Options {
         if let Some(Crop { x0, y0, x1, y1 }) = self.crop
             && (x0 >= x1 || y0 >= y1)
         {
-            return Err(Error::invalid(format!(
-                "crop {x0},{y0},{x1},{y1}: must satisfy x0 < x1 and y0 < y1"
-            )));
+            return Err(Error::invalid(format!("crop {x0},{y0},{x1},{y1}: must satisfy x0 < x1 and y0 < y1")));
         }
         if self.lesion_class >= classes {
             return Err(Error::invalid(format!(

@@ -21,11 +21,7 @@ impl Progress {
     pub fn now(&self, control: &Control) -> (f64, Stage) {
         let number = |bits: &AtomicU64| f64::from_bits(bits.load(Ordering::Relaxed));
         let macs = self.macs.load(Ordering::Relaxed);
-        let done = if macs == 0 {
-            0.0
-        } else {
-            (control.macs() as f64 / macs as f64).min(1.0)
-        };
+        let done = if macs == 0 { 0.0 } else { (control.macs() as f64 / macs as f64).min(1.0) };
         let stage = match self.stage.load(Ordering::Relaxed) {
             2 => Stage::Intensity,
             3 => Stage::Network,

@@ -29,10 +29,7 @@ impl State {
     pub fn new(engine: Box<dyn Engine>, budget: Bytes) -> Self {
         const MOST_PLANS: u64 = 64 << 20;
         let most_plans = (budget.host / 16).min(MOST_PLANS) as usize;
-        Self {
-            plans: AxisPlans::new(engine.most_chain(), most_plans),
-            engine,
-        }
+        Self { plans: AxisPlans::new(engine.most_chain(), most_plans), engine }
     }
 
     /// Gives back what can be had again when it is needed.
@@ -50,11 +47,7 @@ pub(super) struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    pub fn new(
-        session: &'a Session,
-        extents: Extents,
-        roi: Option<&'a Volume<'a>>,
-    ) -> Result<Self, Error> {
+    pub fn new(session: &'a Session, extents: Extents, roi: Option<&'a Volume<'a>>) -> Result<Self, Error> {
         if let Some(roi) = roi
             && roi.extents() != extents
         {
@@ -65,59 +58,33 @@ impl<'a> Run<'a> {
             )));
         }
         if roi.is_some_and(|roi| roi.memory() != Memory::Host) {
-            return Err(Error::invalid(
-                "roi in device memory: copy it to host memory".into(),
-            ));
+            return Err(Error::invalid("roi in device memory: copy it to host memory".into()));
         }
-        let Options {
-            patch_size,
-            stride,
-            crop,
-            ..
-        } = session.options;
+        let Options { patch_size, stride, crop, .. } = session.options;
         let geometry = Geometry {
             extents,
             lattice: Lattice::new(extents, patch_size, stride, crop)?,
             roi: roi.is_some(),
             classes: session.classes,
         };
-        Ok(Self {
-            session,
-            geometry,
-            roi,
-        })
+        Ok(Self { session, geometry, roi })
     }
 
     /// The caller's buffers, checked against the shapes and against each other.
-    pub fn grids<'o>(
-        &self,
-        volume: &Volume<'_>,
-        outputs: &'o mut Outputs<'_>,
-    ) -> Result<Grids<'o>, Error> {
-        let Extents {
-            width,
-            height,
-            depth,
-        } = self.geometry.extents;
+    pub fn grids<'o>(&self, volume: &Volume<'_>, outputs: &'o mut Outputs<'_>) -> Result<Grids<'o>, Error> {
+        let Extents { width, height, depth } = self.geometry.extents;
         let voxels = [1, width, height, depth];
         let Lattice { x, y } = self.geometry.lattice;
         let points = [self.session.classes, x.count(), y.count(), depth];
         let grids = Grids {
             mask: (outputs.mask.as_mut().map(|o| o.grid(voxels, "mask"))).transpose()?,
-            probability: (outputs.probability.as_mut())
-                .map(|o| o.grid(voxels, "probability"))
-                .transpose()?,
-            coverage: (outputs.coverage.as_mut())
-                .map(|o| o.grid(voxels, "coverage"))
-                .transpose()?,
+            probability: (outputs.probability.as_mut()).map(|o| o.grid(voxels, "probability")).transpose()?,
+            coverage: (outputs.coverage.as_mut()).map(|o| o.grid(voxels, "coverage")).transpose()?,
             logits: (outputs.logits.as_mut().map(|o| o.grid(points, "logits"))).transpose()?,
         };
         let written: Vec<_> = [
             grids.mask.as_ref().map(|g| ("mask", g.footprint())),
-            grids
-                .probability
-                .as_ref()
-                .map(|g| ("probability", g.footprint())),
+            grids.probability.as_ref().map(|g| ("probability", g.footprint())),
             grids.coverage.as_ref().map(|g| ("coverage", g.footprint())),
             grids.logits.as_ref().map(|g| ("logits", g.footprint())),
         ]
@@ -178,12 +145,7 @@ impl<'a> Run<'a> {
         engine.fixed_bytes() + engine.call_bytes(&self.geometry) + Bytes::host(selection)
     }
 
-    pub fn cutter<'e>(
-        &self,
-        engine: &'e dyn Engine,
-        plans: &AxisPlans,
-        check: Check<'e>,
-    ) -> Cutter<'e> {
+    pub fn cutter<'e>(&self, engine: &'e dyn Engine, plans: &AxisPlans, check: Check<'e>) -> Cutter<'e> {
         let held = self.held(engine) + Bytes::host(plans.limit() as u64);
         Cutter {
             lattice: self.geometry.lattice,
@@ -254,10 +216,7 @@ impl<'a> Run<'a> {
             lesion_class: self.session.options.lesion_class as usize,
             control: &self.session.control,
         };
-        let in_device_memory = [
-            ("volume", volume.memory() != Memory::Host),
-            ("outputs", call.planes.is_some()),
-        ];
+        let in_device_memory = [("volume", volume.memory() != Memory::Host), ("outputs", call.planes.is_some())];
         for (name, on_device) in in_device_memory {
             if on_device && state.engine.device() == Device::Cpu {
                 return Err(Error::invalid(format!(

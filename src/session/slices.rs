@@ -60,9 +60,7 @@ impl<'a> Slices<'a> {
         let call = self.call;
         call.control.check()?;
         self.progress.enter(Stage::Intensity, self.fraction(z, 0.0));
-        timed(&mut self.timings.intensity, || {
-            state.engine.intensity(&call, z)
-        })?;
+        timed(&mut self.timings.intensity, || state.engine.intensity(&call, z))?;
         self.progress.enter(Stage::Plan, self.fraction(z, 0.0));
         let began = Instant::now();
         let selection = self.run.selection(z)?;
@@ -93,9 +91,7 @@ impl<'a> Slices<'a> {
         if !call.geometry.roi {
             self.cut = Some(cut);
         }
-        timed(&mut self.timings.network, || {
-            state.engine.submit(&call, selection)
-        })
+        timed(&mut self.timings.network, || state.engine.submit(&call, selection))
     }
 
     /// Hands pieces to the engine; they are the part `span` of slice `z`, and take `held` bytes.
@@ -122,16 +118,12 @@ impl<'a> Slices<'a> {
         self.nonfinite_voxels += timed(&mut self.timings.network, || state.engine.wait(&call))?;
         call.control.check()?;
         self.progress.enter(Stage::Mask, self.fraction(z, 1.0));
-        timed(&mut self.timings.mask, || {
-            state.engine.mask(&call, z, grids)
-        })
+        timed(&mut self.timings.mask, || state.engine.mask(&call, z, grids))
     }
 
     /// Cuts a slice, into smaller pieces where the device has less memory than the budget says.
     fn cut(&mut self, state: &mut State, selection: &Selection) -> Result<Cut, Error> {
-        let Call {
-            control, geometry, ..
-        } = self.call;
+        let Call { control, geometry, .. } = self.call;
         let check: Check<'_> = &|| control.check();
         // Bytes that the device did not have.
         let mut refused: Option<u64> = None;
@@ -143,13 +135,10 @@ impl<'a> Slices<'a> {
             if let Some(bytes) = refused {
                 cutter.budget.device = budget.device.min(bytes - 1);
             }
-            let (pieces, largest) =
-                cutter
-                    .cut(selection, plans)
-                    .map_err(|error| match (error, refused) {
-                        (Error::DeviceOutOfMemory(_), Some(bytes)) => full(bytes, budget.device),
-                        (error, _) => error,
-                    })?;
+            let (pieces, largest) = cutter.cut(selection, plans).map_err(|error| match (error, refused) {
+                (Error::DeviceOutOfMemory(_), Some(bytes)) => full(bytes, budget.device),
+                (error, _) => error,
+            })?;
             if pieces.is_empty() {
                 return Ok(Cut::Pieces(pieces));
             }
@@ -172,9 +161,7 @@ impl<'a> Slices<'a> {
     fn plan(&self, state: &mut State, piece: &Piece) -> Result<PlannedPiece, Error> {
         let check: Check<'_> = &|| self.call.control.check();
         let State { engine, plans } = state;
-        self.run
-            .cutter(engine.as_ref(), plans, check)
-            .plan(piece, plans)
+        self.run.cutter(engine.as_ref(), plans, check).plan(piece, plans)
     }
 
     /// How far the call is when `part` of slice `z` is done.

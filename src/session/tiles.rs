@@ -61,11 +61,7 @@ pub(super) struct Cutter<'a> {
 impl Cutter<'_> {
     /// Cuts the wanted lattice points of a slice into pieces that fit the budget. Returns what the largest
     /// takes too.
-    pub fn cut(
-        &self,
-        selection: &Selection,
-        plans: &mut AxisPlans,
-    ) -> Result<(Vec<Piece>, Bytes), Error> {
+    pub fn cut(&self, selection: &Selection, plans: &mut AxisPlans) -> Result<(Vec<Piece>, Bytes), Error> {
         const BYTES_PER_POINT: usize = 256;
         let points = self.lattice.points();
         ensure_headroom(points.saturating_mul(BYTES_PER_POINT), "tiles of a slice")?;
@@ -78,12 +74,9 @@ impl Cutter<'_> {
         }
         let (runs, largest) = self.runs(&rows, &columns, plans)?;
         let [row_runs, column_runs] = runs;
-        let tile = |rows: &[usize], columns: &[usize]| {
-            Tile::new(rows, columns, selection, &self.lattice).map(Piece::Tile)
-        };
-        let pieces = row_runs
-            .iter()
-            .flat_map(|rows| column_runs.iter().filter_map(|columns| tile(rows, columns)));
+        let tile =
+            |rows: &[usize], columns: &[usize]| Tile::new(rows, columns, selection, &self.lattice).map(Piece::Tile);
+        let pieces = row_runs.iter().flat_map(|rows| column_runs.iter().filter_map(|columns| tile(rows, columns)));
         Ok((pieces.collect(), largest))
     }
 
@@ -135,9 +128,7 @@ impl Cutter<'_> {
         let (convolutions, _) = self.engine.unit_macs();
         let axes = rows.products.iter().zip(&columns.products);
         let layers = axes.zip(convolutions);
-        layers
-            .map(|((&rows, &columns), &macs)| rows as f64 * columns as f64 * macs as f64)
-            .sum()
+        layers.map(|((&rows, &columns), &macs)| rows as f64 * columns as f64 * macs as f64).sum()
     }
 
     /// Single patches, as many at a time as fit.
@@ -160,40 +151,20 @@ impl Cutter<'_> {
             .collect();
         if self.padding == Padding::Image {
             // The true neighbours of a patch are found by the plan of a tile of one patch.
-            let single = |&(y, x): &(usize, usize)| {
-                Piece::Tile(Tile {
-                    rows: vec![y],
-                    columns: vec![x],
-                    points: None,
-                })
-            };
+            let single = |&(y, x): &(usize, usize)| Piece::Tile(Tile { rows: vec![y], columns: vec![x], points: None });
             return Ok((wanted.iter().map(single).collect(), one));
         }
         let most = |budget: u64, one: u64| budget.min(STACK_BYTES).checked_div(one);
-        let count = [
-            most(self.budget.host, one.host),
-            most(self.budget.device, one.device),
-        ];
+        let count = [most(self.budget.host, one.host), most(self.budget.device, one.device)];
         let count = count.into_iter().flatten().min().unwrap_or(1);
         let count = count.clamp(1, STACK_PATCHES as u64);
-        let stack = Bytes {
-            host: count * one.host,
-            device: count * one.device,
-        };
+        let stack = Bytes { host: count * one.host, device: count * one.device };
         let stacks = wanted.chunks(count as usize);
-        Ok((
-            stacks.map(|points| Piece::Stack(points.to_vec())).collect(),
-            stack,
-        ))
+        Ok((stacks.map(|points| Piece::Stack(points.to_vec())).collect(), stack))
     }
 
     /// Bytes of the largest of these patches by itself: in IMAGE scope those inside the slice see more of it.
-    fn one_patch(
-        &self,
-        rows: &[usize],
-        columns: &[usize],
-        plans: &mut AxisPlans,
-    ) -> Result<Bytes, Error> {
+    fn one_patch(&self, rows: &[usize], columns: &[usize], plans: &mut AxisPlans) -> Result<Bytes, Error> {
         let Lattice { x, y } = self.lattice;
         if self.padding == Padding::Patch {
             let rows = plans.isolated(y.patch_size, 1, self.check)?;
@@ -216,12 +187,7 @@ impl Cutter<'_> {
     }
 
     /// The plans of some runs of one axis.
-    fn planned(
-        &self,
-        axis: &Axis,
-        runs: &[&[usize]],
-        plans: &mut AxisPlans,
-    ) -> Result<Planned, Error> {
+    fn planned(&self, axis: &Axis, runs: &[&[usize]], plans: &mut AxisPlans) -> Result<Planned, Error> {
         let mut distinct = HashMap::new();
         let mut products = [0; CONVOLUTIONS];
         for run in runs {
@@ -233,10 +199,7 @@ impl Cutter<'_> {
             }
             distinct.insert(Arc::as_ptr(&plan), plan);
         }
-        Ok(Planned {
-            distinct: distinct.into_values().collect(),
-            products,
-        })
+        Ok(Planned { distinct: distinct.into_values().collect(), products })
     }
 
     /// Bytes of a piece with these axes: activations, tables, lists.
@@ -278,11 +241,7 @@ impl Cutter<'_> {
                     tile.rows[row] * x.count() + tile.columns[column]
                 }));
                 let starts = vec![(y.start(tile.rows[0]), x.start(tile.columns[0]))];
-                Ok(PlannedPiece {
-                    plan,
-                    starts,
-                    points,
-                })
+                Ok(PlannedPiece { plan, starts, points })
             }
             Piece::Stack(patches) => {
                 let rows = plans.isolated(y.patch_size, patches.len(), self.check)?;

@@ -12,30 +12,15 @@ pub(crate) struct Footprint {
 }
 
 impl Footprint {
-    pub(super) fn new(
-        start: usize,
-        strides: [usize; 4],
-        shape: [usize; 4],
-        element: usize,
-    ) -> Self {
+    pub(super) fn new(start: usize, strides: [usize; 4], shape: [usize; 4], element: usize) -> Self {
         let reach: usize = (0..4).map(|axis| strides[axis] * (shape[axis] - 1)).sum();
-        Self {
-            start,
-            span: reach + element,
-            strides,
-            shape,
-            element,
-        }
+        Self { start, span: reach + element, strides, shape, element }
     }
 
     /// Whether two arrays may share a byte. Arrays of the same shape and strides that are interleaved in
     /// one buffer do not: at some axis the second lies behind the first, within one stride.
     pub(crate) fn overlaps(&self, other: &Self) -> bool {
-        let (low, high) = if self.start <= other.start {
-            (self, other)
-        } else {
-            (other, self)
-        };
+        let (low, high) = if self.start <= other.start { (self, other) } else { (other, self) };
         let distance = high.start - low.start;
         if distance >= low.span {
             return false;

@@ -36,13 +36,7 @@ impl<'a, T: Copy> VolumeMut<'a, T> {
     /// # Safety
     /// Every element that the strides reach in the shape of this output is writable for `'a`, in `memory`.
     pub unsafe fn from_raw(data: *mut T, memory: Memory, strides: [u64; 4]) -> Option<Self> {
-        (!data.is_null()).then_some(Self {
-            data,
-            memory,
-            len: None,
-            strides,
-            borrow: PhantomData,
-        })
+        (!data.is_null()).then_some(Self { data, memory, len: None, strides, borrow: PhantomData })
     }
 
     /// Checks the buffer against its shape (innermost first).
@@ -67,13 +61,7 @@ impl<'a, T: Copy> VolumeMut<'a, T> {
             }
             reach += strides[axis] * (shape[axis] - 1);
         }
-        Ok(Grid {
-            data: self.data.cast(),
-            memory: self.memory,
-            strides,
-            shape,
-            element: PhantomData,
-        })
+        Ok(Grid { data: self.data.cast(), memory: self.memory, strides, shape, element: PhantomData })
     }
 }
 
@@ -151,14 +139,10 @@ mod tests {
     fn output_elements_may_not_overlap_each_other() {
         let mut byte = 0u8;
         // SAFETY: `grid` only checks; nothing is written.
-        let mut buffer =
-            |strides| unsafe { VolumeMut::from_raw(&raw mut byte, Memory::Host, strides) }.unwrap();
+        let mut buffer = |strides| unsafe { VolumeMut::from_raw(&raw mut byte, Memory::Host, strides) }.unwrap();
         assert!(buffer([0, 1, 5, 20]).grid([1, 5, 4, 3], "mask").is_ok());
         assert!(buffer([0, 12, 3, 1]).grid([1, 5, 4, 3], "mask").is_ok());
-        let error = buffer([0, 1, 4, 20])
-            .grid([1, 5, 4, 3], "mask")
-            .err()
-            .unwrap();
+        let error = buffer([0, 1, 4, 20]).grid([1, 5, 4, 3], "mask").err().unwrap();
         assert!(error.to_string().contains("stride_y 4"), "{error}");
     }
 }

@@ -46,24 +46,16 @@ impl Extents {
     pub fn new(width: u64, height: u64, depth: u64, name: &str) -> Result<Self, Error> {
         for (axis, value) in [("width", width), ("height", height)] {
             if !(1..=SLICE_SIDE_MAX).contains(&value) {
-                return Err(Error::invalid(format!(
-                    "{name} {axis} {value}: must be 1..={SLICE_SIDE_MAX} voxels"
-                )));
+                return Err(Error::invalid(format!("{name} {axis} {value}: must be 1..={SLICE_SIDE_MAX} voxels")));
             }
         }
-        let voxels = width
-            .checked_mul(height)
-            .and_then(|pixels| pixels.checked_mul(depth));
+        let voxels = width.checked_mul(height).and_then(|pixels| pixels.checked_mul(depth));
         if depth == 0 || voxels.is_none_or(|voxels| voxels > isize::MAX as u64) {
             return Err(Error::invalid(format!(
                 "{name} depth {depth}: must be at least 1, and all voxels must fit in memory"
             )));
         }
-        Ok(Self {
-            width: width as usize,
-            height: height as usize,
-            depth: depth as usize,
-        })
+        Ok(Self { width: width as usize, height: height as usize, depth: depth as usize })
     }
 
     /// Pixels of one slice.
@@ -90,12 +82,7 @@ impl Strides {
     }
 
     /// Checks strides in bytes, x first; all zero means dense.
-    pub fn new(
-        strides: [u64; 3],
-        extents: Extents,
-        voxel_bytes: usize,
-        name: &str,
-    ) -> Result<Self, Error> {
+    pub fn new(strides: [u64; 3], extents: Extents, voxel_bytes: usize, name: &str) -> Result<Self, Error> {
         let shape = [1, extents.width, extents.height, extents.depth];
         let strides = [0, strides[0], strides[1], strides[2]];
         let [_, x, y, z] = checked_strides(strides, shape, voxel_bytes, name)?;
@@ -107,12 +94,7 @@ impl Strides {
 const AXES: [&str; 4] = ["class", "x", "y", "z"];
 
 /// Strides of an array of `shape` (innermost first): given ones checked, all zero replaced by dense.
-fn checked_strides(
-    strides: [u64; 4],
-    shape: [usize; 4],
-    element: usize,
-    name: &str,
-) -> Result<[usize; 4], Error> {
+fn checked_strides(strides: [u64; 4], shape: [usize; 4], element: usize, name: &str) -> Result<[usize; 4], Error> {
     let too_large = || {
         Error::invalid(format!(
             "{name}: {} x {} x {} x {} elements with strides {strides:?} reach beyond the address \

@@ -69,12 +69,7 @@ unsafe impl Sync for Volume<'_> {}
 
 impl<'a> Volume<'a> {
     /// A dense volume in a slice of `width * height * depth` voxels, x fastest, in HU.
-    pub fn from_slice<T: Voxel>(
-        voxels: &'a [T],
-        width: usize,
-        height: usize,
-        depth: usize,
-    ) -> Result<Self, Error> {
+    pub fn from_slice<T: Voxel>(voxels: &'a [T], width: usize, height: usize, depth: usize) -> Result<Self, Error> {
         let extents = Extents::new(width as u64, height as u64, depth as u64, "volume")?;
         if voxels.len() != extents.pixels() * depth {
             return Err(Error::invalid(format!(
@@ -84,17 +79,7 @@ impl<'a> Volume<'a> {
         }
         let strides = Strides::dense(extents, T::TYPE.size(), "volume")?;
         // SAFETY: the slice holds exactly the voxels that extents and dense strides reach.
-        unsafe {
-            Self::from_raw(
-                voxels.as_ptr().cast(),
-                Memory::Host,
-                T::TYPE,
-                extents,
-                strides,
-                (1.0, 0.0),
-                "volume",
-            )
-        }
+        unsafe { Self::from_raw(voxels.as_ptr().cast(), Memory::Host, T::TYPE, extents, strides, (1.0, 0.0), "volume") }
     }
 
     /// A volume at an address of the caller. `rescale` is (slope, intercept): HU = slope * voxel +
@@ -117,16 +102,7 @@ impl<'a> Volume<'a> {
                 "{name} slope {slope}, intercept {intercept}: must be finite, the slope not 0"
             )));
         }
-        Ok(Self {
-            data,
-            memory,
-            voxel,
-            extents,
-            strides,
-            slope,
-            intercept,
-            borrow: PhantomData,
-        })
+        Ok(Self { data, memory, voxel, extents, strides, slope, intercept, borrow: PhantomData })
     }
 
     /// The volume's extents.
@@ -203,18 +179,9 @@ impl<'a> Volume<'a> {
 
     /// The bytes that this volume reaches, for overlap checks.
     pub(crate) fn footprint(&self) -> Footprint {
-        let Extents {
-            width,
-            height,
-            depth,
-        } = self.extents;
+        let Extents { width, height, depth } = self.extents;
         let strides = [0, self.strides.x, self.strides.y, self.strides.z];
-        Footprint::new(
-            self.data as usize,
-            strides,
-            [1, width, height, depth],
-            self.voxel.size(),
-        )
+        Footprint::new(self.data as usize, strides, [1, width, height, depth], self.voxel.size())
     }
 }
 
@@ -233,15 +200,7 @@ mod tests {
         let strides = Strides::new([2, 6, APART as u64], extents, 2, "volume").unwrap();
         // SAFETY: the last byte that the strides reach is the last of the buffer.
         let volume = unsafe {
-            Volume::from_raw(
-                bytes.as_ptr(),
-                Memory::Host,
-                VoxelType::I16,
-                extents,
-                strides,
-                (2.0, -1.0),
-                "volume",
-            )
+            Volume::from_raw(bytes.as_ptr(), Memory::Host, VoxelType::I16, extents, strides, (2.0, -1.0), "volume")
         }
         .unwrap();
         let mut row = [0.0; 3];

@@ -53,10 +53,7 @@ impl<'a> Archive<'a> {
                 printable(&error.to_string(), 200)
             ))
         })?;
-        Ok(Self {
-            metadata,
-            data: &bytes[8 + length..],
-        })
+        Ok(Self { metadata, data: &bytes[8 + length..] })
     }
 
     /// Names of all tensors, in no particular order.
@@ -67,50 +64,30 @@ impl<'a> Archive<'a> {
     /// The strings of `__metadata__`, sorted by key.
     pub(super) fn strings(&self) -> BTreeMap<&str, &str> {
         let strings = self.metadata.metadata().iter().flat_map(HashMap::iter);
-        strings
-            .map(|(key, value)| (key.as_str(), value.as_str()))
-            .collect()
+        strings.map(|(key, value)| (key.as_str(), value.as_str())).collect()
     }
 
     /// The tensor `name` with shape `expected`, where `None` stands for any length from 1.
-    pub(super) fn tensor<'s>(
-        &'s self,
-        name: &'s str,
-        expected: &[Option<usize>],
-    ) -> Result<Tensor<'s>, Error> {
+    pub(super) fn tensor<'s>(&'s self, name: &'s str, expected: &[Option<usize>]) -> Result<Tensor<'s>, Error> {
         let info = self.metadata.info(name);
         let info = info.ok_or_else(|| Error::bad_model(format!("tensor {name} is missing")))?;
-        let TensorInfo {
-            dtype,
-            shape,
-            data_offsets: (start, end),
-        } = info;
+        let TensorInfo { dtype, shape, data_offsets: (start, end) } = info;
         let float = match dtype {
             Dtype::F16 => Float::F16,
             Dtype::BF16 => Float::Bf16,
             Dtype::F32 => Float::F32,
             Dtype::F64 => Float::F64,
             _ => {
-                return Err(Error::bad_model(format!(
-                    "{name}: dtype {dtype}: must be F16, BF16, F32 or F64"
-                )));
+                return Err(Error::bad_model(format!("{name}: dtype {dtype}: must be F16, BF16, F32 or F64")));
             }
         };
         let fits = shape.len() == expected.len()
-            && shape.iter().zip(expected).all(|(&length, &expected)| {
-                length >= 1 && expected.is_none_or(|expected| length == expected)
-            });
-        let tensor = Tensor {
-            name,
-            float,
-            shape,
-            data: &self.data[*start..*end],
-        };
-        if fits {
-            Ok(tensor)
-        } else {
-            Err(tensor.wrong_shape(&pattern(expected)))
-        }
+            && shape
+                .iter()
+                .zip(expected)
+                .all(|(&length, &expected)| length >= 1 && expected.is_none_or(|expected| length == expected));
+        let tensor = Tensor { name, float, shape, data: &self.data[*start..*end] };
+        if fits { Ok(tensor) } else { Err(tensor.wrong_shape(&pattern(expected))) }
     }
 }
 
@@ -121,26 +98,14 @@ impl Tensor<'_> {
 
     pub(super) fn wrong_shape(&self, expected: &str) -> Error {
         let shape: Vec<_> = self.shape.iter().take(8).copied().map(Some).collect();
-        let more = if self.shape.len() > 8 {
-            " and more"
-        } else {
-            ""
-        };
-        Error::bad_model(format!(
-            "{}: shape {}{more}: expected {expected}",
-            self.name,
-            pattern(&shape)
-        ))
+        let more = if self.shape.len() > 8 { " and more" } else { "" };
+        Error::bad_model(format!("{}: shape {}{more}: expected {expected}", self.name, pattern(&shape)))
     }
 
     /// Element `index`; an error when it is NaN or infinite.
     pub(super) fn finite(&self, index: usize) -> Result<f64, Error> {
         let value = self.float.value(self.data, index);
-        if value.is_finite() {
-            Ok(value)
-        } else {
-            Err(self.bad_value(index, value, ""))
-        }
+        if value.is_finite() { Ok(value) } else { Err(self.bad_value(index, value, "")) }
     }
 
     /// `value`, which came of element `index` (`how` says by what), rounded to fp16.
@@ -215,10 +180,7 @@ fn element<const N: usize>(data: &[u8], index: usize) -> [u8; N] {
 /// The JSON header: 8 bytes of length, little-endian, then as many bytes.
 fn header(bytes: &[u8]) -> Result<&[u8], Error> {
     let Some((length, rest)) = bytes.split_first_chunk::<8>() else {
-        return Err(Error::bad_model(format!(
-            "{} bytes: too short for a safetensors file",
-            bytes.len()
-        )));
+        return Err(Error::bad_model(format!("{} bytes: too short for a safetensors file", bytes.len())));
     };
     let length = u64::from_le_bytes(*length);
     if length > HEADER_MAX {
@@ -258,9 +220,7 @@ fn check_numbers(header: &[u8]) -> Result<(), Error> {
 
 /// `[*, 3, 3, 3]`, `*` for any length from 1.
 fn pattern(shape: &[Option<usize>]) -> String {
-    let lengths = shape
-        .iter()
-        .map(|length| length.map_or("*".to_owned(), |length| length.to_string()));
+    let lengths = shape.iter().map(|length| length.map_or("*".to_owned(), |length| length.to_string()));
     format!("[{}]", lengths.collect::<Vec<_>>().join(", "))
 }
 

@@ -55,10 +55,9 @@ fn fold(
     batch_norm: &str,
 ) -> Result<(Vec<f16>, Vec<f16>), Error> {
     let outputs = bias.len();
-    let names = ["weight", "bias", "running_mean", "running_var"]
-        .map(|kind| format!("{batch_norm}.{kind}"));
-    let [gamma, beta, mean, variance] = [&names[0], &names[1], &names[2], &names[3]]
-        .map(|name| archive.tensor(name, &[Some(outputs)]));
+    let names = ["weight", "bias", "running_mean", "running_var"].map(|kind| format!("{batch_norm}.{kind}"));
+    let [gamma, beta, mean, variance] =
+        [&names[0], &names[1], &names[2], &names[3]].map(|name| archive.tensor(name, &[Some(outputs)]));
     let (gamma, beta, mean, variance) = (gamma?, beta?, mean?, variance?);
 
     let how = format!(" folded with batch norm {batch_norm}");
@@ -78,8 +77,7 @@ fn fold(
         for index in output * per_output..(output + 1) * per_output {
             weights.push(weight.round(index, weight.finite(index)? * scale, &how)?);
         }
-        let shifted =
-            (bias.finite(output)? - mean.finite(output)?) * scale + beta.finite(output)?;
+        let shifted = (bias.finite(output)? - mean.finite(output)?) * scale + beta.finite(output)?;
         biases.push(bias.round(output, shifted, &how)?);
     }
     Ok((weights, biases))

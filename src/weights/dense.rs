@@ -72,15 +72,7 @@ impl FirstDense {
         weight.extend_from_slice(tensor.data);
         let float = tensor.float;
         let bias = read_bias(archive, name, outputs)?;
-        Ok(Self {
-            weight_name,
-            float,
-            weight,
-            bias,
-            outputs,
-            channels,
-            side,
-        })
+        Ok(Self { weight_name, float, weight, bias, outputs, channels, side })
     }
 
     pub(super) fn outputs(&self) -> usize {
@@ -113,15 +105,10 @@ impl FirstDense {
     /// The layer for `side` x `side` features per channel, rounded to fp16.
     pub(super) fn at_side(&self, side: usize) -> Result<Dense, Error> {
         self.check_side(side)?;
-        let inputs = side
-            .checked_mul(side)
-            .and_then(|area| area.checked_mul(self.channels));
+        let inputs = side.checked_mul(side).and_then(|area| area.checked_mul(self.channels));
         let shape = inputs.and_then(|inputs| Some((inputs, inputs.checked_mul(self.outputs)?)));
-        let (inputs, count) = shape.ok_or_else(|| {
-            Error::invalid(format!(
-                "patch features {side} x {side}: too many to address"
-            ))
-        })?;
+        let (inputs, count) =
+            shape.ok_or_else(|| Error::invalid(format!("patch features {side} x {side}: too many to address")))?;
         let mut weights = try_with_capacity(count, &self.weight_name)?;
         if side == self.side {
             for index in 0..count {
@@ -130,10 +117,7 @@ impl FirstDense {
         } else {
             self.fold_pooling(side, &mut weights)?;
         }
-        Ok(Dense {
-            weight: matrix(&self.weight_name, (self.outputs, inputs), weights)?,
-            bias: self.bias.clone(),
-        })
+        Ok(Dense { weight: matrix(&self.weight_name, (self.outputs, inputs), weights)?, bias: self.bias.clone() })
     }
 
     /// Appends [outputs][channels][side][side] to `weights`; this layer takes 7 x 7.
@@ -183,13 +167,7 @@ impl Cover {
         let first = (0..ADAPTIVE_POOL_SIDE).find(covers).unwrap_or(0);
         let count = (0..ADAPTIVE_POOL_SIDE).filter(covers).count(); // neighbours, as cells are in order
         let cells = first..first + count;
-        let share = from_fn(|cell| {
-            if cells.contains(&cell) {
-                1.0 / span(cell).len() as f64
-            } else {
-                0.0
-            }
-        });
+        let share = from_fn(|cell| if cells.contains(&cell) { 1.0 / span(cell).len() as f64 } else { 0.0 });
         Self { cells, share }
     }
 
@@ -202,12 +180,9 @@ impl Cover {
 
 fn read_bias(archive: &Archive<'_>, name: &str, outputs: usize) -> Result<Array1<f16>, Error> {
     let name = format!("{name}.bias");
-    Ok(Array1::from_vec(
-        archive.tensor(&name, &[Some(outputs)])?.to_f16()?,
-    ))
+    Ok(Array1::from_vec(archive.tensor(&name, &[Some(outputs)])?.to_f16()?))
 }
 
 fn matrix(name: &str, shape: (usize, usize), values: Vec<f16>) -> Result<Array2<f16>, Error> {
-    Array2::from_shape_vec(shape, values)
-        .map_err(|error| Error::bad_model(format!("{name}: {error}")))
+    Array2::from_shape_vec(shape, values).map_err(|error| Error::bad_model(format!("{name}: {error}")))
 }

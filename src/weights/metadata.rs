@@ -35,11 +35,7 @@ pub struct Metadata {
 
 impl Metadata {
     /// Reads the strings of a model with `input_channels` channels and `classes` classes.
-    pub(super) fn parse(
-        strings: BTreeMap<&str, &str>,
-        input_channels: usize,
-        classes: u32,
-    ) -> Result<Self, Error> {
+    pub(super) fn parse(strings: BTreeMap<&str, &str>, input_channels: usize, classes: u32) -> Result<Self, Error> {
         let mut metadata = Self::default();
         for (key, value) in strings {
             let Some(short) = key.strip_prefix(PREFIX) else {
@@ -54,13 +50,10 @@ impl Metadata {
                 "stride" => metadata.stride = Some(entry.integer(1, PATCH_SIZE_MAX as u32)?),
                 "window" => metadata.window = Some(entry.window()?),
                 "equalize" => metadata.equalize = Some(entry.boolean()?),
-                "mean" => {
-                    metadata.mean = Some(entry.per_channel(input_channels, "finite", |_| true)?)
-                }
+                "mean" => metadata.mean = Some(entry.per_channel(input_channels, "finite", |_| true)?),
                 "std" => {
                     let positive = |std| std > 0.0;
-                    metadata.std =
-                        Some(entry.per_channel(input_channels, "finite, above 0", positive)?);
+                    metadata.std = Some(entry.per_channel(input_channels, "finite, above 0", positive)?);
                 }
                 "classes" => metadata.classes = entry.names(classes)?,
                 "lesion_class" => metadata.lesion_class = Some(entry.integer(0, classes - 1)?),
@@ -113,12 +106,7 @@ impl Entry<'_> {
         }
     }
 
-    fn per_channel(
-        &self,
-        channels: usize,
-        limits: &str,
-        allowed: impl Fn(f64) -> bool,
-    ) -> Result<[f64; 3], Error> {
+    fn per_channel(&self, channels: usize, limits: &str, allowed: impl Fn(f64) -> bool) -> Result<[f64; 3], Error> {
         let numbers = self.finite_numbers(channels).unwrap_or_default();
         let numbers = match numbers[..] {
             [all] => [all; 3],
@@ -128,37 +116,22 @@ impl Entry<'_> {
         if numbers.iter().all(|&x| x.is_finite() && allowed(x)) {
             return Ok(numbers);
         }
-        let count = if channels == 1 {
-            "1 number"
-        } else {
-            "1 or 3 numbers separated by commas"
-        };
+        let count = if channels == 1 { "1 number" } else { "1 or 3 numbers separated by commas" };
         Err(self.must_be(&format!("{count}, {limits}")))
     }
 
     fn names(&self, classes: u32) -> Result<Vec<String>, Error> {
-        let names: Vec<_> = self
-            .value
-            .split(',')
-            .map(|name| name.trim().to_owned())
-            .collect();
+        let names: Vec<_> = self.value.split(',').map(|name| name.trim().to_owned()).collect();
         let usable = |name: &String| !name.is_empty() && !name.contains(char::is_control);
         if names.len() == classes as usize && names.iter().all(usable) {
             return Ok(names);
         }
-        Err(self.must_be(&format!(
-            "{classes} names separated by commas, one per class, without control characters"
-        )))
+        Err(self.must_be(&format!("{classes} names separated by commas, one per class, without control characters")))
     }
 
     /// The numbers between commas, if all are finite and there are at most `limit`.
     fn finite_numbers(&self, limit: usize) -> Option<Vec<f64>> {
-        let numbers: Vec<f64> = self
-            .value
-            .split(',')
-            .take(limit + 1)
-            .map(number)
-            .collect::<Option<_>>()?;
+        let numbers: Vec<f64> = self.value.split(',').take(limit + 1).map(number).collect::<Option<_>>()?;
         (numbers.len() <= limit && numbers.iter().all(|x| x.is_finite())).then_some(numbers)
     }
 }

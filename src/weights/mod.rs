@@ -104,9 +104,7 @@ impl Model {
         let channels = convolutions[CONVOLUTIONS - 1].bias.len();
 
         let mut dense_names = layers.dense().iter();
-        let first_name = dense_names
-            .next()
-            .ok_or_else(|| Error::bad_model("no dense layer".into()))?;
+        let first_name = dense_names.next().ok_or_else(|| Error::bad_model("no dense layer".into()))?;
         let first_dense = FirstDense::read(&archive, first_name, channels)?;
         let mut dense: Vec<Dense> = try_with_capacity(layers.dense().len(), "dense layers")?;
         let mut width = first_dense.outputs();
@@ -121,21 +119,12 @@ impl Model {
         if let Some(patch_size) = metadata.patch_size {
             first_dense
                 .check_side(feature_side(patch_size as usize))
-                .map_err(|error| {
-                    Error::bad_model(format!(
-                        "{}patch_size {patch_size}: {error}",
-                        metadata::PREFIX
-                    ))
-                })?;
+                .map_err(|error| Error::bad_model(format!("{}patch_size {patch_size}: {error}", metadata::PREFIX)))?;
         }
         let parameters = convolutions
             .iter()
             .map(|layer| layer.weight.len() + layer.bias.len())
-            .chain(
-                dense
-                    .iter()
-                    .map(|layer| layer.weight.len() + layer.bias.len()),
-            )
+            .chain(dense.iter().map(|layer| layer.weight.len() + layer.bias.len()))
             .fold(first_dense.parameters(), |sum, count| sum + count as u64);
         let description = Description {
             input_channels: input_channels as u32, // 1 or 3
@@ -148,14 +137,7 @@ impl Model {
             sha256: hex(&Sha256::digest(bytes)),
             class_names: metadata.classes.clone(),
         };
-        Ok(Self {
-            convolutions,
-            first_dense,
-            dense,
-            metadata,
-            description,
-            shared: Shared::default(),
-        })
+        Ok(Self { convolutions, first_dense, dense, metadata, description, shared: Shared::default() })
     }
 
     /// What the model is.
@@ -226,40 +208,25 @@ fn read_file(path: &Path) -> Result<Vec<u8>, Error> {
     // Looked at before opening: opening a FIFO would wait for its writer.
     let kind = std::fs::metadata(path).map_err(|error| failed(error.to_string()))?;
     if !kind.is_file() {
-        return Err(failed(
-            "not a regular file: give the path of a safetensors file".into(),
-        ));
+        return Err(failed("not a regular file: give the path of a safetensors file".into()));
     }
     let file = File::open(path).map_err(|error| failed(error.to_string()))?;
-    let length = file
-        .metadata()
-        .map_err(|error| failed(error.to_string()))?
-        .len();
-    check_length(length)
-        .map_err(|error| Error::bad_model(format!("{}: {error}", path.display())))?;
+    let length = file.metadata().map_err(|error| failed(error.to_string()))?.len();
+    check_length(length).map_err(|error| Error::bad_model(format!("{}: {error}", path.display())))?;
     let size = usize::try_from(length).map_err(|_| failed(format!("{length} bytes: too large")))?;
     let mut bytes = try_with_capacity(size, "model file")?;
-    file.take(length)
-        .read_to_end(&mut bytes)
-        .map_err(|error| failed(error.to_string()))?;
+    file.take(length).read_to_end(&mut bytes).map_err(|error| failed(error.to_string()))?;
     if bytes.len() != size {
-        return Err(failed(format!(
-            "{} of {size} bytes read: the file shrank meanwhile",
-            bytes.len()
-        )));
+        return Err(failed(format!("{} of {size} bytes read: the file shrank meanwhile", bytes.len())));
     }
     Ok(bytes)
 }
 
 fn check_length(length: u64) -> Result<(), Error> {
     match length {
-        0 => Err(Error::bad_model(
-            "the file is empty: expected a safetensors file".into(),
-        )),
+        0 => Err(Error::bad_model("the file is empty: expected a safetensors file".into())),
         1..=FILE_MAX => Ok(()),
-        _ => Err(Error::bad_model(format!(
-            "{length} bytes: a model file has at most {FILE_MAX}"
-        ))),
+        _ => Err(Error::bad_model(format!("{length} bytes: a model file has at most {FILE_MAX}"))),
     }
 }
 

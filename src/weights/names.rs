@@ -67,16 +67,10 @@ impl Layers {
 
     /// The 13 convolutions in order.
     pub(super) fn convolutions(&self) -> impl Iterator<Item = ConvolutionNames> {
-        let positions = if self.batch_norm {
-            WITH_BATCH_NORM
-        } else {
-            PLAIN
-        };
+        let positions = if self.batch_norm { WITH_BATCH_NORM } else { PLAIN };
         positions.into_iter().map(|position| ConvolutionNames {
             convolution: format!("features.{position}"),
-            batch_norm: self
-                .batch_norm
-                .then(|| format!("features.{}", position + 1)),
+            batch_norm: self.batch_norm.then(|| format!("features.{}", position + 1)),
         })
     }
 
@@ -127,11 +121,7 @@ fn dense_number(name: &str) -> Option<u32> {
 }
 
 /// An error that names the first few of `names`, if there are any.
-fn report<'a>(
-    what: &str,
-    names: impl Iterator<Item = &'a str>,
-    expectation: &str,
-) -> Result<(), Error> {
+fn report<'a>(what: &str, names: impl Iterator<Item = &'a str>, expectation: &str) -> Result<(), Error> {
     const SHOWN: usize = 4;
     let names: Vec<_> = names.collect();
     if names.is_empty() {
@@ -142,8 +132,5 @@ fn report<'a>(
         0 => String::new(),
         more => format!(" and {more} more"),
     };
-    Err(Error::bad_model(format!(
-        "{what} tensor {}{more}: {expectation}",
-        shown.join(", ")
-    )))
+    Err(Error::bad_model(format!("{what} tensor {}{more}: {expectation}", shown.join(", "))))
 }

@@ -53,19 +53,10 @@ mod tests {
     fn rounds_to_nearest_even_everywhere() {
         for low in 0..0x7c00_u16 {
             let from = f16::from_bits(low).to_f64();
-            let to = if low == 0x7bff {
-                65536.0
-            } else {
-                f16::from_bits(low + 1).to_f64()
-            };
+            let to = if low == 0x7bff { 65536.0 } else { f16::from_bits(low + 1).to_f64() };
             let middle = (from + to) / 2.0; // exact in f64
             let even = low + (low & 1);
-            let cases = [
-                (from, low),
-                (middle.next_down(), low),
-                (middle, even),
-                (middle.next_up(), low + 1),
-            ];
+            let cases = [(from, low), (middle.next_down(), low), (middle, even), (middle.next_up(), low + 1)];
             for (value, bits) in cases {
                 let expected = (bits != 0x7c00).then(|| f16::from_bits(bits));
                 assert_eq!(round_to_f16(value), expected, "{value:e}");
@@ -85,19 +76,9 @@ mod tests {
     #[test]
     fn keeps_signs_and_refuses_what_is_not_finite() {
         for (value, bits) in [(0.0, 0), (-0.0, 0x8000), (1e-300, 0), (-5e-324, 0x8000)] {
-            assert_eq!(
-                round_to_f16(value).map(f16::to_bits),
-                Some(bits),
-                "{value:e}"
-            );
+            assert_eq!(round_to_f16(value).map(f16::to_bits), Some(bits), "{value:e}");
         }
-        for value in [
-            f64::NAN,
-            f64::INFINITY,
-            f64::NEG_INFINITY,
-            f64::MAX,
-            65520.0,
-        ] {
+        for value in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, f64::MAX, 65520.0] {
             assert_eq!(round_to_f16(value), None, "{value:e}");
         }
     }

@@ -20,10 +20,7 @@ fn extents(case: &Case) -> Extents {
 
 /// A session with this budget, and what it foresees; `None` if that is too little.
 fn session(case: &Case, model: &Model, budget: u64) -> Option<(Session, Estimate)> {
-    let options = Options {
-        memory_budget: budget,
-        ..on_gpu(case)
-    };
+    let options = Options { memory_budget: budget, ..on_gpu(case) };
     let session = Session::new(model, options, &mut |_, _| ()).ok()?;
     let estimate = session.estimate(extents(case), None).ok()?;
     Some((session, estimate))
@@ -79,11 +76,7 @@ fn room_is_made_without_blocking() {
     let mut random = Random(52);
     let mut case = repeatability::case(&mut random);
     let model = network(&mut random, case.options.patch_size);
-    case.roi = Some(
-        (0..60 * 50 * 4)
-            .map(|i| (i % 3000 < 800 * (i / 3000)) as u8)
-            .collect(),
-    );
+    case.roi = Some((0..60 * 50 * 4).map(|i| (i % 3000 < 800 * (i / 3000)) as u8).collect());
     let session = Session::new(&model, on_gpu(&case), &mut |_, _| ()).unwrap();
     let run = |case: &Case| {
         gpu.reset();
@@ -96,16 +89,9 @@ fn room_is_made_without_blocking() {
     session.trim().unwrap();
     case.roi.as_mut().unwrap().reverse();
     let shrinking = run(&case);
-    println!(
-        "device allocations: {}, again {}, shrinking {}",
-        growing[0], again[0], shrinking[0]
-    );
+    println!("device allocations: {}, again {}, shrinking {}", growing[0], again[0], shrinking[0]);
     assert!(growing[0] > shrinking[0] && again[0] == 0, "the arena grew");
-    assert_eq!(
-        [growing[1], shrinking[1]],
-        [again[1]; 2],
-        "waits that nothing interrupts"
-    );
+    assert_eq!([growing[1], shrinking[1]], [again[1]; 2], "waits that nothing interrupts");
 }
 
 /// Where the device has no room for the smallest tile, the error does not blame the budget.
@@ -157,10 +143,7 @@ fn a_budget_below_the_weights() {
         return;
     };
     let (case, model) = small_case(54);
-    let options = Options {
-        memory_budget: 1000,
-        ..on_gpu(&case)
-    };
+    let options = Options { memory_budget: 1000, ..on_gpu(&case) };
     match Session::new(&model, options, &mut |_, _| ()) {
         Err(Error::DeviceOutOfMemory(text)) => {
             assert!(text.contains("1000 bytes of the device"), "{text}")
@@ -180,10 +163,7 @@ fn without_page_locked_memory_auto_is_the_cpu() {
     let choose = |device| {
         gpu.reset();
         gpu.fail("cuMemHostAlloc", 1, OUT_OF_MEMORY);
-        let options = Options {
-            device,
-            ..on_gpu(&case)
-        };
+        let options = Options { device, ..on_gpu(&case) };
         let mut said = String::new();
         Session::new(&model, options, &mut |_, text| said += text).map(|session| (session, said))
     };
@@ -191,10 +171,7 @@ fn without_page_locked_memory_auto_is_the_cpu() {
     assert!(said.contains("page-locked"), "{said}");
     assert_eq!(case.run_in(&session, &model).report.device, Device::Cpu);
     let refused = choose(DeviceChoice::Cuda(vec![0])).err();
-    assert!(
-        matches!(refused, Some(Error::OutOfMemory(_))),
-        "{refused:?}"
-    );
+    assert!(matches!(refused, Some(Error::OutOfMemory(_))), "{refused:?}");
     assert_eq!(gpu.live(""), 0);
 }
 
@@ -206,12 +183,7 @@ fn no_more_than_32_bits_of_pixels() {
         return;
     };
     let (case, model) = small_case(56);
-    let options = Options {
-        patch_size: 63,
-        stride: 32,
-        memory_budget: 1 << 62,
-        ..on_gpu(&case)
-    };
+    let options = Options { patch_size: 63, stride: 32, memory_budget: 1 << 62, ..on_gpu(&case) };
     let session = Session::new(&model, options, &mut |_, _| ()).unwrap();
     let estimate = |side: u64| {
         let extents = Extents::new(side, side, 1, "volume").unwrap();
@@ -231,10 +203,7 @@ fn no_more_than_32_bits_of_pixels() {
     // Zeros that nobody touches take no memory.
     let (voxels, mut mask) = (vec![0_i8; 47000 * 47000], vec![0_u8; 47000 * 47000]);
     let volume = Volume::from_slice(&voxels, 47000, 47000, 1).unwrap();
-    let mut outputs = Outputs {
-        mask: Some(VolumeMut::from_slice(&mut mask)),
-        ..Outputs::default()
-    };
+    let mut outputs = Outputs { mask: Some(VolumeMut::from_slice(&mut mask)), ..Outputs::default() };
     let outcome = session.segment(&volume, None, &mut outputs, &mut |_, _| true);
     assert_eq!(outcome.err(), Some(refused));
 }

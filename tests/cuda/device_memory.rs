@@ -94,30 +94,12 @@ impl Drop for Host<'_> {
 }
 
 fn volume(case: &Case, address: u64, stream: u64) -> Volume<'static> {
-    let extents = Extents::new(
-        case.width as u64,
-        case.height as u64,
-        case.depth as u64,
-        "volume",
-    )
-    .unwrap();
+    let extents = Extents::new(case.width as u64, case.height as u64, case.depth as u64, "volume").unwrap();
     let strides = Strides::dense(extents, 2, "volume").unwrap();
-    let memory = Memory::Cuda {
-        stream: stream as usize,
-    };
+    let memory = Memory::Cuda { stream: stream as usize };
     // SAFETY: device memory of that size.
-    unsafe {
-        Volume::from_raw(
-            address as *const u8,
-            memory,
-            VoxelType::I16,
-            extents,
-            strides,
-            (1.0, 0.0),
-            "volume",
-        )
-    }
-    .unwrap()
+    unsafe { Volume::from_raw(address as *const u8, memory, VoxelType::I16, extents, strides, (1.0, 0.0), "volume") }
+        .unwrap()
 }
 
 fn bytes_of<T>(values: &[T]) -> &[u8] {
@@ -143,9 +125,7 @@ fn nothing_goes_through_the_host() {
         let probability = host.allocate(4 * voxels);
         let logits = host.allocate(4 * expected.logits.len());
         host.copy_in(input, bytes_of(&case.voxels));
-        let memory = Memory::Cuda {
-            stream: host.stream as usize,
-        };
+        let memory = Memory::Cuda { stream: host.stream as usize };
         // SAFETY: device memory of the right sizes.
         let mut outputs = unsafe {
             Outputs {
@@ -156,19 +136,9 @@ fn nothing_goes_through_the_host() {
             }
         };
         let before = gpu.calls("cuMemcpyDtoHAsync_v2");
-        let report = session
-            .segment(
-                &volume(&case, input, host.stream),
-                None,
-                &mut outputs,
-                &mut |_, _| true,
-            )
-            .unwrap();
+        let report = session.segment(&volume(&case, input, host.stream), None, &mut outputs, &mut |_, _| true).unwrap();
         let copies = gpu.calls("cuMemcpyDtoHAsync_v2") - before;
-        assert_eq!(
-            copies, case.depth as u64,
-            "only the status of each slice comes back"
-        );
+        assert_eq!(copies, case.depth as u64, "only the status of each slice comes back");
         assert_eq!(report.nonfinite_voxels, 0);
         let mut bytes = vec![0; voxels];
         host.copy_out(&mut bytes, mask);
@@ -201,10 +171,7 @@ fn wrong_addresses_are_refused() {
     let good = host.allocate(bytes + 2);
     let mut mask = vec![7; case.voxels.len()];
     let mut refused = |session: &Session, address: u64, text: &str| {
-        let mut outputs = Outputs {
-            mask: Some(VolumeMut::from_slice(&mut mask)),
-            ..Outputs::default()
-        };
+        let mut outputs = Outputs { mask: Some(VolumeMut::from_slice(&mut mask)), ..Outputs::default() };
         let volume = volume(&case, address, 0);
         let outcome = session.segment(&volume, None, &mut outputs, &mut |_, _| true);
         match outcome {
@@ -215,16 +182,10 @@ fn wrong_addresses_are_refused() {
     };
     refused(&session, good + 1, "multiples of 2 bytes");
     refused(&session, case.voxels.as_ptr() as u64, "not device memory");
-    let other = Options {
-        device: patchmask::engine::DeviceChoice::Cuda(vec![1]),
-        ..on_gpu(&case)
-    };
+    let other = Options { device: patchmask::engine::DeviceChoice::Cuda(vec![1]), ..on_gpu(&case) };
     let other = Session::new(&model, other, &mut |_, _| ()).unwrap();
     refused(&other, good, "another device or context");
-    let both = Options {
-        device: patchmask::engine::DeviceChoice::Cuda(vec![0, 1]),
-        ..on_gpu(&case)
-    };
+    let both = Options { device: patchmask::engine::DeviceChoice::Cuda(vec![0, 1]), ..on_gpu(&case) };
     let both = Session::new(&model, both, &mut |_, _| ()).unwrap();
     refused(&both, good, "a session of that GPU alone");
     let cpu = Session::new(&model, case.options.clone(), &mut |_, _| ()).unwrap();

@@ -74,10 +74,7 @@ fn every_call_may_fail() {
             gpu.fail(call, nth, LAUNCH_FAILED);
             match whole(&case, &model) {
                 Err(
-                    Error::DeviceFailed(_)
-                    | Error::NoDevice(_)
-                    | Error::DeviceOutOfMemory(_)
-                    | Error::OutOfMemory(_),
+                    Error::DeviceFailed(_) | Error::NoDevice(_) | Error::DeviceOutOfMemory(_) | Error::OutOfMemory(_),
                 ) => failures += 1,
                 Err(other) => panic!("{call} {nth}: {other:?}"),
                 // At the end of a call, when everything has been waited for already.
@@ -190,10 +187,7 @@ fn a_lost_device_is_an_error_and_leaves_nothing() {
         let session = Session::new(&model, on_gpu(&case), &mut |_, _| ()).unwrap();
         gpu.lose(0, after);
         let outcome = case.mask_in(&session);
-        assert!(
-            matches!(outcome, Err(Error::DeviceFailed(_))),
-            "{outcome:?}"
-        );
+        assert!(matches!(outcome, Err(Error::DeviceFailed(_))), "{outcome:?}");
         let again = case.mask_in(&session);
         assert!(matches!(again, Err(Error::DeviceFailed(_))), "{again:?}");
         drop(session);
@@ -201,10 +195,7 @@ fn a_lost_device_is_an_error_and_leaves_nothing() {
     }
     // `auto` then is the CPU, and says why.
     let mut said = String::new();
-    let options = Options {
-        device: DeviceChoice::Auto,
-        ..on_gpu(&case)
-    };
+    let options = Options { device: DeviceChoice::Auto, ..on_gpu(&case) };
     let session = Session::new(&model, options, &mut |_, text| said += text).unwrap();
     assert!(session.engine_name().starts_with("cpu"), "{said}");
     assert!(said.contains("cuda:0"), "{said}");
@@ -220,16 +211,9 @@ fn wrong_kernels_are_found_before_they_are_used() {
     };
     let (case, model) = small_case(11);
     let expected = whole(&case, &model).unwrap();
-    for kernel in [
-        "conv3_first",
-        "table_max",
-        "dense_products",
-        "dense_sums",
-        "scores",
-        "paint",
-        "histogram",
-        "equalize",
-    ] {
+    for kernel in
+        ["conv3_first", "table_max", "dense_products", "dense_sums", "scores", "paint", "histogram", "equalize"]
+    {
         gpu.reset();
         gpu.spoil(kernel);
         match whole(&case, &model) {
@@ -276,11 +260,7 @@ fn overflow_names_the_layer() {
     for (position, name) in [(0, "convolution 1 of 13"), (7, "convolution 4 of 13")] {
         let mut file = File::new(Dtype::F32, false, 1, 1, &[2]);
         for (tensor, values) in &mut file.tensors {
-            let scale = if tensor.starts_with(&format!("features.{position}.")) {
-                30000.0
-            } else {
-                0.5
-            };
+            let scale = if tensor.starts_with(&format!("features.{position}.")) { 30000.0 } else { 0.5 };
             let floats = values.bytes.len() / 4;
             values.bytes = (0..floats).flat_map(|_| f32::to_le_bytes(scale)).collect();
         }

@@ -118,11 +118,7 @@ fn left_out() {
     let (outcome, said) = run();
     assert!(said.contains("Hopper") && said.contains("218"), "{said}");
     assert!(outcome == expected);
-    for (capability, shared_bytes) in [
-        ((9, 0), 163 << 10),
-        ((10, 0), 227 << 10),
-        ((8, 9), 227 << 10),
-    ] {
+    for (capability, shared_bytes) in [((9, 0), 163 << 10), ((10, 0), 227 << 10), ((8, 9), 227 << 10)] {
         gpu.reset();
         gpu.machine_of(capability, 1, 1 << 30, shared_bytes);
         for kernel in KERNELS {

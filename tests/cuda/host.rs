@@ -64,10 +64,7 @@ fn sessions_share_weights_and_run_side_by_side() {
     let after_call = gpu.live("bytes");
     first.trim().unwrap();
     assert!(gpu.live("bytes") < after_call, "a trim gives memory back");
-    assert!(
-        bits(&case.run_in(&first, &model)) == alone,
-        "and the session goes on"
-    );
+    assert!(bits(&case.run_in(&first, &model)) == alone, "and the session goes on");
     drop((first, second));
     assert_eq!(gpu.live(""), 0);
     assert_eq!(gpu.error(), "");
@@ -85,10 +82,7 @@ fn cancelled_from_the_callback_and_from_another_thread() {
     let mut mask = vec![0; case.voxels.len()];
     let heard = AtomicUsize::new(0);
     let mut run = |progress: &mut dyn FnMut() -> bool| {
-        let mut outputs = Outputs {
-            mask: Some(VolumeMut::from_slice(&mut mask)),
-            ..Outputs::default()
-        };
+        let mut outputs = Outputs { mask: Some(VolumeMut::from_slice(&mut mask)), ..Outputs::default() };
         session.segment(&volume, None, &mut outputs, &mut |_, _| {
             heard.fetch_add(1, Ordering::SeqCst);
             progress()
@@ -126,11 +120,7 @@ fn one_thread_waits_for_the_gpu() {
         names.filter(|name| name.starts_with("patchmask-")).count()
     };
     for device in [DeviceChoice::Cuda(vec![0]), DeviceChoice::Auto] {
-        let options = Options {
-            device,
-            threads: 3,
-            ..on_gpu(&case)
-        };
+        let options = Options { device, threads: 3, ..on_gpu(&case) };
         let session = Session::new(&model, options, &mut |_, _| ()).unwrap();
         assert!(session.engine_name().starts_with("cuda"));
         assert_eq!(workers(), 1);
@@ -152,17 +142,11 @@ fn progress_moves_within_a_slice() {
     let session = Session::new(&model, on_gpu(&case), &mut |_, _| ()).unwrap();
     let at_rest = gpu.live("bytes");
     let whole = case.run_in(&session, &model).report.peak.device;
-    let options = Options {
-        memory_budget: at_rest + (whole - at_rest) * 4 / 10,
-        ..on_gpu(&case)
-    };
+    let options = Options { memory_budget: at_rest + (whole - at_rest) * 4 / 10, ..on_gpu(&case) };
     let session = Session::new(&model, options, &mut |_, _| ()).unwrap();
     let volume = Volume::from_slice(&case.voxels, 60, 50, 1).unwrap();
     let mut mask = vec![0; 60 * 50];
-    let mut outputs = Outputs {
-        mask: Some(VolumeMut::from_slice(&mut mask)),
-        ..Outputs::default()
-    };
+    let mut outputs = Outputs { mask: Some(VolumeMut::from_slice(&mut mask)), ..Outputs::default() };
     let mut heard = Vec::new();
     let report = session.segment(&volume, None, &mut outputs, &mut |fraction, _| {
         heard.push(fraction);
@@ -170,9 +154,5 @@ fn progress_moves_within_a_slice() {
     });
     println!("{} tiles: {heard:.2?}", report.unwrap().work.tiles);
     assert!(heard.is_sorted() && heard.last() == Some(&1.0));
-    assert!(
-        heard
-            .iter()
-            .any(|&fraction| fraction > 0.0 && fraction < 1.0)
-    );
+    assert!(heard.iter().any(|&fraction| fraction > 0.0 && fraction < 1.0));
 }

@@ -60,10 +60,7 @@ fn without_sharing() {
     for padding in [Padding::Patch, Padding::Image] {
         let case = Case::whole(&mut random, padding, (33, 32), (300, 20, 1));
         let model = network(&mut random, case.options.patch_size);
-        let options = Options {
-            sharing: false,
-            ..on_gpu(&case)
-        };
+        let options = Options { sharing: false, ..on_gpu(&case) };
         agreement.compare(&case, &model, options);
     }
     println!("no sharing: {agreement}");
@@ -98,9 +95,7 @@ fn voxels_of_every_type() {
         (mask, probability, report.unwrap().nonfinite_voxels)
     }
     const SIDE: usize = 40;
-    let numbers: Vec<i32> = (0..SIDE * SIDE * 2)
-        .map(|_| random.below(127) as i32)
-        .collect();
+    let numbers: Vec<i32> = (0..SIDE * SIDE * 2).map(|_| random.below(127) as i32).collect();
     macro_rules! check {
         ($($voxel:ty),*) => {$({
             let mut voxels: Vec<$voxel> = numbers.iter().map(|&n| n as $voxel).collect();

@@ -28,58 +28,18 @@ struct Machine {
 }
 
 const MACHINES: [Machine; 10] = [
-    Machine {
-        settings: "init=34",
-        device: "0",
-        says: &["CUDA_ERROR_STUB_LIBRARY (34)", "stub", "library path"],
-    },
-    Machine {
-        settings: "init=100",
-        device: "0",
-        says: &["CUDA_ERROR_NO_DEVICE (100)", "no NVIDIA GPU"],
-    },
-    Machine {
-        settings: "devices=0",
-        device: "0",
-        says: &["CUDA_ERROR_NO_DEVICE (100)", "no NVIDIA GPU"],
-    },
-    Machine {
-        settings: "init=999",
-        device: "0",
-        says: &["CUDA_ERROR_UNKNOWN (999)"],
-    },
-    Machine {
-        settings: "driver=11040",
-        device: "0",
-        says: &["CUDA 11.4", "12.4", "update"],
-    },
-    Machine {
-        settings: "driver=12030",
-        device: "0",
-        says: &["CUDA 12.3", "12.4", "update"],
-    },
-    Machine {
-        settings: "sm=75",
-        device: "0",
-        says: &["cuda:0", "7.5", "8.0"],
-    },
-    Machine {
-        settings: "devices=2",
-        device: "2",
-        says: &["cuda:2", "there are 2", "from 0"],
-    },
+    Machine { settings: "init=34", device: "0", says: &["CUDA_ERROR_STUB_LIBRARY (34)", "stub", "library path"] },
+    Machine { settings: "init=100", device: "0", says: &["CUDA_ERROR_NO_DEVICE (100)", "no NVIDIA GPU"] },
+    Machine { settings: "devices=0", device: "0", says: &["CUDA_ERROR_NO_DEVICE (100)", "no NVIDIA GPU"] },
+    Machine { settings: "init=999", device: "0", says: &["CUDA_ERROR_UNKNOWN (999)"] },
+    Machine { settings: "driver=11040", device: "0", says: &["CUDA 11.4", "12.4", "update"] },
+    Machine { settings: "driver=12030", device: "0", says: &["CUDA 12.3", "12.4", "update"] },
+    Machine { settings: "sm=75", device: "0", says: &["cuda:0", "7.5", "8.0"] },
+    Machine { settings: "devices=2", device: "2", says: &["cuda:2", "there are 2", "from 0"] },
     // The compiler in the driver refuses the PTX.
-    Machine {
-        settings: "fail=cuModuleLoadData:1:218",
-        device: "0",
-        says: &["CUDA_ERROR_INVALID_PTX (218)"],
-    },
+    Machine { settings: "fail=cuModuleLoadData:1:218", device: "0", says: &["CUDA_ERROR_INVALID_PTX (218)"] },
     // Too little for any kernel of the head.
-    Machine {
-        settings: "optin=40960",
-        device: "0",
-        says: &["cuda:0", "the kernel dense_products"],
-    },
+    Machine { settings: "optin=40960", device: "0", says: &["cuda:0", "the kernel dense_products"] },
 ];
 
 #[test]
@@ -92,19 +52,11 @@ fn machines_that_will_not_do() {
     for machine in MACHINES {
         let says = |heard: &str| {
             for text in machine.says {
-                assert!(
-                    heard.contains(text),
-                    "{}: no {text:?} in {heard}",
-                    machine.settings
-                );
+                assert!(heard.contains(text), "{}: no {text:?} in {heard}", machine.settings);
             }
         };
         let heard = hear(folder, machine.settings, machine.device);
-        assert!(
-            heard.starts_with("NoDevice("),
-            "{}: {heard}",
-            machine.settings
-        );
+        assert!(heard.starts_with("NoDevice("), "{}: {heard}", machine.settings);
         says(&heard);
         println!("{}: {heard}", machine.settings);
         if machine.device == "0" {
@@ -123,18 +75,11 @@ fn no_driver() {
     };
     // A libcuda without any function, before one that this machine may have.
     let empty = cxx::kept("libcuda.so", &["empty"], |library| {
-        cxx::succeed(
-            Command::new(cxx)
-                .args(["-shared", "-x", "c++", "/dev/null", "-o"])
-                .arg(library),
-        )
+        cxx::succeed(Command::new(cxx).args(["-shared", "-x", "c++", "/dev/null", "-o"]).arg(library))
     });
     let empty = empty.unwrap();
     let nowhere = Path::new("/nowhere");
-    for (folder, says) in [
-        (nowhere, "libcuda was not found"),
-        (empty.parent().unwrap(), "lacks a function"),
-    ] {
+    for (folder, says) in [(nowhere, "libcuda was not found"), (empty.parent().unwrap(), "lacks a function")] {
         if folder == nowhere && hear(folder, "", "libcuda") == "true" {
             println!("SKIPPED a machine without libcuda: this one has it");
             continue;
@@ -192,10 +137,7 @@ fn session() {
         Ok(number) => DeviceChoice::Cuda(vec![number]),
         Err(_) => DeviceChoice::Auto,
     };
-    let options = Options {
-        device: choice,
-        ..on_gpu(&case)
-    };
+    let options = Options { device: choice, ..on_gpu(&case) };
     let mut said = String::new();
     let heard = match Session::new(&model, options, &mut |_, text| said += text) {
         Err(Error::NoDevice(text)) => format!("NoDevice({text})"),

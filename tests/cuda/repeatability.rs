@@ -50,25 +50,15 @@ fn the_same_bits_for_any_tiles_and_roi() {
     for percent in [80, 60, 40] {
         // Weights and buffers have to be there.
         let budget = at_rest + (whole.report.peak.device - at_rest) * percent / 100;
-        let options = Options {
-            memory_budget: budget,
-            ..on_gpu(&case)
-        };
+        let options = Options { memory_budget: budget, ..on_gpu(&case) };
         let outcome = case.run(&model, options);
         tiles.push(outcome.report.work.tiles);
         assert!(outcome.report.peak.device <= budget, "{:?}", outcome.report);
         assert!(bits(&outcome) == bits(&whole), "{percent} %");
     }
     println!("tiles: {tiles:?}");
-    assert!(
-        tiles[2] > tiles[0].max(1),
-        "smaller budgets make more tiles: {tiles:?}"
-    );
-    case.roi = Some(
-        (0..60 * 50)
-            .map(|_| (random.below(60) == 0) as u8)
-            .collect(),
-    );
+    assert!(tiles[2] > tiles[0].max(1), "smaller budgets make more tiles: {tiles:?}");
+    case.roi = Some((0..60 * 50).map(|_| (random.below(60) == 0) as u8).collect());
     let some = case.run(&model, on_gpu(&case));
     let mut evaluated = 0;
     for (some, whole) in some.logits.iter().zip(&whole.logits) {

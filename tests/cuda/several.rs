@@ -13,10 +13,7 @@ use crate::host::small_case;
 use crate::{bits, on_gpu, stand_in};
 
 fn session(model: &Model, case: &Case, gpus: &[u32]) -> Result<Session, Error> {
-    let options = Options {
-        device: DeviceChoice::Cuda(gpus.to_vec()),
-        ..on_gpu(case)
-    };
+    let options = Options { device: DeviceChoice::Cuda(gpus.to_vec()), ..on_gpu(case) };
     Session::new(model, options, &mut |_, _| ())
 }
 
@@ -60,20 +57,13 @@ fn both_give_the_bits_of_one_in_any_order() {
     };
     let mut random = Random(51);
     let (mut case, model) = seven_slices(&mut random);
-    let roi: Vec<u8> = (0..case.voxels.len())
-        .map(|_| (random.below(90) == 0) as u8)
-        .collect();
+    let roi: Vec<u8> = (0..case.voxels.len()).map(|_| (random.below(90) == 0) as u8).collect();
     for roi in [None, Some(roi)] {
         case.roi = roi;
         gpu.devices(1, 1 << 30);
         let one = case.run_in(&session(&model, &case, &[0]).unwrap(), &model);
         gpu.devices(3, 1 << 30);
-        for (gpus, seed) in [
-            (&[0, 1][..], 1),
-            (&[0, 1], 2),
-            (&[0, 1, 2], 3),
-            (&[1, 2], 4),
-        ] {
+        for (gpus, seed) in [(&[0, 1][..], 1), (&[0, 1], 2), (&[0, 1, 2], 3), (&[1, 2], 4)] {
             gpu.completion(2, seed);
             let session = session(&model, &case, gpus).unwrap();
             let outcome = case.run_in(&session, &model);
@@ -81,10 +71,7 @@ fn both_give_the_bits_of_one_in_any_order() {
             assert_eq!(outcome.report.work, one.report.work);
             assert_eq!(outcome.report.device, Device::Cuda);
             // A second call, in the memory that the first one left.
-            assert!(
-                bits(&case.run_in(&session, &model)) == bits(&one),
-                "{gpus:?} again"
-            );
+            assert!(bits(&case.run_in(&session, &model)) == bits(&one), "{gpus:?} again");
             for number in gpus {
                 let name = format!("cuda:{number} (");
                 assert!(session.engine_name().contains(&name), "{name}");
@@ -118,10 +105,7 @@ fn what_they_hold_is_foretold_and_within_the_budget() {
     let one = peak_of(&options(&[0], 0));
     let both = peak_of(&options(&[0, 1], 0));
     assert_eq!(both.device, one.device, "of each device");
-    assert!(
-        both.host > one.host && both.host <= 2 * one.host,
-        "{one:?} {both:?}"
-    );
+    assert!(both.host > one.host && both.host <= 2 * one.host, "{one:?} {both:?}");
     let budget = both.device * 3 / 4;
     assert!(peak_of(&options(&[0, 1], budget)).device <= budget);
     assert_eq!(gpu.error(), "");
@@ -159,16 +143,11 @@ fn a_cancelled_call_leaves_both_usable() {
     let whole = bits(&case.run_in(&both, &model));
     let volume = Volume::from_slice(&case.voxels, case.width, case.height, case.depth).unwrap();
     let mut mask = vec![0; case.voxels.len()];
-    let mut outputs = Outputs {
-        mask: Some(VolumeMut::from_slice(&mut mask)),
-        ..Outputs::default()
-    };
+    let mut outputs = Outputs { mask: Some(VolumeMut::from_slice(&mut mask)), ..Outputs::default() };
     both.cancel();
     let outcome = both.segment(&volume, None, &mut outputs, &mut |_, _| true);
     assert!(matches!(outcome, Err(Error::Cancelled)), "{outcome:?}");
-    let outcome = both.segment(&volume, None, &mut outputs, &mut |_, _| {
-        both.slices_done() < 1
-    });
+    let outcome = both.segment(&volume, None, &mut outputs, &mut |_, _| both.slices_done() < 1);
     assert!(matches!(outcome, Err(Error::Cancelled)), "{outcome:?}");
     let done = both.slices_done() as usize * case.width * case.height;
     assert!(done < mask.len() && mask[..done] == whole.0[..done]);
@@ -197,26 +176,16 @@ fn a_trace_has_every_slice_once_on_each_lane() {
             for (slice, spans) in spans.chunks(3).enumerate() {
                 // Those of one device come one after the other.
                 let per_gpu = 7_usize.div_ceil(gpus.len());
-                let (gpu, slice) = (
-                    slice / per_gpu,
-                    slice % per_gpu * gpus.len() + slice / per_gpu,
-                );
+                let (gpu, slice) = (slice / per_gpu, slice % per_gpu * gpus.len() + slice / per_gpu);
                 // Small slices: each is in a part of its own.
                 let part = slice / gpus.len() % 4;
-                let lanes = [
-                    "upload".into(),
-                    format!("compute {part}"),
-                    "download".into(),
-                ]
-                .map(|lane| format!("cuda:{gpu} {lane}"));
+                let lanes = ["upload".into(), format!("compute {part}"), "download".into()]
+                    .map(|lane| format!("cuda:{gpu} {lane}"));
                 assert!(spans.iter().map(|span| &span.lane).eq(&lanes), "{spans:?}");
                 assert!(spans.iter().all(|span| span.slice == slice), "{spans:?}");
                 assert!(spans.iter().all(|span| span.begin <= span.end), "{spans:?}");
                 let [up, compute, down] = spans else { panic!() };
-                assert!(
-                    up.end <= compute.end && compute.end <= down.end,
-                    "{spans:?}"
-                );
+                assert!(up.end <= compute.end && compute.end <= down.end, "{spans:?}");
             }
         }
         session.trace(false).unwrap();

@@ -21,10 +21,7 @@ fn seven_slices(random: &mut Random) -> (Case, Model) {
 }
 
 fn session(case: &Case, model: &Model, memory_budget: u64) -> Session {
-    let options = Options {
-        memory_budget,
-        ..on_gpu(case)
-    };
+    let options = Options { memory_budget, ..on_gpu(case) };
     Session::new(model, options, &mut |_, _| ()).unwrap()
 }
 
@@ -63,11 +60,7 @@ fn as_many_as_the_budget_has_room_for() {
     let (least, activations) = in_turn(&plenty, case.width, case.height);
     for depth in [4, 7] {
         let peak = estimate(&case, &plenty, depth).peak.device;
-        assert_eq!(
-            peak,
-            least + 3 * activations,
-            "four are on their way at a time"
-        );
+        assert_eq!(peak, least + 3 * activations, "four are on their way at a time");
     }
     let expected = bits(&case.run_in(&plenty, &model));
     // Three take as long as two.
@@ -80,10 +73,7 @@ fn as_many_as_the_budget_has_room_for() {
         assert!(bits(&outcome) == expected, "{slices} slices");
         let unused = (room - slices) * activations;
         assert_eq!(outcome.report.peak.device, budget - unused);
-        assert_eq!(
-            outcome.report.work.tiles, 7,
-            "not cut for the sake of others"
-        );
+        assert_eq!(outcome.report.work.tiles, 7, "not cut for the sake of others");
         let spans = session.trace(true).unwrap();
         assert_eq!(lanes(&spans) as u64, slices);
         assert_eq!(together(&spans), slices > 1, "{spans:?}");
@@ -125,11 +115,7 @@ fn slices_of_all_sizes() {
     let model = network(&mut random, 32);
     // In thousandths of the slice, one region each.
     let sizes = [1, 1, 900, 1, 300, 300, 2, 0, 600, 1, 1, 100, 999, 20];
-    case.roi = Some(
-        (0..case.voxels.len())
-            .map(|index| (index % 3000 < 3 * sizes[index / 3000]) as u8)
-            .collect(),
-    );
+    case.roi = Some((0..case.voxels.len()).map(|index| (index % 3000 < 3 * sizes[index / 3000]) as u8).collect());
     let expected = bits(&case.run_in(&session(&case, &model, 1 << 30), &model));
     let whole = estimate(&case, &session(&case, &model, 1 << 30), 1);
     let (mut used, mut tiles) = (Vec::new(), Vec::new());
@@ -148,10 +134,7 @@ fn slices_of_all_sizes() {
         }
     }
     println!("tiles: {tiles:?}, compute lanes: {used:?}");
-    assert!(
-        tiles[0] > 13 && tiles[7] == 13,
-        "one for each slice, or more"
-    );
+    assert!(tiles[0] > 13 && tiles[7] == 13, "one for each slice, or more");
     assert_eq!(gpu.error(), "");
     assert!(used.contains(&4), "small slices are side by side: {used:?}");
 }

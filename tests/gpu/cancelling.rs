@@ -27,12 +27,7 @@ fn cancelled_within_20_ms() {
     let session = Session::new(&model, on_gpu(&case), &mut |_, _| ()).unwrap();
     cancel_at_random("one tile a slice", &mut random, &case, &session);
     // Tables of every tile go to the device again for every slice.
-    cancel_at_random(
-        "several tiles",
-        &mut random,
-        &case,
-        &in_tiles(&case, &model),
-    );
+    cancel_at_random("several tiles", &mut random, &case, &in_tiles(&case, &model));
     // Every slice is planned anew, and needs another arena now and then.
     let inside = |(index, &hu): (usize, &i16)| {
         let z = index / (case.width * case.height);
@@ -47,10 +42,7 @@ fn in_tiles(case: &Case, model: &Model) -> Session {
     let [width, height, depth] = [case.width, case.height, case.depth].map(|n| n as u64);
     let extents = Extents::new(width, height, depth, "volume").unwrap();
     let in_budget = |memory_budget: u64| {
-        let options = Options {
-            memory_budget,
-            ..on_gpu(case)
-        };
+        let options = Options { memory_budget, ..on_gpu(case) };
         let session = Session::new(model, options, &mut |_, _| ()).ok()?;
         let estimate = session.estimate(extents, None).ok()?;
         Some((session, estimate))
@@ -93,15 +85,9 @@ fn cancel_at_random(what: &str, random: &mut Random, case: &Case, session: &Sess
             }
         });
     }
-    assert!(
-        case.mask_in(session).unwrap() == expected,
-        "{what}: and it goes on"
-    );
+    assert!(case.mask_in(session).unwrap() == expected, "{what}: and it goes on");
     latencies.sort();
-    assert!(
-        latencies.len() >= size(10, 1),
-        "{what}: calls end before they are cancelled"
-    );
+    assert!(latencies.len() >= size(10, 1), "{what}: calls end before they are cancelled");
     println!(
         "{what}: cancelled {} times in a call of {whole:.0?}: median {:.1?}, slowest {:.1?} (after {:.0?})",
         latencies.len(),

@@ -7,9 +7,7 @@ use crate::builder::{File, Random};
 use crate::geometry::Case;
 
 /// VGG16's widths.
-pub const FULL: [usize; 13] = [
-    64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512,
-];
+pub const FULL: [usize; 13] = [64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512];
 
 /// Whether these tests are only being tried out; see main.rs.
 pub fn small() -> bool {
@@ -35,25 +33,15 @@ pub fn discs(
         .map(|_| {
             let place = |random: &mut Random| (random.symmetric() + 1.0) / 2.0 * extent;
             let radius = (random.symmetric() + 1.2) * extent / 8.0;
-            [
-                place(random),
-                place(random),
-                radius,
-                random.symmetric() * 300.0,
-            ]
+            [place(random), place(random), radius, random.symmetric() * 300.0]
         })
         .collect();
     case.voxels = (0..width * height * depth)
         .map(|index| {
             let (x, y) = (index % width, index / width % height);
             let z = (index / width / height) as f64;
-            let inside =
-                |disc: &&[f64; 4]| (x as f64 - disc[0] - z).hypot(y as f64 - disc[1]) < disc[2];
-            let hu = discs
-                .iter()
-                .rev()
-                .find(inside)
-                .map_or(-100.0, |disc| disc[3]);
+            let inside = |disc: &&[f64; 4]| (x as f64 - disc[0] - z).hypot(y as f64 - disc[1]) < disc[2];
+            let hu = discs.iter().rev().find(inside).map_or(-100.0, |disc| disc[3]);
             (hu + random.symmetric() * 25.0) as i16
         })
         .collect();

@@ -22,19 +22,10 @@ const EVERY_GPUS_BYTES: [u32; 6] = [101_664, 93_472, 59_552, 47_264, 30_304, 24_
 const HOPPERS_BYTES: [u32; 2] = [226_720, 210_384];
 
 /// The experiment is made like the first of Hopper's.
-const SHARED_PIXELS_SHAPE: Shape = Shape {
-    name: "conv3_wgmma_128_shared",
-    ..OF_HOPPER[0]
-};
+const SHARED_PIXELS_SHAPE: Shape = Shape { name: "conv3_wgmma_128_shared", ..OF_HOPPER[0] };
 
 /// Values of each axis, inputs, outputs: convolutions 2, 4, 7, 8 and 10.
-const LAYERS: [[usize; 3]; 5] = [
-    [665, 64, 64],
-    [564, 128, 128],
-    [666, 256, 256],
-    [513, 256, 512],
-    [773, 512, 512],
-];
+const LAYERS: [[usize; 3]; 5] = [[665, 64, 64], [564, 128, 128], [666, 256, 256], [513, 256, 512], [773, 512, 512]];
 
 #[test]
 fn kernels_agree_and_take_so_long() {
@@ -59,12 +50,7 @@ fn all_layers(driver: &Driver) -> Result<(), String> {
         let (inputs, outputs) = (inputs.min(size(512, 128)), outputs.min(size(512, 128)));
         let mut firsts: HashMap<(usize, usize), Vec<f16>> = HashMap::new();
         for kernel in &kernels {
-            let layer = Layer {
-                values,
-                taps: of_patches,
-                inputs,
-                outputs,
-            };
+            let layer = Layer { values, taps: of_patches, inputs, outputs };
             let (seconds, output) = layer.run(&gpu, kernel)?;
             let tflops = layer.print(kernel.shape.name, seconds);
             let made = outputs.next_multiple_of(kernel.shape.outputs);

@@ -42,10 +42,7 @@ pub fn take() -> Option<Turn> {
     static DRIVER: OnceLock<Result<Driver, String>> = OnceLock::new();
     let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     match DRIVER.get_or_init(Driver::open) {
-        Ok(driver) => Some(Turn {
-            _turn: turn,
-            driver,
-        }),
+        Ok(driver) => Some(Turn { _turn: turn, driver }),
         Err(why) => {
             let required = std::env::var("PATCHMASK_REQUIRE_CUDA").is_ok_and(|value| value == "1");
             assert!(!required, "PATCHMASK_REQUIRE_CUDA=1: {why}");
@@ -92,9 +89,7 @@ impl Driver {
         };
         let major = attribute(CAPABILITY_MAJOR)?;
         if major < LOWEST_MAJOR {
-            return Err(format!(
-                "GPU 0 has compute capability {major}.x, below {LOWEST_MAJOR}.0"
-            ));
+            return Err(format!("GPU 0 has compute capability {major}.x, below {LOWEST_MAJOR}.0"));
         }
         let mut name: [c_char; 256] = [0; 256];
         call!(library, "cuDeviceGetName",

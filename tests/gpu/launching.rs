@@ -102,13 +102,7 @@ impl Gpu<'_> {
     }
 
     /// Those of a module that fit this GPU.
-    pub fn kernels(
-        &self,
-        module: usize,
-        shapes: &[Shape],
-        shared_bytes: &[u32],
-        goes_on: bool,
-    ) -> Vec<Kernel> {
+    pub fn kernels(&self, module: usize, shapes: &[Shape], shared_bytes: &[u32], goes_on: bool) -> Vec<Kernel> {
         let kernel = |(&shape, &shared_bytes): (&Shape, &u32)| {
             let function = self.function(module, shape.name, shared_bytes);
             let function = function.inspect_err(|why| println!("{} SKIPPED: {why}", shape.name));

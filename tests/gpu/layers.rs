@@ -38,10 +38,7 @@ pub fn plain(value: usize) -> [Option<usize>; 3] {
     [value, value + 1, value + 2].map(Some)
 }
 
-fn blocks<const VALUES: usize, const INPUTS: usize>(
-    values: usize,
-    taps: Taps,
-) -> Vec<Block<VALUES, INPUTS>> {
+fn blocks<const VALUES: usize, const INPUTS: usize>(values: usize, taps: Taps) -> Vec<Block<VALUES, INPUTS>> {
     const ZERO: u8 = 255;
     let mut blocks: Vec<Block<VALUES, INPUTS>> = Vec::new();
     for first in (0..values).step_by(VALUES) {
@@ -70,10 +67,7 @@ fn blocks<const VALUES: usize, const INPUTS: usize>(
 }
 
 pub fn print_header() {
-    println!(
-        "{:>22} {:>22} {:>9} {:>9}",
-        "values x in x out", "kernel", "ms", "TFLOP/s"
-    );
+    println!("{:>22} {:>22} {:>9} {:>9}", "values x in x out", "kernel", "ms", "TFLOP/s");
 }
 
 pub struct Layer {
@@ -86,18 +80,10 @@ pub struct Layer {
 impl Layer {
     /// A line of the table; TFLOP/s.
     pub fn print(&self, kernel: &str, seconds: f64) -> f64 {
-        let Self {
-            values,
-            inputs,
-            outputs,
-            ..
-        } = self;
+        let Self { values, inputs, outputs, .. } = self;
         let tflops = 18.0 * (values * values * inputs * outputs) as f64 / seconds / 1e12;
         let name = format!("{values}^2 x {inputs} x {outputs}");
-        println!(
-            "{name:>22} {kernel:>22} {:>9.3} {tflops:>9.1}",
-            1e3 * seconds
-        );
+        println!("{name:>22} {kernel:>22} {:>9.3} {tflops:>9.1}", 1e3 * seconds);
         tflops
     }
 
@@ -111,19 +97,14 @@ impl Layer {
         let scale = 1.0 / (self.inputs as f64).sqrt();
         let mut pattern = |scale: f64, offset: f64| -> Vec<f16> {
             // A prime: neighbours differ everywhere.
-            (0..999_983)
-                .map(|_| f16::from_f64(scale * random.symmetric() + offset))
-                .collect()
+            (0..999_983).map(|_| f16::from_f64(scale * random.symmetric() + offset)).collect()
         };
         let count = self.values * self.values * self.outputs;
         let across = self.outputs.div_ceil(kernel.shape.outputs);
         let made = across * kernel.shape.outputs;
         let bias = vec![0.1_f32; made];
         let memory = [
-            gpu.halves(
-                input_columns * input_columns * self.inputs,
-                &pattern(0.5, 0.5),
-            )?,
+            gpu.halves(input_columns * input_columns * self.inputs, &pattern(0.5, 0.5))?,
             gpu.halves(count, &[f16::NAN])?,
             gpu.halves(9 * self.inputs * made, &pattern(scale, 0.0))?,
             gpu.memory_of(&bias)?,
@@ -141,17 +122,8 @@ impl Layer {
         let tiles = rows.len() * columns.len();
         let params = Params {
             addresses,
-            numbers: [
-                columns.len(),
-                input_columns,
-                self.inputs,
-                self.values,
-                self.outputs,
-                0,
-                tiles,
-                0,
-            ]
-            .map(|number| number as i32),
+            numbers: [columns.len(), input_columns, self.inputs, self.values, self.outputs, 0, tiles, 0]
+                .map(|number| number as i32),
         };
         let grid = match kernel.goes_on {
             true => [(tiles.div_ceil(2) * across).min(gpu.0.multiprocessors), 1],
@@ -160,22 +132,12 @@ impl Layer {
         gpu.launch(kernel, grid, &params)?;
         let first = self.parts(gpu, output, count)?;
         let timed = size(TIMED, 1);
-        let seconds = gpu
-            .seconds(|| (0..timed).try_for_each(|_| gpu.launch(kernel, grid, &params)))?
-            / timed as f64;
-        assert!(
-            self.parts(gpu, output, count)? == first,
-            "{}: other bits",
-            kernel.shape.name
-        );
+        let seconds = gpu.seconds(|| (0..timed).try_for_each(|_| gpu.launch(kernel, grid, &params)))? / timed as f64;
+        assert!(self.parts(gpu, output, count)? == first, "{}: other bits", kernel.shape.name);
         if kernel.goes_on {
             // Other blocks take other items.
             gpu.launch(kernel, [7, 1], &params)?;
-            assert!(
-                self.parts(gpu, output, count)? == first,
-                "{}: other bits",
-                kernel.shape.name
-            );
+            assert!(self.parts(gpu, output, count)? == first, "{}: other bits", kernel.shape.name);
         }
         for address in memory {
             gpu.free(address)?;
@@ -198,9 +160,7 @@ impl Layer {
 
 /// Equal but for the rounding of sums in f32, and of what becomes of them in fp16; or where they are not.
 pub fn agree(first: &[f16], second: &[f16]) -> Result<(), String> {
-    let largest = first
-        .iter()
-        .fold(0.0_f32, |most, value| most.max(value.to_f32()));
+    let largest = first.iter().fold(0.0_f32, |most, value| most.max(value.to_f32()));
     assert!(largest > 0.1 && largest.is_finite(), "{largest}");
     let differ = |(a, b): (&f16, &f16)| {
         let (a, b) = (a.to_f32(), b.to_f32());
@@ -208,13 +168,7 @@ pub fn agree(first: &[f16], second: &[f16]) -> Result<(), String> {
         let is_near = (a - b).abs() <= a.abs() / 512.0 + 1e-3 * largest;
         (!is_near).then_some((a, b))
     };
-    match first
-        .iter()
-        .zip(second)
-        .map(differ)
-        .enumerate()
-        .find_map(|(i, pair)| Some((i, pair?)))
-    {
+    match first.iter().zip(second).map(differ).enumerate().find_map(|(i, pair)| Some((i, pair?))) {
         Some((index, (a, b))) => Err(format!("value {index} is {b}, not {a}")),
         None => Ok(()),
     }

@@ -44,17 +44,11 @@ fn trim_and_free_give_it_back() {
     );
     assert!(bits(&outcome) == expected && again == expected);
     let peak = outcome.report.peak.device as usize;
-    assert!(
-        after_call <= peak + DRIVERS_OWN,
-        "the report counts everything"
-    );
+    assert!(after_call <= peak + DRIVERS_OWN, "the report counts everything");
     assert!(trimmed <= at_rest + DRIVERS_OWN, "a trim gives it back");
     assert!(after_free <= DRIVERS_OWN, "a free gives everything back");
     let activations = after_call - at_rest;
-    assert!(
-        activations > size(2 * DRIVERS_OWN, 0),
-        "too few to see whether they come back: {activations}"
-    );
+    assert!(activations > size(2 * DRIVERS_OWN, 0), "too few to see whether they come back: {activations}");
 
     for _ in 0..size(20, 3) {
         case.run(&model, on_gpu(&case));

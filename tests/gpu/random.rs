@@ -16,11 +16,7 @@ fn random_geometries_agree_with_the_cpu() {
         return;
     };
     println!("{}", gpu.name);
-    for (padding, sharing) in [
-        (Padding::Patch, true),
-        (Padding::Image, true),
-        (Padding::Patch, false),
-    ] {
+    for (padding, sharing) in [(Padding::Patch, true), (Padding::Image, true), (Padding::Patch, false)] {
         let mut agreement = Agreement::default();
         for number in 0..size(12, 2) as u64 {
             let mut random = Random(1000 + number);
@@ -28,10 +24,7 @@ fn random_geometries_agree_with_the_cpu() {
             case.options.fill = [Fill::Nearest, Fill::Linear][number as usize % 2];
             case.options.equalize = number % 3 == 1;
             let model = network(&mut random, case.options.patch_size);
-            let options = Options {
-                sharing,
-                ..on_gpu(&case)
-            };
+            let options = Options { sharing, ..on_gpu(&case) };
             agreement.compare(&case, &model, options);
         }
         println!("{padding:?}, sharing {sharing}: {agreement}");

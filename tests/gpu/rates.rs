@@ -18,11 +18,7 @@ pub struct Timed {
 
 impl Timed {
     pub fn add(&mut self, kernel: Shape, tflops: f64) {
-        match self
-            .kernels
-            .iter_mut()
-            .find(|(of, _)| of.name == kernel.name)
-        {
+        match self.kernels.iter_mut().find(|(of, _)| of.name == kernel.name) {
             Some((_, rates)) => rates.push(tflops),
             None => self.kernels.push((kernel, vec![tflops])),
         }
@@ -33,10 +29,7 @@ impl Timed {
         let seconds = |(kernel, rates): &(Shape, Vec<f64>)| {
             outputs.next_multiple_of(kernel.outputs) as f64 / rates[rates.len() - 1]
         };
-        let quickest = self
-            .kernels
-            .iter()
-            .min_by(|a, b| seconds(a).total_cmp(&seconds(b)));
+        let quickest = self.kernels.iter().min_by(|a, b| seconds(a).total_cmp(&seconds(b)));
         let quickest = quickest.expect("a kernel");
         let shapes = self.kernels.iter().map(|(kernel, _)| *kernel);
         let chosen = match table::fastest(gpu.capability, shapes, inputs, outputs) {
@@ -47,10 +40,7 @@ impl Timed {
             return format!("fastest: {}, the table's choice", quickest.0.name);
         }
         let slower = 100.0 * (seconds(chosen) / seconds(quickest) - 1.0);
-        format!(
-            "fastest: {}; the table's choice, {}, takes {slower:.1} % longer",
-            quickest.0.name, chosen.0.name
-        )
+        format!("fastest: {}; the table's choice, {}, takes {slower:.1} % longer", quickest.0.name, chosen.0.name)
     }
 
     /// The rows for the table: geometric means over the layers.

@@ -53,12 +53,9 @@ fn tiles_and_roi() {
     let mut cut = Vec::new();
     for percent in [95, 80, 65, 50, 40, 30] {
         let budget = whole.report.peak.device * percent / 100;
-        let options = Options {
-            memory_budget: budget,
-            ..on_gpu(&case)
-        };
-        let outcome = Session::new(&model, options, &mut |_, _| ())
-            .and_then(|session| case.mask_in(&session).map(|_| session));
+        let options = Options { memory_budget: budget, ..on_gpu(&case) };
+        let outcome =
+            Session::new(&model, options, &mut |_, _| ()).and_then(|session| case.mask_in(&session).map(|_| session));
         match outcome {
             Ok(session) => {
                 let outcome = case.run_in(&session, &model);
@@ -72,10 +69,7 @@ fn tiles_and_roi() {
         }
     }
     println!("(% of {} bytes, tiles): {cut:?}", whole.report.peak.device);
-    assert!(
-        cut.len() >= 2 && cut[cut.len() - 1].1 > cut[0].1.max(1),
-        "{cut:?}"
-    );
+    assert!(cut.len() >= 2 && cut[cut.len() - 1].1 > cut[0].1.max(1), "{cut:?}");
 
     let mut random = Random(5);
     let roi = (0..case.voxels.len()).map(|_| u8::from(random.below(300) == 0));
@@ -104,10 +98,7 @@ fn side_by_side() {
     let case = discs(&mut random, (65, size(4, 9) as u32), extents);
     let plenty = Session::new(&model, on_gpu(&case), &mut |_, _| ()).unwrap();
     let (memory_budget, _) = in_turn(&plenty, extents.0, extents.1);
-    let options = Options {
-        memory_budget,
-        ..on_gpu(&case)
-    };
+    let options = Options { memory_budget, ..on_gpu(&case) };
     let one_by_one = Session::new(&model, options, &mut |_, _| ()).unwrap();
     let mut ran = Vec::new();
     for session in [&one_by_one, &plenty] {

@@ -17,9 +17,7 @@ fn two_threads_share_the_gpu() {
     let extents = (size(130, 33), size(90, 20), size(8, 2));
     // Different work, so that a mix-up shows.
     let cases = [8, 11].map(|stride| discs(&mut random, (65, stride), extents));
-    let alone = cases
-        .each_ref()
-        .map(|case| bits(&case.run(&model, on_gpu(case))));
+    let alone = cases.each_ref().map(|case| bits(&case.run(&model, on_gpu(case))));
     std::thread::scope(|scope| {
         for (case, alone) in cases.iter().zip(&alone) {
             let model = &model;
@@ -33,9 +31,5 @@ fn two_threads_share_the_gpu() {
             });
         }
     });
-    assert_eq!(
-        gpu.current_context(),
-        context,
-        "the host's context is current"
-    );
+    assert_eq!(gpu.current_context(), context, "the host's context is current");
 }

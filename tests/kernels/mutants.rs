@@ -18,13 +18,7 @@ const fn mutant(
     replacement: &'static str,
     test: &'static str,
 ) -> Mutant {
-    Mutant {
-        name,
-        file,
-        text,
-        replacement,
-        test,
-    }
+    Mutant { name, file, text, replacement, test }
 }
 
 pub const MUTANTS: &[Mutant] = &[
@@ -140,13 +134,7 @@ pub const MUTANTS: &[Mutant] = &[
         "wait_phase(empty(), round, patient",
         "conv3_wgmma_64",
     ),
-    mutant(
-        "rounds are not counted",
-        "conv3_wgmma.cuh",
-        "round ^= 1;",
-        "",
-        "conv3_wgmma_64",
-    ),
+    mutant("rounds are not counted", "conv3_wgmma.cuh", "round ^= 1;", "", "conv3_wgmma_64"),
     mutant(
         "a step does not wait for the one before",
         "conv3_wgmma.cuh",
@@ -161,13 +149,7 @@ pub const MUTANTS: &[Mutant] = &[
         "",
         "conv3_wgmma_64",
     ),
-    mutant(
-        "products of registers without a fence",
-        "conv3_wgmma.cuh",
-        "warpgroup_fence();",
-        "",
-        "conv3_wgmma_64",
-    ),
+    mutant("products of registers without a fence", "conv3_wgmma.cuh", "warpgroup_fence();", "", "conv3_wgmma_64"),
     mutant(
         "pixels are loaded over those that products read",
         "conv3_wgmma.cuh",
@@ -280,20 +262,8 @@ pub const MUTANTS: &[Mutant] = &[
         "rows_of_64(stage((stages.place + 1) % STAGES))",
         "conv3_wgmma_64",
     ),
-    mutant(
-        "weights of other channels",
-        "conv3_wgmma.cuh",
-        "weights + k * 2",
-        "weights + k * 4",
-        "conv3_wgmma_64",
-    ),
-    mutant(
-        "sums go on from the item before",
-        "conv3_wgmma.cuh",
-        "            clear(sums);\n",
-        "",
-        "conv3_wgmma_tiles",
-    ),
+    mutant("weights of other channels", "conv3_wgmma.cuh", "weights + k * 2", "weights + k * 4", "conv3_wgmma_64"),
+    mutant("sums go on from the item before", "conv3_wgmma.cuh", "            clear(sums);\n", "", "conv3_wgmma_tiles"),
     mutant(
         "both warpgroups make the same tile",
         "conv3_wgmma.cuh",
@@ -378,13 +348,7 @@ pub const MUTANTS: &[Mutant] = &[
         "bit <= 1; bit *= 2",
         "conv3_16_64",
     ),
-    mutant(
-        "an infinite low half is not seen",
-        "results.cuh",
-        "0x04000400u",
-        "0x04000000u",
-        "dense_overflow",
-    ),
+    mutant("an infinite low half is not seen", "results.cuh", "0x04000400u", "0x04000000u", "dense_overflow"),
     mutant(
         "channels beyond the last are read",
         "dense_mma.cu",
@@ -511,13 +475,7 @@ pub const MUTANTS: &[Mutant] = &[
         "from_row == ZERO",
         "max_of_taps",
     ),
-    mutant(
-        "the highest of equal classes",
-        "mask.cu",
-        "if (logit > most) {",
-        "if (logit >= most) {",
-        "paint_nearest",
-    ),
+    mutant("the highest of equal classes", "mask.cu", "if (logit > most) {", "if (logit >= most) {", "paint_nearest"),
     mutant(
         "exponentials of another zero than their sum's",
         "mask.cu",

@@ -22,8 +22,7 @@ fn agrees_with_plain_loops(padding: Padding, seed: u64, cases: usize) {
         worst = worst.max(compare(&case, &model, &outcome, number));
         for (index, (shared, alone)) in outcome.logits.iter().zip(&alone.logits).enumerate() {
             assert!(
-                shared.is_nan() && alone.is_nan()
-                    || (shared - alone).abs() <= 1e-4 * largest(&outcome),
+                shared.is_nan() && alone.is_nan() || (shared - alone).abs() <= 1e-4 * largest(&outcome),
                 "case {number}: logit {index} is {shared} shared, {alone} alone"
             );
         }
@@ -34,34 +33,21 @@ fn agrees_with_plain_loops(padding: Padding, seed: u64, cases: usize) {
 }
 
 fn largest(outcome: &Outcome) -> f32 {
-    outcome
-        .logits
-        .iter()
-        .filter(|logit| !logit.is_nan())
-        .fold(0.0, |largest, logit| logit.abs().max(largest))
+    outcome.logits.iter().filter(|logit| !logit.is_nan()).fold(0.0, |largest, logit| logit.abs().max(largest))
 }
 
 /// Checks every logit and voxel; returns the relative error.
-fn compare(
-    case: &Case,
-    model: &patchmask::weights::Model,
-    outcome: &Outcome,
-    number: usize,
-) -> f64 {
+fn compare(case: &Case, model: &patchmask::weights::Model, outcome: &Outcome, number: usize) -> f64 {
     let (columns, rows) = case.lattice();
     let classes = model.describe().classes as usize;
-    let points = (0..case.depth).flat_map(|z| {
-        (0..rows).flat_map(move |row| (0..columns).map(move |column| (z, row, column)))
-    });
+    let points =
+        (0..case.depth).flat_map(|z| (0..rows).flat_map(move |row| (0..columns).map(move |column| (z, row, column))));
     let (mut error, mut scale) = (0.0_f64, 0.0_f64);
     let mut patches = 0;
     for (index, (z, row, column)) in points.enumerate() {
         let have = &outcome.logits[index * classes..][..classes];
         if !case.wanted(z, row, column) {
-            assert!(
-                have.iter().all(|logit| logit.is_nan()),
-                "case {number}: unwanted point evaluated"
-            );
+            assert!(have.iter().all(|logit| logit.is_nan()), "case {number}: unwanted point evaluated");
             continue;
         }
         patches += 1;
@@ -79,10 +65,7 @@ fn compare(
         }
     }
     assert_eq!(outcome.report.work.patches, patches, "case {number}");
-    assert!(
-        error <= TOLERANCE * scale,
-        "case {number}: error {error}, largest logit {scale}"
-    );
+    assert!(error <= TOLERANCE * scale, "case {number}: error {error}, largest logit {scale}");
     check_voxels(case, outcome, classes, number);
     if scale == 0.0 { 0.0 } else { error / scale }
 }
@@ -92,26 +75,17 @@ fn check_voxels(case: &Case, outcome: &Outcome, classes: usize, number: usize) {
     let (x0, y0, x1, y1) = case.crop();
     let (columns, rows) = case.lattice();
     let stride = i64::from(case.options.stride);
-    let nearest = |p: i64, count: usize| {
-        (0..count)
-            .min_by_key(|&k| ((p - k as i64 * stride).abs(), k))
-            .unwrap()
-    };
+    let nearest = |p: i64, count: usize| (0..count).min_by_key(|&k| ((p - k as i64 * stride).abs(), k)).unwrap();
     for index in 0..case.voxels.len() {
         let x = (index % case.width) as i64;
         let y = (index / case.width % case.height) as i64;
         let z = index / (case.width * case.height);
-        let inside = (x0..x1).contains(&x)
-            && (y0..y1).contains(&y)
-            && case.roi.as_ref().is_none_or(|roi| roi[index] != 0);
+        let inside =
+            (x0..x1).contains(&x) && (y0..y1).contains(&y) && case.roi.as_ref().is_none_or(|roi| roi[index] != 0);
         let at = format!("case {number}: voxel ({z},{y},{x})");
         assert_eq!(outcome.coverage[index], u8::from(inside), "{at}");
         if !inside {
-            assert_eq!(
-                (outcome.mask[index], outcome.probability[index]),
-                (0, 0.0),
-                "{at}"
-            );
+            assert_eq!((outcome.mask[index], outcome.probability[index]), (0, 0.0), "{at}");
             continue;
         }
         let point = (z * rows + nearest(y - y0, rows)) * columns + nearest(x - x0, columns);
@@ -123,14 +97,8 @@ fn check_voxels(case: &Case, outcome: &Outcome, classes: usize, number: usize) {
             }
         }
         assert_eq!(usize::from(outcome.mask[index]), class, "{at}");
-        let sum: f64 = logits
-            .iter()
-            .map(|logit| f64::from(logit - logits[1]).exp())
-            .sum();
-        assert!(
-            (f64::from(outcome.probability[index]) - 1.0 / sum).abs() < 1e-5,
-            "{at}"
-        );
+        let sum: f64 = logits.iter().map(|logit| f64::from(logit - logits[1]).exp()).sum();
+        assert!((f64::from(outcome.probability[index]) - 1.0 / sum).abs() < 1e-5, "{at}");
     }
 }
 
@@ -150,17 +118,9 @@ fn full_width_keeps_the_promise() {
     let mut random = Random(3);
     let mut case = Case::random(&mut random, Padding::Patch);
     (case.width, case.height, case.depth, case.roi) = (90, 80, 1, None);
-    case.voxels = (0..90 * 80)
-        .map(|_| (random.symmetric() * 300.0) as i16)
-        .collect();
-    (
-        case.options.patch_size,
-        case.options.stride,
-        case.options.crop,
-    ) = (65, 9, None);
-    let widths = [
-        64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512,
-    ];
+    case.voxels = (0..90 * 80).map(|_| (random.symmetric() * 300.0) as i16).collect();
+    (case.options.patch_size, case.options.stride, case.options.crop) = (65, 9, None);
+    let widths = [64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512];
     let file = File::scaled(&mut random, 3, &widths, 2, &[256, 256, 2], 0.2);
     let model = file.load().expect("a model");
     case.options.mean = [0.4; 3];
@@ -169,9 +129,7 @@ fn full_width_keeps_the_promise() {
     let (row, column) = (4, 5);
     let want = reference::logits(&case, &model, 0, row, column);
     let have = &outcome.logits[(row * case.lattice().0 + column) * 2..][..2];
-    let scale = want
-        .iter()
-        .fold(0.0_f64, |largest, logit| logit.abs().max(largest));
+    let scale = want.iter().fold(0.0_f64, |largest, logit| logit.abs().max(largest));
     for (&have, want) in have.iter().zip(&want) {
         let error = (f64::from(have) - want).abs() / scale;
         println!("{have}, plain loops {want}: relative error {error:.1e}");

@@ -20,32 +20,21 @@ struct Map {
 impl Map {
     fn new(rows: Range<i64>, columns: Range<i64>, channels: usize) -> Self {
         let pixels = ((rows.end - rows.start) * (columns.end - columns.start)) as usize;
-        Self {
-            rows,
-            columns,
-            channels: vec![vec![0.0; pixels]; channels],
-        }
+        Self { rows, columns, channels: vec![vec![0.0; pixels]; channels] }
     }
 
     fn index(&self, r: i64, c: i64) -> usize {
-        ((r - self.rows.start) * (self.columns.end - self.columns.start) + c - self.columns.start)
-            as usize
+        ((r - self.rows.start) * (self.columns.end - self.columns.start) + c - self.columns.start) as usize
     }
 
     /// Zero outside the map.
     fn at(&self, channel: usize, r: i64, c: i64) -> f64 {
-        if self.rows.contains(&r) && self.columns.contains(&c) {
-            self.channels[channel][self.index(r, c)]
-        } else {
-            0.0
-        }
+        if self.rows.contains(&r) && self.columns.contains(&c) { self.channels[channel][self.index(r, c)] } else { 0.0 }
     }
 
     fn positions(&self) -> impl Iterator<Item = (i64, i64)> + use<> {
         let columns = self.columns.clone();
-        self.rows
-            .clone()
-            .flat_map(move |r| columns.clone().map(move |c| (r, c)))
+        self.rows.clone().flat_map(move |r| columns.clone().map(move |c| (r, c)))
     }
 
     fn convolve(&self, model: &Model, layer: usize) -> Self {
@@ -98,10 +87,7 @@ pub fn logits(case: &Case, model: &Model, z: usize, row: usize, column: usize) -
         Padding::Patch => (0..patch, 0..patch),
         Padding::Image => {
             let (columns, rows) = case.lattice();
-            (
-                -patch / 2 - top..starts(rows) + patch - top,
-                -patch / 2 - left..starts(columns) + patch - left,
-            )
+            (-patch / 2 - top..starts(rows) + patch - top, -patch / 2 - left..starts(columns) + patch - left)
         }
     };
     let inputs = model.convolutions()[0].weight.shape()[1];
@@ -109,15 +95,10 @@ pub fn logits(case: &Case, model: &Model, z: usize, row: usize, column: usize) -
     for (r, c) in map.positions() {
         let (y, x) = (top + r, left + c);
         let inside = (0..y1 - y0).contains(&y) && (0..x1 - x0).contains(&x);
-        let intensity = if inside {
-            case.intensity(z, (y0 + y) as usize, (x0 + x) as usize)
-        } else {
-            0.0
-        };
+        let intensity = if inside { case.intensity(z, (y0 + y) as usize, (x0 + x) as usize) } else { 0.0 };
         let index = map.index(r, c);
         for channel in 0..inputs {
-            map.channels[channel][index] =
-                (intensity - case.options.mean[channel]) / case.options.std[channel];
+            map.channels[channel][index] = (intensity - case.options.mean[channel]) / case.options.std[channel];
         }
     }
     for layer in 0..13 {
@@ -136,16 +117,9 @@ pub fn logits(case: &Case, model: &Model, z: usize, row: usize, column: usize) -
     for (index, layer) in layers.iter().enumerate() {
         features = (0..layer.bias.len())
             .map(|o| {
-                let terms = features
-                    .iter()
-                    .enumerate()
-                    .map(|(i, x)| x * layer.weight[[o, i]].to_f64());
+                let terms = features.iter().enumerate().map(|(i, x)| x * layer.weight[[o, i]].to_f64());
                 let sum = layer.bias[o].to_f64() + terms.sum::<f64>();
-                if index + 1 < layers.len() {
-                    sum.max(0.0)
-                } else {
-                    sum
-                }
+                if index + 1 < layers.len() { sum.max(0.0) } else { sum }
             })
             .collect();
     }

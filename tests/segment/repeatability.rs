@@ -24,17 +24,8 @@ fn bits(logits: &[f32]) -> Vec<u32> {
 /// The smallest budget, in bytes, that this case can run in with so many threads.
 fn least_budget(case: &Case, model: &Model, threads: u32) -> u64 {
     let fits = |budget: u64| {
-        let options = Options {
-            memory_budget: budget,
-            threads,
-            ..case.options.clone()
-        };
-        let extents = Extents::new(
-            case.width as u64,
-            case.height as u64,
-            case.depth as u64,
-            "volume",
-        );
+        let options = Options { memory_budget: budget, threads, ..case.options.clone() };
+        let extents = Extents::new(case.width as u64, case.height as u64, case.depth as u64, "volume");
         match Session::new(model, options, &mut |_, _| ()) {
             Ok(session) => session.estimate(extents.unwrap(), None).is_ok(),
             Err(Error::OutOfMemory(_)) => false,
@@ -44,11 +35,7 @@ fn least_budget(case: &Case, model: &Model, threads: u32) -> u64 {
     let (mut low, mut high) = (1, 1 << 32);
     while low + 4096 < high {
         let middle = (low + high) / 2;
-        if fits(middle) {
-            high = middle
-        } else {
-            low = middle
-        }
+        if fits(middle) { high = middle } else { low = middle }
     }
     high
 }
@@ -62,19 +49,11 @@ fn bits_do_not_depend_on_threads_tiles_budget_or_repeat() {
         for threads in [1, 2, 4] {
             let least = least_budget(&case, &model, threads);
             for budget in [0, least, least + (1 << 19)] {
-                let options = Options {
-                    threads,
-                    memory_budget: budget,
-                    ..case.options.clone()
-                };
+                let options = Options { threads, memory_budget: budget, ..case.options.clone() };
                 let session = Session::new(&model, options, &mut |_, _| ()).unwrap();
                 for _repeat in 0..2 {
                     let again = case.run_in(&session, &model);
-                    assert_eq!(
-                        bits(&first.logits),
-                        bits(&again.logits),
-                        "{threads} threads, {budget}"
-                    );
+                    assert_eq!(bits(&first.logits), bits(&again.logits), "{threads} threads, {budget}");
                     assert_eq!(first.mask, again.mask);
                     tiles.push(again.report.work.tiles);
                 }
@@ -90,11 +69,8 @@ fn bits_do_not_depend_on_threads_tiles_budget_or_repeat() {
 #[test]
 fn a_budget_too_small_says_how_much_is_missing() {
     let (case, model) = dense_case(Padding::Patch);
-    let options = Options {
-        threads: 2,
-        memory_budget: least_budget(&case, &model, 2) - (1 << 14),
-        ..case.options.clone()
-    };
+    let options =
+        Options { threads: 2, memory_budget: least_budget(&case, &model, 2) - (1 << 14), ..case.options.clone() };
     let text = match Session::new(&model, options, &mut |_, _| ()) {
         Err(error) => error.to_string(),
         Ok(session) => {
@@ -127,10 +103,7 @@ fn a_roi_changes_no_bit_of_what_it_evaluates() {
                 assert_eq!(some.to_bits(), all.to_bits(), "logit {index}");
             }
         }
-        assert!(
-            evaluated > 100 && evaluated < all.logits.len() / 2,
-            "{evaluated} logits"
-        );
+        assert!(evaluated > 100 && evaluated < all.logits.len() / 2, "{evaluated} logits");
         assert!(some.report.work.macs < all.report.work.macs);
     }
 }
@@ -151,12 +124,7 @@ fn the_estimate_is_what_then_happens() {
 #[test]
 fn sizes_are_64_bits_wide() {
     let (case, model) = dense_case(Padding::Patch);
-    let options = Options {
-        patch_size: 65,
-        stride: 64,
-        memory_budget: 8 << 30,
-        ..case.options
-    };
+    let options = Options { patch_size: 65, stride: 64, memory_budget: 8 << 30, ..case.options };
     let session = Session::new(&model, options, &mut |_, _| ()).unwrap();
     let extents = Extents::new(4096, 4096, 200, "volume").unwrap();
     let estimate = session.estimate(extents, None).unwrap();
@@ -168,17 +136,11 @@ fn sizes_are_64_bits_wide() {
 #[test]
 fn activations_that_overflow_are_an_error() {
     let (case, model) = dense_case(Padding::Patch);
-    let options = Options {
-        std: [1e-40; 3],
-        ..case.options.clone()
-    };
+    let options = Options { std: [1e-40; 3], ..case.options.clone() };
     let session = Session::new(&model, options, &mut |_, _| ()).unwrap();
     let volume = Volume::from_slice(&case.voxels, 120, 97, 2).unwrap();
     let mut mask = vec![0; case.voxels.len()];
-    let mut outputs = Outputs {
-        mask: Some(VolumeMut::from_slice(&mut mask)),
-        ..Outputs::default()
-    };
+    let mut outputs = Outputs { mask: Some(VolumeMut::from_slice(&mut mask)), ..Outputs::default() };
     let outcome = session.segment(&volume, None, &mut outputs, &mut |_, _| true);
     assert!(outcome.unwrap_err().to_string().contains("not finite"));
 }
@@ -190,15 +152,8 @@ fn a_late_stop_is_not_left_for_the_next_call() {
     let session = Session::new(&model, case.options.clone(), &mut |_, _| ()).unwrap();
     let volume = Volume::from_slice(&case.voxels, 120, 97, 2).unwrap();
     let mut mask = vec![0; case.voxels.len()];
-    let mut outputs = Outputs {
-        mask: Some(VolumeMut::from_slice(&mut mask)),
-        ..Outputs::default()
-    };
+    let mut outputs = Outputs { mask: Some(VolumeMut::from_slice(&mut mask)), ..Outputs::default() };
     let stopped = session.segment(&volume, None, &mut outputs, &mut |done, _| done < 1.0);
     assert_eq!(stopped.unwrap_err(), Error::Cancelled);
-    assert!(
-        session
-            .segment(&volume, None, &mut outputs, &mut |_, _| true)
-            .is_ok()
-    );
+    assert!(session.segment(&volume, None, &mut outputs, &mut |_, _| true).is_ok());
 }

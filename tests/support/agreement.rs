@@ -42,11 +42,7 @@ impl Agreement {
         let (columns, rows) = case.lattice();
         let points = cpu.logits.chunks_exact(classes);
         for (point, (cpu, gpu)) in points.zip(gpu.logits.chunks_exact(classes)).enumerate() {
-            let place = (
-                point / columns / rows,
-                point / columns % rows,
-                point % columns,
-            );
+            let place = (point / columns / rows, point / columns % rows, point % columns);
             for class in 0..classes {
                 let (want, have) = (cpu[class], gpu[class]);
                 assert_eq!(want.is_nan(), have.is_nan(), "{place:?} class {class}");
@@ -63,14 +59,10 @@ impl Agreement {
                 (*low, *high) = (low.min(want), high.max(want));
             }
             self.points += 1;
-            let best = |logits: &[f32]| {
-                (0..classes).fold(0, |best, c| if logits[c] > logits[best] { c } else { best })
-            };
+            let best = |logits: &[f32]| (0..classes).fold(0, |best, c| if logits[c] > logits[best] { c } else { best });
             self.changed_points += usize::from(best(cpu) != best(gpu));
         }
-        let spread = ranges
-            .iter()
-            .fold(0.0_f32, |most, (low, high)| most.max(high - low));
+        let spread = ranges.iter().fold(0.0_f32, |most, (low, high)| most.max(high - low));
         if spread > 0.0 {
             self.worst_of_spread = self.worst_of_spread.max(worst * largest / spread);
         }

@@ -53,28 +53,14 @@ pub struct File {
 
 impl File {
     /// A vgg16 (or vgg16_bn) whose dense layers have `dense` outputs; the first takes side x side.
-    pub fn new(
-        dtype: Dtype,
-        batch_norm: bool,
-        channels: usize,
-        side: usize,
-        dense: &[usize],
-    ) -> Self {
+    pub fn new(dtype: Dtype, batch_norm: bool, channels: usize, side: usize, dense: &[usize]) -> Self {
         let mut random = Random(7);
-        let mut file = Self {
-            tensors: BTreeMap::new(),
-            strings: HashMap::new(),
-            dtype,
-        };
+        let mut file = Self { tensors: BTreeMap::new(), strings: HashMap::new(), dtype };
         let positions = if batch_norm { WITH_BATCH_NORM } else { PLAIN };
         let mut inputs = channels;
         for (position, outputs) in positions.into_iter().zip(WIDTHS) {
             let name = format!("features.{position}");
-            file.random(
-                &format!("{name}.weight"),
-                &[outputs, inputs, 3, 3],
-                &mut random,
-            );
+            file.random(&format!("{name}.weight"), &[outputs, inputs, 3, 3], &mut random);
             file.random(&format!("{name}.bias"), &[outputs], &mut random);
             if batch_norm {
                 let name = format!("features.{}", position + 1);
@@ -83,13 +69,8 @@ impl File {
                 }
                 let variance: Vec<f64> = (0..outputs).map(|_| random.symmetric().abs()).collect();
                 file.set(&format!("{name}.running_var"), &[outputs], &variance);
-                let counter = Tensor {
-                    dtype: Dtype::I64,
-                    shape: vec![],
-                    bytes: vec![9; 8],
-                };
-                file.tensors
-                    .insert(format!("{name}.num_batches_tracked"), counter);
+                let counter = Tensor { dtype: Dtype::I64, shape: vec![], bytes: vec![9; 8] };
+                file.tensors.insert(format!("{name}.num_batches_tracked"), counter);
             }
             inputs = outputs;
         }
@@ -113,23 +94,14 @@ impl File {
         dense: &[usize],
         bias: f64,
     ) -> Self {
-        let mut file = Self {
-            tensors: BTreeMap::new(),
-            strings: HashMap::new(),
-            dtype: Dtype::F16,
-        };
+        let mut file = Self { tensors: BTreeMap::new(), strings: HashMap::new(), dtype: Dtype::F16 };
         let mut set = |name: String, shape: &[usize]| {
             let inputs: usize = shape[1..].iter().product();
-            let mut values = |count: usize, scale: f64| -> Vec<f64> {
-                (0..count).map(|_| random.symmetric() * scale).collect()
-            };
+            let mut values =
+                |count: usize, scale: f64| -> Vec<f64> { (0..count).map(|_| random.symmetric() * scale).collect() };
             let weights = values(shape.iter().product(), (6.0 / inputs as f64).sqrt());
             file.set(&format!("{name}.weight"), shape, &weights);
-            file.set(
-                &format!("{name}.bias"),
-                &shape[..1],
-                &values(shape[0], bias),
-            );
+            file.set(&format!("{name}.bias"), &shape[..1], &values(shape[0], bias));
         };
         let mut inputs = channels;
         for (position, &outputs) in PLAIN.into_iter().zip(widths) {
@@ -151,15 +123,8 @@ impl File {
 
     pub fn set(&mut self, name: &str, shape: &[usize], values: &[f64]) {
         assert_eq!(shape.iter().product::<usize>(), values.len());
-        let bytes = values
-            .iter()
-            .flat_map(|&x| to_bytes(self.dtype, x))
-            .collect();
-        let tensor = Tensor {
-            dtype: self.dtype,
-            shape: shape.to_vec(),
-            bytes,
-        };
+        let bytes = values.iter().flat_map(|&x| to_bytes(self.dtype, x)).collect();
+        let tensor = Tensor { dtype: self.dtype, shape: shape.to_vec(), bytes };
         self.tensors.insert(name.to_owned(), tensor);
     }
 
@@ -184,11 +149,7 @@ impl File {
     pub fn values(&self, name: &str) -> Vec<f64> {
         let tensor = &self.tensors[name];
         let size = tensor.bytes.len() / tensor.shape.iter().product::<usize>();
-        tensor
-            .bytes
-            .chunks(size)
-            .map(|bytes| from_bytes(tensor.dtype, bytes))
-            .collect()
+        tensor.bytes.chunks(size).map(|bytes| from_bytes(tensor.dtype, bytes)).collect()
     }
 
     pub fn bytes(&self) -> Vec<u8> {
@@ -204,9 +165,7 @@ impl File {
     }
 
     fn random(&mut self, name: &str, shape: &[usize], random: &mut Random) {
-        let values: Vec<f64> = (0..shape.iter().product())
-            .map(|_| random.symmetric())
-            .collect();
+        let values: Vec<f64> = (0..shape.iter().product()).map(|_| random.symmetric()).collect();
         self.set(name, shape, &values);
     }
 }

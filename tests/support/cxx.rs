@@ -34,8 +34,7 @@ fn found() -> Result<&'static (String, Vec<u8>), String> {
 
 /// Runs a compiler in the source tree; its messages where it fails.
 pub fn succeed(command: &mut Command) -> Result<(), String> {
-    let output =
-        (command.current_dir(root()).output()).map_err(|error| format!("{command:?}: {error}"))?;
+    let output = (command.current_dir(root()).output()).map_err(|error| format!("{command:?}: {error}"))?;
     if output.status.success() {
         Ok(())
     } else {
@@ -46,11 +45,7 @@ pub fn succeed(command: &mut Command) -> Result<(), String> {
 
 /// Where file `name` lies, which `make` writes to the path that it is given; not called where that was done before,
 /// from the same sources with the same `arguments`.
-pub fn kept(
-    name: &str,
-    arguments: &[&str],
-    make: impl FnOnce(&Path) -> Result<(), String>,
-) -> Result<PathBuf, String> {
+pub fn kept(name: &str, arguments: &[&str], make: impl FnOnce(&Path) -> Result<(), String>) -> Result<PathBuf, String> {
     let mut key = DefaultHasher::new();
     arguments.hash(&mut key);
     let folder = of_sources()?.join(format!("{name}-{:016x}", key.finish()));

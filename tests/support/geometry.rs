@@ -50,10 +50,7 @@ impl Case {
         options.device = DeviceChoice::Cpu;
         options.threads = 1 + random.below(3) as u32;
         if random.below(2) == 0 {
-            let (x0, y0) = (
-                random.below(width / 2) as u64,
-                random.below(height / 2) as u64,
-            );
+            let (x0, y0) = (random.below(width / 2) as u64, random.below(height / 2) as u64);
             options.crop = Some(Crop {
                 x0,
                 y0,
@@ -62,19 +59,9 @@ impl Case {
             });
         }
         let count = width * height * depth;
-        let voxels = (0..count)
-            .map(|_| (random.symmetric() * 400.0) as i16)
-            .collect();
-        let roi = (random.below(2) == 0)
-            .then(|| (0..count).map(|_| (random.below(40) == 0) as u8).collect());
-        Self {
-            options,
-            width,
-            height,
-            depth,
-            voxels,
-            roi,
-        }
+        let voxels = (0..count).map(|_| (random.symmetric() * 400.0) as i16).collect();
+        let roi = (random.below(2) == 0).then(|| (0..count).map(|_| (random.below(40) == 0) as u8).collect());
+        Self { options, width, height, depth, voxels, roi }
     }
 
     /// Noise of these extents (width, height, depth), all of it in patches of this size and stride.
@@ -88,9 +75,7 @@ impl Case {
         (case.options.patch_size, case.options.stride) = (patch_size, stride);
         (case.options.crop, case.roi) = (None, None);
         (case.width, case.height, case.depth) = (width, height, depth);
-        case.voxels = (0..width * height * depth)
-            .map(|_| (random.symmetric() * 400.0) as i16)
-            .collect();
+        case.voxels = (0..width * height * depth).map(|_| (random.symmetric() * 400.0) as i16).collect();
         case
     }
 
@@ -107,12 +92,7 @@ impl Case {
     /// (x0, y0, x1, y1)
     pub fn crop(&self) -> (i64, i64, i64, i64) {
         match self.options.crop {
-            Some(crop) => (
-                crop.x0 as i64,
-                crop.y0 as i64,
-                crop.x1 as i64,
-                crop.y1 as i64,
-            ),
+            Some(crop) => (crop.x0 as i64, crop.y0 as i64, crop.x1 as i64, crop.y1 as i64),
             None => (0, 0, self.width as i64, self.height as i64),
         }
     }
@@ -146,10 +126,7 @@ impl Case {
     pub fn try_in(&self, session: &Session, model: &Model) -> Result<Outcome, Error> {
         let (width, height, depth) = (self.width, self.height, self.depth);
         let volume = Volume::from_slice(&self.voxels, width, height, depth).expect("a volume");
-        let roi = self
-            .roi
-            .as_ref()
-            .map(|roi| Volume::from_slice(roi, width, height, depth).expect("a ROI"));
+        let roi = self.roi.as_ref().map(|roi| Volume::from_slice(roi, width, height, depth).expect("a ROI"));
         let (columns, rows) = self.lattice();
         let classes = model.describe().classes as usize;
         let voxels = self.voxels.len();
@@ -164,13 +141,7 @@ impl Case {
             logits: Some(VolumeMut::from_slice(&mut logits)),
         };
         let report = session.segment(&volume, roi.as_ref(), &mut outputs, &mut |_, _| true)?;
-        Ok(Outcome {
-            mask,
-            probability,
-            coverage,
-            logits,
-            report,
-        })
+        Ok(Outcome { mask, probability, coverage, logits, report })
     }
 
     /// Runs the library for the mask alone.
@@ -180,10 +151,7 @@ impl Case {
         let roi = (self.roi.as_ref()).map(|roi| Volume::from_slice(roi, width, height, depth));
         let roi = roi.transpose()?;
         let mut mask = vec![0; self.voxels.len()];
-        let mut outputs = Outputs {
-            mask: Some(VolumeMut::from_slice(&mut mask)),
-            ..Outputs::default()
-        };
+        let mut outputs = Outputs { mask: Some(VolumeMut::from_slice(&mut mask)), ..Outputs::default() };
         session.segment(&volume, roi.as_ref(), &mut outputs, &mut |_, _| true)?;
         Ok(mask)
     }
@@ -194,11 +162,7 @@ impl Case {
         let (x0, y0, x1, y1) = self.crop();
         let stride = i64::from(self.options.stride);
         let (columns, rows) = self.lattice();
-        let nearest = |p: i64, count: usize| {
-            (0..count)
-                .min_by_key(|&k| ((p - k as i64 * stride).abs(), k))
-                .unwrap()
-        };
+        let nearest = |p: i64, count: usize| (0..count).min_by_key(|&k| ((p - k as i64 * stride).abs(), k)).unwrap();
         let columns_near: Vec<usize> = (0..x1 - x0).map(|x| nearest(x, columns)).collect();
         (0..y1 - y0).filter(|&y| nearest(y, rows) == row).any(|y| {
             (0..x1 - x0).any(|x| {
@@ -239,11 +203,7 @@ pub fn network(random: &mut Random, patch_size: u32) -> Model {
 
 /// The case's options, on the GPU.
 pub fn on_gpu(case: &Case) -> Options {
-    Options {
-        device: DeviceChoice::Cuda(vec![0]),
-        threads: 1,
-        ..case.options.clone()
-    }
+    Options { device: DeviceChoice::Cuda(vec![0]), threads: 1, ..case.options.clone() }
 }
 
 /// Bits of everything that came out: mask, coverage, probability, logits.
@@ -251,10 +211,5 @@ pub type Bits = (Vec<u8>, Vec<u8>, Vec<u32>, Vec<u32>);
 
 pub fn bits(outcome: &Outcome) -> Bits {
     let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect();
-    (
-        outcome.mask.clone(),
-        outcome.coverage.clone(),
-        bits(&outcome.probability),
-        bits(&outcome.logits),
-    )
+    (outcome.mask.clone(), outcome.coverage.clone(), bits(&outcome.probability), bits(&outcome.logits))
 }

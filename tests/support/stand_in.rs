@@ -38,13 +38,7 @@ fn compile(arguments: &[&str]) -> Result<PathBuf, String> {
     static ONE: Mutex<()> = Mutex::new(());
     let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let library = cxx::kept("libcuda.so.1", arguments, |library| {
-        cxx::succeed(
-            Command::new(cxx)
-                .arg("@tests/kernels/stand_in.flags")
-                .args(arguments)
-                .arg("-o")
-                .arg(library),
-        )
+        cxx::succeed(Command::new(cxx).arg("@tests/kernels/stand_in.flags").args(arguments).arg("-o").arg(library))
     });
     let library = library.expect("the stand-in compiles");
     let _ = symlink("libcuda.so.1", library.with_file_name("libcuda.so"));
@@ -84,9 +78,7 @@ pub fn take() -> Option<&'static StandIn> {
         // SAFETY: a library of our own, whose initialisers only read the environment.
         let handle = unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_NOW | libc::RTLD_GLOBAL) };
         assert!(!handle.is_null(), "{} does not load", library.display());
-        StandIn {
-            handle: handle as usize,
-        }
+        StandIn { handle: handle as usize }
     });
     stand_in.reset();
     Some(stand_in)
@@ -168,13 +160,7 @@ impl StandIn {
     }
 
     /// The same with devices of this capability, (major, minor).
-    pub fn machine_of(
-        &self,
-        (major, minor): (i32, i32),
-        count: i32,
-        memory_bytes: u64,
-        shared_bytes: u64,
-    ) {
+    pub fn machine_of(&self, (major, minor): (i32, i32), count: i32, memory_bytes: u64, shared_bytes: u64) {
         let devices = function!(self, "stand_in_devices", fn(c_int, c_int, c_int, u64, u64));
         // SAFETY: as declared.
         unsafe { devices(count, major, minor, memory_bytes, shared_bytes) };
@@ -230,9 +216,7 @@ impl StandIn {
     pub fn error(&self) -> String {
         let error = function!(self, "stand_in_error", fn() -> *const c_char);
         // SAFETY: as declared; a text that stays until the next call.
-        unsafe { CStr::from_ptr(error()) }
-            .to_string_lossy()
-            .into_owned()
+        unsafe { CStr::from_ptr(error()) }.to_string_lossy().into_owned()
     }
 
     /// Makes a context of device 0 and leaves it current on this thread.

@@ -16,10 +16,7 @@ fn assert_nearest<'a>(got: impl Iterator<Item = &'a f16>, expected: &[f64], what
         let exponent = expected.abs().max(2f64.powi(-14)).log2().floor() as i32;
         let limit = 2f64.powi(exponent - 11) + 1e-12;
         let error = (got.to_f64() - expected).abs();
-        assert!(
-            error <= limit,
-            "{what}[{index}]: {got} for {expected}, {error:e} > {limit:e}"
-        );
+        assert!(error <= limit, "{what}[{index}]: {got} for {expected}, {error:e} > {limit:e}");
     }
 }
 
@@ -28,12 +25,9 @@ fn assert_nearest<'a>(got: impl Iterator<Item = &'a f16>, expected: &[f64], what
 #[test]
 fn rounds_once_from_f64() {
     let trap = 1.0 + 2f64.powi(-11) + 2f64.powi(-40);
-    for (name, index) in [
-        ("features.0.weight", 3),
-        ("features.28.bias", 1),
-        ("classifier.0.weight", 2),
-        ("classifier.3.weight", 4),
-    ] {
+    for (name, index) in
+        [("features.0.weight", 3), ("features.28.bias", 1), ("classifier.0.weight", 2), ("classifier.3.weight", 4)]
+    {
         let mut file = File::new(Dtype::F64, false, 1, 7, &[5, 2]);
         file.poke(name, index, trap);
         let model = file.load().unwrap();
@@ -57,10 +51,9 @@ fn reads_every_type_in_file_order() {
         for (layer, (position, outputs)) in PLAIN.into_iter().zip(WIDTHS).enumerate() {
             let convolution = &model.convolutions()[layer];
             assert_eq!(convolution.weight.dim(), (outputs, inputs, 3, 3));
-            for (kind, got) in [
-                ("weight", convolution.weight.iter().collect::<Vec<_>>()),
-                ("bias", convolution.bias.iter().collect()),
-            ] {
+            for (kind, got) in
+                [("weight", convolution.weight.iter().collect::<Vec<_>>()), ("bias", convolution.bias.iter().collect())]
+            {
                 let name = format!("features.{position}.{kind}");
                 assert_nearest(got.into_iter(), &file.values(&name), &name);
             }
@@ -83,14 +76,10 @@ fn folds_batch_norm() {
         let file = File::new(dtype, true, 3, 1, &[2]);
         let model = file.load().unwrap();
         for (layer, position) in WITH_BATCH_NORM.into_iter().enumerate() {
-            let (name, norm) = (
-                format!("features.{position}"),
-                format!("features.{}", position + 1),
-            );
-            let [weight, bias] =
-                ["weight", "bias"].map(|kind| file.values(&format!("{name}.{kind}")));
-            let [gamma, beta, mean, variance] = ["weight", "bias", "running_mean", "running_var"]
-                .map(|kind| file.values(&format!("{norm}.{kind}")));
+            let (name, norm) = (format!("features.{position}"), format!("features.{}", position + 1));
+            let [weight, bias] = ["weight", "bias"].map(|kind| file.values(&format!("{name}.{kind}")));
+            let [gamma, beta, mean, variance] =
+                ["weight", "bias", "running_mean", "running_var"].map(|kind| file.values(&format!("{norm}.{kind}")));
             let per_output = weight.len() / bias.len();
             // By definition: gamma * (w*x + b - mean) / sqrt(variance + eps) + beta.
             let folded: Vec<f64> = weight
@@ -142,9 +131,7 @@ fn folds_adaptive_pooling() {
             let limit: f64 = row
                 .iter()
                 .zip(&features)
-                .map(|(w, x)| {
-                    (w.to_f64().abs() * 2f64.powi(-11) + 2f64.powi(-25)) * x.abs() + 1e-12
-                })
+                .map(|(w, x)| (w.to_f64().abs() * 2f64.powi(-11) + 2f64.powi(-25)) * x.abs() + 1e-12)
                 .sum();
             let error = (got - expected).abs();
             assert!(error <= limit, "side {g}, output {o}: {got} for {expected}");
@@ -167,29 +154,19 @@ fn folded_pooling_rounds_once() {
                 let columns = j * g / 7..((j + 1) * g).div_ceil(7);
                 for r in rows.clone() {
                     for s in columns.clone() {
-                        expected[(plane * g + r) * g + s] +=
-                            w / (rows.len() * columns.len()) as f64;
+                        expected[(plane * g + r) * g + s] += w / (rows.len() * columns.len()) as f64;
                     }
                 }
             }
             let folded = model.first_dense(g).unwrap();
-            assert_nearest(
-                folded.weight.iter(),
-                &expected,
-                &format!("{dtype} side {g}"),
-            );
+            assert_nearest(folded.weight.iter(), &expected, &format!("{dtype} side {g}"));
         }
     }
 }
 
 #[test]
 fn refuses_values_that_fp16_cannot_hold() {
-    let names = [
-        "features.0.weight",
-        "features.7.bias",
-        "classifier.0.weight",
-        "classifier.3.bias",
-    ];
+    let names = ["features.0.weight", "features.7.bias", "classifier.0.weight", "classifier.3.bias"];
     for name in names {
         for (value, shown) in [
             (65520.0, "65520"),
@@ -214,41 +191,13 @@ fn refuses_batch_norm_that_overflows() {
         file.poke(name, 1, value);
         refused(file.load(), parts);
     };
-    bad(
-        "features.1.weight",
-        1e9,
-        &["features.0.weight[1, 0, 0, 0]", "batch norm features.1"],
-    );
-    bad(
-        "features.1.bias",
-        1e9,
-        &["features.0.bias[1]", "batch norm features.1", "65504"],
-    );
-    bad(
-        "features.1.weight",
-        f64::NAN,
-        &["features.1.weight[1] is NaN"],
-    );
-    bad(
-        "features.4.running_mean",
-        f64::INFINITY,
-        &["features.4.running_mean[1] is inf"],
-    );
-    bad(
-        "features.4.running_var",
-        -0.5,
-        &["features.4.running_var[1]", "-0.5", "negative"],
-    );
-    bad(
-        "features.4.running_var",
-        f64::NAN,
-        &["features.4.running_var[1] is NaN"],
-    );
-    bad(
-        "features.3.weight",
-        f64::NAN,
-        &["features.3.weight[0, 0, 0, 1] is NaN"],
-    );
+    bad("features.1.weight", 1e9, &["features.0.weight[1, 0, 0, 0]", "batch norm features.1"]);
+    bad("features.1.bias", 1e9, &["features.0.bias[1]", "batch norm features.1", "65504"]);
+    bad("features.1.weight", f64::NAN, &["features.1.weight[1] is NaN"]);
+    bad("features.4.running_mean", f64::INFINITY, &["features.4.running_mean[1] is inf"]);
+    bad("features.4.running_var", -0.5, &["features.4.running_var[1]", "-0.5", "negative"]);
+    bad("features.4.running_var", f64::NAN, &["features.4.running_var[1] is NaN"]);
+    bad("features.3.weight", f64::NAN, &["features.3.weight[0, 0, 0, 1] is NaN"]);
 }
 
 /// Below 7 x 7 cells repeat, so folded weights are sums and can overflow where the file's do not.

@@ -18,15 +18,9 @@ fn load(bytes: &[u8]) -> Result<Model, Error> {
 fn not_safetensors() {
     refused(load(b""), &["empty", "safetensors"]);
     refused(load(b"1234567"), &["7 bytes", "too short"]);
-    refused(
-        load(b"PK\x03\x04 a PyTorch zip archive"),
-        &["header of", "safetensors"],
-    );
+    refused(load(b"PK\x03\x04 a PyTorch zip archive"), &["header of", "safetensors"]);
     refused(load(&[0; 4096]), &["safetensors"]);
-    refused(
-        load(&[0xff; 4096]),
-        &["18446744073709551615", "at most 1048576"],
-    );
+    refused(load(&[0xff; 4096]), &["18446744073709551615", "at most 1048576"]);
     refused(load(&raw_file("null", 0)), &["JSON"]);
     refused(load(&raw_file("{}", 0)), &["0 dense layers"]);
     let mut bytes = raw_file("{\"__\":1}", 0);
@@ -34,10 +28,7 @@ fn not_safetensors() {
     refused(load(&bytes), &["UTF-8"]);
     refused(load(&raw_file(&"[".repeat(100_000), 0)), &["JSON"]);
     refused(load(&raw_file(&"{\"a\":".repeat(100_000), 0)), &["JSON"]);
-    refused(
-        load(&raw_file("{\"__metadata__\":{\"patchmask.stride\":7}}", 0)),
-        &["JSON"],
-    );
+    refused(load(&raw_file("{\"__metadata__\":{\"patchmask.stride\":7}}", 0)), &["JSON"]);
 }
 
 #[test]
@@ -70,53 +61,24 @@ fn sizes_beyond_the_file_or_the_address_space() {
     };
     let file = |tensor: String| raw_file(&format!("{{\"features.0.weight\":{tensor}}}"), 64);
     // 100 GB that are not there.
-    refused(
-        load(&file(tensor("F32", "[25000000000]", 0, 100_000_000_000))),
-        &["truncated"],
-    );
-    refused(
-        load(&file(tensor("F32", "[25000000000]", 0, 64))),
-        &["shape"],
-    );
+    refused(load(&file(tensor("F32", "[25000000000]", 0, 100_000_000_000))), &["truncated"]);
+    refused(load(&file(tensor("F32", "[25000000000]", 0, 64))), &["shape"]);
     // Products that overflow.
-    refused(
-        load(&file(tensor("F64", "[4294967296,4294967296,16]", 0, 64))),
-        &["overflow"],
-    );
-    refused(
-        load(&file(tensor("F64", "[9223372036854775808,2]", 0, 64))),
-        &["12 digits"],
-    );
-    refused(
-        load(&file(tensor("F64", "[18446744073709551616]", 0, 64))),
-        &["12 digits"],
-    );
+    refused(load(&file(tensor("F64", "[4294967296,4294967296,16]", 0, 64))), &["overflow"]);
+    refused(load(&file(tensor("F64", "[9223372036854775808,2]", 0, 64))), &["12 digits"]);
+    refused(load(&file(tensor("F64", "[18446744073709551616]", 0, 64))), &["12 digits"]);
     refused(load(&file(tensor("F64", "[8]", 64, 0))), &["offset"]);
     refused(load(&file(tensor("F64", "[-8]", 0, 64))), &["JSON"]);
     refused(load(&file(tensor("F64", "[8e30]", 0, 64))), &["JSON"]);
     refused(load(&file(tensor("F99", "[8]", 0, 64))), &["F99"]);
-    refused(
-        load(&file(tensor("F64", "[0,100000000000]", 0, 0))),
-        &["truncated"],
-    );
+    refused(load(&file(tensor("F64", "[0,100000000000]", 0, 0))), &["truncated"]);
     // Offsets whose sum with the header's length overflows 64 bits, tensor by tensor legal.
     let step = (1u64 << 61) - 1;
-    let tensors: Vec<String> = (0..8)
-        .map(|i| {
-            format!(
-                "\"t{i}\":{}",
-                tensor("U8", &format!("[{step}]"), i * step, (i + 1) * step)
-            )
-        })
-        .collect();
-    refused(
-        load(&raw_file(&format!("{{{}}}", tensors.join(",")), 64)),
-        &["12 digits"],
-    );
+    let tensors: Vec<String> =
+        (0..8).map(|i| format!("\"t{i}\":{}", tensor("U8", &format!("[{step}]"), i * step, (i + 1) * step))).collect();
+    refused(load(&raw_file(&format!("{{{}}}", tensors.join(",")), 64)), &["12 digits"]);
     // Digits in strings are no sizes.
-    let file = File::plain()
-        .string("note", "\\\"0.12345678901234567890\\")
-        .string("n\"12345678901234", "");
+    let file = File::plain().string("note", "\\\"0.12345678901234567890\\").string("n\"12345678901234", "");
     file.load().unwrap();
 }
 
@@ -128,10 +90,7 @@ fn very_many_tensors() {
     }
     refused(file.load(), &["5002 dense layers", "1..=4"]);
     for number in 0..5000 {
-        file.rename(
-            &format!("classifier.{}.bias", 10 + number),
-            &format!("layer{number}"),
-        );
+        file.rename(&format!("classifier.{}.bias", 10 + number), &format!("layer{number}"));
     }
     refused(file.load(), &["unknown", "layer0", "and 4996 more"]);
 }
@@ -175,20 +134,14 @@ fn damaged_bytes_never_panic() {
         match result.unwrap_or_else(|_| panic!("mutation {mutation} panicked")) {
             Ok(_) | Err(Error::InvalidArgument(_)) => loaded += 1,
             Err(Error::BadModel(text)) => {
-                assert!(
-                    !text.is_empty() && text.len() < 600,
-                    "mutation {mutation}: {text}"
-                );
+                assert!(!text.is_empty() && text.len() < 600, "mutation {mutation}: {text}");
                 refused += 1;
             }
             Err(other) => panic!("mutation {mutation}: {other:?}"),
         }
     }
     // Neither side of the test may be empty.
-    assert!(
-        loaded > 200 && refused > 2000,
-        "{loaded} loaded, {refused} refused"
-    );
+    assert!(loaded > 200 && refused > 2000, "{loaded} loaded, {refused} refused");
 }
 
 /// A directory of one test, removed at the end.
@@ -231,16 +184,8 @@ fn files_on_disk() {
     fs::write(&path, b"hello, world").unwrap();
     refused(Model::from_file(&path), &["model.safetensors", "header of"]);
     // A sparse file: 100 GB by its length, nothing on disk.
-    fs::File::options()
-        .write(true)
-        .open(&path)
-        .unwrap()
-        .set_len(100 << 30)
-        .unwrap();
-    refused(
-        Model::from_file(&path),
-        &["model.safetensors", "107374182400 bytes", "at most"],
-    );
+    fs::File::options().write(true).open(&path).unwrap().set_len(100 << 30).unwrap();
+    refused(Model::from_file(&path), &["model.safetensors", "107374182400 bytes", "at most"]);
 
     let bytes = File::plain().bytes();
     fs::write(&path, &bytes).unwrap();
@@ -254,10 +199,7 @@ fn files_on_disk() {
 fn a_fifo_is_refused_at_once() {
     let scratch = Scratch::new("fifo");
     let path = scratch.0.join("fifo");
-    let made = std::process::Command::new("mkfifo")
-        .arg(&path)
-        .status()
-        .unwrap();
+    let made = std::process::Command::new("mkfifo").arg(&path).status().unwrap();
     assert!(made.success());
     fails_to_read(&path, "not a regular file");
     fails_to_read(Path::new("/dev/null"), "not a regular file");

@@ -55,11 +55,7 @@ fn describes_what_is_in_the_file() {
 #[test]
 fn hashes_the_bytes() {
     let bytes = File::plain().bytes();
-    let mut child = Command::new("sha256sum")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child = Command::new("sha256sum").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(&bytes).unwrap();
     let output = child.wait_with_output().unwrap().stdout;
     let expected = std::str::from_utf8(&output[..64]).unwrap();
@@ -71,14 +67,8 @@ fn hashes_the_bytes() {
 fn takes_linear_layers_in_order_of_their_number() {
     let mut file = File::new(Dtype::F32, false, 1, 1, &[5, 4, 2]);
     for kind in ["weight", "bias"] {
-        file.rename(
-            &format!("classifier.0.{kind}"),
-            &format!("classifier.2.{kind}"),
-        );
-        file.rename(
-            &format!("classifier.6.{kind}"),
-            &format!("classifier.10.{kind}"),
-        );
+        file.rename(&format!("classifier.0.{kind}"), &format!("classifier.2.{kind}"));
+        file.rename(&format!("classifier.6.{kind}"), &format!("classifier.10.{kind}"));
     }
     let model = file.load().unwrap();
     assert_eq!(model.first_dense(1).unwrap().bias.len(), 5);
@@ -97,17 +87,10 @@ fn patches_must_fit_the_first_dense_layer() {
     for (model, side, parts) in [
         (&direct, 8, ["8 x 8", "takes 5 x 5", "160..=191"]),
         (&direct, 7, ["7 x 7", "classifier.0.weight", "160..=191"]),
-        (
-            &direct,
-            usize::MAX,
-            ["classifier.0.weight", "takes 5 x 5", "160..=191"],
-        ),
+        (&direct, usize::MAX, ["classifier.0.weight", "takes 5 x 5", "160..=191"]),
         (&pooled, 0, ["0 x 0", "takes 7 x 7", "at least 32"]),
     ] {
-        for error in [
-            model.check_side(side).unwrap_err(),
-            model.first_dense(side).unwrap_err(),
-        ] {
+        for error in [model.check_side(side).unwrap_err(), model.first_dense(side).unwrap_err()] {
             assert!(matches!(error, Error::InvalidArgument(_)), "{error:?}");
             for part in parts {
                 assert!(error.to_string().contains(part), "no {part:?} in: {error}");
@@ -115,14 +98,8 @@ fn patches_must_fit_the_first_dense_layer() {
         }
     }
     // More than memory can address, and more than there is.
-    assert!(matches!(
-        pooled.first_dense(usize::MAX),
-        Err(Error::InvalidArgument(_))
-    ));
-    assert!(matches!(
-        pooled.first_dense(1 << 29),
-        Err(Error::OutOfMemory(_))
-    ));
+    assert!(matches!(pooled.first_dense(usize::MAX), Err(Error::InvalidArgument(_))));
+    assert!(matches!(pooled.first_dense(1 << 29), Err(Error::OutOfMemory(_))));
 }
 
 #[test]
@@ -154,14 +131,7 @@ fn names_missing_and_unknown_tensors() {
     ] {
         let mut file = File::plain();
         file.set(name, &[2], &[0.0, 0.0]);
-        refused(
-            file.load(),
-            &[
-                "unknown",
-                &format!("{name:?}"),
-                "classifier.N.{weight,bias}",
-            ],
-        );
+        refused(file.load(), &["unknown", &format!("{name:?}"), "classifier.N.{weight,bias}"]);
     }
     // Both batch norm and plain convolutions: the plain ones are unknown to vgg16_bn.
     let mut file = File::new(Dtype::F32, true, 1, 7, &[2]);
@@ -189,10 +159,7 @@ fn counts_dense_layers_and_classes() {
     refused(load(&[]), &["0 dense layers", "1..=4"]);
     refused(load(&[3, 3, 3, 3, 3]), &["5 dense layers", "1..=4"]);
     refused(load(&[1]), &["classifier.0.weight", "1 classes", "2..=255"]);
-    refused(
-        load(&[2, 256]),
-        &["classifier.3.weight", "256 classes", "2..=255"],
-    );
+    refused(load(&[2, 256]), &["classifier.3.weight", "256 classes", "2..=255"]);
 }
 
 #[test]
@@ -202,42 +169,18 @@ fn names_wrong_shapes_with_what_is_expected() {
         file.set(name, shape, &vec![0.0; shape.iter().product()]);
         refused(file.load(), &[&[name], parts].concat());
     };
-    bad(
-        "features.0.weight",
-        &[2, 2, 3, 3],
-        &["[2, 2, 3, 3]", "[*, 1 or 3, 3, 3]"],
-    );
-    bad(
-        "features.0.weight",
-        &[2, 1, 5, 5],
-        &["[2, 1, 5, 5]", "[*, *, 3, 3]"],
-    );
-    bad(
-        "features.2.weight",
-        &[3, 4, 3, 3],
-        &["[3, 4, 3, 3]", "[*, 2, 3, 3]"],
-    );
+    bad("features.0.weight", &[2, 2, 3, 3], &["[2, 2, 3, 3]", "[*, 1 or 3, 3, 3]"]);
+    bad("features.0.weight", &[2, 1, 5, 5], &["[2, 1, 5, 5]", "[*, *, 3, 3]"]);
+    bad("features.2.weight", &[3, 4, 3, 3], &["[3, 4, 3, 3]", "[*, 2, 3, 3]"]);
     bad("features.2.weight", &[3, 18], &["[3, 18]", "[*, 2, 3, 3]"]);
-    bad(
-        "features.2.weight",
-        &[0, 2, 3, 3],
-        &["[0, 2, 3, 3]", "[*, 2, 3, 3]"],
-    );
+    bad("features.2.weight", &[0, 2, 3, 3], &["[0, 2, 3, 3]", "[*, 2, 3, 3]"]);
     bad("features.2.bias", &[4], &["[4]", "[3]"]);
     bad("features.2.bias", &[], &["[]", "[3]"]);
-    bad(
-        "classifier.0.weight",
-        &[5, 146],
-        &["[5, 146]", "3*k*k", "3 channels"],
-    );
+    bad("classifier.0.weight", &[5, 146], &["[5, 146]", "3*k*k", "3 channels"]);
     bad("classifier.0.weight", &[5, 150], &["[5, 150]", "3*k*k"]);
     bad("classifier.0.weight", &[5, 0], &["[5, 0]"]);
     bad("classifier.0.weight", &[5, 1], &["[5, 1]", "3*k*k"]);
-    bad(
-        "classifier.0.weight",
-        &[5, 3 * 33 * 33],
-        &["3*k*k", "1..=32", "1024"],
-    );
+    bad("classifier.0.weight", &[5, 3 * 33 * 33], &["3*k*k", "1..=32", "1024"]);
     bad("classifier.0.weight", &[147], &["[147]", "[*, *]"]);
     bad("classifier.0.bias", &[6], &["[6]", "[5]"]);
     bad("classifier.3.weight", &[2, 6], &["[2, 6]", "[*, 5]"]);
@@ -250,19 +193,11 @@ fn names_wrong_shapes_with_what_is_expected() {
 
 #[test]
 fn names_tensors_of_other_types() {
-    for (dtype, size) in [
-        (Dtype::I64, 8),
-        (Dtype::I8, 1),
-        (Dtype::F8_E4M3, 1),
-        (Dtype::BOOL, 1),
-    ] {
+    for (dtype, size) in [(Dtype::I64, 8), (Dtype::I8, 1), (Dtype::F8_E4M3, 1), (Dtype::BOOL, 1)] {
         let mut file = File::plain();
         let tensor = file.tensors.get_mut("features.10.bias").unwrap();
         tensor.bytes = vec![0; size * WIDTHS[4]];
         tensor.dtype = dtype;
-        refused(
-            file.load(),
-            &["features.10.bias", &dtype.to_string(), "BF16"],
-        );
+        refused(file.load(), &["features.10.bias", &dtype.to_string(), "BF16"]);
     }
 }

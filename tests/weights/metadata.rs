@@ -26,10 +26,7 @@ fn reads_every_key() {
     assert_eq!(metadata.classes, ["healthy", "lesion", "vessel"]);
     assert_eq!(metadata.lesion_class, Some(2));
     let description = model.describe();
-    assert_eq!(
-        (description.patch_size, description.stride),
-        (Some(257), Some(7))
-    );
+    assert_eq!((description.patch_size, description.stride), (Some(257), Some(7)));
     assert_eq!(description.class_names, metadata.classes);
     assert_eq!(description.lesion_class, 2);
 }
@@ -54,48 +51,26 @@ fn takes_the_limits() {
         ("lesion_class", "0"),
     ] {
         let file = File::plain().string(&format!("patchmask.{key}"), value);
-        file.load()
-            .unwrap_or_else(|error| panic!("{key} {value}: {error}"));
+        file.load().unwrap_or_else(|error| panic!("{key} {value}: {error}"));
     }
 }
 
 #[test]
 fn bad_values_are_errors_that_name_key_value_and_range() {
     for (key, values, range) in [
-        (
-            "patch_size",
-            &["31", "1025", "0", "-1", "", "257.0", "4294967328", "x"][..],
-            "32..=1024",
-        ),
+        ("patch_size", &["31", "1025", "0", "-1", "", "257.0", "4294967328", "x"][..], "32..=1024"),
         ("stride", &["0", "1025", "-7", "seven"], "1..=1024"),
-        (
-            "window",
-            &[
-                "1,1", "2,1", "1", "1,2,3", "a,b", "nan,1", "-inf,3", "0,1e999", "",
-            ],
-            "LO < HI",
-        ),
+        ("window", &["1,1", "2,1", "1", "1,2,3", "a,b", "nan,1", "-inf,3", "0,1e999", ""], "LO < HI"),
         ("equalize", &["True", "1", "yes", ""], "true or false"),
-        (
-            "mean",
-            &["nan", "", "0,0,0", "0,0", "inf", "1,2,3,4"],
-            "1 number, finite",
-        ),
+        ("mean", &["nan", "", "0,0,0", "0,0", "inf", "1,2,3,4"], "1 number, finite"),
         ("std", &["0", "-1", "nan", "1,1,1", "inf", "-0"], "above 0"),
-        (
-            "classes",
-            &["a", "a,b,c", "a,", ",", "", "a,b\0", "a\nb,c"],
-            "2 names",
-        ),
+        ("classes", &["a", "a,b,c", "a,", ",", "", "a,b\0", "a\nb,c"], "2 names"),
         ("lesion_class", &["2", "-1", "lesion", "255"], "0..=1"),
     ] {
         let key = format!("patchmask.{key}");
         for value in values {
             let shown = format!("\"{}\"", value.escape_debug());
-            refused(
-                File::plain().string(&key, value).load(),
-                &[&key, &shown, range],
-            );
+            refused(File::plain().string(&key, value).load(), &[&key, &shown, range]);
         }
     }
     for value in ["1,2", "1,2,3,4", "1,2,nan"] {
@@ -104,29 +79,16 @@ fn bad_values_are_errors_that_name_key_value_and_range() {
     }
     let long = "9,".repeat(100_000);
     for key in ["window", "classes", "mean", "patch_size"] {
-        refused(
-            File::plain()
-                .string(&format!("patchmask.{key}"), &long)
-                .load(),
-            &[key, "..."],
-        );
+        refused(File::plain().string(&format!("patchmask.{key}"), &long).load(), &[key, "..."]);
     }
 }
 
 #[test]
 fn values_must_agree_with_each_other_and_the_network() {
-    let file = File::plain()
-        .string("patchmask.patch_size", "65")
-        .string("patchmask.stride", "66");
-    refused(
-        file.load(),
-        &["patchmask.stride 66", "1..=patch_size", "65"],
-    );
+    let file = File::plain().string("patchmask.patch_size", "65").string("patchmask.stride", "66");
+    refused(file.load(), &["patchmask.stride 66", "1..=patch_size", "65"]);
     let file = File::new(Dtype::F32, false, 1, 5, &[2]).string("patchmask.patch_size", "257");
-    refused(
-        file.load(),
-        &["patchmask.patch_size 257", "8 x 8", "5 x 5", "160..=191"],
-    );
+    refused(file.load(), &["patchmask.patch_size 257", "8 x 8", "5 x 5", "160..=191"]);
 }
 
 #[test]
@@ -135,9 +97,5 @@ fn unknown_keys_of_ours_are_errors() {
         File::plain().string("patchmask.patchsize", "257").load(),
         &["patchmask.patchsize", "unknown", "patch_size"],
     );
-    File::plain()
-        .string("patchmaskx", "1")
-        .string("mean", "?")
-        .load()
-        .unwrap();
+    File::plain().string("patchmaskx", "1").string("mean", "?").load().unwrap();
 }

@@ -54,20 +54,13 @@ impl CpuEngine {
     pub fn new(settings: &Settings<'_>) -> Result<Self, Error> {
         // Never empty.
         let instructions = Instructions::available()[0];
-        Ok(Self {
-            network: Network::new(settings, instructions)?,
-            threads: settings.threads,
-            slice: None,
-        })
+        Ok(Self { network: Network::new(settings, instructions)?, threads: settings.threads, slice: None })
     }
 
     /// What [`Engine::begin`] made.
     fn slice(&mut self) -> Result<(&mut Network, &mut Slice), Error> {
         let slice = self.slice.as_mut();
-        Ok((
-            &mut self.network,
-            slice.ok_or_else(|| Error::Panic("no call has begun".into()))?,
-        ))
+        Ok((&mut self.network, slice.ok_or_else(|| Error::Panic("no call has begun".into()))?))
     }
 }
 
@@ -102,11 +95,7 @@ impl Engine for CpuEngine {
     fn call_bytes(&self, geometry: &Geometry) -> Bytes {
         let pixels = geometry.extents.pixels() as u64;
         let points = geometry.lattice.points();
-        Bytes::host(
-            4 * pixels
-                + 8 * geometry.extents.width as u64
-                + Scores::bytes(points, geometry.classes),
-        )
+        Bytes::host(4 * pixels + 8 * geometry.extents.width as u64 + Scores::bytes(points, geometry.classes))
     }
 
     fn tile_bytes(&self, rows: &AxisPlan, columns: &AxisPlan) -> Bytes {
@@ -144,12 +133,7 @@ impl Engine for CpuEngine {
     }
 
     fn begin(&mut self, call: &Call<'_>) -> Result<(), Error> {
-        let Geometry {
-            extents,
-            lattice,
-            classes,
-            ..
-        } = call.geometry;
+        let Geometry { extents, lattice, classes, .. } = call.geometry;
         self.slice = Some(Slice {
             image: try_filled(extents.pixels(), 0.0, "one slice")?,
             row: try_filled(extents.width, 0.0, "one row")?,
@@ -170,12 +154,7 @@ impl Engine for CpuEngine {
     }
 
     fn network(&mut self, call: &Call<'_>, pieces: Pieces<'_>) -> Result<(), Error> {
-        let Geometry {
-            extents,
-            lattice,
-            classes,
-            ..
-        } = call.geometry;
+        let Geometry { extents, lattice, classes, .. } = call.geometry;
         let (network, slice) = self.slice()?;
         for piece in pieces.as_slice() {
             let (image, width) = (&slice.image, extents.width);

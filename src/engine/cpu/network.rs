@@ -36,13 +36,7 @@ impl Network {
         let weights = (settings.model).shared(&settings.key("cpu"), || Weights::new(settings))?;
         let workspace = Workspace::new(instructions, settings.threads, &weights)?;
         let room = Floats::new(weights.room(), "transformed inputs")?;
-        Ok(Self {
-            room,
-            weights,
-            workspace,
-            arena: Floats::default(),
-            layers: named_layers(),
-        })
+        Ok(Self { room, weights, workspace, arena: Floats::default(), layers: named_layers() })
     }
 
     /// What it computes with.
@@ -99,12 +93,7 @@ impl Network {
         }
         let (mut from, mut into) = self.arena[..needed].split_at_mut(floats[0]);
         fill_input(piece, lattice, image, width, from)?;
-        let conv = |layer, macs| TableConv {
-            layer,
-            macs,
-            workspace: &self.workspace,
-            control,
-        };
+        let conv = |layer, macs| TableConv { layer, macs, workspace: &self.workspace, control };
         let mut channels = INPUT_CHANNELS;
         for (index, &step) in STEPS.iter().enumerate() {
             let (began, read) = (Instant::now(), plan.input_of(index).len() * channels);
@@ -138,9 +127,7 @@ impl Network {
             let weights = &self.weights;
             layer.macs += plan.step_macs(index, &weights.convolution_macs, weights.head_macs);
             layer.products += match step {
-                Step::Convolution(i @ 1..) => {
-                    winograd_products(plan, index)? * weights.convolution_macs[i] / 9
-                }
+                Step::Convolution(i @ 1..) => winograd_products(plan, index)? * weights.convolution_macs[i] / 9,
                 _ => plan.step_macs(index, &weights.convolution_macs, weights.head_macs),
             };
         }
@@ -199,10 +186,7 @@ fn named_layers() -> Vec<LayerWork> {
         }
         Step::Head => "dense".into(),
     };
-    let layer = |name| LayerWork {
-        name,
-        ..LayerWork::default()
-    };
+    let layer = |name| LayerWork { name, ..LayerWork::default() };
     STEPS.iter().map(name).map(layer).collect()
 }
 
@@ -236,9 +220,7 @@ fn fill_input(
 }
 
 fn floats_bytes(floats: [usize; 2]) -> u64 {
-    (floats[0] as u64)
-        .saturating_add(floats[1] as u64)
-        .saturating_mul(4)
+    (floats[0] as u64).saturating_add(floats[1] as u64).saturating_mul(4)
 }
 
 fn image_of(plan: &TilePlan, image: usize) -> &Image {

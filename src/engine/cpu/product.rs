@@ -37,13 +37,7 @@ pub(super) struct Sums<'a> {
 }
 
 /// Multiplies `rows` rows of `a` by `panel`, [inputs][PANEL].
-pub(super) fn product(
-    instructions: Instructions,
-    a: Rows<'_>,
-    rows: usize,
-    panel: &[f32],
-    sums: Sums<'_>,
-) {
+pub(super) fn product(instructions: Instructions, a: Rows<'_>, rows: usize, panel: &[f32], sums: Sums<'_>) {
     if rows == 0 {
         return;
     }
@@ -171,32 +165,19 @@ mod tests {
                 for (outputs, add) in [(32, false), (16, true), (32, true)] {
                     let (a_stride, stride) = (inputs + 3, outputs + 5);
                     let a: Vec<f32> = (0..30 * a_stride).map(|i| (i % 13) as f32 - 6.0).collect();
-                    let panel: Vec<f32> =
-                        (0..inputs * PANEL).map(|i| (i % 7) as f32 - 3.0).collect();
+                    let panel: Vec<f32> = (0..inputs * PANEL).map(|i| (i % 7) as f32 - 3.0).collect();
                     let mut into = vec![0.5; 30 * stride];
-                    let sums = Sums {
-                        data: &mut into,
-                        stride,
-                        outputs,
-                        add,
-                    };
-                    let a_rows = Rows {
-                        data: &a,
-                        stride: a_stride,
-                    };
+                    let sums = Sums { data: &mut into, stride, outputs, add };
+                    let a_rows = Rows { data: &a, stride: a_stride };
                     product(instructions, a_rows, rows, &panel, sums);
                     for (place, &have) in into.iter().enumerate() {
                         let (row, output) = (place / stride, place % stride);
                         let mut want = 0.5;
                         if row < rows && output < outputs {
-                            let terms = (0..inputs)
-                                .map(|i| a[row * a_stride + i] * panel[i * PANEL + output]);
+                            let terms = (0..inputs).map(|i| a[row * a_stride + i] * panel[i * PANEL + output]);
                             want = terms.sum::<f32>() + if add { 0.5 } else { 0.0 };
                         }
-                        assert_eq!(
-                            have, want,
-                            "{instructions:?} row {row} of {rows}, output {output}"
-                        );
+                        assert_eq!(have, want, "{instructions:?} row {row} of {rows}, output {output}");
                     }
                 }
             }

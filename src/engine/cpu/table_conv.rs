@@ -27,37 +27,20 @@ fn group_taps(layer: &Layer) -> usize {
 /// Where the inputs of an output pixel come from.
 enum Taps<'a> {
     /// The tap tables of a step.
-    Tables {
-        rows: &'a TapTable,
-        columns: &'a TapTable,
-        input: &'a Image,
-        output: &'a Image,
-    },
+    Tables { rows: &'a TapTable, columns: &'a TapTable, input: &'a Image, output: &'a Image },
     /// One tap: the pixel itself.
     SamePixel,
 }
 
 impl Taps<'_> {
     /// Copies the inputs of `pixel` at `positions` (tap row, tap column) to `row` ([taps][channels]).
-    fn gather(
-        &self,
-        pixel: usize,
-        positions: &[(usize, usize)],
-        channels: usize,
-        from: &[f32],
-        row: &mut [f32],
-    ) {
+    fn gather(&self, pixel: usize, positions: &[(usize, usize)], channels: usize, from: &[f32], row: &mut [f32]) {
         let (rows, columns, input) = match self {
             Self::SamePixel => {
                 row.copy_from_slice(&from[pixel * channels..][..channels]);
                 return;
             }
-            Self::Tables {
-                rows,
-                columns,
-                input,
-                output,
-            } => {
+            Self::Tables { rows, columns, input, output } => {
                 let (r, c) = output.position(pixel);
                 (rows.taps_of(r), columns.taps_of(c), input)
             }
@@ -85,13 +68,7 @@ pub(super) struct TableConv<'a> {
 
 impl TableConv<'_> {
     /// Step `index` of the plan.
-    pub fn step(
-        &self,
-        plan: &TilePlan,
-        index: usize,
-        from: &[f32],
-        into: &mut [f32],
-    ) -> Result<(), Error> {
+    pub fn step(&self, plan: &TilePlan, index: usize, from: &[f32], into: &mut [f32]) -> Result<(), Error> {
         let taps = Taps::Tables {
             rows: plan.rows.layer(index),
             columns: plan.columns.layer(index),
@@ -107,27 +84,18 @@ impl TableConv<'_> {
     }
 
     /// `into`: [pixels][outputs].
-    fn run(
-        &self,
-        taps: &Taps<'_>,
-        pixels: usize,
-        from: &[f32],
-        into: &mut [f32],
-    ) -> Result<(), Error> {
+    fn run(&self, taps: &Taps<'_>, pixels: usize, from: &[f32], into: &mut [f32]) -> Result<(), Error> {
         let outputs = self.layer.outputs();
         // Small images are spread over all threads.
         let spread = pixels.div_ceil(4 * self.workspace.threads());
         let block = spread.clamp(1, BLOCK_PIXELS);
-        into[..pixels * outputs]
-            .par_chunks_mut(block * outputs)
-            .enumerate()
-            .try_for_each(|(number, into)| {
-                let mut gathered = self.workspace.of_this_thread();
-                self.block(taps, number * block, from, into, &mut gathered)?;
-                let pixels = into.len() / outputs;
-                self.control.add_macs(self.macs * pixels as u64);
-                Ok(())
-            })
+        into[..pixels * outputs].par_chunks_mut(block * outputs).enumerate().try_for_each(|(number, into)| {
+            let mut gathered = self.workspace.of_this_thread();
+            self.block(taps, number * block, from, into, &mut gathered)?;
+            let pixels = into.len() / outputs;
+            self.control.add_macs(self.macs * pixels as u64);
+            Ok(())
+        })
     }
 
     /// Output pixels `first..` that fit in `into` ([pixels][outputs]).
@@ -154,10 +122,7 @@ impl TableConv<'_> {
             for (i, row) in gathered.chunks_exact_mut(inputs).take(count).enumerate() {
                 taps.gather(first + i, positions, channels, from, row);
             }
-            let rows = Rows {
-                data: gathered,
-                stride: inputs,
-            };
+            let rows = Rows { data: gathered, stride: inputs };
             for (panel, weights) in layer.panels().enumerate() {
                 self.control.check()?;
                 let weights = &weights[first_input * PANEL..][..inputs * PANEL];

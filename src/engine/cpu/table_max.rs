@@ -20,26 +20,23 @@ pub(super) fn table_max(
 ) -> Result<(), Error> {
     let (input, output) = (plan.input_of(index), plan.output_of(index));
     let (rows, columns) = (plan.rows.layer(index), plan.columns.layer(index));
-    into[..output.len() * channels]
-        .par_chunks_mut(BLOCK * channels)
-        .enumerate()
-        .try_for_each(|(block, into)| {
-            control.check()?;
-            for (i, into) in into.chunks_exact_mut(channels).enumerate() {
-                let (row, column) = output.position(block * BLOCK + i);
-                // Every tap of a pool exists: a cell that is not complete is dropped by the plan.
-                into.fill(f32::NEG_INFINITY);
-                for &r in rows.taps_of(row) {
-                    for &c in columns.taps_of(column) {
-                        let slot = input.slot(r as usize, c as usize);
-                        let x = &from[slot * channels..][..channels];
-                        for (into, &x) in into.iter_mut().zip(x) {
-                            // NaN stays.
-                            *into = if x > *into || x.is_nan() { x } else { *into };
-                        }
+    into[..output.len() * channels].par_chunks_mut(BLOCK * channels).enumerate().try_for_each(|(block, into)| {
+        control.check()?;
+        for (i, into) in into.chunks_exact_mut(channels).enumerate() {
+            let (row, column) = output.position(block * BLOCK + i);
+            // Every tap of a pool exists: a cell that is not complete is dropped by the plan.
+            into.fill(f32::NEG_INFINITY);
+            for &r in rows.taps_of(row) {
+                for &c in columns.taps_of(column) {
+                    let slot = input.slot(r as usize, c as usize);
+                    let x = &from[slot * channels..][..channels];
+                    for (into, &x) in into.iter_mut().zip(x) {
+                        // NaN stays.
+                        *into = if x > *into || x.is_nan() { x } else { *into };
                     }
                 }
             }
-            Ok(())
-        })
+        }
+        Ok(())
+    })
 }

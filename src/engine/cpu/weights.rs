@@ -24,10 +24,7 @@ const LANES: usize = 16;
 pub(super) fn padded(values: impl ExactSizeIterator<Item = f32>) -> Result<Vec<f32>, Error> {
     let len = values.len().next_multiple_of(LANES);
     let mut padded = try_filled(len, 0.0, "packed weights")?;
-    padded
-        .iter_mut()
-        .zip(values)
-        .for_each(|(to, from)| *to = from);
+    padded.iter_mut().zip(values).for_each(|(to, from)| *to = from);
     Ok(padded)
 }
 
@@ -56,9 +53,7 @@ impl Layer {
     ) -> Result<Self, Error> {
         let outputs = bias.len();
         let rows = 0..side;
-        let positions: Vec<_> = rows
-            .flat_map(|row| (0..side).map(move |column| (row, column)))
-            .collect();
+        let positions: Vec<_> = rows.flat_map(|row| (0..side).map(move |column| (row, column))).collect();
         let panel = positions.len() * channels * PANEL;
         let mut panels = Floats::new(outputs.div_ceil(PANEL) * panel, "packed weights")?;
         for (number, panel) in panels.chunks_exact_mut(panel).enumerate() {
@@ -69,13 +64,7 @@ impl Layer {
                 }
             }
         }
-        Ok(Self {
-            panels,
-            bias: padded(bias)?,
-            positions,
-            channels,
-            relu,
-        })
+        Ok(Self { panels, bias: padded(bias)?, positions, channels, relu })
     }
 
     /// Outputs, padding included.
@@ -128,19 +117,9 @@ impl Weights {
             channels = layer.outputs();
             convolutions.push(layer);
         }
-        let convolution_macs = model
-            .convolutions()
-            .iter()
-            .map(|convolution| convolution.weight.len() as u64)
-            .collect();
+        let convolution_macs = model.convolutions().iter().map(|convolution| convolution.weight.len() as u64).collect();
         let (dense, head_macs) = dense_layers(model, settings.feature_side, channels)?;
-        Ok(Self {
-            first,
-            convolutions,
-            dense,
-            convolution_macs,
-            head_macs,
-        })
+        Ok(Self { first, convolutions, dense, convolution_macs, head_macs })
     }
 
     /// Longer chains need fewer products and round more. Sums over few channels do not even that out, nor do they
@@ -176,10 +155,7 @@ impl Weights {
     /// Channels of the activations that any layer reads.
     pub fn most_channels(&self) -> usize {
         let outputs = self.convolutions.iter().map(WinogradLayer::outputs);
-        outputs
-            .chain(self.plain().map(Layer::outputs))
-            .max()
-            .unwrap_or(0)
+        outputs.chain(self.plain().map(Layer::outputs)).max().unwrap_or(0)
     }
 }
 
@@ -198,37 +174,17 @@ fn dense_layers(model: &Model, side: usize, channels: usize) -> Result<(Vec<Laye
     let mut macs = first.weight.len() as u64;
     let features = first.weight.shape()[1] / (side * side);
     let bias = first.bias.iter().map(|bias| bias.to_f32());
-    layers.push(Layer::new(
-        bias,
-        side,
-        channels,
-        !later.is_empty(),
-        |output, tap, channel| {
-            if channel < features {
-                first.weight[[output, channel * side * side + tap]].to_f32()
-            } else {
-                0.0
-            }
-        },
-    )?);
+    layers.push(Layer::new(bias, side, channels, !later.is_empty(), |output, tap, channel| {
+        if channel < features { first.weight[[output, channel * side * side + tap]].to_f32() } else { 0.0 }
+    })?);
     for (index, dense) in later.iter().enumerate() {
         macs += dense.weight.len() as u64;
         let channels = layers[layers.len() - 1].outputs();
         let bias = dense.bias.iter().map(|bias| bias.to_f32());
         let relu = index + 1 < later.len();
-        layers.push(Layer::new(
-            bias,
-            1,
-            channels,
-            relu,
-            |output, _, channel| {
-                if channel < dense.weight.shape()[1] {
-                    dense.weight[[output, channel]].to_f32()
-                } else {
-                    0.0
-                }
-            },
-        )?);
+        layers.push(Layer::new(bias, 1, channels, relu, |output, _, channel| {
+            if channel < dense.weight.shape()[1] { dense.weight[[output, channel]].to_f32() } else { 0.0 }
+        })?);
     }
     Ok((layers, macs))
 }

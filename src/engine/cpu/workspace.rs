@@ -19,22 +19,13 @@ pub(super) struct Workspace {
 }
 
 impl Workspace {
-    pub fn new(
-        instructions: Instructions,
-        threads: usize,
-        weights: &Weights,
-    ) -> Result<Self, Error> {
+    pub fn new(instructions: Instructions, threads: usize, weights: &Weights) -> Result<Self, Error> {
         let (floats, channels) = (weights.gathered_floats(), weights.most_channels());
         Self::with(instructions, threads, floats, channels)
     }
 
     /// Buffers of `floats`, for layers that read up to `channels` channels.
-    pub fn with(
-        instructions: Instructions,
-        threads: usize,
-        floats: usize,
-        channels: usize,
-    ) -> Result<Self, Error> {
+    pub fn with(instructions: Instructions, threads: usize, floats: usize, channels: usize) -> Result<Self, Error> {
         let buffers = (0..threads).map(|_| Ok(Mutex::new(Floats::new(floats, "gathered inputs")?)));
         Ok(Self {
             instructions,

@@ -60,17 +60,12 @@ impl Part {
 
 impl Arena {
     pub fn new(device: &Arc<Device>, room: Room) -> Result<Self, Error> {
-        let memory = |bytes: u64| {
-            DeviceMemory::new(&device.context, bytes as usize, "activations of a tile")
-        };
+        let memory = |bytes: u64| DeviceMemory::new(&device.context, bytes as usize, "activations of a tile");
         let memory = match memory(room.wanted) {
             Err(Error::DeviceOutOfMemory(_)) if room.wanted > room.least => memory(room.least),
             outcome => outcome,
         };
-        Ok(Self {
-            memory: memory?,
-            wanted: room.wanted,
-        })
+        Ok(Self { memory: memory?, wanted: room.wanted })
     }
 
     /// Whether it has room for this and is within the budget. In the midst of a call (`again`) that is enough if it was
@@ -115,19 +110,11 @@ fn part(memory: usize, slot: usize, bytes: usize) -> Option<Part> {
     let parts = parts(memory as u64, bytes as u64)?;
     let number = slot % parts;
     let begin = number * (memory / parts / ALIGNMENT * ALIGNMENT);
-    Some(Part {
-        number,
-        bytes: begin..begin + bytes,
-    })
+    Some(Part { number, bytes: begin..begin + bytes })
 }
 
 /// The bytes of the device that the arena would take for `slices` slices, the largest piece of which takes `largest`.
-pub(super) fn wanted_bytes(
-    slices: usize,
-    largest: u64,
-    budget: u64,
-    multiprocessors: usize,
-) -> u64 {
+pub(super) fn wanted_bytes(slices: usize, largest: u64, budget: u64, multiprocessors: usize) -> u64 {
     let enough = BYTES_PER_MULTIPROCESSOR.saturating_mul(multiprocessors as u64);
     let most = slices.next_power_of_two().min(SLOTS);
     let parts = parts(enough.min(budget), largest).unwrap_or(1).min(most);
@@ -139,9 +126,7 @@ fn image_bytes(pixels: usize, channels: usize, channel_bytes: usize) -> usize {
     if pixels > MOST_PIXELS {
         return usize::MAX;
     }
-    pixels
-        .saturating_mul(channels)
-        .saturating_mul(channel_bytes)
+    pixels.saturating_mul(channels).saturating_mul(channel_bytes)
 }
 
 /// Bytes of the two halves for a tile of these axes: images are stored whole. Behind the output of a dense layer lie its
@@ -161,33 +146,20 @@ pub(super) fn half_bytes(weights: &Weights, rows: &AxisPlan, columns: &AxisPlan)
             Step::Pool => channels,
             Step::Head => break,
         };
-        need(
-            rows.layer(index).len() * columns.layer(index).len(),
-            channels,
-            ACTIVATION_BYTES,
-        );
+        need(rows.layer(index).len() * columns.layer(index).len(), channels, ACTIVATION_BYTES);
     }
     let head = STEPS.len() - 1;
     let points = rows.layer(head).len() * columns.layer(head).len();
     for dense in &weights.dense {
-        need(
-            points,
-            dense.layer.outputs,
-            ACTIVATION_BYTES + 4 * dense.parts(),
-        );
+        need(points, dense.layer.outputs, ACTIVATION_BYTES + 4 * dense.parts());
     }
-    bytes.map(|bytes| {
-        bytes
-            .checked_next_multiple_of(ALIGNMENT)
-            .unwrap_or(usize::MAX)
-    })
+    bytes.map(|bytes| bytes.checked_next_multiple_of(ALIGNMENT).unwrap_or(usize::MAX))
 }
 
 /// Bytes of a part for a tile of these axes: tables and activations.
 pub(super) fn part_bytes(weights: &Weights, rows: &AxisPlan, columns: &AxisPlan) -> usize {
     let [a, b] = half_bytes(weights, rows, columns);
-    let tables =
-        PieceTables::most_bytes(rows, columns) + PieceTables::most_list_bytes(rows, columns);
+    let tables = PieceTables::most_bytes(rows, columns) + PieceTables::most_list_bytes(rows, columns);
     let tables = tables.next_multiple_of(ALIGNMENT);
     tables.saturating_add(a).saturating_add(b)
 }
@@ -200,17 +172,10 @@ mod tests {
     /// Slices of one size that have the same number come after one another: only those have bytes in common.
     #[test]
     fn parts_of_other_numbers_have_nothing_in_common() {
-        for (memory, bytes, numbers) in [
-            (1000, 1001, 0),
-            (1000, 1000, 1),
-            (1200, 500, 2),
-            (1600, 500, 2),
-            (1600, 256, 4),
-            (1 << 20, 300, 4),
-        ] {
-            let parts: Vec<Part> = (0..SLOTS)
-                .filter_map(|slot| part(memory, slot, bytes))
-                .collect();
+        for (memory, bytes, numbers) in
+            [(1000, 1001, 0), (1000, 1000, 1), (1200, 500, 2), (1600, 500, 2), (1600, 256, 4), (1 << 20, 300, 4)]
+        {
+            let parts: Vec<Part> = (0..SLOTS).filter_map(|slot| part(memory, slot, bytes)).collect();
             assert_eq!(parts.len(), if numbers == 0 { 0 } else { SLOTS });
             for (slot, a) in parts.iter().enumerate() {
                 assert_eq!((a.number, a.bytes.len()), (slot % numbers, bytes));
@@ -244,14 +209,7 @@ mod tests {
     /// A call begins with what it wants; then it waits for more only where slices grow a lot.
     #[test]
     fn an_arena_serves_as_long_as_it_helps() {
-        let room = |least, wanted| Room {
-            least,
-            wanted,
-            budget: Bytes {
-                host: 0,
-                device: 1000,
-            },
-        };
+        let room = |least, wanted| Room { least, wanted, budget: Bytes { host: 0, device: 1000 } };
         for (bytes, wanted, least, more, first, again) in [
             (400, 400, 100, 400, true, true),
             (400, 400, 100, 500, false, true),
@@ -263,11 +221,7 @@ mod tests {
             (1001, 1001, 100, 400, false, false),
         ] {
             let serves = |again| serves(bytes, wanted, room(least, more), again);
-            assert_eq!(
-                (serves(false), serves(true)),
-                (first, again),
-                "{bytes} {least} {more}"
-            );
+            assert_eq!((serves(false), serves(true)), (first, again), "{bytes} {least} {more}");
         }
     }
 

@@ -11,9 +11,7 @@ pub(super) fn most_blocks(values: usize, inputs: usize) -> usize {
 }
 
 /// Cuts an axis into blocks of consecutive values, each as long as it may be.
-pub(super) fn blocks<const VALUES: usize, const INPUTS: usize>(
-    taps: &TapTable,
-) -> Vec<AxisBlock<VALUES, INPUTS>> {
+pub(super) fn blocks<const VALUES: usize, const INPUTS: usize>(taps: &TapTable) -> Vec<AxisBlock<VALUES, INPUTS>> {
     let mut blocks = Vec::new();
     let mut block = empty(0);
     for value in 0..taps.len() {
@@ -29,29 +27,18 @@ pub(super) fn blocks<const VALUES: usize, const INPUTS: usize>(
 }
 
 fn empty<const VALUES: usize, const INPUTS: usize>(first: usize) -> AxisBlock<VALUES, INPUTS> {
-    AxisBlock {
-        first: first as i32,
-        count: 0,
-        inputs: 0,
-        input: [0; INPUTS],
-        tap: [[BLOCK_ZERO; 4]; VALUES],
-    }
+    AxisBlock { first: first as i32, count: 0, inputs: 0, input: [0; INPUTS], tap: [[BLOCK_ZERO; 4]; VALUES] }
 }
 
 /// Adds a value with these taps, unless it does not fit.
-fn push<const VALUES: usize, const INPUTS: usize>(
-    block: &mut AxisBlock<VALUES, INPUTS>,
-    taps: &[i32],
-) -> bool {
+fn push<const VALUES: usize, const INPUTS: usize>(block: &mut AxisBlock<VALUES, INPUTS>, taps: &[i32]) -> bool {
     if block.count as usize == VALUES {
         return false;
     }
     let mut inputs = block.inputs as usize;
     let mut local = [BLOCK_ZERO; 4];
     for (tap, &input) in taps.iter().enumerate().filter(|&(_, &input)| input >= 0) {
-        let known = block.input[..inputs]
-            .iter()
-            .rposition(|&known| known == input);
+        let known = block.input[..inputs].iter().rposition(|&known| known == input);
         let place = known.unwrap_or(inputs);
         if place == INPUTS {
             return false;
@@ -81,9 +68,7 @@ pub(super) fn block_of_values<const VALUES: usize, const INPUTS: usize>(
 
 /// The same where all blocks are full.
 pub(super) fn even_blocks<const VALUES: usize>(values: usize) -> Vec<(usize, usize)> {
-    (0..values)
-        .map(|value| (value / VALUES, value % VALUES))
-        .collect()
+    (0..values).map(|value| (value / VALUES, value % VALUES)).collect()
 }
 
 /// The tiles with at least one pixel that is stored; `None` where all pixels are. `rows`, `columns`: the block of each
@@ -163,9 +148,7 @@ pub(super) mod tests {
         let extents = Extents::new(side, side, 1, "volume").unwrap();
         let lattice = Lattice::new(extents, patch_size, stride, None).unwrap();
         let all: Vec<usize> = (0..lattice.x.count()).collect();
-        AxisPlans::new(None, 0)
-            .tile(&lattice.x, &all, padding, &|| Ok(()))
-            .unwrap()
+        AxisPlans::new(None, 0).tile(&lattice.x, &all, padding, &|| Ok(())).unwrap()
     }
 
     /// Blocks say of every value's taps what the tap table says.
@@ -173,11 +156,7 @@ pub(super) mod tests {
     fn blocks_are_the_tap_table() {
         for (patch_size, stride) in [(32, 1), (33, 7), (65, 4), (48, 48), (257, 7)] {
             let axis = axis(patch_size, stride, 300, Padding::Patch);
-            for (index, _) in STEPS
-                .iter()
-                .enumerate()
-                .filter(|(_, step)| matches!(step, Step::Convolution(_)))
-            {
+            for (index, _) in STEPS.iter().enumerate().filter(|(_, step)| matches!(step, Step::Convolution(_))) {
                 let taps = axis.layer(index);
                 let blocks: Vec<RowBlock> = blocks(taps);
                 let mut value = 0;
@@ -214,10 +193,7 @@ pub(super) mod tests {
                     block_of_values(&blocks::<TILE_ROWS, TILE_INPUT_ROWS>(taps)),
                     block_of_values(&blocks::<TILE_COLUMNS, TILE_INPUT_COLUMNS>(taps)),
                 ),
-                _ => (
-                    even_blocks::<TILE_ROWS>(taps.len()),
-                    even_blocks::<TILE_COLUMNS>(taps.len()),
-                ),
+                _ => (even_blocks::<TILE_ROWS>(taps.len()), even_blocks::<TILE_COLUMNS>(taps.len())),
             };
             let tiles = wanted_tiles(image, &rows, &columns, &go).unwrap().unwrap();
             let at = |block: usize, place: usize, values: &[(usize, usize)]| {
@@ -271,10 +247,7 @@ pub(super) mod tests {
                     ) / pixels;
                     let layer = format!("{patch_size}/{stride} {padding:?} convolution {i}");
                     println!("{layer}: {waste:.3} pixels made for one, {halo:.2} read");
-                    assert!(
-                        waste <= most && halo <= most_halo,
-                        "{layer}: {waste} {halo}"
-                    );
+                    assert!(waste <= most && halo <= most_halo, "{layer}: {waste} {halo}");
                 }
             }
         }

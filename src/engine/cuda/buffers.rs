@@ -21,9 +21,7 @@ use crate::mask::{Fill, Wanted};
 pub(super) const SLOTS: usize = 4;
 
 /// What every slot has.
-pub(super) fn of_each_slot<T>(
-    mut make: impl FnMut() -> Result<T, Error>,
-) -> Result<[T; SLOTS], Error> {
+pub(super) fn of_each_slot<T>(mut make: impl FnMut() -> Result<T, Error>) -> Result<[T; SLOTS], Error> {
     Ok([make()?, make()?, make()?, make()?])
 }
 
@@ -35,10 +33,7 @@ pub(super) struct Staged {
 
 impl Staged {
     fn new(context: &Arc<Context>, bytes: usize, what: &str) -> Result<Self, Error> {
-        Ok(Self {
-            host: HostMemory::new(context, bytes, what)?,
-            device: DeviceMemory::new(context, bytes, what)?,
-        })
+        Ok(Self { host: HostMemory::new(context, bytes, what)?, device: DeviceMemory::new(context, bytes, what)? })
     }
 }
 
@@ -129,10 +124,7 @@ impl Shape {
             + size_of::<Status>();
         let fills = self.fills_bytes();
         let work = 8 * LEVELS + 2 * self.lattice_bytes();
-        Bytes {
-            host: (self.slots * staged + fills) as u64,
-            device: (self.slots * (staged + work) + fills) as u64,
-        }
+        Bytes { host: (self.slots * staged + fills) as u64, device: (self.slots * (staged + work) + fills) as u64 }
     }
 }
 
@@ -140,9 +132,7 @@ impl Buffers {
     pub fn new(context: &Arc<Context>, shape: Shape) -> Result<Self, Error> {
         Ok(Self {
             shape,
-            slots: (0..shape.slots)
-                .map(|_| Slot::new(context, &shape))
-                .collect::<Result<_, _>>()?,
+            slots: (0..shape.slots).map(|_| Slot::new(context, &shape)).collect::<Result<_, _>>()?,
             fills: Staged::new(context, shape.fills_bytes(), "fill of a slice")?,
         })
     }
@@ -169,11 +159,7 @@ impl Slot {
         let pixels = shape.pixels();
         let wanted = shape.wanted;
         let device = |bytes, what| DeviceMemory::new(context, bytes, what);
-        let staged = |if_wanted: bool, bytes, what| {
-            if_wanted
-                .then(|| Staged::new(context, bytes, what))
-                .transpose()
-        };
+        let staged = |if_wanted: bool, bytes, what| if_wanted.then(|| Staged::new(context, bytes, what)).transpose();
         Ok(Self {
             voxels: Staged::new(context, pixels * shape.voxel_bytes, "voxels of a slice")?,
             counts: device(4 * LEVELS, "histogram")?,
@@ -195,9 +181,7 @@ impl Slot {
 
 /// Writes the centres that each pixel of the slice's rows, then of its columns, takes its class from.
 pub(super) fn write_fills(geometry: &Geometry, fill: Fill, to: &mut [u8]) {
-    let Geometry {
-        extents, lattice, ..
-    } = geometry;
+    let Geometry { extents, lattice, .. } = geometry;
     let rows = (0..extents.height).map(|pixel| axis_fill(&lattice.y, pixel, fill));
     let columns = (0..extents.width).map(|pixel| axis_fill(&lattice.x, pixel, fill));
     let places = to.chunks_exact_mut(size_of::<AxisFill>());
@@ -212,19 +196,11 @@ pub(super) fn write_fills(geometry: &Geometry, fill: Fill, to: &mut [u8]) {
 fn axis_fill(axis: &Axis, pixel: usize, fill: Fill) -> AxisFill {
     let inside = pixel.checked_sub(axis.origin).filter(|&p| p < axis.len);
     let Some(p) = inside else {
-        return AxisFill {
-            low: -1,
-            high: -1,
-            weight: 0.0,
-        };
+        return AxisFill { low: -1, high: -1, weight: 0.0 };
     };
     let (low, high, weight) = match fill {
         Fill::Nearest => (axis.nearest(p), axis.nearest(p), 0.0),
         Fill::Linear => axis.around(p),
     };
-    AxisFill {
-        low: low as i32,
-        high: high as i32,
-        weight,
-    }
+    AxisFill { low: low as i32, high: high as i32, weight }
 }

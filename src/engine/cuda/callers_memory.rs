@@ -10,9 +10,7 @@ impl CudaEngine {
     /// streams.
     pub(super) fn check_callers_memory(&self, call: &Call<'_>) -> Result<(), Error> {
         let context = &self.device.context;
-        let Geometry {
-            extents, lattice, ..
-        } = call.geometry;
+        let Geometry { extents, lattice, .. } = call.geometry;
         let shape = [extents.width, extents.height, extents.depth];
         // The strides of axes with one element lead nowhere.
         let used = |strides: &[usize], shape: &[usize]| -> Vec<usize> {
@@ -52,12 +50,7 @@ impl CudaEngine {
                     "logits" => [lattice.x.count(), lattice.y.count(), extents.depth],
                     _ => shape,
                 };
-                aligned(
-                    name,
-                    plane.address,
-                    &used(&plane.strides[1..], &shape),
-                    size,
-                )?;
+                aligned(name, plane.address, &used(&plane.strides[1..], &shape), size)?;
             }
         }
         if let Some(plane) = planes.logits {

@@ -52,9 +52,7 @@ impl Device {
         let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
         let process = std::process::id();
         open.retain(|(_, _, device)| device.strong_count() > 0);
-        let known = open
-            .iter()
-            .find(|(of, number, _)| (*of, *number) == (process, index));
+        let known = open.iter().find(|(of, number, _)| (*of, *number) == (process, index));
         if let Some(device) = known.and_then(|(_, _, device)| device.upgrade()) {
             return Ok(device);
         }
@@ -69,8 +67,7 @@ impl Device {
             DRIVER.get_or_try_init(initialise)?;
             let device = find(index)?;
             let limits = limits(device, index)?;
-            let name =
-                result::device::get_name(device).map_err(|e| unusable(index, describe(e)))?;
+            let name = result::device::get_name(device).map_err(|e| unusable(index, describe(e)))?;
             let (major, minor) = limits.capability;
             let context = Context::retain(device).map_err(|e| unusable(index, describe(e)))?;
             let no_device = |error| match error {
@@ -119,9 +116,7 @@ fn unusable(index: u32, why: String) -> Error {
 fn initialise() -> Result<(), Error> {
     // SAFETY: opens a shared library, whose initialisers are the driver's.
     if !unsafe { sys::is_culib_present() } {
-        return Err(Error::NoDevice(
-            "there is no NVIDIA driver on this machine (libcuda was not found)".into(),
-        ));
+        return Err(Error::NoDevice("there is no NVIDIA driver on this machine (libcuda was not found)".into()));
     }
     let failed = |error: result::DriverError| {
         let hint = match error.0 {
@@ -131,17 +126,12 @@ fn initialise() -> Result<(), Error> {
             sys::CUresult::CUDA_ERROR_NO_DEVICE => "; there is no NVIDIA GPU",
             _ => "",
         };
-        Error::NoDevice(format!(
-            "the NVIDIA driver did not start: {}{hint}",
-            describe(error)
-        ))
+        Error::NoDevice(format!("the NVIDIA driver did not start: {}{hint}", describe(error)))
     };
     result::init().map_err(failed)?;
     let mut version = 0;
     // SAFETY: writes one number.
-    unsafe { sys::cuDriverGetVersion(&raw mut version) }
-        .result()
-        .map_err(failed)?;
+    unsafe { sys::cuDriverGetVersion(&raw mut version) }.result().map_err(failed)?;
     if version < LEAST_DRIVER {
         let text = |version: i32| format!("{}.{}", version / 1000, version % 1000 / 10);
         return Err(Error::NoDevice(format!(
@@ -156,9 +146,7 @@ fn initialise() -> Result<(), Error> {
 fn find(index: u32) -> Result<sys::CUdevice, Error> {
     let count = result::device::get_count().map_err(|e| unusable(index, describe(e)))?;
     if i64::from(index) >= i64::from(count) {
-        return Err(Error::NoDevice(format!(
-            "device cuda:{index}: there are {count} CUDA devices, numbered from 0"
-        )));
+        return Err(Error::NoDevice(format!("device cuda:{index}: there are {count} CUDA devices, numbered from 0")));
     }
     result::device::get(index as i32).map_err(|e| unusable(index, describe(e)))
 }
@@ -167,8 +155,7 @@ fn limits(device: sys::CUdevice, index: u32) -> Result<Limits, Error> {
     use sys::CUdevice_attribute as Attribute;
     let ask = |attribute| {
         // SAFETY: a device handle from the driver.
-        unsafe { result::device::get_attribute(device, attribute) }
-            .map_err(|e| unusable(index, describe(e)))
+        unsafe { result::device::get_attribute(device, attribute) }.map_err(|e| unusable(index, describe(e)))
     };
     let capability = (
         ask(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?,

@@ -60,10 +60,7 @@ impl CudaEngine {
             let params = HistogramParams {
                 voxels,
                 counts: slot.counts.address(),
-                nonfinite: slot
-                    .status
-                    .device
-                    .at(std::mem::offset_of!(Status, nonfinite)),
+                nonfinite: slot.status.device.at(std::mem::offset_of!(Status, nonfinite)),
                 cancel: self.cancel_word(),
             };
             // A few rows for each block, and enough blocks for a large GPU.

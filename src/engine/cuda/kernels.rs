@@ -5,9 +5,8 @@ use std::sync::Arc;
 use super::device::Limits;
 use super::driver::{Context, Kernel, Module};
 use super::params::{
-    DENSE_SHARED_BYTES, DENSE_THREADS, EQUALIZE_SHARED_BYTES, FIRST_SHARED_BYTES,
-    HISTOGRAM_SHARED_BYTES, HISTOGRAM_THREADS, LEVELS, THREADS, WGMMA_THREADS, WGMMA_TILES,
-    conv_shared_bytes, wgmma_shared_bytes,
+    DENSE_SHARED_BYTES, DENSE_THREADS, EQUALIZE_SHARED_BYTES, FIRST_SHARED_BYTES, HISTOGRAM_SHARED_BYTES,
+    HISTOGRAM_THREADS, LEVELS, THREADS, WGMMA_THREADS, WGMMA_TILES, conv_shared_bytes, wgmma_shared_bytes,
 };
 use super::rates::{OF_EVERY_GPU, OF_HOPPER, Shape, fastest};
 use crate::error::Error;
@@ -18,14 +17,7 @@ macro_rules! ptx {
         ptx!($name, "compute_80")
     };
     ($name:literal, $virtual:literal) => {
-        include_str!(concat!(
-            env!("CARGO_MANIFEST_DIR"),
-            "/kernels/ptx/",
-            $name,
-            ".",
-            $virtual,
-            ".ptx"
-        ))
+        include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/kernels/ptx/", $name, ".", $virtual, ".ptx"))
     };
 }
 
@@ -42,12 +34,7 @@ pub(super) struct Convolution {
 
 impl Convolution {
     /// The grid for a layer.
-    pub fn blocks(
-        &self,
-        tiles: usize,
-        output_channels: usize,
-        multiprocessors: usize,
-    ) -> [usize; 2] {
+    pub fn blocks(&self, tiles: usize, output_channels: usize, multiprocessors: usize) -> [usize; 2] {
         let across = output_channels.div_ceil(self.shape.outputs);
         if self.goes_on {
             let items = tiles.div_ceil(WGMMA_TILES).saturating_mul(across);
@@ -77,11 +64,7 @@ pub(super) struct Kernels {
 
 impl Kernels {
     /// Loads everything but the convolutions `refused`.
-    pub fn new(
-        context: &Arc<Context>,
-        limits: Limits,
-        refused: &[&'static str],
-    ) -> Result<Self, Error> {
+    pub fn new(context: &Arc<Context>, limits: Limits, refused: &[&'static str]) -> Result<Self, Error> {
         let conv3 = Module::new(context, ptx!("conv3_mma"))?;
         let first = Module::new(context, ptx!("conv3_first"))?;
         let dense = Module::new(context, ptx!("dense_mma"))?;
@@ -97,9 +80,8 @@ impl Kernels {
             _ => (None, None),
         };
         let mut convolutions = Vec::new();
-        let usable = |shape: &Shape, shared_bytes| {
-            shared_bytes <= limits.shared_bytes && !refused.contains(&shape.name)
-        };
+        let usable =
+            |shape: &Shape, shared_bytes| shared_bytes <= limits.shared_bytes && !refused.contains(&shape.name);
         for shape in OF_EVERY_GPU {
             let shared_bytes = conv_shared_bytes(shape.chunk, shape.outputs);
             if usable(&shape, shared_bytes) {
@@ -132,10 +114,7 @@ impl Kernels {
             scores: mask.kernel("scores", THREADS, 0)?,
             paint: mask.kernel("paint", THREADS, 0)?,
             unloaded,
-            _modules: [conv3, first, dense, intensity, max, mask]
-                .into_iter()
-                .chain(wgmma)
-                .collect(),
+            _modules: [conv3, first, dense, intensity, max, mask].into_iter().chain(wgmma).collect(),
         })
     }
 

@@ -38,8 +38,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::engine::{
-    Bytes, Call, Control, Device as RunsOn, Engine, Geometry, LayerWork, Pieces, Room, Settings,
-    Span,
+    Bytes, Call, Control, Device as RunsOn, Engine, Geometry, LayerWork, Pieces, Room, Settings, Span,
 };
 use crate::error::Error;
 use crate::lattice::Selection;
@@ -139,16 +138,11 @@ impl CudaEngine {
 
     /// What the caller should know about the device.
     pub fn notes(&self) -> Vec<String> {
-        let note = |kernel: &&str| {
-            format!(
-                "the CUDA kernel {kernel} gave a wrong result in the test at the start: left out"
-            )
-        };
+        let note =
+            |kernel: &&str| format!("the CUDA kernel {kernel} gave a wrong result in the test at the start: left out");
         let unloaded = (self.device.kernels.unloaded.iter())
             .map(|why| format!("the CUDA kernels for Hopper could not be loaded, left out: {why}"));
-        unloaded
-            .chain(self.device.refused.iter().map(note))
-            .collect()
+        unloaded.chain(self.device.refused.iter().map(note)).collect()
     }
 
     /// Such as (9, 0): GPUs of one architecture run the same kernels.
@@ -214,8 +208,7 @@ impl CudaEngine {
     }
 
     fn voxels(&self) -> Result<Voxels, Error> {
-        self.voxels
-            .ok_or_else(|| Error::Panic("no slice has come".into()))
+        self.voxels.ok_or_else(|| Error::Panic("no slice has come".into()))
     }
 
     /// The slice at work begins or ends its time on a lane, if that is noted.
@@ -252,10 +245,7 @@ impl Engine for CudaEngine {
     }
 
     fn fixed_bytes(&self) -> Bytes {
-        Bytes {
-            host: 0,
-            device: self.weights.bytes(),
-        }
+        Bytes { host: 0, device: self.weights.bytes() }
     }
 
     fn most_chain(&self) -> Option<usize> {
@@ -319,10 +309,7 @@ impl Engine for CudaEngine {
     fn room(&self, slices: usize, largest: Bytes, budget: Bytes) -> Room {
         let multiprocessors = self.device.multiprocessors;
         let device = wanted_bytes(slices, largest.device, budget.device, multiprocessors);
-        Room {
-            wanted: device,
-            ..Room::in_turn(largest, budget)
-        }
+        Room { wanted: device, ..Room::in_turn(largest, budget) }
     }
 
     fn release(&mut self, room: Room, control: &Control) -> Result<(), Error> {
@@ -357,11 +344,7 @@ impl Engine for CudaEngine {
         let points = geometry.lattice.points();
         for (what, count, remedy) in [
             ("pixels", geometry.extents.pixels(), ""),
-            (
-                "logits",
-                points.saturating_mul(geometry.classes),
-                ", or a larger stride",
-            ),
+            ("logits", points.saturating_mul(geometry.classes), ", or a larger stride"),
         ] {
             if count > MOST_PIXELS {
                 return Err(Error::Unsupported(format!(
@@ -434,8 +417,7 @@ impl Engine for CudaEngine {
     fn wait(&mut self, call: &Call<'_>) -> Result<u64, Error> {
         let context = Arc::clone(&self.device.context);
         let _entered = context.enter()?;
-        let number = (self.in_flight.front().copied())
-            .ok_or_else(|| Error::Panic("no slice was submitted".into()))?;
+        let number = (self.in_flight.front().copied()).ok_or_else(|| Error::Panic("no slice was submitted".into()))?;
         let slot = &self.buffers()?.slots[number];
         self.wait_for(&slot.downloaded, call.control)?;
         let status = Status::read(slot.status.host.as_slice());
@@ -443,8 +425,7 @@ impl Engine for CudaEngine {
     }
 
     fn mask(&mut self, call: &Call<'_>, z: usize, grids: &mut Grids<'_>) -> Result<(), Error> {
-        let number = (self.in_flight.pop_front())
-            .ok_or_else(|| Error::Panic("no slice was submitted".into()))?;
+        let number = (self.in_flight.pop_front()).ok_or_else(|| Error::Panic("no slice was submitted".into()))?;
         let part = self.buffers()?.slots[number].part.number;
         if let Some(timeline) = &mut self.timeline {
             let context = Arc::clone(&self.device.context);

@@ -5,8 +5,8 @@ use super::arena::{ACTIVATION_BYTES, ALIGNMENT, Arena, Part, half_bytes};
 use super::device::Device;
 use super::driver::Stream;
 use super::params::{
-    ConvParams, DENSE_OUTPUTS, DENSE_POINTS, DenseParams, FirstParams, MaxParams, SUMS_OUTPUTS,
-    ScoresParams, SumsParams, THREADS, TILE_COLUMNS, TILE_ROWS, Voxels,
+    ConvParams, DENSE_OUTPUTS, DENSE_POINTS, DenseParams, FirstParams, MaxParams, SUMS_OUTPUTS, ScoresParams,
+    SumsParams, THREADS, TILE_COLUMNS, TILE_ROWS, Voxels,
 };
 use super::tables::{AxisTables, PieceTables, StepTables, Table};
 use super::weights::Weights;
@@ -73,10 +73,7 @@ impl Launches<'_> {
         };
         let tiles = even_tiles(height, width, tables.wanted);
         // SAFETY: by contract, and the tables are those of the plan that sized the arena.
-        unsafe {
-            self.stream
-                .launch(&self.device.kernels.first, [tiles, 1], &params)
-        }
+        unsafe { self.stream.launch(&self.device.kernels.first, [tiles, 1], &params) }
     }
 
     /// All further layers, and the scores of the lattice points to `logits` and `probabilities`.
@@ -105,11 +102,7 @@ impl Launches<'_> {
 
     /// The same, from the arena's beginning.
     fn offset_of(&self, index: usize) -> usize {
-        let [first, _] = half_bytes(
-            self.weights,
-            &self.piece.plan.rows,
-            &self.piece.plan.columns,
-        );
+        let [first, _] = half_bytes(self.weights, &self.piece.plan.rows, &self.piece.plan.columns);
         let halves = self.tables.len().next_multiple_of(ALIGNMENT);
         self.part.bytes.start + halves + index % 2 * first
     }
@@ -137,16 +130,10 @@ impl Launches<'_> {
         // SAFETY: by contract, and the tables are those of the plan that sized the arena.
         unsafe {
             match (STEPS.get(index), self.tables.steps.get(index)) {
-                (Some(&Step::Convolution(i)), Some(StepTables::Blocks(tables))) => {
-                    self.convolution(index, i, tables)
-                }
+                (Some(&Step::Convolution(i)), Some(StepTables::Blocks(tables))) => self.convolution(index, i, tables),
                 (Some(Step::Pool), Some(StepTables::Taps(tables))) => self.pool(index, tables),
                 (Some(Step::Head), Some(StepTables::Taps(tables))) => {
-                    let addresses = [
-                        self.at(tables.rows),
-                        self.at(tables.columns),
-                        self.at_some(tables.wanted),
-                    ];
+                    let addresses = [self.at(tables.rows), self.at(tables.columns), self.at_some(tables.wanted)];
                     let input_columns = self.piece.plan.input_of(index).columns;
                     self.dense(index, addresses, input_columns)
                 }
@@ -156,12 +143,7 @@ impl Launches<'_> {
         }
     }
 
-    unsafe fn convolution(
-        &self,
-        index: usize,
-        number: usize,
-        tables: &AxisTables,
-    ) -> Result<(), Error> {
+    unsafe fn convolution(&self, index: usize, number: usize, tables: &AxisTables) -> Result<(), Error> {
         let layer = &self.weights.convolutions[number - 1];
         let kernel = &self.device.kernels.convolutions()[layer.kernel];
         let tiles = match tables.wanted {
@@ -214,12 +196,7 @@ impl Launches<'_> {
 
     /// Launches its products and the addition of its sums; the last layer's are added by `scores`. `tables`: addresses of
     /// row taps, column taps and pixels, or 0.
-    unsafe fn dense(
-        &self,
-        index: usize,
-        tables: [u64; 3],
-        input_columns: usize,
-    ) -> Result<(), Error> {
+    unsafe fn dense(&self, index: usize, tables: [u64; 3], input_columns: usize) -> Result<(), Error> {
         let number = index + 1 - STEPS.len();
         let dense = &self.weights.dense[number];
         let layer = &dense.layer;
@@ -242,15 +219,9 @@ impl Launches<'_> {
             output_channels: layer.outputs as i32,
             unused: 0,
         };
-        let blocks = [
-            points.div_ceil(DENSE_POINTS),
-            layer.outputs.div_ceil(DENSE_OUTPUTS) * dense.parts(),
-        ];
+        let blocks = [points.div_ceil(DENSE_POINTS), layer.outputs.div_ceil(DENSE_OUTPUTS) * dense.parts()];
         // SAFETY: by contract of `layer`.
-        unsafe {
-            self.stream
-                .launch(&kernels.dense_products, blocks, &products)
-        }?;
+        unsafe { self.stream.launch(&kernels.dense_products, blocks, &products) }?;
         if index == self.last() {
             return Ok(());
         }

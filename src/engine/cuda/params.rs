@@ -472,12 +472,8 @@ mod tests {
         );
         std::fs::write(&source, text).unwrap();
         let kernels = concat!(env!("CARGO_MANIFEST_DIR"), "/kernels");
-        let compiled = Command::new(&compiler)
-            .args(["-std=c++17", "-I", kernels])
-            .arg(&source)
-            .arg("-o")
-            .arg(&program)
-            .output();
+        let compiled =
+            Command::new(&compiler).args(["-std=c++17", "-I", kernels]).arg(&source).arg("-o").arg(&program).output();
         let printed = match compiled {
             Err(why) => {
                 println!("SKIPPED: no C++ compiler ({compiler}: {why})");
@@ -492,10 +488,6 @@ mod tests {
         std::fs::remove_dir_all(&folder).unwrap();
         let lines = String::from_utf8(printed).unwrap();
         let pairs = lines.lines().map(|line| line.split_once(" = ").unwrap());
-        Some(
-            pairs
-                .map(|(name, value)| (name.to_owned(), value.parse().unwrap()))
-                .collect(),
-        )
+        Some(pairs.map(|(name, value)| (name.to_owned(), value.parse().unwrap())).collect())
     }
 }

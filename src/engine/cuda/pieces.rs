@@ -31,10 +31,7 @@ pub(super) struct Place {
 
 impl Place {
     fn new(context: &Arc<Context>, bytes: usize) -> Result<Self, Error> {
-        Ok(Self {
-            memory: HostMemory::new(context, bytes, "tables of a tile")?,
-            sent: Event::new(context)?,
-        })
+        Ok(Self { memory: HostMemory::new(context, bytes, "tables of a tile")?, sent: Event::new(context)? })
     }
 }
 
@@ -54,8 +51,7 @@ pub(super) fn host_bytes(tables: usize) -> u64 {
 
 /// Bytes of the tables that standing pieces of these axes share.
 pub(super) fn standing_bytes(rows: &AxisPlan, columns: &AxisPlan) -> u64 {
-    (size_of::<Standing>() + size_of::<PieceTables>() + PieceTables::most_bytes(rows, columns))
-        as u64
+    (size_of::<Standing>() + size_of::<PieceTables>() + PieceTables::most_bytes(rows, columns)) as u64
 }
 
 /// What a graph gives; `None` where the device has no memory for it: the same goes without, too.
@@ -93,14 +89,9 @@ impl CudaEngine {
 
     /// The part of the arena for the slice at work, which has room for this piece of it. The slice waits for those before
     /// it whose part has some of its own.
-    pub(super) fn claim(
-        &mut self,
-        piece: &PlannedPiece,
-        tables: &PieceTables,
-    ) -> Result<Part, Error> {
+    pub(super) fn claim(&mut self, piece: &PlannedPiece, tables: &PieceTables) -> Result<Part, Error> {
         let (rows, columns) = (&piece.plan.rows, &piece.plan.columns);
-        let most =
-            PieceTables::most_bytes(rows, columns) + PieceTables::most_list_bytes(rows, columns);
+        let most = PieceTables::most_bytes(rows, columns) + PieceTables::most_list_bytes(rows, columns);
         let bytes = part_bytes(&self.weights, rows, columns);
         let known = &self.slot()?.part;
         let part = match known.bytes.is_empty() {
@@ -124,11 +115,7 @@ impl CudaEngine {
     }
 
     /// Evaluates the pieces that stand for the whole call.
-    pub(super) fn standing(
-        &mut self,
-        call: &Call<'_>,
-        pieces: &[PlannedPiece],
-    ) -> Result<(), Error> {
+    pub(super) fn standing(&mut self, call: &Call<'_>, pieces: &[PlannedPiece]) -> Result<(), Error> {
         let slot = self.next_slot;
         for (number, piece) in pieces.iter().enumerate() {
             call.control.check()?;
@@ -162,8 +149,7 @@ impl CudaEngine {
                 2 => without_memory(self.compute().record(rest))?,
                 _ => None,
             };
-            let known =
-                (self.standing.get(&geometry)).and_then(|known| known.graphs[slot].as_ref());
+            let known = (self.standing.get(&geometry)).and_then(|known| known.graphs[slot].as_ref());
             // SAFETY: as above.
             unsafe {
                 launches.first(self.voxels()?, self.table)?;

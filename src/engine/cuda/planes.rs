@@ -17,10 +17,7 @@ impl CudaEngine {
             let rows = roi.host.as_mut_slice().chunks_exact_mut(extents.width);
             for (y, row) in rows.enumerate() {
                 match selection.row(y) {
-                    Some(inside) => row
-                        .iter_mut()
-                        .zip(inside)
-                        .for_each(|(to, &i)| *to = i.into()),
+                    Some(inside) => row.iter_mut().zip(inside).for_each(|(to, &i)| *to = i.into()),
                     None => row.fill(1),
                 }
             }
@@ -33,8 +30,7 @@ impl CudaEngine {
         let compute = self.compute();
         let [logits, probabilities] = slot.lattice_scores();
         let z = self.z;
-        let plane = |staged: &Option<Staged>, callers: Option<DevicePlane>, size: i64| match callers
-        {
+        let plane = |staged: &Option<Staged>, callers: Option<DevicePlane>, size: i64| match callers {
             Some(plane) => Plane {
                 data: (plane.address + z * plane.strides[3]) as u64,
                 stride_x: plane.strides[1] as i64,
@@ -97,12 +93,7 @@ impl CudaEngine {
         self.download.wait_for(&self.slot()?.computed)?;
         self.enter(Lane::Download)?;
         let slot = self.slot_mut()?;
-        let staged = [
-            &mut slot.mask,
-            &mut slot.probability,
-            &mut slot.coverage,
-            &mut slot.logits,
-        ];
+        let staged = [&mut slot.mask, &mut slot.probability, &mut slot.coverage, &mut slot.logits];
         let staged = staged.into_iter().flatten().chain([&mut slot.status]);
         let copies: Vec<(*mut [u8], u64)> = staged
             .map(|staged| {
@@ -123,10 +114,7 @@ impl CudaEngine {
 pub(super) fn write_planes(slot: &Slot, call: &Call<'_>, z: usize, grids: &mut Grids<'_>) {
     let width = call.geometry.extents.width;
     let lattice = call.geometry.lattice;
-    for (grid, staged) in [
-        (&mut grids.mask, &slot.mask),
-        (&mut grids.coverage, &slot.coverage),
-    ] {
+    for (grid, staged) in [(&mut grids.mask, &slot.mask), (&mut grids.coverage, &slot.coverage)] {
         if let (Some(grid), Some(staged)) = (grid, staged) {
             let rows = staged.host.as_slice().chunks_exact(width);
             for (y, row) in rows.enumerate() {
@@ -136,11 +124,7 @@ pub(super) fn write_planes(slot: &Slot, call: &Call<'_>, z: usize, grids: &mut G
     }
     for (grid, staged, row) in [
         (&mut grids.probability, &slot.probability, width),
-        (
-            &mut grids.logits,
-            &slot.logits,
-            lattice.x.count() * call.geometry.classes,
-        ),
+        (&mut grids.logits, &slot.logits, lattice.x.count() * call.geometry.classes),
     ] {
         if let (Some(grid), Some(staged)) = (grid, staged) {
             let rows = floats(staged.host.as_slice()).chunks_exact(row);

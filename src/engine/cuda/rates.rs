@@ -21,11 +21,7 @@ pub struct Shape {
 }
 
 const fn shape(name: &'static str, chunk: usize, outputs: usize) -> Shape {
-    Shape {
-        name,
-        chunk,
-        outputs,
-    }
+    Shape { name, chunk, outputs }
 }
 
 /// The kernels for every GPU.
@@ -39,10 +35,7 @@ pub const OF_EVERY_GPU: [Shape; 6] = [
 ];
 
 /// Hopper's own.
-pub const OF_HOPPER: [Shape; 2] = [
-    shape("conv3_wgmma_128", 64, 128),
-    shape("conv3_wgmma_64", 64, 64),
-];
+pub const OF_HOPPER: [Shape; 2] = [shape("conv3_wgmma_128", 64, 128), shape("conv3_wgmma_64", 64, 64)];
 
 /// The kernels' rates on GPUs of one compute capability, as (major, minor): TFLOP/s of the GPU that is named, outputs in vain
 /// included. Only how they compare counts. What does not fit such a GPU has none.
@@ -106,10 +99,7 @@ const RATES: [Rates; 4] = [
 impl Rates {
     /// Those of the nearest capability that is not newer: 8.6's for 8.7, for Blackwell what is for every GPU of Hopper's.
     fn of_gpu(capability: (i32, i32)) -> Option<&'static Self> {
-        RATES
-            .iter()
-            .rev()
-            .find(|rates| rates.capability <= capability)
+        RATES.iter().rev().find(|rates| rates.capability <= capability)
     }
 
     fn of_kernel(&self, name: &str) -> Option<f64> {
@@ -151,16 +141,8 @@ mod tests {
     /// Of 100 KiB of shared memory, which two halos of 64 channels and the weights for 128 outputs do not fit.
     const SMALL: [(i32, i32); 2] = [(8, 6), (8, 9)];
     /// Inputs and outputs of VGG16's convolutions after the first.
-    const VGG16: [(usize, usize); 8] = [
-        (64, 64),
-        (64, 128),
-        (128, 128),
-        (128, 256),
-        (256, 256),
-        (256, 512),
-        (512, 512),
-        (512, 64),
-    ];
+    const VGG16: [(usize, usize); 8] =
+        [(64, 64), (64, 128), (128, 128), (128, 256), (256, 256), (256, 512), (512, 512), (512, 64)];
 
     fn loaded(capability: (i32, i32)) -> Vec<Shape> {
         let own = OF_HOPPER.iter().filter(|_| capability == HOPPER);
@@ -168,11 +150,7 @@ mod tests {
     }
 
     /// The name of what a layer gets where the kernels `refused` are left out.
-    fn chosen(
-        capability: (i32, i32),
-        refused: &[&str],
-        (inputs, outputs): (usize, usize),
-    ) -> Option<&'static str> {
+    fn chosen(capability: (i32, i32), refused: &[&str], (inputs, outputs): (usize, usize)) -> Option<&'static str> {
         let mut kernels = loaded(capability);
         kernels.retain(|kernel| !refused.contains(&kernel.name));
         let index = fastest(capability, kernels.iter().copied(), inputs, outputs)?;
@@ -186,9 +164,7 @@ mod tests {
             let small = SMALL.contains(&rates.capability);
             let loaded = loaded(rates.capability);
             let names = loaded.iter().map(|kernel| kernel.name);
-            let names: Vec<_> = names
-                .filter(|&name| !small || name != "conv3_64_128")
-                .collect();
+            let names: Vec<_> = names.filter(|&name| !small || name != "conv3_64_128").collect();
             let rows: Vec<_> = rates.tflops.iter().map(|(name, _)| *name).collect();
             assert_eq!(rows, names, "{:?}", rates.capability);
             assert!(rates.tflops.iter().all(|(_, rate)| *rate > 0.0));
@@ -200,11 +176,7 @@ mod tests {
     fn what_vgg16_gets() {
         for layer in VGG16 {
             let wide = layer.1 % 128 == 0;
-            let hopper = if wide {
-                "conv3_wgmma_128"
-            } else {
-                "conv3_wgmma_64"
-            };
+            let hopper = if wide { "conv3_wgmma_128" } else { "conv3_wgmma_64" };
             let ampere = if wide { "conv3_32_128" } else { "conv3_32_64" };
             let small = if wide { "conv3_16_128" } else { "conv3_16_64" };
             assert_eq!(chosen(HOPPER, &[], layer), Some(hopper), "{layer:?}");

@@ -54,19 +54,13 @@ mod tests {
     #[test]
     fn the_overflow_word_names_the_layer() {
         let check = |overflow| {
-            let status = Status {
-                nonfinite: 5,
-                overflow,
-                unused: 0,
-            };
+            let status = Status { nonfinite: 5, overflow, unused: 0 };
             status.check(1, 3)
         };
         assert!(matches!(check(0), Ok(5)));
-        for (bits, name) in [
-            (1, "convolution 1 of 13"),
-            (1 << 12 | 1 << 14, "convolution 13 of 13"),
-            (1 << 14, "dense layer 2 of 3"),
-        ] {
+        for (bits, name) in
+            [(1, "convolution 1 of 13"), (1 << 12 | 1 << 14, "convolution 13 of 13"), (1 << 14, "dense layer 2 of 3")]
+        {
             let text = check(bits).unwrap_err().to_string();
             assert!(text.contains(name), "{bits:b}: {text}");
         }

@@ -1,12 +1,9 @@
 //! The tables of a piece as the kernels read them: one run of bytes for a whole piece, so that one copy brings it to
 //! the device.
 
-use super::blocks::{
-    block_of_values, blocks, even_blocks, listed_pixels, most_blocks, wanted_tiles,
-};
+use super::blocks::{block_of_values, blocks, even_blocks, listed_pixels, most_blocks, wanted_tiles};
 use super::params::{
-    BLACK, ColumnBlock, RowBlock, Start, TILE_COLUMNS, TILE_INPUT_COLUMNS, TILE_INPUT_ROWS,
-    TILE_ROWS, Tile,
+    BLACK, ColumnBlock, RowBlock, Start, TILE_COLUMNS, TILE_INPUT_COLUMNS, TILE_INPUT_ROWS, TILE_ROWS, Tile,
 };
 use crate::error::{Check, Error};
 use crate::memory::{ensure_headroom, try_with_capacity};
@@ -79,9 +76,7 @@ impl PieceTables {
             rows * most_blocks(columns.layer(index).len(), TILE_INPUT_COLUMNS)
         };
         let tiles: usize = (0..STEPS.len() - 1).map(tiles).sum();
-        size_of::<Tile>() * tiles
-            + size_of::<i32>() * lattice_points(rows, columns)
-            + ALIGNMENT * STEPS.len()
+        size_of::<Tile>() * tiles + size_of::<i32>() * lattice_points(rows, columns) + ALIGNMENT * STEPS.len()
     }
 
     pub fn new(piece: &PlannedPiece, check: Check<'_>) -> Result<Self, Error> {
@@ -91,9 +86,7 @@ impl PieceTables {
         if plan.lattice().listed().is_some() {
             most += Self::most_list_bytes(&plan.rows, &plan.columns);
         }
-        let mut writer = Writer {
-            bytes: try_with_capacity(most, WHAT)?,
-        };
+        let mut writer = Writer { bytes: try_with_capacity(most, WHAT)? };
         // The tables of one layer at a time are made before they are written.
         ensure_headroom(most, WHAT)?;
         let row_sources = writer.table(&sources(&plan.rows));
@@ -109,12 +102,8 @@ impl PieceTables {
                 Step::Convolution(1..) => {
                     let (row_blocks, column_blocks): (Vec<RowBlock>, Vec<ColumnBlock>) =
                         (blocks(rows), blocks(columns));
-                    let wanted = wanted_tiles(
-                        output,
-                        &block_of_values(&row_blocks),
-                        &block_of_values(&column_blocks),
-                        check,
-                    )?;
+                    let wanted =
+                        wanted_tiles(output, &block_of_values(&row_blocks), &block_of_values(&column_blocks), check)?;
                     StepTables::Blocks(AxisTables {
                         rows: writer.table(&row_blocks),
                         columns: writer.table(&column_blocks),
@@ -141,14 +130,7 @@ impl PieceTables {
                 }
             });
         }
-        Ok(Self {
-            bytes: writer.bytes,
-            steps,
-            row_sources,
-            column_sources,
-            starts,
-            lattice_points,
-        })
+        Ok(Self { bytes: writer.bytes, steps, row_sources, column_sources, starts, lattice_points })
     }
 
     /// Bytes of all of them.
@@ -185,14 +167,9 @@ impl Writer {
     fn table<T: Copy>(&mut self, values: &[T]) -> Table {
         let offset = self.align();
         // SAFETY: every `T` is a repr(C) struct of integers without padding, or an integer.
-        let bytes = unsafe {
-            std::slice::from_raw_parts(values.as_ptr().cast::<u8>(), size_of_val(values))
-        };
+        let bytes = unsafe { std::slice::from_raw_parts(values.as_ptr().cast::<u8>(), size_of_val(values)) };
         self.bytes.extend_from_slice(bytes);
-        Table {
-            offset,
-            len: values.len(),
-        }
+        Table { offset, len: values.len() }
     }
 
     /// Room for a table of `len` elements, zeros until then.
@@ -212,9 +189,7 @@ impl Writer {
 
 /// Pixel of each input value, counted from the band's start.
 fn sources(axis: &AxisPlan) -> Vec<i32> {
-    (0..axis.inputs())
-        .map(|value| axis.source(value).map_or(BLACK, |pixel| pixel as i32))
-        .collect()
+    (0..axis.inputs()).map(|value| axis.source(value).map_or(BLACK, |pixel| pixel as i32)).collect()
 }
 
 #[cfg(test)]
@@ -226,11 +201,7 @@ mod tests {
     use std::sync::Arc;
 
     /// The patches of a square slice from `first` on, those where `wanted` says so.
-    fn piece(
-        axis: &Arc<AxisPlan>,
-        first: usize,
-        wanted: Option<fn(usize) -> bool>,
-    ) -> PlannedPiece {
+    fn piece(axis: &Arc<AxisPlan>, first: usize, wanted: Option<fn(usize) -> bool>) -> PlannedPiece {
         let points = lattice_points(axis, axis);
         let wanted: Option<Vec<bool>> = wanted.map(|wanted| (0..points).map(wanted).collect());
         let (rows, columns) = (Arc::clone(axis), Arc::clone(axis));
@@ -249,12 +220,9 @@ mod tests {
     /// What is allocated for tables, and counted, is enough for them whatever a ROI leaves of the tile.
     #[test]
     fn tables_are_no_larger_than_foreseen() {
-        for (patch_size, stride, padding) in [
-            (32, 1, Padding::Patch),
-            (33, 7, Padding::Patch),
-            (48, 48, Padding::Patch),
-            (65, 4, Padding::Image),
-        ] {
+        for (patch_size, stride, padding) in
+            [(32, 1, Padding::Patch), (33, 7, Padding::Patch), (48, 48, Padding::Patch), (65, 4, Padding::Image)]
+        {
             let axis = axis(patch_size, stride, 150, padding);
             let most = PieceTables::most_bytes(&axis, &axis);
             let whole = PieceTables::new(&piece(&axis, 0, None), &go).unwrap();

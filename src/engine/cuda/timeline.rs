@@ -16,11 +16,7 @@ pub(super) enum Lane {
     Download,
 }
 
-const LANES: [(Lane, &str); 3] = [
-    (Lane::Upload, "upload"),
-    (Lane::Compute, "compute"),
-    (Lane::Download, "download"),
-];
+const LANES: [(Lane, &str); 3] = [(Lane::Upload, "upload"), (Lane::Compute, "compute"), (Lane::Download, "download")];
 
 /// Beginning and end.
 type Ends = [Event; 2];
@@ -60,13 +56,7 @@ impl Timeline {
     }
 
     /// Notes the slot's slice, which is done; it was at work in part `part` of the arena.
-    pub fn note(
-        &mut self,
-        slot: usize,
-        slice: usize,
-        part: usize,
-        device: u32,
-    ) -> Result<(), Error> {
+    pub fn note(&mut self, slot: usize, slice: usize, part: usize, device: u32) -> Result<(), Error> {
         for (lane, name) in LANES {
             let [begin, end] = &self.slots[slot][lane as usize];
             let number = match lane {

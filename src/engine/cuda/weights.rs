@@ -92,9 +92,7 @@ impl Weights {
         let dense = self.dense.iter().map(|dense| &dense.layer);
         let layers = self.convolutions.iter().chain(dense);
         let layers = layers.chain([&self.first]);
-        layers
-            .map(|layer| (layer.weights.bytes() + layer.bias.bytes()) as u64)
-            .sum()
+        layers.map(|layer| (layer.weights.bytes() + layer.bias.bytes()) as u64).sum()
     }
 }
 
@@ -103,11 +101,7 @@ fn padded(channels: usize) -> usize {
 }
 
 /// The bias, zeros behind it.
-fn bias(
-    device: &Arc<Device>,
-    bias: impl Iterator<Item = f16>,
-    len: usize,
-) -> Result<DeviceMemory, Error> {
+fn bias(device: &Arc<Device>, bias: impl Iterator<Item = f16>, len: usize) -> Result<DeviceMemory, Error> {
     let mut values = try_filled(len, 0.0_f32, "packed weights")?;
     for (value, bias) in values.iter_mut().zip(bias) {
         *value = bias.to_f32();
@@ -115,24 +109,14 @@ fn bias(
     DeviceMemory::from_slice(&device.context, &values, "weights")
 }
 
-fn first_layer(
-    device: &Arc<Device>,
-    convolution: &Convolution,
-    settings: &Settings<'_>,
-) -> Result<Layer, Error> {
+fn first_layer(device: &Arc<Device>, convolution: &Convolution, settings: &Settings<'_>) -> Result<Layer, Error> {
     let outputs = convolution.bias.len();
     let channels = padded(outputs);
     // [tap][input][output]
     let mut packed = try_filled(9 * INPUT_CHANNELS * channels, 0.0_f32, "packed weights")?;
     for (row, values) in packed.chunks_exact_mut(channels).enumerate() {
         for (output, value) in values.iter_mut().enumerate().take(outputs) {
-            *value = first_layer_weight(
-                convolution,
-                settings,
-                output,
-                row / INPUT_CHANNELS,
-                row % INPUT_CHANNELS,
-            );
+            *value = first_layer_weight(convolution, settings, output, row / INPUT_CHANNELS, row % INPUT_CHANNELS);
         }
     }
     Ok(Layer {
@@ -197,11 +181,7 @@ impl Packing {
 }
 
 /// A convolution after the first, which reads `inputs` channels, padding included.
-fn hidden_layer(
-    device: &Arc<Device>,
-    convolution: &Convolution,
-    inputs: usize,
-) -> Result<Layer, Error> {
+fn hidden_layer(device: &Arc<Device>, convolution: &Convolution, inputs: usize) -> Result<Layer, Error> {
     let weight = &convolution.weight;
     let outputs = convolution.bias.len();
     let index = device.kernels.choose(inputs, padded(outputs))?;
@@ -218,11 +198,7 @@ fn hidden_layer(
     .pack(|output, tap, input| weight[[output, input, tap / 3, tap % 3]])?;
     Ok(Layer {
         weights: DeviceMemory::from_slice(&device.context, &packed, "weights")?,
-        bias: bias(
-            device,
-            convolution.bias.iter().copied(),
-            outputs.next_multiple_of(kernel.outputs),
-        )?,
+        bias: bias(device, convolution.bias.iter().copied(), outputs.next_multiple_of(kernel.outputs))?,
         kernel: index,
         inputs,
         outputs: padded(outputs),
@@ -230,22 +206,16 @@ fn hidden_layer(
 }
 
 /// The head (a convolution over the whole feature map) and the layers after it.
-fn dense_layers(
-    device: &Arc<Device>,
-    settings: &Settings<'_>,
-    inputs: usize,
-) -> Result<(Vec<Dense>, u64), Error> {
+fn dense_layers(device: &Arc<Device>, settings: &Settings<'_>, inputs: usize) -> Result<(Vec<Dense>, u64), Error> {
     let side = settings.feature_side;
     let taps = side * side;
     let first = settings.model.first_dense(side)?;
     let channels = first.weight.dim().1 / taps;
     let mut macs = first.weight.len() as u64;
-    let mut layers = vec![dense_layer(
-        device,
-        [side, channels, inputs],
-        first.bias.iter().copied(),
-        |output, tap, input| first.weight[[output, input * taps + tap]],
-    )?];
+    let mut layers =
+        vec![dense_layer(device, [side, channels, inputs], first.bias.iter().copied(), |output, tap, input| {
+            first.weight[[output, input * taps + tap]]
+        })?];
     for dense in settings.model.dense() {
         macs += dense.weight.len() as u64;
         let inputs = layers[layers.len() - 1].layer.outputs;
@@ -296,16 +266,9 @@ mod tests {
 
     #[test]
     fn wide_layers_have_few_parts() {
-        for (side, outputs, rows) in [
-            (8, 256, 1),
-            (8, 16, 1),
-            (8, 512, 2),
-            (8, 1024, 4),
-            (7, 4096, 7),
-            (7, 1024, 4),
-            (1, 256, 1),
-            (2, 8192, 2),
-        ] {
+        for (side, outputs, rows) in
+            [(8, 256, 1), (8, 16, 1), (8, 512, 2), (8, 1024, 4), (7, 4096, 7), (7, 1024, 4), (1, 256, 1), (2, 8192, 2)]
+        {
             assert_eq!(part_rows(side, outputs), rows, "{side}, {outputs}");
         }
     }

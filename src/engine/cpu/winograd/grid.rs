@@ -33,10 +33,7 @@ impl Tile<'_> {
     /// To the next row of each of its points.
     pub fn advance(&self, points: &mut [[*mut f32; SIDE]; SIDE], stride: usize) {
         let (rows, columns) = self.points();
-        for point in points[..rows]
-            .iter_mut()
-            .flat_map(|row| &mut row[..columns])
-        {
+        for point in points[..rows].iter_mut().flat_map(|row| &mut row[..columns]) {
             *point = point.wrapping_add(stride);
         }
     }
@@ -90,9 +87,7 @@ impl<'a> Grid<'a> {
         let mut blocks = Vec::new();
         let (mut first, mut points) = (0, 0);
         for number in 0..self.len() {
-            let own: usize = (self.tiles(number..number + 1))
-                .map(|tile| tile.points().0 * tile.points().1)
-                .sum();
+            let own: usize = (self.tiles(number..number + 1)).map(|tile| tile.points().0 * tile.points().1).sum();
             if points > 0 && points + own > most {
                 blocks.push(first..number);
                 (first, points) = (number, 0);
@@ -112,11 +107,7 @@ fn chains(table: &TapTable) -> Result<Vec<Chain>, Error> {
         for (to, tap) in taps.iter_mut().zip(table.inputs_of_chain(chain)) {
             *to = tap;
         }
-        Chain {
-            first: values.start,
-            len: values.len(),
-            taps,
-        }
+        Chain { first: values.start, len: values.len(), taps }
     }));
     Ok(chains)
 }

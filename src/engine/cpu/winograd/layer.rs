@@ -37,9 +37,8 @@ impl WinogradLayer {
         (panels.par_chunks_mut(panel).enumerate()).for_each(|(number, panel)| {
             for channel in 0..inputs {
                 for (i, output) in (number * PANEL..outputs).take(PANEL).enumerate() {
-                    let taps = [0, 1, 2].map(|row| {
-                        [0, 1, 2].map(|column| weight[[output, channel, row, column]].to_f64())
-                    });
+                    let taps =
+                        [0, 1, 2].map(|row| [0, 1, 2].map(|column| weight[[output, channel, row, column]].to_f64()));
                     let points = transformed(taps).into_iter().flatten();
                     for (point, weights) in points.zip(panel.chunks_exact_mut(channels * PANEL)) {
                         weights[channel * PANEL + i] = point as f32;
@@ -47,11 +46,7 @@ impl WinogradLayer {
                 }
             }
         });
-        Ok(Self {
-            panels,
-            bias: padded(convolution.bias.iter().map(|bias| bias.to_f32()))?,
-            channels,
-        })
+        Ok(Self { panels, bias: padded(convolution.bias.iter().map(|bias| bias.to_f32()))?, channels })
     }
 
     /// Outputs, padding included.

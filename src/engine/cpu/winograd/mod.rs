@@ -61,11 +61,7 @@ unsafe impl Sync for Shared<'_> {}
 
 impl<'a> Shared<'a> {
     fn new(rows: &'a mut [f32]) -> Self {
-        Self {
-            floats: rows.as_mut_ptr(),
-            len: rows.len(),
-            _of: std::marker::PhantomData,
-        }
+        Self { floats: rows.as_mut_ptr(), len: rows.len(), _of: std::marker::PhantomData }
     }
 
     /// The first row.
@@ -125,13 +121,7 @@ impl Block {
                 rows - count
             })
         });
-        Self {
-            runs,
-            count,
-            before,
-            rows,
-            pixels,
-        }
+        Self { runs, count, before, rows, pixels }
     }
 }
 
@@ -165,28 +155,20 @@ impl Winograd<'_> {
         assert!(from.len() >= grid.input.len() * channels && into.len >= block.rows * stride);
         let zeros = &self.workspace.zeros[..channels];
         block.runs.par_iter().with_max_len(1).for_each(|run| {
-            let mut points = each(|i, j| {
-                into.start()
-                    .wrapping_add((block.before[i][j] + run.first[i][j]) * stride)
-            });
+            let mut points = each(|i, j| into.start().wrapping_add((block.before[i][j] + run.first[i][j]) * stride));
             for tile in grid.tiles(run.tiles.clone()) {
                 let Tile { rows, columns } = tile;
                 let mut pixels = [[zeros.as_ptr(); SIDE]; SIDE];
                 for (pixels, &row) in pixels.iter_mut().zip(&rows.taps[..rows.len + 2]) {
-                    for (pixel, &column) in pixels.iter_mut().zip(&columns.taps[..columns.len + 2])
-                    {
+                    for (pixel, &column) in pixels.iter_mut().zip(&columns.taps[..columns.len + 2]) {
                         if row != ZERO && column != ZERO {
                             let slot = grid.input.slot(row as usize, column as usize);
                             *pixel = from.as_ptr().wrapping_add(slot * channels);
                         }
                     }
                 }
-                let transform = InputTransform {
-                    from: &pixels,
-                    into: &points,
-                    values: [rows.len, columns.len],
-                    channels,
-                };
+                let transform =
+                    InputTransform { from: &pixels, into: &points, values: [rows.len, columns.len], channels };
                 // SAFETY: the machine has these instructions; pixels that a stored tile reads are stored, and all lie in
                 // `from`; every point has a row for each of its tiles, which all lie in `into`.
                 unsafe { self.workspace.instructions.run(transform) };
@@ -210,16 +192,8 @@ impl Winograd<'_> {
         (products.into_par_iter().with_max_len(1)).try_for_each(|(point, panel, sums)| {
             self.control.check()?;
             let (i, j) = (point / SIDE, point % SIDE);
-            let rows = Rows {
-                data: &inputs[block.before[i][j] * stride..],
-                stride,
-            };
-            let sums = Sums {
-                data: sums,
-                stride: PANEL,
-                outputs: PANEL,
-                add: false,
-            };
+            let rows = Rows { data: &inputs[block.before[i][j] * stride..], stride };
+            let sums = Sums { data: sums, stride: PANEL, outputs: PANEL, add: false };
             let weights = self.layer.weights(point, panel);
             let instructions = self.workspace.instructions;
             product(instructions, rows, block.count[i][j], weights, sums);

@@ -128,10 +128,7 @@ mod tests {
                     let y: f64 = (0..m + 2).map(|j| f64::from(a[i][j]) * products[j]).sum();
                     let plain: f64 = (0..3).map(|tap| taps[tap] * x[i + tap]).sum();
                     // B has thirds and fifteenths, which f32 rounds.
-                    assert!(
-                        (y - plain).abs() < 2e-4,
-                        "F({m}), output {i}: {y}, not {plain}"
-                    );
+                    assert!((y - plain).abs() < 2e-4, "F({m}), output {i}: {y}, not {plain}");
                 }
             }
         }

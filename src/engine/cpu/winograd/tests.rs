@@ -20,9 +20,7 @@ fn go() -> Result<(), Error> {
 fn noise(seed: u64) -> impl FnMut() -> f32 {
     let mut state = seed;
     move || {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1);
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         (state >> 54) as f32 / 512.0 - 1.0
     }
 }
@@ -31,40 +29,24 @@ fn noise(seed: u64) -> impl FnMut() -> f32 {
 fn convolution(inputs: usize, outputs: usize) -> Convolution {
     let mut noise = noise(inputs as u64);
     let scale = (6.0 / (9 * inputs) as f32).sqrt();
-    let weight =
-        Array4::from_shape_simple_fn((outputs, inputs, 3, 3), || f16::from_f32(noise() * scale));
-    Convolution {
-        weight,
-        bias: Array1::from_shape_simple_fn(outputs, || f16::from_f32(0.1)),
-    }
+    let weight = Array4::from_shape_simple_fn((outputs, inputs, 3, 3), || f16::from_f32(noise() * scale));
+    Convolution { weight, bias: Array1::from_shape_simple_fn(outputs, || f16::from_f32(0.1)) }
 }
 
 /// A tile of a lattice, one in `wanted` of its points wanted.
 fn plan(len: usize, patch_size: usize, stride: usize, wanted: usize) -> TilePlan {
-    let axis = Axis {
-        origin: 0,
-        len,
-        patch_size,
-        stride,
-    };
+    let axis = Axis { origin: 0, len, patch_size, stride };
     let all: Vec<usize> = (0..axis.count()).collect();
     let mut plans = AxisPlans::new(Some(MOST_CHAIN), usize::MAX);
     let rows = plans.tile(&axis, &all, Padding::Patch, &go).unwrap();
-    let columns = plans
-        .tile(&axis, &all[..all.len().div_ceil(2)], Padding::Patch, &go)
-        .unwrap();
+    let columns = plans.tile(&axis, &all[..all.len().div_ceil(2)], Padding::Patch, &go).unwrap();
     let count = all.len() * all.len().div_ceil(2);
     let points: Vec<bool> = (0..count).map(|point| point % wanted == 0).collect();
     TilePlan::new(rows, columns, (wanted > 1).then_some(&points), &go).unwrap()
 }
 
 /// Largest and mean square error of step `index`, relative to the root of the mean square output.
-fn errors(
-    plan: &TilePlan,
-    index: usize,
-    (inputs, outputs): (usize, usize),
-    instructions: Instructions,
-) -> (f64, f64) {
+fn errors(plan: &TilePlan, index: usize, (inputs, outputs): (usize, usize), instructions: Instructions) -> (f64, f64) {
     let layer = convolution(inputs, outputs);
     let channels = inputs.next_multiple_of(16);
     let packed = WinogradLayer::new(&layer, channels).unwrap();
@@ -72,25 +54,14 @@ fn errors(
     let mut noise = noise(7);
     // Activations are what a ReLU leaves.
     let from: Vec<f32> = (0..input.len())
-        .flat_map(|_| {
-            (0..channels)
-                .map(|c| if c < inputs { 1.0 } else { 0.0 })
-                .collect::<Vec<_>>()
-        })
+        .flat_map(|_| (0..channels).map(|c| if c < inputs { 1.0 } else { 0.0 }).collect::<Vec<_>>())
         .map(|used| used * noise().max(0.0))
         .collect();
     let mut into = vec![f32::NAN; output.len() * packed.outputs()];
     let workspace = Workspace::with(instructions, 2, 0, channels).unwrap();
     let mut room = vec![f32::NAN; packed.room()];
-    let winograd = Winograd {
-        layer: &packed,
-        macs: 1,
-        workspace: &workspace,
-        control: &Control::default(),
-    };
-    winograd
-        .step(plan, index, &from, &mut into, &mut room)
-        .unwrap();
+    let winograd = Winograd { layer: &packed, macs: 1, workspace: &workspace, control: &Control::default() };
+    winograd.step(plan, index, &from, &mut into, &mut room).unwrap();
     let (rows, columns) = (plan.rows.layer(index), plan.columns.layer(index));
     let (mut worst, mut squares, mut scale) = (0.0_f64, 0.0, 0.0);
     for slot in 0..output.len() {
@@ -109,19 +80,13 @@ fn errors(
             }
             let want = sum.max(0.0);
             let error = (f64::from(into[slot * packed.outputs() + k]) - want).abs();
-            assert!(
-                error < 1e-3,
-                "row {row} column {column} output {k}: {error} from {want}"
-            );
+            assert!(error < 1e-3, "row {row} column {column} output {k}: {error} from {want}");
             worst = worst.max(error);
             squares += error * error;
             scale += want * want;
         }
         let padding = &into[slot * packed.outputs()..][outputs..packed.outputs()];
-        assert!(
-            padding.iter().all(|&x| x == 0.0),
-            "padding of pixel {slot}: {padding:?}"
-        );
+        assert!(padding.iter().all(|&x| x == 0.0), "padding of pixel {slot}: {padding:?}");
     }
     let count = (output.len() * outputs) as f64;
     (worst / (scale / count).sqrt(), (squares / scale).sqrt())
@@ -136,10 +101,7 @@ fn awkward_shapes_equal_plain_sums() {
             for (index, _) in chained_steps() {
                 let width = [(1, 1), (3, 17), (16, 33), (20, 64)][index % 4];
                 let (worst, _) = errors(&plan, index, width, instructions);
-                assert!(
-                    worst < 1e-4,
-                    "{instructions:?}, step {index}, {width:?}: {worst}"
-                );
+                assert!(worst < 1e-4, "{instructions:?}, step {index}, {width:?}: {worst}");
             }
         }
     }

@@ -65,9 +65,7 @@ impl Kernel for OutputTransform<'_> {
                 let bias = S::load(self.bias.as_ptr().add(output));
                 let (panel, place) = (output / PANEL, output % PANEL);
                 for (j, half) in half[..columns + 2].iter_mut().enumerate() {
-                    let load = |i: usize| {
-                        S::load(self.from[i][j].add(panel * self.counts[i][j] * PANEL + place))
-                    };
+                    let load = |i: usize| S::load(self.from[i][j].add(panel * self.counts[i][j] * PANEL + place));
                     output_values(rows, load, |i, y| half[i] = MaybeUninit::new(y));
                 }
                 for (i, into) in self.into[..rows].iter().enumerate() {

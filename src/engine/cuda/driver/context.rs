@@ -41,17 +41,13 @@ impl Context {
         unsafe { sys::cuCtxPushCurrent_v2(self.context) }
             .result()
             .map_err(|error| failed("entering the CUDA context", error))?;
-        Ok(Entered {
-            context: PhantomData,
-            thread: PhantomData,
-        })
+        Ok(Entered { context: PhantomData, thread: PhantomData })
     }
 
     /// Free and total bytes of the device's memory.
     pub fn memory(&self) -> Result<(u64, u64), Error> {
         let _entered = self.enter()?;
-        let (free, total) =
-            result::mem_get_info().map_err(|error| failed("asking for free memory", error))?;
+        let (free, total) = result::mem_get_info().map_err(|error| failed("asking for free memory", error))?;
         Ok((free as u64, total as u64))
     }
 

@@ -22,29 +22,19 @@ impl DeviceMemory {
         // SAFETY: never read before it is written.
         let address = unsafe { result::malloc_sync(bytes.max(1)) }
             .map_err(|error| failed(&format!("{what}: {bytes} bytes of device memory"), error))?;
-        Ok(Self {
-            context: Arc::clone(context),
-            address,
-            bytes,
-        })
+        Ok(Self { context: Arc::clone(context), address, bytes })
     }
 
     /// Allocates and fills from the host, and waits for the copy.
-    pub fn from_slice<T: Copy>(
-        context: &Arc<Context>,
-        values: &[T],
-        what: &str,
-    ) -> Result<Self, Error> {
+    pub fn from_slice<T: Copy>(context: &Arc<Context>, values: &[T], what: &str) -> Result<Self, Error> {
         let memory = Self::new(context, size_of_val(values), what)?;
         if !values.is_empty() {
             let _entered = context.enter()?;
             // SAFETY: the buffer has the size of `values`.
-            unsafe { result::memcpy_htod_sync(memory.address, values) }
-                .map_err(|error| failed(what, error))?;
+            unsafe { result::memcpy_htod_sync(memory.address, values) }.map_err(|error| failed(what, error))?;
             // The copy returns when `values` has been staged; other streams do not wait for its end.
             // SAFETY: the default stream.
-            unsafe { result::stream::synchronize(result::stream::null()) }
-                .map_err(|error| failed(what, error))?;
+            unsafe { result::stream::synchronize(result::stream::null()) }.map_err(|error| failed(what, error))?;
         }
         Ok(memory)
     }
@@ -78,8 +68,7 @@ impl Drop for DeviceMemory {
     fn drop(&mut self) {
         let address = self.address;
         // SAFETY: allocated by `new`, freed once.
-        self.context
-            .release(|| unsafe { result::free_sync(address) });
+        self.context.release(|| unsafe { result::free_sync(address) });
     }
 }
 
@@ -108,11 +97,7 @@ impl HostMemory {
         })?;
         // SAFETY: just allocated.
         unsafe { data.cast::<u8>().write_bytes(0, len) };
-        Ok(Self {
-            context: Arc::clone(context),
-            data,
-            bytes,
-        })
+        Ok(Self { context: Arc::clone(context), data, bytes })
     }
 
     /// Its bytes. The device must not be using them.

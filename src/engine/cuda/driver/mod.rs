@@ -39,9 +39,5 @@ pub(super) fn failed(what: &str, error: DriverError) -> Error {
 /// Name and number of an error. The driver's library is there: it gave the error.
 pub(super) fn describe(error: DriverError) -> String {
     let name = error.error_name().map(CStr::to_string_lossy);
-    format!(
-        "{} ({})",
-        name.as_deref().unwrap_or("CUDA error"),
-        error.0 as u32
-    )
+    format!("{} ({})", name.as_deref().unwrap_or("CUDA error"), error.0 as u32)
 }

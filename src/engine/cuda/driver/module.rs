@@ -27,37 +27,20 @@ impl Module {
         // SAFETY: a NUL-terminated text.
         let module = unsafe { result::module::load_data(ptx.as_ptr().cast()) }
             .map_err(|error| failed("loading the CUDA kernels", error))?;
-        Ok(Self {
-            context: Arc::clone(context),
-            module,
-        })
+        Ok(Self { context: Arc::clone(context), module })
     }
 
     /// A kernel that is launched with `threads` threads and `shared_bytes` of dynamic shared memory.
-    pub fn kernel(
-        &self,
-        name: &'static str,
-        threads: u32,
-        shared_bytes: u32,
-    ) -> Result<Kernel, Error> {
+    pub fn kernel(&self, name: &'static str, threads: u32, shared_bytes: u32) -> Result<Kernel, Error> {
         let what = |error| failed(&format!("the kernel {name}"), error);
         let _entered = self.context.enter()?;
         let symbol = CString::new(name).map_err(|_| Error::Panic("a name with a NUL".into()))?;
         // SAFETY: the module is alive.
-        let function =
-            unsafe { result::module::get_function(self.module, symbol) }.map_err(what)?;
+        let function = unsafe { result::module::get_function(self.module, symbol) }.map_err(what)?;
         let attribute = sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
         // SAFETY: a function that was just found.
-        unsafe {
-            result::function::set_function_attribute(function, attribute, shared_bytes as i32)
-        }
-        .map_err(what)?;
-        Ok(Kernel {
-            name,
-            function,
-            threads,
-            shared_bytes,
-        })
+        unsafe { result::function::set_function_attribute(function, attribute, shared_bytes as i32) }.map_err(what)?;
+        Ok(Kernel { name, function, threads, shared_bytes })
     }
 }
 
@@ -65,8 +48,7 @@ impl Drop for Module {
     fn drop(&mut self) {
         let module = self.module;
         // SAFETY: loaded by `new`, unloaded once.
-        self.context
-            .release(|| unsafe { result::module::unload(module) });
+        self.context.release(|| unsafe { result::module::unload(module) });
     }
 }
 

@@ -23,10 +23,7 @@ impl Stream {
         let _entered = context.enter()?;
         let stream = result::stream::create(result::stream::StreamKind::NonBlocking)
             .map_err(|error| failed("a CUDA stream", error))?;
-        Ok(Self {
-            context: Arc::clone(context),
-            stream,
-        })
+        Ok(Self { context: Arc::clone(context), stream })
     }
 
     /// Copies to the device, later.
@@ -80,12 +77,7 @@ impl Stream {
     ///
     /// # Safety
     /// `parameters` is the struct that the kernel declares, and everything it points to lives until the work is done.
-    pub unsafe fn launch<P: Copy>(
-        &self,
-        kernel: &Kernel,
-        blocks: [usize; 2],
-        parameters: &P,
-    ) -> Result<(), Error> {
+    pub unsafe fn launch<P: Copy>(&self, kernel: &Kernel, blocks: [usize; 2], parameters: &P) -> Result<(), Error> {
         if blocks.contains(&0) {
             return Ok(());
         }
@@ -116,8 +108,7 @@ impl Stream {
     /// Waits until all its work is done.
     pub fn synchronize(&self) -> Result<(), Error> {
         // SAFETY: alive.
-        unsafe { result::stream::synchronize(self.stream) }
-            .map_err(|error| failed("waiting for the device", error))
+        unsafe { result::stream::synchronize(self.stream) }.map_err(|error| failed("waiting for the device", error))
     }
 
     /// Records the work that `enqueue` asks for, instead of doing it.
@@ -125,8 +116,7 @@ impl Stream {
         let what = "recording a CUDA graph";
         let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
         // SAFETY: alive.
-        unsafe { result::stream::begin_capture(self.stream, mode) }
-            .map_err(|error| failed(what, error))?;
+        unsafe { result::stream::begin_capture(self.stream, mode) }.map_err(|error| failed(what, error))?;
         let enqueued = enqueue();
         // SAFETY: capturing, as just begun.
         let graph = unsafe { result::stream::end_capture(self.stream) };
@@ -148,10 +138,7 @@ impl Stream {
             executable
         }
         .map_err(|error| failed(what, error))?;
-        Ok(Graph {
-            context: Arc::clone(&self.context),
-            executable,
-        })
+        Ok(Graph { context: Arc::clone(&self.context), executable })
     }
 
     /// Does what was recorded, later.
@@ -169,8 +156,7 @@ impl Drop for Stream {
     fn drop(&mut self) {
         let stream = self.stream;
         // SAFETY: made by `new`, destroyed once.
-        self.context
-            .release(|| unsafe { result::stream::destroy(stream) });
+        self.context.release(|| unsafe { result::stream::destroy(stream) });
     }
 }
 
@@ -196,17 +182,13 @@ impl Event {
     fn with(context: &Arc<Context>, flags: sys::CUevent_flags) -> Result<Self, Error> {
         let _entered = context.enter()?;
         let event = result::event::create(flags).map_err(|error| failed("a CUDA event", error))?;
-        Ok(Self {
-            context: Arc::clone(context),
-            event,
-        })
+        Ok(Self { context: Arc::clone(context), event })
     }
 
     /// Marks the work that `stream` has been given so far.
     pub fn record(&self, stream: &Stream) -> Result<(), Error> {
         // SAFETY: both are alive.
-        unsafe { result::event::record(self.event, stream.stream) }
-            .map_err(|error| failed("recording an event", error))
+        unsafe { result::event::record(self.event, stream.stream) }.map_err(|error| failed("recording an event", error))
     }
 
     /// Seconds from this point to `later`; both are timed and have been reached.
@@ -232,8 +214,7 @@ impl Drop for Event {
     fn drop(&mut self) {
         let event = self.event;
         // SAFETY: made by `new`, destroyed once.
-        self.context
-            .release(|| unsafe { result::event::destroy(event) });
+        self.context.release(|| unsafe { result::event::destroy(event) });
     }
 }
 
@@ -250,7 +231,6 @@ impl Drop for Graph {
     fn drop(&mut self) {
         let executable = self.executable;
         // SAFETY: made by `Stream::record`, destroyed once.
-        self.context
-            .release(|| unsafe { result::graph::exec_destroy(executable) });
+        self.context.release(|| unsafe { result::graph::exec_destroy(executable) });
     }
 }

@@ -40,17 +40,9 @@ const HEIGHT: usize = 17;
 /// Runs every kernel; the name of the first that is wrong.
 pub(super) fn first_wrong_kernel(device: &Arc<Device>) -> Result<Option<&'static str>, Error> {
     let model = tiny_model()?;
-    let settings = Settings {
-        model: &model,
-        feature_side: SIDE,
-        mean: [0.4; 3],
-        std: [0.3; 3],
-        threads: 1,
-    };
+    let settings = Settings { model: &model, feature_side: SIDE, mean: [0.4; 3], std: [0.3; 3], threads: 1 };
     let mut random = Random(7);
-    let voxels: Vec<i16> = (0..WIDTH * HEIGHT)
-        .map(|_| (600.0 * random.next()) as i16)
-        .collect();
+    let voxels: Vec<i16> = (0..WIDTH * HEIGHT).map(|_| (600.0 * random.next()) as i16).collect();
     let volume = Volume::from_slice(&voxels, WIDTH, HEIGHT, 1)?;
     let control = Control::default();
     let mut mask = vec![0; WIDTH * HEIGHT];
@@ -150,11 +142,7 @@ fn try_layers(
         if !close(&output, &expected) || overflowed(engine)? {
             let weights = &engine.weights.convolutions;
             return Ok(Err(match STEPS.get(index) {
-                Some(Step::Convolution(i)) => {
-                    device.kernels.convolutions()[weights[i - 1].kernel]
-                        .kernel
-                        .name
-                }
+                Some(Step::Convolution(i)) => device.kernels.convolutions()[weights[i - 1].kernel].kernel.name,
                 Some(Step::Pool) => "table_max",
                 _ if is_last => "dense_products or scores",
                 _ => "dense_products or dense_sums",
@@ -174,12 +162,7 @@ fn overflowed(engine: &CudaEngine) -> Result<bool, Error> {
 }
 
 /// Whether the mask or the probabilities differ from those that `mask` makes of the same logits.
-fn painted_wrong(
-    call: &Call<'_>,
-    logits: &[f32],
-    mask: &[u8],
-    probability: &[f32],
-) -> Result<bool, Error> {
+fn painted_wrong(call: &Call<'_>, logits: &[f32], mask: &[u8], probability: &[f32]) -> Result<bool, Error> {
     let lattice = call.geometry.lattice;
     let mut scores = Scores::new(lattice.points(), CLASSES)?;
     for (point, logits) in logits.chunks_exact(CLASSES).enumerate() {
@@ -189,33 +172,18 @@ fn painted_wrong(
     let mut expected_mask = vec![0; WIDTH * HEIGHT];
     let mut expected = vec![0.0; WIDTH * HEIGHT];
     let (mut mask_out, mut probability_out) = outputs(&mut expected_mask, &mut expected);
-    let painter = Painter {
-        lattice,
-        width: WIDTH,
-        height: HEIGHT,
-        fill: call.fill,
-        lesion_class: call.lesion_class,
-    };
+    let painter = Painter { lattice, width: WIDTH, height: HEIGHT, fill: call.fill, lesion_class: call.lesion_class };
     let mut grids = grids(&mut mask_out, &mut probability_out)?;
     painter.slice(&mut grids, 0, &Selection::everything(), &scores, &|| Ok(()))?;
     let expected: Vec<f64> = expected.into_iter().map(f64::from).collect();
     Ok(mask != expected_mask || !close(probability, &expected))
 }
 
-fn outputs<'a>(
-    mask: &'a mut [u8],
-    probability: &'a mut [f32],
-) -> (VolumeMut<'a, u8>, VolumeMut<'a, f32>) {
-    (
-        VolumeMut::from_slice(mask),
-        VolumeMut::from_slice(probability),
-    )
+fn outputs<'a>(mask: &'a mut [u8], probability: &'a mut [f32]) -> (VolumeMut<'a, u8>, VolumeMut<'a, f32>) {
+    (VolumeMut::from_slice(mask), VolumeMut::from_slice(probability))
 }
 
-fn grids<'a>(
-    mask: &'a mut VolumeMut<'_, u8>,
-    probability: &'a mut VolumeMut<'_, f32>,
-) -> Result<Grids<'a>, Error> {
+fn grids<'a>(mask: &'a mut VolumeMut<'_, u8>, probability: &'a mut VolumeMut<'_, f32>) -> Result<Grids<'a>, Error> {
     let shape = [1, WIDTH, HEIGHT, 1];
     Ok(Grids {
         mask: Some(mask.grid(shape, "mask")?),
@@ -244,10 +212,7 @@ fn whole_slice(lattice: &Lattice) -> Result<PlannedPiece, Error> {
 fn read_f16(launches: &Launches<'_>, index: usize) -> Result<Vec<f32>, Error> {
     let mut bits = vec![0_u16; len(launches, index)];
     launches.read(index, &mut bits)?;
-    Ok(bits
-        .into_iter()
-        .map(|b| f16::from_bits(b).to_f32())
-        .collect())
+    Ok(bits.into_iter().map(|b| f16::from_bits(b).to_f32()).collect())
 }
 
 fn len(launches: &Launches<'_>, index: usize) -> usize {
@@ -257,9 +222,7 @@ fn len(launches: &Launches<'_>, index: usize) -> usize {
 
 /// Equal but for the rounding to fp16 (2^-11 of a value) and that of sums in f32.
 fn close(values: &[f32], expected: &[f64]) -> bool {
-    let largest = expected
-        .iter()
-        .fold(0.0_f64, |most, value| most.max(value.abs()));
+    let largest = expected.iter().fold(0.0_f64, |most, value| most.max(value.abs()));
     values.len() == expected.len()
         && largest > 0.0
         && values.iter().zip(expected).all(|(&value, &expected)| {

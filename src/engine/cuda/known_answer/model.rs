@@ -13,8 +13,7 @@ pub(super) const CLASSES: usize = 3;
 /// Inputs that chunks of 64, of 32 and only of 16 channels divide, each with outputs for a block of 64 and of 128: what any
 /// layer of any model gets, one of these gets too. One chunk of input channels and several, and tails; the most work where
 /// the images are small.
-pub(super) const WIDTHS: [usize; CONVOLUTIONS] =
-    [16, 16, 16, 72, 24, 32, 32, 96, 64, 128, 128, 16, 40];
+pub(super) const WIDTHS: [usize; CONVOLUTIONS] = [16, 16, 16, 72, 24, 32, 32, 96, 64, 128, 128, 16, 40];
 /// More than one block of outputs, and steps enough to go round the stages of shared memory.
 pub(super) const DENSE: [usize; 2] = [272, CLASSES];
 /// torchvision's indices of the convolutions.
@@ -25,9 +24,7 @@ pub(super) struct Random(pub u64);
 
 impl Random {
     pub fn next(&mut self) -> f64 {
-        self.0 = (self.0)
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
+        self.0 = (self.0).wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 11) as f64 / (1_u64 << 53) as f64 - 0.5
     }
 }
@@ -92,16 +89,12 @@ mod tests {
             for kept in 0..1_u32 << all.len() {
                 let kernels = all.iter().enumerate().filter(|(i, _)| kept >> i & 1 == 1);
                 let kernels: Vec<Shape> = kernels.map(|(_, shape)| *shape).collect();
-                let chosen =
-                    |inputs, outputs| fastest(capability, kernels.iter().copied(), inputs, outputs);
+                let chosen = |inputs, outputs| fastest(capability, kernels.iter().copied(), inputs, outputs);
                 let tried: BTreeSet<_> = padded.windows(2).map(|w| chosen(w[0], w[1])).collect();
                 for inputs in (16..=128).step_by(16) {
                     for outputs in (16..=1024).step_by(16) {
                         let kernel = chosen(inputs, outputs);
-                        assert!(
-                            tried.contains(&kernel),
-                            "{capability:?}, {kept:b}: {inputs} x {outputs}"
-                        );
+                        assert!(tried.contains(&kernel), "{capability:?}, {kept:b}: {inputs} x {outputs}");
                     }
                 }
             }

@@ -27,24 +27,13 @@ const CONV_SIDE: usize = 3;
 const CONV_TAPS: usize = CONV_SIDE * CONV_SIDE;
 
 /// The first layer in f64, [rows][columns][channels].
-pub(super) fn first_layer(
-    piece: &PlannedPiece,
-    lattice: &Lattice,
-    image: &[f32],
-    settings: &Settings<'_>,
-) -> Vec<f64> {
+pub(super) fn first_layer(piece: &PlannedPiece, lattice: &Lattice, image: &[f32], settings: &Settings<'_>) -> Vec<f64> {
     let (rows, columns) = (&piece.plan.rows, &piece.plan.columns);
     let (top, left) = piece.starts[0];
     let convolution = &settings.model.convolutions()[0];
-    let weight = |output, tap, channel| {
-        first_layer_weight(convolution, settings, output, tap, channel).into()
-    };
+    let weight = |output, tap, channel| first_layer_weight(convolution, settings, output, tap, channel).into();
     let outputs = padded(WIDTHS[0]);
-    let filters = Filters::new(
-        [CONV_TAPS, INPUT_CHANNELS, WIDTHS[0]],
-        weight,
-        &convolution.bias,
-    );
+    let filters = Filters::new([CONV_TAPS, INPUT_CHANNELS, WIDTHS[0]], weight, &convolution.bias);
     let pixel = |r: i32, c: i32| {
         let y = rows.pixel(r as usize, top, lattice.y.len);
         let x = columns.pixel(c as usize, left, lattice.x.len);
@@ -56,12 +45,7 @@ pub(super) fn first_layer(
 
 /// Layer `index`, not the first, in f64, from the device's input [pixels][channels]. The last one gives logits, without
 /// padding.
-pub(super) fn layer(
-    launches: &Launches<'_>,
-    index: usize,
-    input: &[f32],
-    model: &Model,
-) -> Result<Vec<f64>, Error> {
+pub(super) fn layer(launches: &Launches<'_>, index: usize, input: &[f32], model: &Model) -> Result<Vec<f64>, Error> {
     let piece = launches.piece;
     let inputs = launches.channels_of(index - 1);
     let outputs = launches.channels_of(index);
@@ -81,16 +65,13 @@ pub(super) fn layer(
             relu(convolve(piece, index, &filters, outputs, at))
         }
         Some(Step::Pool) => {
-            let (rows, columns) = (
-                piece.plan.rows.layer(index),
-                piece.plan.columns.layer(index),
-            );
+            let (rows, columns) = (piece.plan.rows.layer(index), piece.plan.columns.layer(index));
             let mut values = Vec::new();
             for r in 0..rows.len() {
                 for c in 0..columns.len() {
                     for channel in 0..outputs {
-                        let taps = (rows.taps_of(r).iter())
-                            .flat_map(|&r| columns.taps_of(c).iter().map(move |&c| (r, c)));
+                        let taps =
+                            (rows.taps_of(r).iter()).flat_map(|&r| columns.taps_of(c).iter().map(move |&c| (r, c)));
                         let largest = taps.map(|(r, c)| f64::from(at(r, c)[channel]));
                         values.push(largest.fold(f64::NEG_INFINITY, f64::max));
                     }
@@ -147,21 +128,14 @@ impl Filters {
                 weights.extend((0..outputs).map(|output| weight(output, tap, input)));
             }
         }
-        Self {
-            weights,
-            bias: bias.iter().map(|bias| bias.to_f64()).collect(),
-            inputs,
-        }
+        Self { weights, bias: bias.iter().map(|bias| bias.to_f64()).collect(), inputs }
     }
 
     /// Adds what a pixel's channels, perhaps padded, are worth at this tap.
     fn add(&self, tap: usize, channels: &[f32], sums: &mut [f64]) {
         let outputs = self.bias.len();
         let weights = &self.weights[tap * self.inputs * outputs..];
-        for (&value, weights) in channels[..self.inputs]
-            .iter()
-            .zip(weights.chunks_exact(outputs))
-        {
+        for (&value, weights) in channels[..self.inputs].iter().zip(weights.chunks_exact(outputs)) {
             if value != 0.0 {
                 for (sum, weight) in sums.iter_mut().zip(weights) {
                     *sum += f64::from(value) * weight;
@@ -186,8 +160,7 @@ fn convolve<Pixel: AsRef<[f32]>>(
         let (row, column) = (at / columns.len(), at % columns.len());
         let sums = &mut sums[..filters.bias.len()];
         sums.copy_from_slice(&filters.bias);
-        let taps = (rows.taps_of(row).iter())
-            .flat_map(|&r| columns.taps_of(column).iter().map(move |&c| (r, c)));
+        let taps = (rows.taps_of(row).iter()).flat_map(|&r| columns.taps_of(column).iter().map(move |&c| (r, c)));
         for (tap, (r, c)) in taps.enumerate() {
             if r >= 0 && c >= 0 {
                 filters.add(tap, pixel(r, c).as_ref(), sums);
