@@ -120,7 +120,7 @@ test-segment: all
 STAND_IN := build/tests/stand_in
 STAND_IN_SOURCES := $(addprefix tests/kernels/,stand_in.cc registry.cc shim.cc)
 
-$(STAND_IN)/libcuda.so.1: $(wildcard kernels/*.* kernels/experiments/* tests/kernels/*.* tests/kernels/stand_in/*) Makefile
+$(STAND_IN)/libcuda.so.1: $(wildcard kernels/*.* tests/kernels/*.* tests/kernels/stand_in/*) Makefile
 	@mkdir -p $(STAND_IN)
 	$(CXX) @tests/kernels/stand_in.flags -Itests/kernels -Ikernels $(STAND_IN_SOURCES) -o $@
 	@ln -sf libcuda.so.1 $(STAND_IN)/libcuda.so

@@ -126,16 +126,13 @@ __device__ inline void conv3(const ConvParams& p) {
     report_overflow(p.overflow, p.layer, overflow);
 }
 
-// Blocks that are to fit a multiprocessor: registers allow 2 with 128 outputs, 4 with 64; shared memory 2 with CHUNK
-// 64.
-#define CONV3(CHUNK, OUTPUTS)                                                                         \
-    extern "C" __global__ void __launch_bounds__(CONV_THREADS, OUTPUTS == 128 || CHUNK == 64 ? 2 : 4) \
-        conv3_##CHUNK##_##OUTPUTS(const __grid_constant__ ConvParams p) {                             \
-        conv3<CHUNK, OUTPUTS>(p);                                                                     \
+// Blocks that are to fit a multiprocessor: registers allow 2 with 128 outputs, 4 with 64.
+#define CONV3(CHUNK, OUTPUTS)                                                        \
+    extern "C" __global__ void __launch_bounds__(CONV_THREADS, OUTPUTS == 128 ? 2 : 4) \
+        conv3_##CHUNK##_##OUTPUTS(const __grid_constant__ ConvParams p) {            \
+        conv3<CHUNK, OUTPUTS>(p);                                                    \
     }
 
-CONV3(64, 128)
-CONV3(64, 64)
 CONV3(32, 128)
 CONV3(32, 64)
 CONV3(16, 128)

@@ -21,7 +21,7 @@
 //                                          load the next tap's pixels from the halo to registers (ldmatrix)
 //                                      store relu(sums + bias) of the pixels that exist and are wanted
 //
-// A warp that waits in vain goes on without, to the end of its item, and says so; the others' waits are then in vain too.
+// A warp that times out goes on without the data, to the end of its item, and says so; the others then time out too.
 //
 // Every output is summed in one order (chunk, tap, 16 channels) whatever tile it is in: same bits for any tiling.
 //
@@ -42,8 +42,7 @@
 // is read is worth half the products: 154 bytes a clock, or at best 5/6 of the tensor cores' rate.
 //
 // Pixels come from registers because tables say where they lie: a product that reads them from shared memory wants them
-// in a matrix there, which would have to be written for every tap (32 bytes a clock more each way). What registers cost
-// is measured on plain convolutions: experiments/conv3_wgmma_shared.cu.
+// in a matrix there, which would have to be written for every tap (32 bytes a clock more each way).
 
 #pragma once
 #include "conv3.cuh"
@@ -175,7 +174,7 @@ public:
             }
             item_ring.advance();
         }
-        report_overflow(p.overflow, GAVE_UP, !patient);
+        report_overflow(p.overflow, TIMEOUT, !patient);
     }
 
     __device__ void load_weights() {
@@ -285,7 +284,7 @@ public:
                 report_overflow(p.overflow, p.layer, overflow);
             }
         }
-        report_overflow(p.overflow, GAVE_UP, !patient);
+        report_overflow(p.overflow, TIMEOUT, !patient);
     }
 
 protected:

@@ -50,9 +50,9 @@ struct Tile {
 
 // In every struct: `cancel` is a word of device memory, set to non-zero when the call is to stop: every block
 // reads it first and leaves. `overflow` is a word of device memory: a kernel that stores a value beyond fp16, or
-// NaN, sets bit `layer` of it; one that waited in vain sets bit GAVE_UP. Both are what other streams or blocks may
+// NaN, sets bit `layer` of it; one that timed out waiting for data sets bit TIMEOUT. Both are what other streams or blocks may
 // write at any time.
-constexpr int GAVE_UP = 31;
+constexpr int TIMEOUT = 31;
 
 // One slice of the caller's volume in device memory, aligned to its voxels.
 struct Voxels {

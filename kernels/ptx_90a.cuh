@@ -73,11 +73,16 @@ __device__ inline uint32_t time_4s() {
 // Waits for the end of the phase that has this parity: returns at once while the phase after it runs. What is waited
 // for comes within microseconds; where it does not come in 4 to 9 seconds, or `patient` is false, goes on without and
 // makes `patient` false: a defect must not hang the host.
+//
+// The clock is read only where the first look was in vain: reading it stands in the way of the products around it.
 __device__ inline void wait_phase(uint32_t barrier, uint32_t parity, bool& patient) {
-    const uint32_t began = time_4s();
-    while (!is_phase_over(barrier, parity) && patient) {
-        patient = time_4s() - began <= 1;
+    if (is_phase_over(barrier, parity) || !patient) {
+        return;
     }
+    const uint32_t began = time_4s();
+    do {
+        patient = time_4s() - began <= 1;
+    } while (patient && !is_phase_over(barrier, parity));
 }
 
 // `bytes` bytes of shared memory, later; then they count for the barrier's phase. All multiples of 16.
@@ -136,16 +141,6 @@ __device__ inline void warpgroup_multiply_add(float (&sums)[16][4], const uint32
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
 }
 
-// The same with `a` in shared memory too: a matrix descriptor of 64 rows.
-__device__ inline void warpgroup_multiply_add(float (&sums)[16][4], uint64_t a, uint64_t b) {
-    asm volatile(
-        "wgmma.mma_async.sync.aligned.m64n128k16.f32.f16.f16 "
-        "{" PLACES_64 "}, "
-        "%64, %65, 1, 1, 1, 0, 0;"
-        : SUMS_4(0), SUMS_4(4), SUMS_4(8), SUMS_4(12)
-        : "l"(a), "l"(b));
-}
-
 #undef SUMS_1
 #undef SUMS_4
 #undef PLACES_32
@@ -155,11 +150,11 @@ __device__ inline void warpgroup_multiply_add(float (&sums)[16][4], uint64_t a, 
 
 // ------------------------------------------------------------------------------------------ on both sides
 
-// Descriptor of a matrix of rows of 64 fp16 whose first is at byte `address` of shared memory, with `eight_rows` bytes
-// from eight rows to the next eight. 16-byte pieces are swizzled as in fragments.cuh (CHUNK 64), rows counted from a
+// Descriptor of a matrix of rows of 64 fp16 whose first is at byte `address` of shared memory, one after
+// the other. 16-byte pieces are swizzled as in fragments.cuh (CHUNK 64), rows counted from a
 // multiple of 1024, which is what the hardware calls the 128-byte swizzle: bits of the address are what it looks at. 16
 // elements further along the rows is descriptor + 2. Fields ("Matrix Descriptor Format"): bits 0-13 address / 16; 16-29
-// not used with this swizzle, 1; 32-45 `eight_rows` / 16; 62-63 swizzle, 1.
-__device__ inline uint64_t rows_of_64(uint32_t address, uint32_t eight_rows = 1024) {
-    return uint64_t((address & 0x3ffff) >> 4) | uint64_t(1) << 16 | uint64_t(eight_rows >> 4) << 32 | uint64_t(1) << 62;
+// not used with this swizzle, 1; 32-45 bytes of eight rows / 16; 62-63 swizzle, 1.
+__device__ inline uint64_t rows_of_64(uint32_t address) {
+    return uint64_t((address & 0x3ffff) >> 4) | uint64_t(1) << 16 | uint64_t(1024 >> 4) << 32 | uint64_t(1) << 62;
 }

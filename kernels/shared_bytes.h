@@ -29,8 +29,7 @@ SIZE conv_shared_bytes(int chunk, int outputs) {
 //   up to a multiple of 1024                                 1024     1024
 //   weights   [stages][OUTPUTS][64] fp16                    81920    65536
 //   halos     [2 tiles][2][HALO_PIXELS + 1][64] fp16,      139264   139264
-//             each up to a multiple of 1024, where the swizzle
-//             of matrices begins (experiments/)
+//             each up to a multiple of 1024
 //   barriers  [stages + 2 tiles x 2 + items][2] int64         208      256
 //   items     [items] of two tiles                           2192     2192
 //   sources   [2 tiles][HALO_PIXELS] int32                   2112     2112

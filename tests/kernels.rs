@@ -164,14 +164,11 @@ fn find(objects: &[PathBuf], mutant: &Mutant) -> Result<(), String> {
 
 /// Builds the tests with a changed copy of the kernels in `folder`.
 fn make(objects: &[PathBuf], mutant: &Mutant, folder: &Path, program: &Path) -> Result<(), String> {
-    for part in ["", "experiments"] {
-        fs::create_dir_all(folder.join(part)).unwrap();
-        for entry in fs::read_dir(cxx::root().join("kernels").join(part)).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_file() {
-                let copy = folder.join(part).join(path.file_name().unwrap());
-                fs::copy(&path, copy).unwrap();
-            }
+    fs::create_dir_all(folder).unwrap();
+    for entry in fs::read_dir(cxx::root().join("kernels")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_file() {
+            fs::copy(&path, folder.join(path.file_name().unwrap())).unwrap();
         }
     }
     let file = folder.join(mutant.file);

@@ -1,5 +1,5 @@
-"""Compiles kernels/*.cu and kernels/experiments/*.cu to the PTX that is committed, kernels/ptx/NAME.compute_80.ptx (or of
-another virtual architecture, see VIRTUAL). Needs no GPU, driver or toolkit.
+"""Compiles kernels/*.cu to the PTX that is committed, kernels/ptx/NAME.compute_80.ptx (or of another virtual architecture,
+see VIRTUAL). Needs no GPU, driver or toolkit.
 
     pip install -r kernels/requirements.txt        the pinned compiler, best in a virtual environment
     python tools/kernels.py                        writes kernels/ptx and prints what each kernel costs
@@ -27,7 +27,7 @@ PTX = KERNELS / "ptx"
 # Virtual architecture -> the GPUs for which its PTX is assembled here. compute_90a runs on sm_90 and on nothing else.
 GPUS = {"compute_80": ["sm_80", "sm_86", "sm_89", "sm_90"], "compute_90a": ["sm_90a"]}
 # What a source is compiled for, where not for every GPU from sm_80 on.
-VIRTUAL = {"conv3_wgmma": "compute_90a", "conv3_wgmma_shared": "compute_90a"}
+VIRTUAL = {"conv3_wgmma": "compute_90a"}
 # Nothing is fused that the source does not fuse: the intensities have the bits of src/intensity.rs.
 OPTIONS = ["--std=c++17", "--fmad=false", f"--include-path={KERNELS}"]
 
@@ -123,7 +123,7 @@ def main():
     problems = []
     if not arguments.check:
         PTX.mkdir(exist_ok=True)
-    sources = sorted([*KERNELS.glob("*.cu"), *KERNELS.glob("experiments/*.cu")])
+    sources = sorted(KERNELS.glob("*.cu"))
     costs = [f"{'kernel':<22} {'GPU':<6} {'registers':>9} {'frame':>6} {'spilled':>8}"]
     for source in sources:
         ptx = without_machine(nvrtc.compile(source))

@@ -228,12 +228,18 @@ pub(crate) trait Engine: Send {
     fn end(&mut self);
 }
 
+/// Something that the caller should hear when a session is made.
+pub(crate) enum Note {
+    Info(String),
+    Warning(String),
+}
+
 /// The engine on the GPUs that the caller asked for; `None` where `auto` does without. `notes` hears why, and what is
 /// amiss with the GPUs.
 pub(crate) fn on_gpu(
     choice: &DeviceChoice,
     settings: &Settings<'_>,
-    notes: &mut Vec<String>,
+    notes: &mut Vec<Note>,
 ) -> Result<Option<Box<dyn Engine>>, Error> {
     let indices: &[u32] = match choice {
         DeviceChoice::Cpu => return Ok(None),
@@ -256,7 +262,7 @@ pub(crate) fn on_gpu(
                 // Of page-locked memory there is less than the host has.
                 | Error::OutOfMemory(_)),
             ) if *choice == DeviceChoice::Auto => {
-                notes.push(format!("device auto: using the CPU: {why}"));
+                notes.push(Note::Info(format!("device auto: using the CPU: {why}")));
                 return Ok(None);
             }
             Err(Error::NoDevice(why)) => {
@@ -267,7 +273,9 @@ pub(crate) fn on_gpu(
     }
     architectures.dedup();
     if architectures.len() > 1 {
-        notes.push("GPUs of different architectures: the last bits of a slice depend on which one evaluates it".into());
+        notes.push(Note::Warning(
+            "GPUs of different architectures: the last bits of a slice depend on which one evaluates it".into(),
+        ));
     }
     Ok(Some(match engines.len() {
         1 => engines.remove(0),

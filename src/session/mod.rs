@@ -21,7 +21,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Mutex, MutexGuard, TryLockError};
 use std::time::{Duration, Instant};
 
-use crate::engine::{self, Bytes, Control, DeviceChoice, Engine, LayerWork, Settings, Span};
+use crate::engine::{self, Bytes, Control, DeviceChoice, Engine, LayerWork, Note, Settings, Span};
 use crate::error::Error;
 use crate::intensity::Intensity;
 use crate::mask::Grids;
@@ -94,7 +94,10 @@ impl Session {
             return Err(Error::DeviceOutOfMemory(text));
         }
         for note in notes {
-            log(LogLevel::Info, &note);
+            match note {
+                Note::Info(text) => log(LogLevel::Info, &text),
+                Note::Warning(text) => log(LogLevel::Warning, &text),
+            }
         }
         log(LogLevel::Info, &format!("engine {engine_name}, memory budget {budget}"));
         Ok(Self {
@@ -253,7 +256,7 @@ impl Session {
 fn engine_and_workers(
     choice: &DeviceChoice,
     settings: &Settings<'_>,
-    notes: &mut Vec<String>,
+    notes: &mut Vec<Note>,
 ) -> Result<(Box<dyn Engine>, Workers), Error> {
     if *choice != DeviceChoice::Cpu {
         let workers = Workers::new(1)?;

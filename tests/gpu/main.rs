@@ -22,7 +22,6 @@ mod overflow;
 #[path = "../cuda/parity.rs"]
 mod parity;
 mod random;
-mod rates;
 mod repeatability;
 mod sharing;
 mod widths;

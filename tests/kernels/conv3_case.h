@@ -14,7 +14,6 @@ struct ConvCase {
     bool random_lengths;  // of blocks
     bool roi;             // tiles with masks
     int blocks = 0;       // of conv3_wgmma_*; 0: conv3_*
-    bool plain = false;   // taps without zeros, of neighbours, for conv3_wgmma_128_shared
 };
 
 constexpr int CONV_LAYER = 5;
@@ -25,8 +24,8 @@ public:
     Convolution(const ConvCase& c, uint64_t seed)
         : c(c),
           random(seed),
-          row_taps(c.plain ? plain_taps(c.rows) : random_taps(random, c.rows, 3, c.input_rows)),
-          column_taps(c.plain ? plain_taps(c.columns) : random_taps(random, c.columns, 3, c.input_columns)),
+          row_taps(random_taps(random, c.rows, 3, c.input_rows)),
+          column_taps(random_taps(random, c.columns, 3, c.input_columns)),
           rows(row_blocks(random, row_taps, c.random_lengths)),
           columns(column_blocks(random, column_taps, c.random_lengths)),
           output(size_t(c.rows) * c.columns * c.output_channels) {
@@ -71,7 +70,7 @@ public:
             launch.run(name, p, {unsigned(count), output_blocks(), 1}, CONV_THREADS,
                        size_t(conv_shared_bytes(c.chunk, c.outputs)));
         } else {
-            snprintf(name, sizeof(name), "conv3_wgmma_%d%s", c.outputs, c.plain ? "_shared" : "");
+            snprintf(name, sizeof(name), "conv3_wgmma_%d", c.outputs);
             launch.run(name, p, {unsigned(c.blocks), 1, 1}, WGMMA_THREADS, size_t(wgmma_shared_bytes(c.outputs)));
         }
         output.check_guards("output");

@@ -4,16 +4,6 @@
 #include "tests.h"
 
 //                  chunk outputs  rows columns  inputs   channels  lengths   roi
-void conv3_64_128() {
-    matches({64, 128, 11, 19, 13, 21, 128, 160, false, false}, 1);
-    matches({64, 128, 9, 17, 10, 18, 192, 128, true, true}, 1);
-}
-
-void conv3_64_64() {
-    matches({64, 64, 11, 19, 13, 21, 128, 80, false, false}, 1);
-    matches({64, 64, 9, 17, 10, 18, 64, 16, true, true}, 2);
-}
-
 void conv3_32_128() {
     matches({32, 128, 10, 20, 13, 23, 96, 144, false, false}, 1);
     matches({32, 128, 9, 17, 10, 18, 32, 128, true, true}, 2);

@@ -23,13 +23,7 @@ void conv3_wgmma_tiles() {
     matches({64, 64, 30, 1, 25, 1, 128, 32, true, true, 2}, 1);
 }
 
-// The experiment, on plain convolutions: tiles that are full and not, of one chunk and of three.
-void conv3_wgmma_shared() {
-    matches({64, 128, 8, 32, 10, 34, 64, 128, false, false, 1, true}, 2);
-    matches({64, 128, 11, 21, 13, 23, 192, 160, false, false, 2, true}, 1);
-}
-
-// Whatever blocks there are and whatever tiles are cut; and the bits of conv3_64_*.
+// Whatever blocks there are and whatever tiles are cut.
 void conv3_wgmma_same_bits() {
     in_all_orders(1, [](uint64_t seed) {
         const struct {

@@ -88,7 +88,6 @@ void copy_bulk(uint32_t to, const void* from, uint32_t bytes, uint32_t barrier);
 // wgmma: sums += a b. What the pointers lead to is read when the product is made.
 struct WarpgroupProduct {
     uint32_t outputs;
-    uint64_t a_matrix;  // matrix descriptor, or 0: `a` is in registers
     uint64_t b;         // matrix descriptor
     float* sums[WARPGROUP];
     const uint32_t* a[WARPGROUP];

@@ -61,18 +61,17 @@ inline void warpgroup_wait() {
 struct WarpgroupLane {
     float* sums;
     const uint32_t* a;
-    uint64_t a_matrix;
     uint64_t b;
     uint32_t outputs;
 };
 inline void begin_product(void* const lanes[]) {
     const auto& first = *static_cast<WarpgroupLane*>(lanes[0]);
-    sim::WarpgroupProduct product{first.outputs, first.a_matrix, first.b, {}, {}};
+    sim::WarpgroupProduct product{first.outputs, first.b, {}, {}};
     for (uint32_t i = 0; i < sim::WARPGROUP; i++) {
         const auto& lane = *static_cast<WarpgroupLane*>(lanes[i]);
-        if (lane.a_matrix != first.a_matrix || lane.b != first.b || lane.outputs != first.outputs) {
-            sim::fail("a product with %llx %llx, and %llx %llx of another thread", (unsigned long long)first.a_matrix,
-                      (unsigned long long)first.b, (unsigned long long)lane.a_matrix, (unsigned long long)lane.b);
+        if (lane.b != first.b || lane.outputs != first.outputs) {
+            sim::fail("a product with %llx, and %llx of another thread", (unsigned long long)first.b,
+                      (unsigned long long)lane.b);
         }
         product.sums[i] = lane.sums;
         product.a[i] = lane.a;
@@ -82,10 +81,6 @@ inline void begin_product(void* const lanes[]) {
 template <int EIGHTS>
 inline void warpgroup_multiply_add(float (&sums)[EIGHTS][4], const uint32_t (&a)[4], uint64_t b) {
     static_assert(EIGHTS == 8 || EIGHTS == 16, "as in ptx_90a.cuh");
-    WarpgroupLane lane{&sums[0][0], a, 0, b, EIGHTS * 8};
-    sim::warpgroup(begin_product, &lane);
-}
-inline void warpgroup_multiply_add(float (&sums)[16][4], uint64_t a, uint64_t b) {
-    WarpgroupLane lane{&sums[0][0], nullptr, a, b, 128};
+    WarpgroupLane lane{&sums[0][0], a, b, EIGHTS * 8};
     sim::warpgroup(begin_product, &lane);
 }

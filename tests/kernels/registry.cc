@@ -9,7 +9,6 @@
 #include "conv3_mma.cu"
 #include "conv3_wgmma.cu"
 #include "dense_mma.cu"
-#include "experiments/conv3_wgmma_shared.cu"
 #include "intensity.cu"
 #include "mask.cu"
 #include "table_max.cu"
@@ -31,10 +30,9 @@ constexpr Kernel kernel(const char* name) {
 #define KERNEL(PARAMS, NAME) kernel<PARAMS, NAME>(#NAME)
 
 constexpr Kernel KERNELS[] = {
-    KERNEL(ConvParams, conv3_64_128),    KERNEL(ConvParams, conv3_64_64),  KERNEL(ConvParams, conv3_32_128),
-    KERNEL(ConvParams, conv3_32_64),     KERNEL(ConvParams, conv3_16_128), KERNEL(ConvParams, conv3_16_64),
+    KERNEL(ConvParams, conv3_32_128),    KERNEL(ConvParams, conv3_32_64),
+    KERNEL(ConvParams, conv3_16_128),    KERNEL(ConvParams, conv3_16_64),
     KERNEL(ConvParams, conv3_wgmma_128), KERNEL(ConvParams, conv3_wgmma_64),
-    KERNEL(ConvParams, conv3_wgmma_128_shared),
     KERNEL(DenseParams, dense_products), KERNEL(SumsParams, dense_sums),   KERNEL(FirstParams, conv3_first),
     KERNEL(HistogramParams, histogram),  KERNEL(EqualizeParams, equalize), KERNEL(MaxParams, table_max),
     KERNEL(ScoresParams, scores),        KERNEL(PaintParams, paint),

@@ -23,15 +23,6 @@ inline std::vector<int32_t> random_taps(Random& random, int values, int taps, in
     return table;
 }
 
-// [values][3]: of a convolution without padding.
-inline std::vector<int32_t> plain_taps(int values) {
-    std::vector<int32_t> table;
-    for (int value = 0; value < values; value++) {
-        table.insert(table.end(), {value, value + 1, value + 2});
-    }
-    return table;
-}
-
 // Cuts the values of a table of 3 taps into blocks: as long as they may be, or of random length.
 template <class Block, int LENGTH, int INPUTS>
 std::vector<Block> cut_blocks(Random& random, const std::vector<int32_t>& table, bool random_lengths) {

@@ -11,8 +11,6 @@
     TEST(halves)                  \
     TEST(fragments_in_one_pass)   \
     TEST(fragments_gathered)      \
-    TEST(conv3_64_128)            \
-    TEST(conv3_64_64)             \
     TEST(conv3_32_128)            \
     TEST(conv3_32_64)             \
     TEST(conv3_16_128)            \
@@ -23,7 +21,6 @@
     TEST(conv3_wgmma_128)         \
     TEST(conv3_wgmma_64)          \
     TEST(conv3_wgmma_tiles)       \
-    TEST(conv3_wgmma_shared)      \
     TEST(conv3_wgmma_same_bits)   \
     TEST(conv3_wgmma_overflow)    \
     TEST(conv3_wgmma_cancelled)   \

@@ -88,18 +88,7 @@ private:
         static bool zero[MOST_OUTPUTS / 4];  // of four outputs
         const float* const to_float = floats_of_halves();
         bool finite = true;
-        if (product.a_matrix != 0) {
-            const MatrixDescriptor rows(product.a_matrix);
-            for (uint32_t row = 0; row < ROWS; row++) {
-                uint16_t halves[DEPTH];
-                read_row(halves, rows, row);
-                for (uint32_t k = 0; k < DEPTH; k++) {
-                    a[row][k] = to_float[halves[k]];
-                    finite &= std::isfinite(a[row][k]);
-                }
-            }
-        }
-        for (uint32_t thread = 0; product.a_matrix == 0 && thread < WARPGROUP; thread++) {
+        for (uint32_t thread = 0; thread < WARPGROUP; thread++) {
             // Lane = 4 group + place, as in mma.m16n8k16.
             const uint32_t row = thread / 32 * 16 + thread % 32 / 4, place = thread % 4;
             for (uint32_t i = 0; i < 4; i++) {

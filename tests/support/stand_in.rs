@@ -45,6 +45,14 @@ fn compile(arguments: &[&str]) -> Result<PathBuf, String> {
     Ok(library)
 }
 
+/// How a kernel goes wrong; see control.h.
+#[derive(Clone, Copy)]
+pub enum Fault {
+    Wrong = 1,
+    Traps = 2,
+    Unloadable = 4,
+}
+
 /// The functions of `tests/kernels/stand_in/control.h`.
 pub struct StandIn {
     handle: usize,
@@ -176,10 +184,15 @@ impl StandIn {
 
     /// From now on the kernel of this name does nothing.
     pub fn spoil(&self, kernel: &str) {
-        let spoil = function!(self, "stand_in_spoil", fn(*const c_char));
+        self.spoil_with(kernel, Fault::Wrong);
+    }
+
+    /// From now on the kernel of this name goes wrong in this way.
+    pub fn spoil_with(&self, kernel: &str, fault: Fault) {
+        let spoil = function!(self, "stand_in_spoil", fn(*const c_char, c_int));
         let kernel = CString::new(kernel).unwrap();
         // SAFETY: as declared.
-        unsafe { spoil(kernel.as_ptr()) };
+        unsafe { spoil(kernel.as_ptr(), fault as c_int) };
     }
 
     /// The device is gone after so many more kernel runs.
@@ -226,6 +239,36 @@ impl StandIn {
         // SAFETY: as declared.
         assert_eq!(unsafe { create(&raw mut context, 0, 0) }, 0);
         context
+    }
+
+    /// Retains the primary context of device 0, as a host program does.
+    pub fn retain_primary_context(&self) -> usize {
+        let retain = function!(self, "cuDevicePrimaryCtxRetain", fn(*mut usize, c_int) -> c_int);
+        let mut context = 0;
+        // SAFETY: as declared.
+        assert_eq!(unsafe { retain(&raw mut context, 0) }, 0);
+        context
+    }
+
+    pub fn release_primary_context(&self) {
+        let release = function!(self, "cuDevicePrimaryCtxRelease_v2", fn(c_int) -> c_int);
+        // SAFETY: as declared.
+        assert_eq!(unsafe { release(0) }, 0);
+    }
+
+    /// The CUDA error of this context, 0 if it has none.
+    pub fn synchronize(&self, context: usize) -> i32 {
+        let push = function!(self, "cuCtxPushCurrent_v2", fn(usize) -> c_int);
+        let synchronize = function!(self, "cuCtxSynchronize", fn() -> c_int);
+        let pop = function!(self, "cuCtxPopCurrent_v2", fn(*mut usize) -> c_int);
+        let mut popped = 0;
+        // SAFETY: as declared.
+        unsafe {
+            assert_eq!(push(context), 0);
+            let error = synchronize();
+            assert_eq!(pop(&raw mut popped), 0);
+            error
+        }
     }
 
     /// The context that is current on this thread.

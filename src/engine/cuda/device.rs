@@ -1,4 +1,11 @@
 //! One GPU of this process: its context and its kernels, shared by all sessions that use it.
+//!
+//! ```text
+//! once per process and GPU:   in a context of its own, until nothing is wrong any more:
+//!                                 load the kernels, run the self-test; a convolution kernel that is wrong is left out
+//! then, for sessions:         retain the primary context, load the kernels that are left
+//! ```
+//! A kernel that traps takes its context with it: in the self-test that is one which nobody else uses.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -7,17 +14,18 @@ use cudarc::driver::{result, sys};
 use once_cell::sync::OnceCell;
 
 use super::driver::{Context, describe};
-use super::kernels::Kernels;
-use super::known_answer::first_wrong_kernel;
+use super::kernels::{FOR_EVERY_GPU, FOR_HOPPER, Kernels, LeftOut, Limits};
 use crate::error::Error;
 use crate::panics::said;
 
 /// Oldest GPU that the kernels are compiled for, as (major, minor).
-const LEAST_CAPABILITY: (i32, i32) = (8, 0);
+const MIN_CAPABILITY: (i32, i32) = (8, 0);
 /// Oldest driver that reads the kernels' PTX (ISA 8.4), as CUDA numbers versions: 1000 major + 10 minor.
-const LEAST_DRIVER: i32 = 12040;
+const MIN_DRIVER: i32 = 12040;
+/// Convolution kernels to be left out, as prefixes of their names with commas between.
+const WITHOUT: &str = "PATCHMASK_WITHOUT";
 
-/// A GPU with the kernels loaded and tried out.
+/// A GPU with its kernels loaded.
 pub(super) struct Device {
     // Before the context, which they need.
     pub kernels: Kernels,
@@ -26,81 +34,156 @@ pub(super) struct Device {
     pub name: String,
     pub capability: (i32, i32),
     pub multiprocessors: usize,
-    /// Convolution kernels that failed the test at the start.
-    pub refused: Vec<&'static str>,
 }
 
-/// What a device can do.
-#[derive(Clone, Copy)]
-pub(super) struct Limits {
-    pub capability: (i32, i32),
-    /// Most dynamic shared memory of a block, in bytes.
-    pub shared_bytes: u32,
-    pub multiprocessors: usize,
+/// The outcome of the self-test.
+pub(super) enum Verdict {
+    Passed,
+    /// This kernel, or one of these, gave a wrong result, trapped, or timed out.
+    Wrong {
+        kernel: String,
+        why: String,
+    },
+    /// This kernel does not end. What the device was running is left as it is: nothing can stop it.
+    Hangs {
+        kernel: String,
+    },
 }
 
-/// The devices that some session uses, by process and number: a child of `fork` cannot use its parent's.
-static OPEN: Mutex<Vec<(u32, u32, Weak<Device>)>> = Mutex::new(Vec::new());
+/// Runs every kernel of a device.
+pub(super) type SelfTest = fn(&Arc<Device>) -> Result<Verdict, Error>;
+
+/// A GPU as the driver knows it.
+struct Gpu {
+    index: u32,
+    handle: sys::CUdevice,
+    uuid: [i8; 16],
+    name: String,
+    limits: Limits,
+}
+
+/// By process, for a child of `fork` cannot use what its parent had: the devices that some session uses, by their index,
+/// and what the self-test left out, by the GPU's UUID.
+struct Known {
+    devices: Vec<(u32, u32, Weak<Device>)>,
+    tested: Vec<(u32, [i8; 16], Vec<LeftOut>)>,
+}
+
+static KNOWN: Mutex<Known> = Mutex::new(Known { devices: Vec::new(), tested: Vec::new() });
 
 /// The driver, once it has been initialised; until then every session tries again.
 static DRIVER: OnceCell<()> = OnceCell::new();
 
 impl Device {
-    /// GPU number `index`, opened now or by another session. Errors: NO_DEVICE with the reason,
+    /// GPU number `index`, opened now or by another session, tested now or before. Errors: NO_DEVICE with the reason,
     /// DEVICE_OUT_OF_MEMORY.
-    pub fn open(index: u32) -> Result<Arc<Self>, Error> {
-        let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+    pub fn open(index: u32, self_test: SelfTest) -> Result<Arc<Self>, Error> {
+        let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
         let process = std::process::id();
-        open.retain(|(_, _, device)| device.strong_count() > 0);
-        let known = open.iter().find(|(of, number, _)| (*of, *number) == (process, index));
-        if let Some(device) = known.and_then(|(_, _, device)| device.upgrade()) {
+        known.devices.retain(|(_, _, device)| device.strong_count() > 0);
+        let open = known.devices.iter().find(|(of, number, _)| (*of, *number) == (process, index));
+        if let Some(device) = open.and_then(|(_, _, device)| device.upgrade()) {
             return Ok(device);
         }
-        let device = Self::start(index)?;
-        open.push((process, index, Arc::downgrade(&device)));
-        Ok(device)
-    }
-
-    fn start(index: u32) -> Result<Arc<Self>, Error> {
         // cudarc panics where the driver lacks a function.
-        let started = catch_unwind(AssertUnwindSafe(|| {
+        let opened = catch_unwind(AssertUnwindSafe(|| {
             DRIVER.get_or_try_init(initialise)?;
-            let device = find(index)?;
-            let limits = limits(device, index)?;
-            let name = result::device::get_name(device).map_err(|e| unusable(index, describe(e)))?;
-            let (major, minor) = limits.capability;
-            let context = Context::retain(device).map_err(|e| unusable(index, describe(e)))?;
-            let no_device = |error| match error {
-                Error::DeviceFailed(why) => unusable(index, why),
-                other => other,
-            };
-            let mut refused: Vec<&'static str> = Vec::new();
-            loop {
-                let device = Arc::new(Self {
-                    kernels: Kernels::new(&context, limits, &refused).map_err(no_device)?,
-                    context: Arc::clone(&context),
-                    name: format!("{name} (sm_{major}{minor})"),
-                    capability: limits.capability,
-                    multiprocessors: limits.multiprocessors,
-                    refused: refused.clone(),
-                });
-                match first_wrong_kernel(&device)? {
-                    None => return Ok(device),
-                    Some(kernel) if device.kernels.is_convolution(kernel) => refused.push(kernel),
-                    Some(kernel) => {
-                        let why = format!("{kernel} gave a wrong result in the test at the start");
-                        return Err(unusable(index, why));
-                    }
+            let gpu = Gpu::find(index)?;
+            let tested = known.tested.iter().find(|(of, uuid, _)| (*of, *uuid) == (process, gpu.uuid));
+            let left_out = match tested {
+                Some((_, _, left_out)) => left_out.clone(),
+                None => {
+                    let left_out = gpu.test(self_test)?;
+                    known.tested.push((process, gpu.uuid, left_out.clone()));
+                    left_out
                 }
-            }
+            };
+            gpu.load(Context::retain(gpu.handle), left_out)
         }));
-        started.unwrap_or_else(|panic| match lacking(said(panic.as_ref())) {
+        let device = opened.unwrap_or_else(|panic| match lacking(said(panic.as_ref())) {
             Some(function) => Err(Error::NoDevice(format!(
                 "device cuda:{index}: the NVIDIA driver lacks a function that CUDA 12.4 has, {function}: update it"
             ))),
             None => resume_unwind(panic),
+        })?;
+        known.devices.push((process, index, Arc::downgrade(&device)));
+        Ok(device)
+    }
+}
+
+impl Gpu {
+    fn find(index: u32) -> Result<Self, Error> {
+        let failed = |error| unusable(index, describe(error));
+        let count = result::device::get_count().map_err(failed)?;
+        if i64::from(index) >= i64::from(count) {
+            return Err(Error::NoDevice(format!(
+                "device cuda:{index}: there are {count} CUDA devices, numbered from 0"
+            )));
+        }
+        let handle = result::device::get(index as i32).map_err(failed)?;
+        let limits = limits(handle, index)?;
+        Ok(Self {
+            index,
+            handle,
+            uuid: result::device::get_uuid(handle).map_err(failed)?.bytes,
+            name: result::device::get_name(handle).map_err(failed)?,
+            limits,
         })
     }
+
+    /// The kernels that are to be left out: on request, or since the self-test found them wrong.
+    fn test(&self, self_test: SelfTest) -> Result<Vec<LeftOut>, Error> {
+        let mut left_out = on_request(&std::env::var(WITHOUT).unwrap_or_default());
+        loop {
+            let device = self.load(Context::create(self.handle), left_out)?;
+            match self_test(&device)? {
+                Verdict::Passed => return Ok(device.kernels.left_out.clone()),
+                Verdict::Wrong { kernel, why } => match device.kernels.convolution(&kernel) {
+                    Some(kernel) => {
+                        left_out = device.kernels.left_out.clone();
+                        left_out.push(LeftOut { kernel, why });
+                    }
+                    None => return Err(unusable(self.index, format!("{kernel} {why}"))),
+                },
+                Verdict::Hangs { kernel } => {
+                    // Giving anything back would wait for the kernel.
+                    std::mem::forget(device);
+                    let why = format!(
+                        "{kernel} does not end in the self-test, and occupies the GPU until this process ends; start \
+                         again with {WITHOUT}={kernel} in the environment, and please report the GPU and its driver"
+                    );
+                    return Err(unusable(self.index, why));
+                }
+            }
+        }
+    }
+
+    fn load(
+        &self,
+        context: Result<Arc<Context>, result::DriverError>,
+        left_out: Vec<LeftOut>,
+    ) -> Result<Arc<Device>, Error> {
+        let context = context.map_err(|error| unusable(self.index, describe(error)))?;
+        let kernels = Kernels::new(&context, self.limits, left_out).map_err(|error| match error {
+            Error::DeviceFailed(why) => unusable(self.index, why),
+            other => other,
+        })?;
+        let (major, minor) = self.limits.capability;
+        Ok(Arc::new(Device {
+            kernels,
+            context,
+            name: format!("{} (sm_{major}{minor})", self.name),
+            capability: self.limits.capability,
+            multiprocessors: self.limits.multiprocessors,
+        }))
+    }
+}
+
+/// The convolution kernels whose names begin with one of these prefixes.
+fn on_request(prefixes: &str) -> Vec<LeftOut> {
+    let is_named = |name: &str| prefixes.split(',').any(|prefix| !prefix.is_empty() && name.starts_with(prefix));
+    let kernels = FOR_HOPPER.iter().chain(&FOR_EVERY_GPU).map(|shape| shape.name).filter(|name| is_named(name));
+    kernels.map(|kernel| LeftOut { kernel, why: format!("named by {WITHOUT}") }).collect()
 }
 
 /// The driver's function that was not found, if that is what cudarc's panic says.
@@ -132,23 +215,15 @@ fn initialise() -> Result<(), Error> {
     let mut version = 0;
     // SAFETY: writes one number.
     unsafe { sys::cuDriverGetVersion(&raw mut version) }.result().map_err(failed)?;
-    if version < LEAST_DRIVER {
+    if version < MIN_DRIVER {
         let text = |version: i32| format!("{}.{}", version / 1000, version % 1000 / 10);
         return Err(Error::NoDevice(format!(
             "the NVIDIA driver offers CUDA {}, at least {} is needed: update it",
             text(version),
-            text(LEAST_DRIVER)
+            text(MIN_DRIVER)
         )));
     }
     Ok(())
-}
-
-fn find(index: u32) -> Result<sys::CUdevice, Error> {
-    let count = result::device::get_count().map_err(|e| unusable(index, describe(e)))?;
-    if i64::from(index) >= i64::from(count) {
-        return Err(Error::NoDevice(format!("device cuda:{index}: there are {count} CUDA devices, numbered from 0")));
-    }
-    result::device::get(index as i32).map_err(|e| unusable(index, describe(e)))
 }
 
 fn limits(device: sys::CUdevice, index: u32) -> Result<Limits, Error> {
@@ -161,12 +236,12 @@ fn limits(device: sys::CUdevice, index: u32) -> Result<Limits, Error> {
         ask(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?,
         ask(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?,
     );
-    if capability < LEAST_CAPABILITY {
+    if capability < MIN_CAPABILITY {
         return Err(unusable(
             index,
             format!(
                 "its compute capability is {}.{}, at least {}.{} is needed",
-                capability.0, capability.1, LEAST_CAPABILITY.0, LEAST_CAPABILITY.1
+                capability.0, capability.1, MIN_CAPABILITY.0, MIN_CAPABILITY.1
             ),
         ));
     }
@@ -182,6 +257,15 @@ fn limits(device: sys::CUdevice, index: u32) -> Result<Limits, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn kernels_are_left_out_by_prefix() {
+        let names = |prefixes| on_request(prefixes).into_iter().map(|out| out.kernel).collect::<Vec<_>>();
+        assert_eq!(names(""), [""; 0]);
+        assert_eq!(names(","), [""; 0]);
+        assert_eq!(names("conv3_wgmma"), ["conv3_wgmma_128", "conv3_wgmma_64"]);
+        assert_eq!(names("conv3_wgmma_128,conv3_16"), ["conv3_wgmma_128", "conv3_16_128", "conv3_16_64"]);
+    }
 
     /// Any other panic is a defect, and says so.
     #[test]

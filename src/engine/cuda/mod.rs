@@ -22,12 +22,11 @@ mod device;
 mod driver;
 mod intensity;
 mod kernels;
-mod known_answer;
 mod network;
 mod params;
 mod pieces;
 mod planes;
-mod rates;
+mod self_test;
 mod status;
 mod tables;
 mod timeline;
@@ -38,7 +37,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::engine::{
-    Bytes, Call, Control, Device as RunsOn, Engine, Geometry, LayerWork, Pieces, Room, Settings, Span,
+    Bytes, Call, Control, Device as RunsOn, Engine, Geometry, LayerWork, Note, Pieces, Room, Settings, Span,
 };
 use crate::error::Error;
 use crate::lattice::Selection;
@@ -96,7 +95,7 @@ pub(crate) struct CudaEngine {
 impl CudaEngine {
     /// An engine on GPU number `index`.
     pub fn new(index: u32, settings: &Settings<'_>) -> Result<Self, Error> {
-        Self::on(Device::open(index)?, index, settings)
+        Self::on(Device::open(index, self_test::run)?, index, settings)
     }
 
     fn on(device: Arc<Device>, index: u32, settings: &Settings<'_>) -> Result<Self, Error> {
@@ -137,12 +136,16 @@ impl CudaEngine {
     }
 
     /// What the caller should know about the device.
-    pub fn notes(&self) -> Vec<String> {
-        let note =
-            |kernel: &&str| format!("the CUDA kernel {kernel} gave a wrong result in the test at the start: left out");
-        let unloaded = (self.device.kernels.unloaded.iter())
-            .map(|why| format!("the CUDA kernels for Hopper could not be loaded, left out: {why}"));
-        unloaded.chain(self.device.refused.iter().map(note)).collect()
+    pub fn notes(&self) -> Vec<Note> {
+        let gpu = self.index;
+        let kernels = &self.device.kernels;
+        let left_out = kernels.left_out.iter();
+        let left_out = left_out
+            .map(|out| Note::Warning(format!("cuda:{gpu}: the kernel {} is left out: {}", out.kernel, out.why)));
+        let remarks = kernels.remarks();
+        let remarks =
+            remarks.map(|(module, text)| Note::Info(format!("cuda:{gpu}: the driver on the kernels {module}: {text}")));
+        left_out.chain(remarks).collect()
     }
 
     /// Such as (9, 0): GPUs of one architecture run the same kernels.

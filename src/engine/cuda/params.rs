@@ -18,7 +18,7 @@ pub(super) const BLOCK_ZERO: u8 = 255;
 /// The source of an input value that is black.
 pub(super) const BLACK: i32 = i32::MIN;
 /// Bit of the overflow word that a kernel sets which waited in vain.
-pub(super) const GAVE_UP: u32 = 31;
+pub(super) const TIMEOUT: u32 = 31;
 /// Levels of the histogram.
 pub(super) const LEVELS: usize = 256;
 /// Lattice points, outputs and input channels that a block of `dense_products` takes at a time; outputs whose weights
@@ -414,7 +414,7 @@ mod tests {
         number("TILE_INPUT_COLUMNS", TILE_INPUT_COLUMNS);
         number("BLOCK_ZERO", usize::from(BLOCK_ZERO));
         number("LEVELS", LEVELS);
-        number("GAVE_UP", GAVE_UP as usize);
+        number("TIMEOUT", TIMEOUT as usize);
         number("DENSE_POINTS", DENSE_POINTS);
         number("DENSE_OUTPUTS", DENSE_OUTPUTS);
         number("DENSE_CHUNK", DENSE_CHUNK);

@@ -1,6 +1,6 @@
 //! What the device says of a slice, besides its results.
 
-use super::params::GAVE_UP;
+use super::params::TIMEOUT;
 use crate::error::Error;
 use crate::network::CONVOLUTIONS;
 
@@ -10,7 +10,7 @@ use crate::network::CONVOLUTIONS;
 pub(super) struct Status {
     /// Voxels that were not finite.
     pub nonfinite: u64,
-    /// Bit i: layer i stored a value beyond fp16, or NaN. Bit [`GAVE_UP`]: a kernel waited in vain.
+    /// Bit i: layer i stored a value beyond fp16, or NaN. Bit [`TIMEOUT`]: a kernel timed out waiting for data.
     pub overflow: u32,
     pub unused: u32,
 }
@@ -29,9 +29,9 @@ impl Status {
         if self.overflow == 0 {
             return Ok(self.nonfinite);
         }
-        if self.overflow >> GAVE_UP & 1 == 1 {
+        if self.overflow >> TIMEOUT & 1 == 1 {
             return Err(Error::DeviceFailed(format!(
-                "a kernel on cuda:{gpu} waited in vain for its own data: please report the GPU and its driver"
+                "a kernel on cuda:{gpu} timed out waiting for data: please report the GPU and its driver"
             )));
         }
         let layer = self.overflow.trailing_zeros() as usize;
@@ -65,7 +65,7 @@ mod tests {
             assert!(text.contains(name), "{bits:b}: {text}");
         }
         // Activations are no wonder then.
-        let gave_up = check(1 << GAVE_UP | 1);
-        assert!(matches!(&gave_up, Err(Error::DeviceFailed(text)) if text.contains("cuda:1")));
+        let timed_out = check(1 << TIMEOUT | 1);
+        assert!(matches!(&timed_out, Err(Error::DeviceFailed(text)) if text.contains("cuda:1")));
     }
 }

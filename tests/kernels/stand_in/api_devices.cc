@@ -28,7 +28,8 @@ std::shared_ptr<Context> make_context(int device) {
 // What lives in it stays in the leak list, for whoever did not free it.
 void destroy(Context& context) {
     context.alive = false;
-    if (const size_t tasks = world().scheduler.abandon(context)) {
+    const bool healthy = context.error == CUDA_SUCCESS;
+    if (const size_t tasks = world().scheduler.abandon(context); tasks > 0 && healthy) {
         world().problem("context destroyed while " + std::to_string(tasks) + " tasks had not run");
     }
     context.default_stream = nullptr;
@@ -61,8 +62,8 @@ CUresult device_uuid(const char* name, CUuuid* uuid, CUdevice device) {
     return in_driver(name, [&] {
         if (uuid == nullptr) return CUDA_ERROR_INVALID_VALUE;
         if (!is_device(device)) return CUDA_ERROR_INVALID_DEVICE;
-        memcpy(uuid->bytes, "stand-in device", 16);
-        uuid->bytes[15] = static_cast<char>('0' + device);
+        memcpy(uuid->bytes, &world().machines, 8);
+        memset(uuid->bytes + 8, device, 8);
         return CUDA_SUCCESS;
     });
 }

@@ -1,6 +1,7 @@
 // Modules, functions and kernel launches.
 
 #include <algorithm>
+#include <cstdio>
 
 #include "enter.h"
 
@@ -22,8 +23,11 @@ CUresult check_shape(const Function& function, Dim3 grid, Dim3 block, size_t sha
 
 } // namespace
 
-CUresult cuModuleLoadData(CUmodule* handle, const void* image) {
-    return in_context_uncaptured(__func__, [&](const std::shared_ptr<Context>& context) {
+namespace {
+
+// `log` hears why a module is refused.
+CUresult load(const char* name, CUmodule* handle, const void* image, std::string& log) {
+    return in_context_uncaptured(name, [&](const std::shared_ptr<Context>& context) {
         if (handle == nullptr || image == nullptr) return CUDA_ERROR_INVALID_VALUE;
         const auto module = std::make_shared<Module>();
         module->context = context;
@@ -33,9 +37,37 @@ CUresult cuModuleLoadData(CUmodule* handle, const void* image) {
         const int capability = 10 * settings.major + settings.minor;
         const bool fits = module->ptx.only ? module->ptx.target == capability : module->ptx.target <= capability;
         if (!fits) return CUDA_ERROR_INVALID_PTX;
+        for (const Entry& entry : module->ptx.entries) {
+            if (world().faults.of(entry.name) == Fault::Unloadable) {
+                log = "fake ptxas: " + entry.name + " is not to be compiled";
+                return CUDA_ERROR_INVALID_PTX;
+            }
+        }
         *handle = world().modules.add(module);
         return CUDA_SUCCESS;
     });
+}
+
+} // namespace
+
+CUresult cuModuleLoadData(CUmodule* handle, const void* image) {
+    std::string log;
+    return load(__func__, handle, image, log);
+}
+
+CUresult cuModuleLoadDataEx(CUmodule* handle, const void* image, unsigned count, int* options, void** values) {
+    std::string log;
+    const CUresult error = load(__func__, handle, image, log);
+    const auto value = [&](int option) -> void* {
+        const int* const found = std::find(options, options + count, option);
+        return found == options + count ? nullptr : values[found - options];
+    };
+    char* const buffer = static_cast<char*>(value(JIT_ERROR_LOG));
+    const size_t bytes = reinterpret_cast<size_t>(value(JIT_ERROR_LOG_BYTES));
+    if (buffer != nullptr && bytes > 0) {
+        snprintf(buffer, bytes, "%s", log.c_str());
+    }
+    return error;
 }
 
 CUresult cuModuleUnload(CUmodule module) {
@@ -65,11 +97,11 @@ CUresult cuModuleGetFunction(CUfunction* handle, CUmodule module_handle, const c
         const auto entry = std::find_if(entries.begin(), entries.end(), named);
         if (entry == entries.end()) return CUDA_ERROR_NOT_FOUND;
         const Kernel* const kernel = find_kernel(name);
-        if (kernel == nullptr) {
+        if (kernel == nullptr && !entry->traps) {
             world().problem(std::string(name) + ": in the PTX, but not among the kernels built for the host");
             return CUDA_ERROR_NOT_FOUND;
         }
-        if (entry->params_bytes != 0 && entry->params_bytes != kernel->params_bytes) {
+        if (kernel != nullptr && entry->params_bytes != 0 && entry->params_bytes != kernel->params_bytes) {
             world().problem(std::string(name) + ": takes " + std::to_string(entry->params_bytes) +
                             " bytes of parameters in the PTX, " + std::to_string(kernel->params_bytes) +
                             " as built for the host: is the PTX older than the source?");
@@ -138,8 +170,9 @@ CUresult cuLaunchKernel(CUfunction handle, unsigned grid_x, unsigned grid_y, uns
         const Dim3 block{block_x, block_y, block_z};
         if (const CUresult error = check_shape(*function, grid, block, shared_bytes)) return error;
         const uint8_t* const from = static_cast<const uint8_t*>(params[0]);
+        const size_t params_bytes = function->kernel == nullptr ? 0 : function->kernel->params_bytes;
         const Launch launch{function->entry.name, function->kernel, grid, block, shared_bytes,
-                            std::vector<uint8_t>(from, from + function->kernel->params_bytes)};
+                            std::vector<uint8_t>(from, from + params_bytes)};
         // The real driver would find out only when the kernel runs; here, with the call still on the stack.
         if (const std::string text = complaint(launch, *context); !text.empty()) {
             world().problem(text);

@@ -54,7 +54,7 @@ __attribute__((constructor)) void read_environment() {
         }
         const std::string key = setting.substr(0, equals);
         const std::vector<std::string> values = parts_of(setting.substr(equals + 1), ':');
-        const size_t wanted = key == "fail" ? 3 : key == "lose" ? 2 : 1;
+        const size_t wanted = key == "fail" ? 3 : key == "lose" || key == "spoil" ? 2 : 1;
         if (values.size() != wanted) {
             refuse(setting);
         }
@@ -78,6 +78,8 @@ __attribute__((constructor)) void read_environment() {
             settings.init_result = static_cast<CUresult>(last);
         } else if (key == "fail") {
             world().faults.fail(values[0], number(values[1], setting), static_cast<CUresult>(last));
+        } else if (key == "spoil" && last <= 4) {
+            world().faults.spoil(values[0], static_cast<Fault>(last));
         } else if (key == "lose" && number(values[0], setting) < MAX_DEVICES) {
             world().devices[number(values[0], setting)].runs_left = last;
         } else if (key == "completion" && last <= 2) {
@@ -141,9 +143,9 @@ void stand_in_fail(const char* call, uint64_t nth, int cuda_error) {
     world().faults.fail(call, nth, static_cast<CUresult>(cuda_error));
 }
 
-void stand_in_spoil(const char* kernel) {
+void stand_in_spoil(const char* kernel, int fault) {
     const std::lock_guard<Turnstile> turn(world().turnstile);
-    world().faults.spoil(kernel);
+    world().faults.spoil(kernel, static_cast<Fault>(fault));
 }
 
 void stand_in_lose_device(int device, uint64_t after_launches) {

@@ -4,7 +4,7 @@
 // commas, each as the function of that name below, with its numbers by colons:
 //
 //     devices=N  sm=80  memory=BYTES  optin=BYTES  driver=12040  init=ERROR  fail=CALL:NTH:ERROR (repeatable)
-//     lose=DEVICE:LAUNCHES  completion=0|1|2  seed=N  report=FILE
+//     lose=DEVICE:LAUNCHES  spoil=KERNEL:FAULT (repeatable)  completion=0|1|2  seed=N  report=FILE
 //
 // `report` writes, when the program ends, one line per kind of object still live, the number of kernel runs, and the
 // first error's text. A setting that cannot be read ends the program with status 97 and a line on stderr.
@@ -30,8 +30,9 @@ void stand_in_init_error(int cuda_error);
 // frees, destroys, unloads and releases are carried out all the same. Several may be set.
 void stand_in_fail(const char* call, uint64_t nth, int cuda_error);
 
-// From now on the kernel of this name does nothing when it runs: what a wrong kernel is to the host.
-void stand_in_spoil(const char* kernel);
+// From now on the kernel of this name goes wrong: 1 does nothing when it runs, which is what a wrong kernel is to the
+// host, 2 traps, 3 never ends, 4 its module cannot be loaded. 0: no longer.
+void stand_in_spoil(const char* kernel, int fault);
 
 // The device is lost after so many more kernel runs (0: now). From then on every call in its contexts does nothing
 // but return CUDA_ERROR_LAUNCH_FAILED, save that what is freed no longer counts as live; a retain returns

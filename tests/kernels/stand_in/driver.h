@@ -27,6 +27,7 @@
     X(CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES, 701, "too many resources requested for launch") \
     X(CUDA_ERROR_LAUNCH_TIMEOUT, 702, "the launch timed out and was terminated") \
     X(CUDA_ERROR_CONTEXT_IS_DESTROYED, 709, "context is destroyed") \
+    X(CUDA_ERROR_ILLEGAL_INSTRUCTION, 715, "an illegal instruction was encountered") \
     X(CUDA_ERROR_MISALIGNED_ADDRESS, 716, "misaligned address") \
     X(CUDA_ERROR_LAUNCH_FAILED, 719, "unspecified launch failure") \
     X(CUDA_ERROR_NOT_PERMITTED, 800, "operation not permitted") \
@@ -111,6 +112,7 @@ enum PointerAttribute {
     POINTER_MAPPED = 13,
 };
 enum MemoryType { MEMORY_HOST = 1, MEMORY_DEVICE = 2 };
+enum JitOption { JIT_ERROR_LOG = 5, JIT_ERROR_LOG_BYTES = 6 };
 enum StreamFlags { STREAM_DEFAULT = 0, STREAM_NON_BLOCKING = 1 };
 enum EventFlags { EVENT_DISABLE_TIMING = 2 };
 enum CaptureMode { CAPTURE_GLOBAL = 0, CAPTURE_THREAD_LOCAL = 1, CAPTURE_RELAXED = 2 };
@@ -164,6 +166,7 @@ CUresult cuMemsetD8Async(CUdeviceptr to, unsigned char value, size_t count, CUst
 CUresult cuMemsetD32Async(CUdeviceptr to, unsigned value, size_t count, CUstream stream);
 
 CUresult cuModuleLoadData(CUmodule* module, const void* image);
+CUresult cuModuleLoadDataEx(CUmodule* module, const void* image, unsigned count, int* options, void** values);
 CUresult cuModuleUnload(CUmodule module);
 CUresult cuModuleGetFunction(CUfunction* function, CUmodule module, const char* name);
 CUresult cuFuncGetAttribute(int* value, int attribute, CUfunction function);

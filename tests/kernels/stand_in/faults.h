@@ -1,14 +1,21 @@
-// Counts every call by name and makes chosen ones fail; makes chosen kernels do nothing.
+// Counts every call by name and makes chosen ones fail; makes chosen kernels go wrong.
 
 #pragma once
 #include <cstdint>
 #include <map>
-#include <set>
 #include <string>
 
 #include "driver.h"
 
 namespace stand_in {
+
+enum class Fault {
+    None,
+    Wrong,      // a kernel that does nothing
+    Traps,      // a kernel that meets an illegal instruction
+    Hangs,      // a kernel that never ends
+    Unloadable, // a kernel whose module the driver's compiler refuses
+};
 
 class Faults {
 public:
@@ -34,9 +41,12 @@ public:
         return name.empty() ? total_ : found == calls_.end() ? 0 : found->second.made;
     }
 
-    // From now on this kernel does nothing when it runs.
-    void spoil(const std::string& kernel) { spoilt_.insert(kernel); }
-    bool is_spoilt(const std::string& kernel) const { return spoilt_.count(kernel) != 0; }
+    // From now on this kernel, or each kernel of this module, goes wrong in this way.
+    void spoil(const std::string& name, Fault fault) { spoilt_[name] = fault; }
+    Fault of(const std::string& name) const {
+        const auto found = spoilt_.find(name);
+        return found == spoilt_.end() ? Fault::None : found->second;
+    }
 
 private:
     struct Calls {
@@ -44,7 +54,7 @@ private:
         std::map<uint64_t, CUresult> fail_at; // by number of the call
     };
     std::map<std::string, Calls> calls_;
-    std::set<std::string> spoilt_;
+    std::map<std::string, Fault> spoilt_;
     uint64_t total_ = 0;
 };
 

@@ -45,6 +45,8 @@ bool read_ptx(const char* image, Ptx& ptx) {
         entry.name = text.substr(name, name_end - name);
         entry.params_bytes = static_cast<size_t>(number_after(head, "["));
         entry.max_threads = static_cast<unsigned>(number_after(head, ".maxntid"));
+        const std::string code = text.substr(body, text.find("\n}", body) - body);
+        entry.traps = code.find("trap;") != std::string::npos;
         ptx.entries.push_back(entry);
     }
     return true;
@@ -78,7 +80,16 @@ void run(const Launch& launch, Context& context) {
     --device.runs_left;
     ++world().kernel_runs;
     std::string text = complaint(launch, context);
-    if (text.empty() && !world().faults.is_spoilt(launch.name)) {
+    const Fault fault = launch.kernel == nullptr ? Fault::Traps : world().faults.of(launch.name);
+    if (fault == Fault::Traps) {
+        context.error = CUDA_ERROR_ILLEGAL_INSTRUCTION;
+        return;
+    }
+    if (fault == Fault::Hangs) {
+        context.hangs = true;
+        return;
+    }
+    if (text.empty() && fault != Fault::Wrong) {
         text = sim::launch(launch.grid, launch.block, launch.shared_bytes,
                            [&] { launch.kernel->run(launch.params.data()); });
         text = text.empty() ? text : launch.name + ": " + text;

@@ -19,6 +19,7 @@ struct Entry {
     std::string name;
     size_t params_bytes = 0;  // of its one parameter, a struct; 0: not said
     unsigned max_threads = 0; // 0: not said
+    bool traps = false;       // its code has a trap, which is all that is known of a kernel without a host twin
 };
 
 struct Ptx {

@@ -12,7 +12,7 @@ namespace stand_in {
 namespace {
 
 bool ready(const Stream& stream) {
-    if (stream.queue.empty()) {
+    if (stream.queue.empty() || stream.context->hangs) {
         return false;
     }
     const Moment* wait = stream.queue.front().wait.get();
@@ -92,7 +92,9 @@ std::shared_ptr<Stream> Scheduler::choose(const std::shared_ptr<Stream>& target)
 
 void Scheduler::run_until(const std::shared_ptr<Stream>& target, const std::function<bool()>& done) {
     while (!done()) {
-        step(*choose(target));
+        if (!target->context->hangs) { // else nothing helps
+            step(*choose(target));
+        }
         world().turnstile.pass();
     }
 }
@@ -123,7 +125,7 @@ void Scheduler::finish(const Context& context) {
 }
 
 void Scheduler::nudge(const std::shared_ptr<Stream>& stream) {
-    if (!stream->queue.empty()) {
+    if (!stream->queue.empty() && !stream->context->hangs) {
         step(*choose(stream));
     }
 }

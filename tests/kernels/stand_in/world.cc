@@ -49,6 +49,7 @@ void World::reset() {
     settings = Settings();
     faults = Faults();
     kernel_runs = 0;
+    ++machines;
     initialized = false;
     for (Device& device : devices) {
         device.lost = false;

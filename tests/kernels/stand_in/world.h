@@ -32,6 +32,7 @@ struct Context {
     CUcontext handle = nullptr;
     int device = 0;
     bool alive = true;
+    bool hangs = false; // a kernel that never ends is at work
     CUresult error = CUDA_SUCCESS; // of a kernel; stays
     std::shared_ptr<Stream> default_stream;
 
@@ -58,6 +59,7 @@ struct World {
     Scheduler scheduler;
     Captures captures;
     uint64_t kernel_runs = 0;
+    uint64_t machines = 0; // another one since each reset, with other UUIDs
     std::string report_path; // written when the program ends; "": none
 
     Table<CUcontext, Context> contexts; // destroyed ones too

@@ -1,6 +1,6 @@
 //! Compiled device code and its kernels.
 
-use std::ffi::CString;
+use std::ffi::{CString, c_void};
 use std::sync::Arc;
 
 use cudarc::driver::{result, sys};
@@ -12,6 +12,8 @@ use crate::error::Error;
 pub(in crate::engine::cuda) struct Module {
     context: Arc<Context>,
     module: sys::CUmodule,
+    /// The driver's compiler's remarks, mostly none.
+    pub remarks: String,
 }
 
 // SAFETY: modules may be used from any thread.
@@ -20,14 +22,35 @@ unsafe impl Send for Module {}
 unsafe impl Sync for Module {}
 
 impl Module {
-    /// Compiles PTX for the device.
-    pub fn new(context: &Arc<Context>, ptx: &str) -> Result<Self, Error> {
+    /// Compiles PTX for the device. `name` is the module's in errors, which carry the compiler's log.
+    pub fn new(context: &Arc<Context>, name: &str, ptx: &str) -> Result<Self, Error> {
+        use sys::CUjit_option as Jit;
+        const LOG_BYTES: usize = 4096;
         let _entered = context.enter()?;
         let ptx = CString::new(ptx).map_err(|_| Error::Panic("PTX with a NUL".into()))?;
-        // SAFETY: a NUL-terminated text.
-        let module = unsafe { result::module::load_data(ptx.as_ptr().cast()) }
-            .map_err(|error| failed("loading the CUDA kernels", error))?;
-        Ok(Self { context: Arc::clone(context), module })
+        let mut logs = [[0_u8; LOG_BYTES]; 2];
+        let [errors, remarks] = &mut logs;
+        let mut options = [
+            Jit::CU_JIT_ERROR_LOG_BUFFER,
+            Jit::CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES,
+            Jit::CU_JIT_INFO_LOG_BUFFER,
+            Jit::CU_JIT_INFO_LOG_BUFFER_SIZE_BYTES,
+        ];
+        // A size stands in the pointer itself.
+        let size = LOG_BYTES as *mut c_void;
+        let mut values = [errors.as_mut_ptr().cast(), size, remarks.as_mut_ptr().cast(), size];
+        let mut module = std::ptr::null_mut();
+        // SAFETY: a NUL-terminated text; as many options as values; the buffers have the sizes that are said.
+        let loaded = unsafe {
+            let (options, values) = (options.as_mut_ptr(), values.as_mut_ptr());
+            sys::cuModuleLoadDataEx(&raw mut module, ptx.as_ptr().cast(), 4, options, values)
+        };
+        let [errors, remarks] = logs.each_ref().map(|log| text(log));
+        loaded.result().map_err(|error| {
+            let log = if errors.is_empty() { String::new() } else { format!(" [{errors}]") };
+            failed(&format!("loading the CUDA kernels {name}{log}"), error)
+        })?;
+        Ok(Self { context: Arc::clone(context), module, remarks })
     }
 
     /// A kernel that is launched with `threads` threads and `shared_bytes` of dynamic shared memory.
@@ -50,6 +73,13 @@ impl Drop for Module {
         // SAFETY: loaded by `new`, unloaded once.
         self.context.release(|| unsafe { result::module::unload(module) });
     }
+}
+
+/// A log of the driver's compiler in one line.
+fn text(log: &[u8]) -> String {
+    let end = log.iter().position(|&byte| byte == 0).unwrap_or(log.len());
+    let text = String::from_utf8_lossy(&log[..end]);
+    text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ")
 }
 
 /// A kernel of a module, which must outlive it, and how it is launched.

@@ -1,4 +1,4 @@
-//! Before a device is used, every kernel that a network could get computes something whose answer the CPU knows.
+//! Before a GPU is used, every kernel that a network could get computes something whose answer the CPU knows.
 //!
 //! ```text
 //! a small slice, a network whose widths get every convolution kernel that any network's would
@@ -6,19 +6,23 @@
 //!                 what the device had as input
 //! then the painted mask against that of `mask`, from the device's own logits
 //! ```
-//! A wrong result is impossible then, short of a fault that comes later: a convolution kernel that fails is left out,
-//! and any other makes the device unusable.
+//! A wrong result is impossible then, short of a fault that comes later. `device` runs this, in a context of its own, leaves
+//! out a convolution kernel that fails, and does without the GPU if any other does.
 
 mod model;
 mod reference;
 
+use std::mem::forget;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use half::f16;
 
 use super::CudaEngine;
-use super::device::Device;
+use super::device::{Device, Verdict};
+use super::driver::Event;
 use super::network::Launches;
+use super::params::TIMEOUT;
 use super::status::Status;
 use super::tables::PieceTables;
 use crate::engine::{Call, Control, Engine, Geometry, Settings};
@@ -37,8 +41,36 @@ const STRIDE: u32 = 16;
 const WIDTH: usize = 20;
 const HEIGHT: usize = 17;
 
-/// Runs every kernel; the name of the first that is wrong.
-pub(super) fn first_wrong_kernel(device: &Arc<Device>) -> Result<Option<&'static str>, Error> {
+const WRONG_RESULT: &str = "gave a wrong result in the self-test";
+/// Kernels of the self-test take milliseconds; one that waits for its own data gives up after 9 s.
+const HANGS_AFTER: Duration = Duration::from_secs(15);
+
+/// Why the self-test ended early.
+enum Stop {
+    Verdict(Verdict),
+    Error(Error),
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Self {
+        Self::Error(error)
+    }
+}
+
+fn wrong(kernel: &str, why: &str) -> Stop {
+    Stop::Verdict(Verdict::Wrong { kernel: kernel.into(), why: why.into() })
+}
+
+/// A failure of the device while this kernel ran is the kernel's: nothing else was at work.
+fn of_kernel<T>(kernel: &str, outcome: Result<T, Error>) -> Result<T, Stop> {
+    outcome.map_err(|error| match error {
+        Error::DeviceFailed(why) => wrong(kernel, &format!("failed in the self-test: {why}")),
+        other => Stop::Error(other),
+    })
+}
+
+/// Runs every kernel.
+pub(super) fn run(device: &Arc<Device>) -> Result<Verdict, Error> {
     let model = tiny_model()?;
     let settings = Settings { model: &model, feature_side: SIDE, mean: [0.4; 3], std: [0.3; 3], threads: 1 };
     let mut random = Random(7);
@@ -68,31 +100,84 @@ pub(super) fn first_wrong_kernel(device: &Arc<Device>) -> Result<Option<&'static
     // Before the engine, which waits for the device when it goes.
     let tables = PieceTables::new(&piece, &|| Ok(()))?;
     let mut engine = CudaEngine::on(Arc::clone(device), 0, &settings)?;
-    engine.begin(&call)?;
-    let bytes = engine.piece_bytes(&piece);
-    engine.reserve(engine.room(1, bytes, bytes))?;
-    engine.intensity(&call, 0)?;
-    let logits = match try_layers(&mut engine, &call, &piece, &tables, &settings)? {
-        Ok(logits) => logits,
-        Err(kernel) => return Ok(Some(kernel)),
-    };
-    engine.submit(&call, Selection::everything())?;
-    if engine.wait(&call)? > 0 {
-        return Ok(Some("histogram"));
+    let outcome = try_slice(&mut engine, &call, &piece, &tables, &settings, &mut grids);
+    if let Err(Stop::Verdict(Verdict::Hangs { .. })) = outcome {
+        forget(engine); // ending it would wait for the kernel
+    } else {
+        drop(engine);
     }
-    engine.mask(&call, 0, &mut grids)?;
-    engine.end();
-    Ok(painted_wrong(&call, &logits, &mask, &probability)?.then_some("scores or paint"))
+    let logits = match outcome {
+        Ok(logits) => logits,
+        Err(Stop::Verdict(verdict)) => return Ok(verdict),
+        Err(Stop::Error(error)) => return Err(error),
+    };
+    Ok(match painted_wrong(&call, &logits, &mask, &probability)? {
+        false => Verdict::Passed,
+        true => Verdict::Wrong { kernel: "scores or paint".into(), why: WRONG_RESULT.into() },
+    })
 }
 
-/// Layer by layer; the logits of the lattice, or the name of the first kernel that is wrong.
+/// The whole slice, its mask into `grids`; the logits of the lattice.
+fn try_slice(
+    engine: &mut CudaEngine,
+    call: &Call<'_>,
+    piece: &PlannedPiece,
+    tables: &PieceTables,
+    settings: &Settings<'_>,
+    grids: &mut Grids<'_>,
+) -> Result<Vec<f32>, Stop> {
+    engine.begin(call)?;
+    let bytes = engine.piece_bytes(piece);
+    engine.reserve(engine.room(1, bytes, bytes))?;
+    of_kernel("histogram or equalize", engine.intensity(call, 0))?;
+    let logits = try_layers(engine, call, piece, tables, settings)?;
+    let of_mask = "histogram or paint";
+    of_kernel(of_mask, engine.submit(call, Selection::everything()))?;
+    finish(engine, of_mask)?;
+    if of_kernel(of_mask, engine.wait(call))? > 0 {
+        return Err(wrong("histogram", WRONG_RESULT));
+    }
+    engine.mask(call, 0, grids)?;
+    engine.end();
+    Ok(logits)
+}
+
+/// Waits for the work of the slice, which ends with this kernel.
+fn finish(engine: &CudaEngine, kernel: &str) -> Result<(), Stop> {
+    let _entered = engine.device.context.enter()?;
+    let done = Event::new(&engine.device.context)?;
+    of_kernel(kernel, done.record(engine.compute()))?;
+    let began = Instant::now();
+    while !of_kernel(kernel, done.is_done())? {
+        if began.elapsed() > HANGS_AFTER {
+            forget(done);
+            return Err(Stop::Verdict(Verdict::Hangs { kernel: kernel.into() }));
+        }
+        std::thread::yield_now();
+    }
+    Ok(())
+}
+
+/// Fails where a kernel says that it timed out, or that a value was beyond fp16: none is, in this network.
+fn check_status(engine: &CudaEngine, kernel: &str) -> Result<(), Stop> {
+    let mut word = [0_u32];
+    let at = std::mem::offset_of!(Status, overflow);
+    of_kernel(kernel, engine.slot()?.status.device.read(at, &mut word))?;
+    match word[0] {
+        0 => Ok(()),
+        word if word >> TIMEOUT & 1 == 1 => Err(wrong(kernel, "timed out waiting for data in the self-test")),
+        _ => Err(wrong(kernel, WRONG_RESULT)),
+    }
+}
+
+/// Layer by layer; the logits of the lattice.
 fn try_layers(
     engine: &mut CudaEngine,
     call: &Call<'_>,
     piece: &PlannedPiece,
     tables: &PieceTables,
     settings: &Settings<'_>,
-) -> Result<Result<Vec<f32>, &'static str>, Error> {
+) -> Result<Vec<f32>, Stop> {
     let device = Arc::clone(&engine.device);
     let _entered = device.context.enter()?;
     let part = engine.claim(piece, tables)?;
@@ -112,53 +197,46 @@ fn try_layers(
     let mut image = vec![0.0; WIDTH * HEIGHT];
     let mut row = vec![0.0; WIDTH];
     (call.intensity).slice(call.volume, 0, &mut row, &mut image, &|| Ok(()))?;
-    // SAFETY: all of it lives until `synchronize`.
-    unsafe { launches.first(engine.voxels()?, engine.table) }?;
-    compute.synchronize()?;
-    let mut last = read_f16(&launches, 0)?;
-    let expected = first_layer(piece, &call.geometry.lattice, &image, settings);
-    if !close(&last, &expected) || overflowed(engine)? {
-        return Ok(Err("histogram, equalize or conv3_first"));
+    let kernel = "histogram, equalize or conv3_first";
+    // SAFETY: all of it lives until `finish`, or for ever.
+    of_kernel(kernel, unsafe { launches.first(engine.voxels()?, engine.table) })?;
+    finish(engine, kernel)?;
+    let mut last = of_kernel(kernel, read_f16(&launches, 0))?;
+    check_status(engine, kernel)?;
+    if !close(&last, &first_layer(piece, &call.geometry.lattice, &image, settings)) {
+        return Err(wrong(kernel, WRONG_RESULT));
     }
     let [logits, probabilities] = engine.slot()?.lattice_scores();
     for index in 1..=launches.last() {
         let is_last = index == launches.last();
-        // SAFETY: all of it lives until `synchronize`.
-        unsafe {
-            launches.layer(index)?;
-            if is_last {
-                launches.scores(logits, probabilities)?;
-            }
+        let weights = &engine.weights.convolutions;
+        let kernel = match STEPS.get(index) {
+            Some(Step::Convolution(i)) => device.kernels.convolutions()[weights[i - 1].kernel].kernel.name,
+            Some(Step::Pool) => "table_max",
+            _ if is_last => "dense_products or scores",
+            _ => "dense_products or dense_sums",
+        };
+        // SAFETY: all of it lives until `finish`, or for ever.
+        of_kernel(kernel, unsafe { launches.layer(index) })?;
+        if is_last {
+            // SAFETY: as above.
+            of_kernel(kernel, unsafe { launches.scores(logits, probabilities) })?;
         }
-        compute.synchronize()?;
+        finish(engine, kernel)?;
         let output = if is_last {
             let mut logits = vec![0.0; CLASSES * piece.points.len()];
-            engine.slot()?.scores.read(0, &mut logits)?;
+            of_kernel(kernel, engine.slot()?.scores.read(0, &mut logits))?;
             logits
         } else {
-            read_f16(&launches, index)?
+            of_kernel(kernel, read_f16(&launches, index))?
         };
-        let expected = layer(&launches, index, &last, settings.model)?;
-        if !close(&output, &expected) || overflowed(engine)? {
-            let weights = &engine.weights.convolutions;
-            return Ok(Err(match STEPS.get(index) {
-                Some(Step::Convolution(i)) => device.kernels.convolutions()[weights[i - 1].kernel].kernel.name,
-                Some(Step::Pool) => "table_max",
-                _ if is_last => "dense_products or scores",
-                _ => "dense_products or dense_sums",
-            }));
+        check_status(engine, kernel)?;
+        if !close(&output, &layer(&launches, index, &last, settings.model)?) {
+            return Err(wrong(kernel, WRONG_RESULT));
         }
         last = output;
     }
-    Ok(Ok(last))
-}
-
-/// Whether a kernel says that a value was beyond fp16: none is, in this network.
-fn overflowed(engine: &CudaEngine) -> Result<bool, Error> {
-    let mut word = [0_u32];
-    let at = std::mem::offset_of!(Status, overflow);
-    engine.slot()?.status.device.read(at, &mut word)?;
-    Ok(word != [0])
+    Ok(last)
 }
 
 /// Whether the mask or the probabilities differ from those that `mask` makes of the same logits.

@@ -73,29 +73,22 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+    use crate::engine::cuda::kernels::{FOR_EVERY_GPU, FOR_HOPPER, Shape, choose};
     use crate::engine::cuda::params::CHANNEL_GRAIN;
-    use crate::engine::cuda::rates::{OF_EVERY_GPU, OF_HOPPER, Shape, fastest};
 
-    const CAPABILITIES: [(i32, i32); 6] = [(8, 0), (8, 6), (8, 7), (8, 9), (9, 0), (12, 0)];
-
-    /// On every device, whatever kernels it has or has been refused. Of the kernels that take a layer's inputs only the fastest
-    /// with 64 outputs and the fastest with 128 can be chosen; if the second one is for an odd number of 64 outputs, it is
-    /// for 128 too, and the first one, if ever, for 64.
+    /// On every GPU, whatever kernels it has and whatever is left out.
     #[test]
     fn no_layer_gets_a_kernel_that_was_not_tried() {
         let padded = WIDTHS.map(|width| width.next_multiple_of(CHANNEL_GRAIN));
-        let all: Vec<Shape> = OF_EVERY_GPU.into_iter().chain(OF_HOPPER).collect();
-        for capability in CAPABILITIES {
-            for kept in 0..1_u32 << all.len() {
-                let kernels = all.iter().enumerate().filter(|(i, _)| kept >> i & 1 == 1);
-                let kernels: Vec<Shape> = kernels.map(|(_, shape)| *shape).collect();
-                let chosen = |inputs, outputs| fastest(capability, kernels.iter().copied(), inputs, outputs);
-                let tried: BTreeSet<_> = padded.windows(2).map(|w| chosen(w[0], w[1])).collect();
-                for inputs in (16..=128).step_by(16) {
-                    for outputs in (16..=1024).step_by(16) {
-                        let kernel = chosen(inputs, outputs);
-                        assert!(tried.contains(&kernel), "{capability:?}, {kept:b}: {inputs} x {outputs}");
-                    }
+        let all: Vec<Shape> = FOR_HOPPER.into_iter().chain(FOR_EVERY_GPU).collect();
+        for kept in 0..1_u32 << all.len() {
+            let kernels = all.iter().enumerate().filter(|(i, _)| kept >> i & 1 == 1);
+            let kernels: Vec<Shape> = kernels.map(|(_, shape)| *shape).collect();
+            let chosen = |inputs, outputs| choose(kernels.iter().copied(), inputs, outputs);
+            let tried: BTreeSet<_> = padded.windows(2).map(|w| chosen(w[0], w[1])).collect();
+            for inputs in (16..=128).step_by(16) {
+                for outputs in (16..=1024).step_by(16) {
+                    assert!(tried.contains(&chosen(inputs, outputs)), "{kept:b}: {inputs} x {outputs}");
                 }
             }
         }
