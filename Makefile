@@ -22,7 +22,7 @@ C_TESTS := $(basename $(notdir $(filter-out $(C_TEST_SUPPORT),$(wildcard tests/c
 C_TEST_PARTS := $(C_TEST_SUPPORT) $(wildcard tests/c/*.h) include/patchmask.h Makefile
 
 .PHONY: all library kernels demo test test-rust test-ptx test-c test-valgrind test-exports test-segment \
-        test-cuda test-bench test-examples test-real parity clean
+        test-cuda test-gpu test-bench test-examples test-real parity clean
 
 all: build/segment build/minimal build/minimal_cpp
 
@@ -64,7 +64,7 @@ demo: all
 # ---------------------------------------------------------------------------------------- make test
 
 test: test-rust test-ptx test-exports test-c test-valgrind test-cpp test-install test-segment test-cuda test-bench \
-      test-examples test-real
+      test-gpu test-examples test-real
 	@echo "all tests passed"
 
 test-rust:
@@ -127,6 +127,10 @@ $(STAND_IN)/libcuda.so.1: $(wildcard kernels/*.* tests/kernels/*.* tests/kernels
 
 test-cuda: all $(STAND_IN)/libcuda.so.1
 	SEGMENT=build/segment STAND_IN=$(STAND_IN) $(PYTHON) tests/c/cuda_cli.py
+
+# What will be run on a machine with a GPU, on the fake driver.
+test-gpu: $(STAND_IN)/libcuda.so.1
+	FAKE_DRIVER=$(STAND_IN) $(PYTHON) tests/gpu/rehearsal.py
 
 # What the GPU's benchmark computes without one.
 test-bench: all

@@ -54,7 +54,7 @@ def segment(given, folder, row, scan, *options):
     """Runs the program on a scan; (its report, seconds from start to end)."""
     size, stride, *padding = row.split("/")
     report = folder / "report.json"
-    command = [given.segment, "--quiet", "--device", "cuda", "--model", folder / "model.safetensors"]
+    command = [given.segment, "--device", "cuda", "--model", folder / "model.safetensors"]
     command += ["--patch-size", size, "--stride", stride, "--padding", (padding or ["patch"])[0]]
     command += ["--report", report, *options, folder / scan, folder / "mask.nrrd"]
     command = [str(word) for word in command]
@@ -63,6 +63,9 @@ def segment(given, folder, row, scan, *options):
     took = time.perf_counter() - began
     if done.returncode != 0:
         raise Failed(done.stderr.strip())
+    left_out = [line for line in done.stderr.splitlines() if "left out" in line and "PATCHMASK_WITHOUT" not in line]
+    if left_out:
+        raise Failed(" ".join(left_out))
     return json.loads(report.read_text()), took, command
 
 

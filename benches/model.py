@@ -42,7 +42,7 @@ class Gpu:
     tiles: int  # of such a block, which share the weights that it reads
 
 
-# Blocks are those of the kernels that the library chooses by benches/rates.py, which takes Hopper's shares from here.
+# Blocks are those of the kernels that the library chooses (src/engine/cuda/kernels.rs).
 # mma.sync reaches 390 to 495 of 798 TFLOP/s on Hopper, register-A wgmma products 640 and more; before Hopper mma.sync is
 # the matrix rate itself.
 GPUS = {

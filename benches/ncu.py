@@ -2,10 +2,12 @@
 of one slice among them.
 
     python benches/ncu.py RAW.csv       what bounds each kernel of the last slice, from `ncu --import FILE --page raw --csv`
+    python benches/ncu.py --collect     ncu's options for that
 """
 
 import csv
 import os
+import re
 import subprocess
 import sys
 
@@ -88,11 +90,14 @@ def of_layers(found, layers):
 # Column of the table -> metrics that tell it; their names differ between GPUs and versions.
 FIGURES = {
     "us": ("gpu__time_duration.sum",),
+    # wgmma and mma.sync together, then by the instructions of either.
     "tensor %": (
+        "sm__pipe_tensor_cycles_active.avg.pct_of_peak_sustained_active",
         "sm__pipe_tensor_op_hmma_cycles_active.avg.pct_of_peak_sustained_active",
-        "sm__inst_executed_pipe_tensor_op_hmma.avg.pct_of_peak_sustained_active",
         "sm__inst_executed_pipe_tensor.avg.pct_of_peak_sustained_active",
     ),
+    "gmma %": ("sm__inst_executed_pipe_tensor_op_gmma.avg.pct_of_peak_sustained_active",),
+    "hmma %": ("sm__inst_executed_pipe_tensor_op_hmma.avg.pct_of_peak_sustained_active",),
     "sm %": ("sm__throughput.avg.pct_of_peak_sustained_elapsed",),
     "l1 %": ("l1tex__throughput.avg.pct_of_peak_sustained_active",),
     "l2 %": ("lts__throughput.avg.pct_of_peak_sustained_elapsed",),
@@ -105,8 +110,26 @@ FIGURES = {
 }
 
 
+# Warps that wait for this, for each instruction issued.
+STALL = re.compile(r"smsp__average_warps_issue_stalled_(\w+)_per_issue_active\.ratio")
+# What to collect for these figures. Names by regular expression may match nothing on a GPU.
+COLLECT = (
+    *("--section", "SpeedOfLight", "--section", "WarpStateStats", "--section", "LaunchStats"),
+    "--metrics",
+    "gpu__time_duration.sum,regex:^sm__pipe_tensor.*cycles_active$,regex:^sm__inst_executed_pipe_tensor(_op_[gh]mma)?$,"
+    "regex:^l1tex__data_bank_conflicts_pipe_lsu$",
+)
+
+
+def stalls(row):
+    """The three reasons for which warps wait most."""
+    found = ((STALL.fullmatch(name), value) for name, value in row.items())
+    ratios = sorted(((float(value.replace(",", "")), match[1]) for match, value in found if match and value), reverse=True)
+    return " ".join(f"{reason}:{ratio:.1f}" for ratio, reason in ratios[:3]) or "-"
+
+
 def figures(text):
-    """[[kernel, grid, figures...]] of the launches since the last histogram, from the raw page as CSV."""
+    """[[kernel, grid, figures..., stalls]] of the launches since the last histogram, from the raw page as CSV."""
     lines = text.splitlines()
     first = next((i for i, line in enumerate(lines) if line.startswith('"ID"')), None)
     if first is None:
@@ -122,15 +145,18 @@ def figures(text):
             if column == "us" and metric:
                 value = f"{1e6 * SECONDS[units[metric]] * float(value):.1f}"
             line.append(value)
-        table.append(line)
+        table.append([*line, stalls(row)])
     return table
 
 
 if __name__ == "__main__":
+    if sys.argv[1] == "--collect":
+        print(*COLLECT, sep="\n")
+        sys.exit()
     with open(sys.argv[1], encoding="utf-8", errors="replace") as raw:
         try:
             made = figures(raw.read())
         except Failed as error:
             sys.exit(str(error))
-    for line in [["kernel", "grid", *FIGURES], *made]:
+    for line in [["kernel", "grid", *FIGURES, "stalls"], *made]:
         print("  ".join(f"{word:>14}" for word in line))

@@ -1,21 +1,24 @@
 //! A whole scan on GPUs, from voxels in the caller's memory to the mask there: time, energy, and where each slice was when.
 //!
 //! ```text
-//! cargo bench --bench scan -- [ROW...] [--side 512] [--slices 100] [--roi] [--plan] [--in-turn] [--gpus 0,1] [--trace FOLDER] [--small]
+//! cargo bench --bench scan -- [ROW...] [--side 512] [--slices 100] [--roi] [--plan] [--in-turn] [--gpus 0,1] [--trace FOLDER]
+//!                             [--profile] [--small]
 //! ```
 //! ROW is PATCH/STRIDE or PATCH/STRIDE/image, default 257/8 257/7 257/8/image, full-width VGG16 on slices of 512 x 512.
 //! `--roi`: of each slice an ellipse, another one every time, about as large as a liver, whose patches are planned anew.
 //! `--plan` only plans all of it, which needs no kernels: on the stand-in driver, too, that takes what it takes anywhere.
 //! Small slices (`--side`) are evaluated side by side; with `--in-turn` there is memory for one whole slice at a time.
 //! Each row is timed three times, after a first call that makes plans, graphs and buffers; the median counts. `--trace`
-//! writes a file of trace events for each row (chrome://tracing, Perfetto, benches/timeline.py). `--small` tries the
-//! program out on the stand-in driver.
+//! writes a file of trace events for each row (chrome://tracing, Perfetto, benches/timeline.py). `--profile` runs a
+//! slice once, and shows a profiler a second time alone (`ncu --profile-from-start off`). `--small` tries the program out on the
+//! stand-in driver. A kernel that is left out without having been asked for (PATCHMASK_WITHOUT) is a failure.
 
 #[path = "../tests/support/builder.rs"]
 mod builder;
 #[path = "../tests/support/geometry.rs"]
 mod geometry;
 
+use std::ffi::{CStr, c_int};
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -41,6 +44,7 @@ struct Given {
     in_turn: bool,
     gpus: Vec<u32>,
     trace: Option<PathBuf>,
+    profile: bool,
     small: bool,
 }
 
@@ -62,6 +66,7 @@ fn given() -> Given {
         in_turn: false,
         gpus: vec![0],
         trace: None,
+        profile: false,
         small: false,
     };
     // cargo itself adds `--bench`.
@@ -80,12 +85,14 @@ fn given() -> Given {
                 given.gpus = numbers.collect();
             }
             "--trace" => given.trace = Some(value().into()),
+            "--profile" => (given.profile, given.slices) = (true, 1),
             "--small" => given.small = true,
             row => given.rows.push(row.to_string()),
         }
     }
     if given.small {
         given.side = 40;
+        given.slices = given.slices.min(4);
     }
     if given.rows.is_empty() {
         let rows = ["257/8", "257/7", "257/8/image"];
@@ -179,11 +186,16 @@ fn measure(given: &Given, row: &str, nvml: Option<&Nvml>) -> Result<(), String> 
         ..Options::for_model(None)
     };
     let failed = |error: patchmask::error::Error| format!("{row}: {error}");
-    let new = |options: &Options| Session::new(&model, options.clone(), &mut |_, _| ());
+    let mut said = Vec::new();
+    let mut new = |options: &Options| Session::new(&model, options.clone(), &mut |_, text| said.push(text.to_owned()));
     let mut session = new(&options).map_err(failed)?;
     if given.in_turn {
         options.memory_budget = in_turn(&session, side, side).0;
         session = new(&options).map_err(failed)?;
+    }
+    said.retain(|text| text.contains("left out") && !text.contains("PATCHMASK_WITHOUT"));
+    if !said.is_empty() {
+        return Err(said.join("\n"));
     }
     let voxels: Vec<i16> = (0..side * side * given.slices).map(|_| (random.symmetric() * 300.0) as i16).collect();
     let volume = Volume::from_slice(&voxels, side, side, given.slices).map_err(failed)?;
@@ -216,6 +228,12 @@ fn measure(given: &Given, row: &str, nvml: Option<&Nvml>) -> Result<(), String> 
         })
     };
     run().map_err(failed)?;
+    if given.profile {
+        profiler(c"cuProfilerStart");
+        run().map_err(failed)?;
+        profiler(c"cuProfilerStop");
+        return Ok(());
+    }
     let mut runs: Vec<Run> = (0..RUNS).map(|_| run()).collect::<Result<_, _>>().map_err(failed)?;
     runs.sort_by(|a, b| a.seconds.total_cmp(&b.seconds));
     let median = &runs[RUNS / 2];
@@ -244,6 +262,19 @@ fn measure(given: &Given, row: &str, nvml: Option<&Nvml>) -> Result<(), String> 
     Ok(())
 }
 
+/// Calls this function of the driver, if it has it.
+fn profiler(name: &CStr) {
+    // SAFETY: the library has loaded the driver, whose function takes nothing.
+    unsafe {
+        let library = libc::dlopen(c"libcuda.so.1".as_ptr(), libc::RTLD_NOW | libc::RTLD_NOLOAD);
+        let function = libc::dlsym(library, name.as_ptr());
+        if !library.is_null() && !function.is_null() {
+            let function: unsafe extern "C" fn() -> c_int = std::mem::transmute(function);
+            function();
+        }
+    }
+}
+
 fn main() {
     let given = given();
     let nvml = Nvml::init().ok();
@@ -251,7 +282,7 @@ fn main() {
         "{} slices of {} x {}, host memory to host memory, median of {RUNS} runs",
         given.slices, given.side, given.side,
     );
-    if !given.plan {
+    if !given.plan && !given.profile {
         println!(
             "| row | GPUs | at a time | s | ms a slice | TFLOP/s | % of the time without computing | ms planning | ms writing masks | J a slice |"
         );

@@ -5,11 +5,9 @@ models.
 """
 
 import array
-import itertools
 import json
 import os
 import random
-import re
 import stat
 import subprocess
 import sys
@@ -22,7 +20,6 @@ sys.path[:0] = [str(ROOT / "benches"), str(ROOT / "tests" / "golden")]
 import exact_plan  # noqa: E402
 import model  # noqa: E402
 import ncu  # noqa: E402
-import rates  # noqa: E402
 import raw_nrrd  # noqa: E402
 
 SEGMENT = os.path.abspath(os.environ.get("SEGMENT", ROOT / "build" / "segment"))
@@ -92,10 +89,10 @@ class Times(unittest.TestCase):
         self.assertEqual(len(self.layers), 13 + 5 + 3)
 
     def test_values_and_units(self):
-        launches = [("conv3_64_128(ConvParams)", "1,234,567"), ("table_max", "10.5")]
+        launches = [("conv3_32_128(ConvParams)", "1,234,567"), ("table_max", "10.5")]
         for unit, seconds in (("ns", 1e-9), ("usecond", 1e-6), ("ms", 1e-3)):
             found = ncu.parse(table(launches, unit))
-            self.assertEqual([name for name, _ in found], ["conv3_64_128", "table_max"])
+            self.assertEqual([name for name, _ in found], ["conv3_32_128", "table_max"])
             self.assertAlmostEqual(found[0][1], 1234567 * seconds)
         for text in ("", "==ERROR== No kernels were profiled.", table(launches, "parsec")):
             with self.assertRaises(ncu.Failed):
@@ -117,13 +114,17 @@ class Times(unittest.TestCase):
                 ncu.of_layers([(name, 1.0) for name, _ in broken], self.layers)
 
     def test_what_bounds_a_kernel(self):
-        header = '"ID","Kernel Name","Grid Size","gpu__time_duration.sum","dram__throughput.avg.pct_of_peak_sustained_elapsed"'
-        units = '"","","","ms","%"'
-        rows = [f'"{i}","{name}","(7, 1, 1)","1,000.5","{i}"' for i, name in enumerate(("paint", "histogram", "scores"))]
+        stall = "smsp__average_warps_issue_stalled_{}_per_issue_active.ratio"
+        columns = ["gpu__time_duration.sum", "dram__throughput.avg.pct_of_peak_sustained_elapsed"]
+        columns += [stall.format(reason) for reason in ("gmma", "short_scoreboard")]
+        header = ",".join(f'"{name}"' for name in ("ID", "Kernel Name", "Grid Size", *columns))
+        units = '"","","","ms","%","inst","inst"'
+        rows = [f'"{i}","{name}","(7, 1, 1)","1,000.5","{i}","1.25","{3 * i}"' for i, name in enumerate(("paint", "histogram", "scores"))]
         made = ncu.figures("\n".join(["==PROF== connected", header, units, *rows]))
         self.assertEqual([line[0] for line in made], ["histogram", "scores"])
         self.assertEqual(made[1][2], "1000500.0")
         self.assertEqual(dict(zip(ncu.FIGURES, made[1][2:]))["dram %"], "2")
+        self.assertEqual([line[-1] for line in made], ["short_scoreboard:3.0 gmma:1.2", "short_scoreboard:6.0 gmma:1.2"])
         with self.assertRaises(ncu.Failed):
             ncu.figures("")
 
@@ -186,41 +187,6 @@ class Model(unittest.TestCase):
         slow = model.Prediction("x", 1, [], 1.0, 0.0, 0.5)
         self.assertAlmostEqual(model.scan_seconds(slow, 100, 4, 0.01), 25)
         self.assertAlmostEqual(model.scan_seconds(slow, 100, 100, 0.5), 50)
-
-
-def chosen(tflops, inputs, outputs):
-    """The name that src/engine/cuda/rates.rs chooses by these rates."""
-
-    def time(kernel):
-        *_, chunk, of_block = kernel.replace("wgmma", "64").split("_")
-        made = -(-outputs // int(of_block)) * int(of_block)
-        return made / tflops[kernel] if inputs % int(chunk) == 0 else float("inf")
-
-    return min(tflops, key=time)
-
-
-class Rates(unittest.TestCase):
-    def test_predicted_rows_are_those_of_the_library(self):
-        text = (ROOT / "src" / "engine" / "cuda" / "rates.rs").read_text()
-        rows = {of.capability: rates.rows(of) for of in rates.CAPABILITIES}
-        found = re.findall(r"// .*, (predicted|measured \S+)\n +Rates {\n +capability: \((\d+), (\d+)\)", text)
-        self.assertGreaterEqual(len(found), len(rows))
-        for source, major, minor in found:
-            if source == "predicted":
-                self.assertIn(rows[int(major), int(minor)], text)
-
-    def test_choices_do_not_depend_on_what_was_estimated(self):
-        layers = list(itertools.product((64, 32, 16), (64, 128)))
-        for of in rates.CAPABILITIES:
-            choices = lambda *estimates: [chosen(rates.predict(of, *estimates), *layer) for layer in layers]
-            for step, tile, overlap in itertools.product((100, 200, 400), (1000, 2000, 4000), (2, 4, 16)):
-                self.assertEqual(choices(rates.Waits(step, tile), overlap), choices(), (of.gpu, step, tile, overlap))
-
-    def test_the_model_of_a_slice_assumes_much_the_same(self):
-        for of in rates.CAPABILITIES:
-            if gpu := model.GPUS.get(of.gpu):
-                ratio = max(rates.predict(of).values()) / (gpu.matrix_tflops * gpu.share)
-                self.assertTrue(0.8 < ratio < 1.2, (of.gpu, ratio))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 bundle=build/gpu
-most_bytes=$((40 << 20))
+max_bytes=$((40 << 20))
 
 make all
 # What cargo builds with these words, under the name $1.
@@ -19,14 +19,16 @@ print(*(line["executable"] for line in lines if line.get("executable") and line[
 }
 tests=$(built gpu test --release --test gpu)
 scan=$(built scan bench --bench scan)
+layers=$(built layers bench --bench layers)
 
 rm -rf "$bundle"
 mkdir -p "$bundle"/{build,benches,tests/golden,tests/parity,examples/demo}
 cp "$tests" "$bundle/gpu_tests"
 cp "$scan" "$bundle/gpu_scan"
-strip "$bundle/gpu_tests" "$bundle/gpu_scan"
+cp "$layers" "$bundle/cpu_layers"
+strip "$bundle"/{gpu_tests,gpu_scan,cpu_layers}
 cp -P build/segment build/libpatchmask.so* "$bundle/build/"
-cp benches/gpu.py benches/model.py benches/timeline.py benches/exact_plan.py benches/ncu.py benches/torch_vgg.py "$bundle/benches/"
+cp benches/{gpu,timeline,exact_plan,ncu,torch_vgg}.py "$bundle/benches/"
 cp tests/golden/raw_nrrd.py "$bundle/tests/golden/"
 cp tests/parity/synthetic.py "$bundle/tests/parity/"
 cp examples/demo/{ct.nrrd,truth.nrrd,model.safetensors} "$bundle/examples/demo/"
@@ -34,7 +36,7 @@ cp tests/gpu/run.sh "$bundle/"
 { git rev-parse HEAD; git status --short; } >"$bundle/revision.txt"
 
 # What the programs ask of the other machine.
-for file in "$bundle/gpu_tests" "$bundle/gpu_scan" "$bundle/build/segment" "$bundle/build/libpatchmask.so"; do
+for file in "$bundle"/{gpu_tests,gpu_scan,cpu_layers} "$bundle/build/segment" "$bundle/build/libpatchmask.so"; do
     libraries=$(objdump -p "$file" | awk '$1 == "NEEDED" { print $2 }' | xargs)
     glibc=$(objdump -T "$file" | grep -o 'GLIBC_[0-9.]*' | sort -Vu | tail -n 1)
     echo "$file: $glibc; $libraries"
@@ -47,4 +49,4 @@ for file in "$bundle/gpu_tests" "$bundle/gpu_scan" "$bundle/build/segment" "$bun
 done
 bytes=$(du -sb "$bundle" | cut -f 1)
 echo "$bundle: $((bytes >> 20)) MiB"
-[ "$bytes" -le "$most_bytes" ] || { echo "more than $((most_bytes >> 20)) MiB" >&2 && exit 1; }
+[ "$bytes" -le "$max_bytes" ] || { echo "more than $((max_bytes >> 20)) MiB" >&2 && exit 1; }

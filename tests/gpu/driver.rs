@@ -4,6 +4,13 @@
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::ops::Deref;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Instant;
+
+use patchmask::session::Session;
+
+use crate::builder::{File, Random};
+use crate::cases::discs;
+use crate::on_gpu;
 
 /// CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR.
 const CAPABILITY_MAJOR: c_int = 75;
@@ -36,13 +43,42 @@ impl Deref for Turn {
     }
 }
 
+/// Whether PATCHMASK_WITHOUT names this kernel.
+pub fn is_left_out(kernel: &str) -> bool {
+    let prefixes = std::env::var("PATCHMASK_WITHOUT").unwrap_or_default();
+    prefixes.split(',').any(|prefix| !prefix.is_empty() && kernel.starts_with(prefix))
+}
+
+/// Opens the GPU through the library, once for all tests. Fails where a kernel is left out that was not asked to be, or where
+/// the driver's compiler made wgmma wait after every product.
+fn open_library() -> Result<(), String> {
+    static OPENED: OnceLock<Result<Session, String>> = OnceLock::new();
+    let opened = OPENED.get_or_init(|| {
+        let mut said = Vec::new();
+        let case = discs(&mut Random(1), (32, 16), (20, 17, 1));
+        let model = File::new(safetensors::Dtype::F16, false, 1, 1, &[2]).load().map_err(|error| error.to_string())?;
+        let began = Instant::now();
+        let session = Session::new(&model, on_gpu(&case), &mut |_, text| said.push(text.to_owned()));
+        println!("the library's first session: {:.0?}", began.elapsed());
+        let session = session.map_err(|error| error.to_string())?;
+        said.retain(|text| {
+            (text.contains("left out") && !text.contains("PATCHMASK_WITHOUT")) || text.contains("serialized")
+        });
+        if said.is_empty() { Ok(session) } else { Err(said.join("\n")) }
+    });
+    opened.as_ref().map(|_| ()).map_err(Clone::clone)
+}
+
 /// The GPU, for one test at a time; `None`, with the reason printed, where there is none.
 pub fn take() -> Option<Turn> {
     static TURN: Mutex<()> = Mutex::new(());
     static DRIVER: OnceLock<Result<Driver, String>> = OnceLock::new();
     let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     match DRIVER.get_or_init(Driver::open) {
-        Ok(driver) => Some(Turn { _turn: turn, driver }),
+        Ok(driver) => match open_library() {
+            Ok(()) => Some(Turn { _turn: turn, driver }),
+            Err(why) => panic!("KERNELS LEFT OUT:\n{why}"),
+        },
         Err(why) => {
             let required = std::env::var("PATCHMASK_REQUIRE_CUDA").is_ok_and(|value| value == "1");
             assert!(!required, "PATCHMASK_REQUIRE_CUDA=1: {why}");
@@ -138,6 +174,17 @@ impl Driver {
         call!(self.library, "cuCtxPushCurrent_v2", (self.context => usize))?;
         let outcome = work();
         call!(self.library, "cuCtxPopCurrent_v2", (&raw mut popped => *mut usize))?;
+        outcome
+    }
+
+    /// Makes a context of its own, leaves it current during `work`, and destroys it.
+    pub fn within_own_context<T>(&self, work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+        let (mut context, mut popped) = (0, 0);
+        call!(self.library, "cuCtxCreate_v2", (&raw mut context => *mut usize, 0 => u32, 0 => c_int))?;
+        let outcome = work();
+        call!(self.library, "cuCtxPopCurrent_v2", (&raw mut popped => *mut usize))?;
+        // Reports the context's error, if it has one.
+        let _ = call!(self.library, "cuCtxDestroy_v2", (context => usize));
         outcome
     }
 

@@ -6,7 +6,6 @@ use std::ffi::{CString, c_int, c_void};
 use half::f16;
 
 use crate::driver::{Driver, call};
-use crate::rates::Shape;
 
 const SHARED_BYTES: c_int = 8; // CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
 
@@ -19,20 +18,32 @@ pub struct Params {
     pub numbers: [i32; 8],
 }
 
-/// A kernel that is loaded, with what the table in kernels/README.md says of it.
-pub struct Kernel {
-    pub shape: Shape,
-    threads: u32,
+/// A convolution kernel.
+#[derive(Clone, Copy)]
+pub struct Shape {
+    pub name: &'static str,
+    /// Input channels at a time.
+    pub chunk: usize,
+    /// Output channels of a block.
+    pub outputs: usize,
     shared_bytes: u32,
-    function: usize,
-    pub goes_on: bool,
 }
 
-impl Kernel {
-    /// Input channels at a time, and outputs of a block: the order of the weights.
-    pub fn order(&self) -> (usize, usize) {
-        (self.shape.chunk, self.shape.outputs)
+impl Shape {
+    pub const fn new(name: &'static str, chunk: usize, outputs: usize, shared_bytes: u32) -> Self {
+        Self { name, chunk, outputs, shared_bytes }
     }
+
+    /// Whether a block goes from item to item, as wgmma's do.
+    pub fn goes_on(&self) -> bool {
+        self.chunk == 64
+    }
+}
+
+/// A kernel that is loaded.
+pub struct Kernel {
+    pub shape: Shape,
+    function: usize,
 }
 
 /// The driver's calls that are needed here.
@@ -101,27 +112,23 @@ impl Gpu<'_> {
         Ok(function)
     }
 
-    /// Those of a module that fit this GPU.
-    pub fn kernels(&self, module: usize, shapes: &[Shape], shared_bytes: &[u32], goes_on: bool) -> Vec<Kernel> {
-        let kernel = |(&shape, &shared_bytes): (&Shape, &u32)| {
-            let function = self.function(module, shape.name, shared_bytes);
-            let function = function.inspect_err(|why| println!("{} SKIPPED: {why}", shape.name));
-            Some(Kernel {
-                shape,
-                threads: if goes_on { 384 } else { 128 },
-                shared_bytes,
-                function: function.ok()?,
-                goes_on,
-            })
-        };
-        shapes.iter().zip(shared_bytes).filter_map(kernel).collect()
+    /// Those of a module.
+    pub fn kernels(&self, module: usize, shapes: &[Shape]) -> Result<Vec<Kernel>, String> {
+        let kernel =
+            |&shape: &Shape| Ok(Kernel { shape, function: self.function(module, shape.name, shape.shared_bytes)? });
+        shapes.iter().map(kernel).collect()
+    }
+
+    pub fn synchronize(&self) -> Result<(), String> {
+        call!(self.0.library(), "cuCtxSynchronize", ())
     }
 
     pub fn launch(&self, kernel: &Kernel, grid: [usize; 2], params: &Params) -> Result<(), String> {
+        let threads = if kernel.shape.goes_on() { 384 } else { 128 };
         let mut pointers = [(&raw const *params).cast_mut().cast::<c_void>()];
         call!(self.0.library(), "cuLaunchKernel",
-            (kernel.function => usize, grid[0] as u32 => u32, grid[1] as u32 => u32, 1 => u32, kernel.threads => u32,
-             1 => u32, 1 => u32, kernel.shared_bytes => u32, 0 => usize, pointers.as_mut_ptr() => *mut *mut c_void, 0 => usize))
+            (kernel.function => usize, grid[0] as u32 => u32, grid[1] as u32 => u32, 1 => u32, threads => u32,
+             1 => u32, 1 => u32, kernel.shape.shared_bytes => u32, 0 => usize, pointers.as_mut_ptr() => *mut *mut c_void, 0 => usize))
     }
 
     fn event(&self) -> Result<usize, String> {

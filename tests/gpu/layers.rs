@@ -1,13 +1,15 @@
 //! One convolution by itself: tables of its axes, tensors of random numbers, its time and what it gives.
 
+use std::time::{Duration, Instant};
+
 use half::f16;
 
 use crate::builder::Random;
 use crate::cases::size;
-use crate::launching::{Gpu, Kernel, Params};
+use crate::launching::{Gpu, Kernel, Params, Shape};
 
-/// Launches that are timed together.
-const TIMED: usize = 5;
+/// Launches before those that are timed, and those, take at least this long together: an idle GPU clocks down.
+const AT_LEAST: Duration = Duration::from_millis(50);
 
 /// RowBlock and ColumnBlock.
 #[repr(C)]
@@ -20,12 +22,9 @@ struct Block<const VALUES: usize, const INPUTS: usize> {
     tap: [[u8; 4]; VALUES],
 }
 
-/// The inputs that a value of an axis reads.
-pub type Taps = fn(usize) -> [Option<usize>; 3];
-
-/// An axis like those of overlapping patches: runs of six values, which share an input with the next run, and every other
-/// run begins with a zero.
-pub fn of_patches(value: usize) -> [Option<usize>; 3] {
+/// The inputs that a value of an axis reads, on one like those of overlapping patches: runs of six values, which share an
+/// input with the next run, and every other run begins with a zero.
+fn taps(value: usize) -> [Option<usize>; 3] {
     let (run, at) = (value / 6, value % 6);
     [0, 1, 2].map(|tap| {
         let is_zero = at + tap == 0 && run % 2 == 1;
@@ -33,12 +32,7 @@ pub fn of_patches(value: usize) -> [Option<usize>; 3] {
     })
 }
 
-/// An axis of a convolution without padding.
-pub fn plain(value: usize) -> [Option<usize>; 3] {
-    [value, value + 1, value + 2].map(Some)
-}
-
-fn blocks<const VALUES: usize, const INPUTS: usize>(values: usize, taps: Taps) -> Vec<Block<VALUES, INPUTS>> {
+fn blocks<const VALUES: usize, const INPUTS: usize>(values: usize) -> Vec<Block<VALUES, INPUTS>> {
     const ZERO: u8 = 255;
     let mut blocks: Vec<Block<VALUES, INPUTS>> = Vec::new();
     for first in (0..values).step_by(VALUES) {
@@ -70,29 +64,49 @@ pub fn print_header() {
     println!("{:>22} {:>22} {:>9} {:>9}", "values x in x out", "kernel", "ms", "TFLOP/s");
 }
 
+/// Weights in the order of a kernel (kernels/conv3.cuh), the same for every kernel; zeros for outputs that do not exist.
+fn packed(random: &[f16], inputs: usize, outputs: usize, shape: &Shape) -> Vec<f16> {
+    let Shape { chunk, outputs: block, .. } = *shape;
+    let weight = |output: usize, tap: usize, channel: usize| match output < outputs {
+        true => random[((output * 9 + tap) * inputs + channel) % random.len()],
+        false => f16::ZERO,
+    };
+    let step = block * chunk;
+    let mut packed = vec![f16::ZERO; outputs.div_ceil(block) * inputs * 9 * block];
+    for (number, values) in packed.chunks_exact_mut(step).enumerate() {
+        let (first_output, number) = (number / (inputs / chunk * 9) * block, number % (inputs / chunk * 9));
+        for output in 0..block {
+            for channel in 0..chunk {
+                let swizzle = output / (64 / chunk) % (chunk / 8);
+                let at = output * chunk + ((channel / 8) ^ swizzle) * 8 + channel % 8;
+                values[at] = weight(first_output + output, number % 9, number / 9 * chunk + channel);
+            }
+        }
+    }
+    packed
+}
+
 pub struct Layer {
     pub values: usize,
-    pub taps: Taps,
     pub inputs: usize,
     pub outputs: usize,
 }
 
 impl Layer {
-    /// A line of the table; TFLOP/s.
-    pub fn print(&self, kernel: &str, seconds: f64) -> f64 {
+    /// A line of the table.
+    pub fn print(&self, kernel: &str, seconds: f64) {
         let Self { values, inputs, outputs, .. } = self;
         let tflops = 18.0 * (values * values * inputs * outputs) as f64 / seconds / 1e12;
         let name = format!("{values}^2 x {inputs} x {outputs}");
         println!("{name:>22} {kernel:>22} {:>9.3} {tflops:>9.1}", 1e3 * seconds);
-        tflops
     }
 
     /// Seconds, and what was computed: parts of it, evenly spaced.
     pub fn run(&self, gpu: &Gpu<'_>, kernel: &Kernel) -> Result<(f64, Vec<f16>), String> {
         let mut random = Random(41);
-        let rows = blocks::<8, 12>(self.values, self.taps);
-        let columns = blocks::<16, 22>(self.values, self.taps);
-        let last = (0..self.values).flat_map(self.taps).flatten().max();
+        let rows = blocks::<8, 12>(self.values);
+        let columns = blocks::<16, 22>(self.values);
+        let last = (0..self.values).flat_map(taps).flatten().max();
         let input_columns = 1 + last.expect("a value with an input");
         let scale = 1.0 / (self.inputs as f64).sqrt();
         let mut pattern = |scale: f64, offset: f64| -> Vec<f16> {
@@ -106,7 +120,7 @@ impl Layer {
         let memory = [
             gpu.halves(input_columns * input_columns * self.inputs, &pattern(0.5, 0.5))?,
             gpu.halves(count, &[f16::NAN])?,
-            gpu.halves(9 * self.inputs * made, &pattern(scale, 0.0))?,
+            gpu.memory_of(&packed(&pattern(scale, 0.0), self.inputs, self.outputs, &kernel.shape))?,
             gpu.memory_of(&bias)?,
             gpu.memory_of(&rows)?,
             gpu.memory_of(&columns)?,
@@ -125,16 +139,24 @@ impl Layer {
             numbers: [columns.len(), input_columns, self.inputs, self.values, self.outputs, 0, tiles, 0]
                 .map(|number| number as i32),
         };
-        let grid = match kernel.goes_on {
+        let grid = match kernel.shape.goes_on() {
             true => [(tiles.div_ceil(2) * across).min(gpu.0.multiprocessors), 1],
             false => [tiles, across],
         };
         gpu.launch(kernel, grid, &params)?;
         let first = self.parts(gpu, output, count)?;
-        let timed = size(TIMED, 1);
-        let seconds = gpu.seconds(|| (0..timed).try_for_each(|_| gpu.launch(kernel, grid, &params)))? / timed as f64;
+        // Warm up, and find out how many launches take so long.
+        let began = Instant::now();
+        let mut launches = 0;
+        while launches == 0 || (began.elapsed() < AT_LEAST && size(1, 0) == 1) {
+            gpu.launch(kernel, grid, &params)?;
+            gpu.synchronize()?;
+            launches += 1;
+        }
+        let seconds = gpu.seconds(|| (0..launches).try_for_each(|_| gpu.launch(kernel, grid, &params)))?;
+        let seconds = seconds / launches as f64;
         assert!(self.parts(gpu, output, count)? == first, "{}: other bits", kernel.shape.name);
-        if kernel.goes_on {
+        if kernel.shape.goes_on() {
             // Other blocks take other items.
             gpu.launch(kernel, [7, 1], &params)?;
             assert!(self.parts(gpu, output, count)? == first, "{}: other bits", kernel.shape.name);

@@ -24,6 +24,7 @@ mod parity;
 mod random;
 mod repeatability;
 mod sharing;
+mod traps;
 mod widths;
 
 // What tests/cuda/parity.rs takes its turns from.

@@ -145,7 +145,7 @@ fn try_slice(
 /// Waits for the work of the slice, which ends with this kernel.
 fn finish(engine: &CudaEngine, kernel: &str) -> Result<(), Stop> {
     let _entered = engine.device.context.enter()?;
-    let done = Event::new(&engine.device.context)?;
+    let done = of_kernel(kernel, Event::new(&engine.device.context))?;
     of_kernel(kernel, done.record(engine.compute()))?;
     let began = Instant::now();
     while !of_kernel(kernel, done.is_done())? {
@@ -189,6 +189,7 @@ fn try_layers(
     launches.multiprocessors = 1;
     let mut bytes = vec![0; tables.len()];
     tables.write(piece, &mut bytes);
+    finish(engine, "histogram or equalize")?;
     // SAFETY: all of it lives until `synchronize`.
     let sent = unsafe { compute.upload(tables_at, &bytes) };
     compute.synchronize()?;
