@@ -21,7 +21,7 @@ C_TEST_SUPPORT := tests/c/tiny_model.c tests/c/segmentation.c
 C_TESTS := $(basename $(notdir $(filter-out $(C_TEST_SUPPORT),$(wildcard tests/c/*.c)))) header_cpp
 C_TEST_PARTS := $(C_TEST_SUPPORT) $(wildcard tests/c/*.h) include/patchmask.h Makefile
 
-.PHONY: all library kernels demo test test-rust test-ptx test-c test-valgrind test-exports test-segment \
+.PHONY: all library figures kernels demo test test-rust test-ptx test-c test-valgrind test-exports test-segment \
         test-cuda test-gpu test-bench test-examples test-real parity clean
 
 all: build/segment build/minimal build/minimal_cpp
@@ -41,6 +41,10 @@ build/segment: $(SEGMENT_SOURCES) $(SEGMENT_HEADERS) Makefile | library
 
 build/minimal: examples/c/minimal.c include/patchmask.h Makefile | library
 	$(C) $< -o $@ $(LINK)
+
+# The figures of docs/how-it-works.md.
+figures:
+	$(PYTHON) docs/figures/draw.py
 
 # The PTX that the library embeds, from kernels/*.cu; needs no GPU and no CUDA toolkit.
 kernels:
@@ -136,11 +140,13 @@ test-gpu: $(STAND_IN)/libcuda.so.1
 test-bench: all
 	SEGMENT=build/segment $(PYTHON) tests/gpu/bench_parts.py
 
-# Every example is run, wrong input included, and what README and docs/c.md say.
+# Every example is run, wrong input included, and the commands of README and docs/c.md; pages name files that exist.
 test-examples: all
 	build/minimal $(DEMO)/model.safetensors
 	@! build/minimal no-such-file.safetensors 2>build/minimal.log && grep -q no-such-file build/minimal.log \
 	  && echo "ok minimal refuses a file that is not there"
+	$(PYTHON) docs/figures/draw.py --check
+	$(PYTHON) tests/docs/links.py
 	$(PYTHON) tests/docs/page.py README.md docs/c.md
 
 # Real scans, where PATCHMASK_TEST_DATA names a folder with them.
