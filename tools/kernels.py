@@ -19,6 +19,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+from collections import Counter
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -80,9 +81,15 @@ class Nvrtc:
         return buffer.value.decode()
 
 
-def without_machine(ptx):
-    """Leaves out the comments at the head, which name the compiler's build."""
-    return "\n".join(line for line in ptx.splitlines() if not line.startswith("//")).strip() + "\n"
+CONSTANT = re.compile(r"\.global \.align \d+ \.u\d+ (\w+) = ")
+
+
+def lean(ptx):
+    """Leaves out the comments at the head, which name the compiler's build, and constants of headers that no code reads: the
+    driver would give them device memory."""
+    used = Counter(re.findall(r"\w+", ptx))
+    unread = lambda line: (constant := CONSTANT.match(line)) and used[constant[1]] == 1
+    return "\n".join(line for line in ptx.splitlines() if not line.startswith("//") and not unread(line)).strip() + "\n"
 
 
 USAGE = re.compile(
@@ -126,7 +133,7 @@ def main():
     sources = sorted(KERNELS.glob("*.cu"))
     costs = [f"{'kernel':<22} {'GPU':<6} {'registers':>9} {'frame':>6} {'spilled':>8}"]
     for source in sources:
-        ptx = without_machine(nvrtc.compile(source))
+        ptx = lean(nvrtc.compile(source))
         committed = PTX / f"{source.stem}.{virtual_of(source)}.ptx"
         if not arguments.check:
             committed.write_text(ptx)
