@@ -14,8 +14,8 @@ CPLUS  := $(CXX) -std=c++17 $(CXXFLAGS) $(STRICT)
 LINK   := -Lbuild -lpatchmask -Wl,-rpath,'$$ORIGIN' -lm
 LINK_TEST := -Lbuild -lpatchmask -Wl,-rpath,'$$ORIGIN/..' -lm -lpthread
 
-SEGMENT_SOURCES := $(filter-out examples/c/minimal.c,$(wildcard examples/c/*.c))
-SEGMENT_HEADERS := $(wildcard examples/c/*.h) include/patchmask.h
+SEGMENT_SOURCES := $(wildcard cli/*.c)
+SEGMENT_HEADERS := $(wildcard cli/*.h) include/patchmask.h
 
 C_TEST_SUPPORT := tests/c/tiny_model.c tests/c/segmentation.c
 C_TESTS := $(basename $(notdir $(filter-out $(C_TEST_SUPPORT),$(wildcard tests/c/*.c)))) header_cpp
@@ -39,7 +39,7 @@ library:
 build/segment: $(SEGMENT_SOURCES) $(SEGMENT_HEADERS) Makefile | library
 	$(C) $(SEGMENT_SOURCES) -o $@ $(LINK)
 
-build/minimal: examples/c/minimal.c include/patchmask.h Makefile | library
+build/minimal build/organ: build/%: examples/c/%.c include/patchmask.h Makefile | library
 	$(C) $< -o $@ $(LINK)
 
 # The PTX that the library embeds, from kernels/*.cu; needs no GPU and no CUDA toolkit.
@@ -112,8 +112,8 @@ test-valgrind: $(VALGRIND_TESTS:%=build/tests/%)
 	done; fi
 
 test-segment: all
-	SEGMENT=build/segment $(PYTHON) tests/c/segment_cli.py
-	SEGMENT=build/segment $(PYTHON) tests/c/resident.py
+	SEGMENT=build/segment $(PYTHON) tests/cli/segment_cli.py
+	SEGMENT=build/segment $(PYTHON) tests/cli/resident.py
 	SEGMENT=build/segment $(PYTHON) tests/golden/check.py
 
 # A driver that runs the kernels on the CPU (tests/kernels/stand_in.cc), in place of the real one.
@@ -126,17 +126,19 @@ $(STAND_IN)/libcuda.so.1: $(wildcard kernels/*.* kernels/experiments/* tests/ker
 	@ln -sf libcuda.so.1 $(STAND_IN)/libcuda.so
 
 test-cuda: all $(STAND_IN)/libcuda.so.1
-	SEGMENT=build/segment STAND_IN=$(STAND_IN) $(PYTHON) tests/c/cuda_cli.py
+	SEGMENT=build/segment STAND_IN=$(STAND_IN) $(PYTHON) tests/cli/cuda_cli.py
 
 # What the GPU's benchmark computes without one.
 test-bench: all
 	SEGMENT=build/segment $(PYTHON) tests/gpu/bench_parts.py
 
 # Every example is run, wrong input included, and what README and docs/c.md say.
-test-examples: all
-	build/minimal $(DEMO)/model.safetensors
-	@! build/minimal no-such-file.safetensors 2>build/minimal.log && grep -q no-such-file build/minimal.log \
-	  && echo "ok minimal refuses a file that is not there"
+test-examples: all build/organ
+	@for example in minimal organ; do \
+	  build/$$example $(DEMO)/model.safetensors && \
+	  ! build/$$example no-such-file.safetensors 2>build/example.log && grep -q no-such-file build/example.log && \
+	  echo "ok $$example, which refuses a file that is not there" || exit 1; \
+	done
 	$(PYTHON) tests/docs/page.py README.md docs/c.md
 
 # Real scans, where PATCHMASK_TEST_DATA names a folder with them.

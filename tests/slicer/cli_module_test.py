@@ -10,7 +10,7 @@ import numpy as np
 from ctk_cli import CLIModule
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-sys.path.insert(0, os.path.join(ROOT, "tests", "c"))
+sys.path.insert(0, os.path.join(ROOT, "tests", "cli"))
 import maximum_model  # noqa: E402
 import volume_files  # noqa: E402
 from segment_case import SEGMENT, SIZES, SegmentCase  # noqa: E402

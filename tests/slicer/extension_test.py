@@ -26,7 +26,7 @@ from vtk.util.numpy_support import vtk_to_numpy
 ROOT = Path(__file__).resolve().parents[2]
 EXTENSION = ROOT / "examples" / "slicer"
 MODULE = EXTENSION / "PatchmaskSegmentation"
-sys.path[:0] = [str(MODULE), str(ROOT / "tests" / "c")]
+sys.path[:0] = [str(MODULE), str(ROOT / "tests" / "cli")]
 import maximum_model  # noqa: E402
 import slicer_double  # noqa: E402
 import volume_files  # noqa: E402
@@ -220,7 +220,7 @@ class PackageCase(SegmentCase):
 
     def setUp(self):
         super().setUp()
-        self.enterContext(mock.patch.dict(os.environ, PYTHONPATH=str(ROOT / "examples" / "python")))
+        self.enterContext(mock.patch.dict(os.environ, PYTHONPATH=str(ROOT / "python")))
         os.environ.pop("PYTHONUNBUFFERED", None)
 
     def make_it_slow(self):

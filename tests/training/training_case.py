@@ -9,7 +9,7 @@ import unittest
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-TRAINING = ROOT / "examples/training"
+TRAINING = ROOT / "training"
 SEGMENT = ROOT / os.environ.get("SEGMENT", "build/segment")
 sys.path.insert(0, str(TRAINING))
 

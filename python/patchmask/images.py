@@ -225,7 +225,7 @@ def _numbers(values: Any) -> str:
 
 
 def write(image: sitk.Image, path: Path, pending: Pending) -> None:
-    """Writes an image under its temporary name; compressed, apart from NRRD, which the command-line example reads
+    """Writes an image under its temporary name; compressed, apart from NRRD, which the program `segment` reads
     uncompressed."""
     temporary = pending.place(path)
     compress = (suffix_of(path, WRITE_SUFFIXES) or "").lower() not in (".nrrd", ".nii")

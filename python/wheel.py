@@ -26,7 +26,7 @@ def platform_tag(library):
 class LibraryInside(BuildHookInterface):
     def initialize(self, version, build_data):
         name = NAMES.get(sys.platform, "libpatchmask.so")
-        top = Path(self.root).resolve().parent.parent
+        top = Path(self.root).resolve().parent
         default = top / "build" / name
         library = Path(os.environ.get("PATCHMASK_LIBRARY") or default).resolve()
         if not library.is_file():

@@ -1,6 +1,6 @@
 """The contract of the program `segment`: results, files, reports, interrupts.
 
-    SEGMENT=build/segment python3 tests/c/segment_cli.py [-v] [TestClass[.test]]
+    SEGMENT=build/segment python3 tests/cli/segment_cli.py [-v] [TestClass[.test]]
 
 Standard library only. `segment_refusals.py` holds the wrong inputs; this file runs both."""
 

@@ -112,7 +112,7 @@ def _report(
     done: Segmentation,
     seconds: dict[str, float],
 ) -> Report:
-    """As the report of the command-line example, with geometry and the volume of the lesions."""
+    """As the report of the program `segment`, with geometry and the volume of the lesions."""
     counts = asdict(done.result)
     stages = {name.removesuffix("_seconds"): counts.pop(name) for name in list(counts) if name.endswith("_seconds")}
     lesion_voxels = np.count_nonzero(done.mask == session.options["lesion_class"])

@@ -1,7 +1,7 @@
 """`segment` on the stand-in for a GPU (STAND_IN: the folder of its libcuda.so): the same masks as on the CPU, and what
 happens without a driver, without memory, with a lost device and when interrupted.
 
-    SEGMENT=build/segment STAND_IN=build/tests/stand_in python3 tests/c/cuda_cli.py
+    SEGMENT=build/segment STAND_IN=build/tests/stand_in python3 tests/cli/cuda_cli.py
 """
 
 import json

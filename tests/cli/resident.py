@@ -1,7 +1,7 @@
 """The memory that the process has in the end, against what was asked for and foretold: from the least budget that can work to
 none at all, and for few and many slices.
 
-    SEGMENT=build/segment python3 tests/c/resident.py
+    SEGMENT=build/segment python3 tests/cli/resident.py
 
 The process itself, the model and the caller's volume and mask are not the session's to budget: what is held besides the peak that
 the report tells, where memory is plenty, shows what they take. Linux only; standard library only."""

@@ -265,7 +265,7 @@ def _find() -> tuple[ctypes.CDLL, str]:
     if named:
         return ctypes.CDLL(named), named
     package = Path(__file__).resolve().parent
-    for folder in (package, package.parent.parent.parent / "build"):
+    for folder in (package, package.parent.parent / "build"):
         path = folder / _file_name()
         if path.exists():
             return ctypes.CDLL(str(path)), str(path)
