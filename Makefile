@@ -19,9 +19,9 @@ SEGMENT_HEADERS := $(wildcard cli/*.h) include/patchmask.h
 
 C_TEST_SUPPORT := tests/c/tiny_model.c tests/c/segmentation.c
 C_TESTS := $(basename $(notdir $(filter-out $(C_TEST_SUPPORT),$(wildcard tests/c/*.c)))) header_cpp
-C_TEST_PARTS := $(C_TEST_SUPPORT) $(wildcard tests/c/*.h) include/patchmask.h Makefile
+C_TEST_PARTS := $(C_TEST_SUPPORT) $(wildcard tests/c/*.h tests/c/*.inc) include/patchmask.h Makefile
 
-.PHONY: all library kernels demo test test-rust test-ptx test-c test-valgrind test-exports test-segment \
+.PHONY: all library abi kernels demo test test-rust test-ptx test-c test-valgrind test-exports test-segment \
         test-cuda test-bench test-examples test-real parity clean
 
 all: build/segment build/minimal build/minimal_cpp
@@ -41,6 +41,12 @@ build/segment: $(SEGMENT_SOURCES) $(SEGMENT_HEADERS) Makefile | library
 
 build/minimal build/organ: build/%: examples/c/%.c include/patchmask.h Makefile | library
 	$(C) $< -o $@ $(LINK)
+
+# The C header from src/ffi, and what is made of the header.
+abi:
+	PATCHMASK_UPDATE_HEADER=1 cargo test --release --test header
+	@PYTHON=$(PYTHON) tools/venv.sh .venv tools/requirements.txt
+	.venv/bin/python tools/abi.py
 
 # The PTX that the library embeds, from kernels/*.cu; needs no GPU and no CUDA toolkit.
 kernels:

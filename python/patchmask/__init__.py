@@ -10,7 +10,7 @@ numpy arrays in and out, without copies; the rest of the package reads files (`i
 and draws (`pictures`), and is what the command `patchmask` is made of.
 """
 
-from ._abi import library as _library
+from . import _library
 from .errors import (
     BadModel,
     Busy,
@@ -34,7 +34,7 @@ __version__ = "0.1.0"
 
 def library_version() -> str:
     """Version of the library that is loaded."""
-    version: bytes = _library().patchmask_version()
+    version: bytes = _library.library().patchmask_version()
     return version.decode("ascii")
 
 

@@ -1,29 +1,14 @@
-"""include/patchmask.h for ctypes: constants, structs and functions, and the search for the library.
-
-The structs repeat the header field by field; tests/python/test_abi.py compiles a program against the header
-and compares every size, offset, constant and function, so that a change there is found here.
-
-The library is opened on first use, not on import. It is looked for in this order:
-
-    $PATCHMASK_LIBRARY                      a path, for trying another build
-    libpatchmask.so beside this file        where the wheel has it
-    build/libpatchmask.so of the sources    when the package is used from a checkout
-    libpatchmask.so.0.1, libpatchmask.so    the system's loader path
-"""
-
-from __future__ import annotations
+"""The C interface for ctypes. Generated from include/patchmask.h by tools/abi.py: never edit by hand."""
 
 import ctypes
-import os
-import sys
-import threading
-from ctypes import c_char, c_char_p, c_double, c_int32, c_size_t, c_uint32, c_uint64, c_void_p
-from pathlib import Path
-from typing import Any, Optional
+from ctypes import POINTER, c_char, c_char_p, c_double, c_int32, c_size_t, c_uint32
+from ctypes import c_uint64, c_void_p
+from typing import Any
 
-VERSION = (0, 1, 0)
+VERSION_MAJOR = 0
+VERSION_MINOR = 1
+VERSION_PATCH = 0
 ABI_VERSION = 1
-
 OK = 0
 INVALID_ARGUMENT = 100
 UNSUPPORTED = 101
@@ -37,7 +22,6 @@ NO_DEVICE = 400
 DEVICE_FAILED = 401
 CANCELLED = 500
 PANIC = 900
-
 VOXEL_I8 = 1
 VOXEL_U8 = 2
 VOXEL_I16 = 3
@@ -45,7 +29,6 @@ VOXEL_U16 = 4
 VOXEL_I32 = 5
 VOXEL_F32 = 6
 VOXEL_F64 = 7
-
 PADDING_PATCH = 0
 PADDING_IMAGE = 1
 FILL_NEAREST = 0
@@ -188,93 +171,29 @@ class Result(ctypes.Structure):
     ]
 
 
-# C's name of each struct above, without the prefix.
-STRUCTS = {
-    "volume": Volume,
-    "outputs": Outputs,
-    "options": Options,
-    "model_info": ModelInfo,
-    "estimate": Estimate,
-    "result": Result,
-}
-
-_of = ctypes.POINTER
-_Status = c_int32
-_Handle = c_void_p  # patchmask_model *, patchmask_session *
-
 # name without the prefix -> (result, arguments)
 FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "version": (c_char_p, []),
     "abi_version": (c_uint32, []),
     "last_error": (c_char_p, []),
-    "status_name": (c_char_p, [_Status]),
-    "volume_init": (_Status, [_of(Volume), c_size_t, c_void_p, c_int32, c_uint64, c_uint64, c_uint64]),
-    "outputs_init": (_Status, [_of(Outputs), c_size_t]),
-    "options_init": (_Status, [_of(Options), c_size_t, _Handle]),
-    "model_info_init": (_Status, [_of(ModelInfo), c_size_t]),
-    "estimate_init": (_Status, [_of(Estimate), c_size_t]),
-    "result_init": (_Status, [_of(Result), c_size_t]),
-    "model_load": (_Status, [c_char_p, _of(_Handle)]),
-    "model_load_memory": (_Status, [c_void_p, c_size_t, _of(_Handle)]),
-    "model_get_info": (_Status, [_Handle, _of(ModelInfo)]),
-    "model_class_name": (c_char_p, [_Handle, c_uint32]),
-    "model_free": (None, [_Handle]),
-    "session_new": (_Status, [_Handle, _of(Options), _of(_Handle)]),
-    "session_engine_name": (c_char_p, [_Handle]),
-    "session_estimate": (_Status, [_Handle, _of(Volume), _of(Volume), _of(Estimate)]),
-    "session_segment": (_Status, [_Handle, _of(Volume), _of(Volume), _of(Outputs), _of(Result)]),
-    "session_trim": (_Status, [_Handle]),
-    "session_slices_done": (_Status, [_Handle, _of(c_uint64)]),
-    "session_cancel": (_Status, [_Handle]),
-    "session_free": (None, [_Handle]),
+    "status_name": (c_char_p, [c_int32]),
+    "volume_init": (c_int32, [POINTER(Volume), c_size_t, c_void_p, c_int32, c_uint64, c_uint64, c_uint64]),
+    "outputs_init": (c_int32, [POINTER(Outputs), c_size_t]),
+    "options_init": (c_int32, [POINTER(Options), c_size_t, c_void_p]),
+    "model_info_init": (c_int32, [POINTER(ModelInfo), c_size_t]),
+    "estimate_init": (c_int32, [POINTER(Estimate), c_size_t]),
+    "result_init": (c_int32, [POINTER(Result), c_size_t]),
+    "model_load": (c_int32, [c_char_p, POINTER(c_void_p)]),
+    "model_load_memory": (c_int32, [c_void_p, c_size_t, POINTER(c_void_p)]),
+    "model_get_info": (c_int32, [c_void_p, POINTER(ModelInfo)]),
+    "model_class_name": (c_char_p, [c_void_p, c_uint32]),
+    "model_free": (None, [c_void_p]),
+    "session_new": (c_int32, [c_void_p, POINTER(Options), POINTER(c_void_p)]),
+    "session_engine_name": (c_char_p, [c_void_p]),
+    "session_estimate": (c_int32, [c_void_p, POINTER(Volume), POINTER(Volume), POINTER(Estimate)]),
+    "session_segment": (c_int32, [c_void_p, POINTER(Volume), POINTER(Volume), POINTER(Outputs), POINTER(Result)]),
+    "session_trim": (c_int32, [c_void_p]),
+    "session_slices_done": (c_int32, [c_void_p, POINTER(c_uint64)]),
+    "session_cancel": (c_int32, [c_void_p]),
+    "session_free": (None, [c_void_p]),
 }
-
-_library: Optional[ctypes.CDLL] = None
-_opening = threading.Lock()
-
-
-def library() -> ctypes.CDLL:
-    """The library with its functions declared; OSError where it is not there or has another ABI."""
-    global _library
-    with _opening:
-        if _library is None:
-            _library = _open()
-        return _library
-
-
-def _open() -> ctypes.CDLL:
-    found, where = _find()
-    for name, (result, arguments) in FUNCTIONS.items():
-        function = getattr(found, f"patchmask_{name}", None)
-        if function is None:
-            raise OSError(f"{where}: is not the library that this package needs: patchmask_{name} is missing")
-        function.restype, function.argtypes = result, arguments
-    abi = found.patchmask_abi_version()
-    if abi != ABI_VERSION:
-        version = found.patchmask_version().decode()
-        raise OSError(f"{where}: libpatchmask {version} has ABI {abi}, this package needs ABI {ABI_VERSION}")
-    return found
-
-
-def _file_name() -> str:
-    return {"darwin": "libpatchmask.dylib", "win32": "patchmask.dll"}.get(sys.platform, "libpatchmask.so")
-
-
-def _find() -> tuple[ctypes.CDLL, str]:
-    named = os.environ.get("PATCHMASK_LIBRARY")
-    if named:
-        return ctypes.CDLL(named), named
-    package = Path(__file__).resolve().parent
-    for folder in (package, package.parent.parent / "build"):
-        path = folder / _file_name()
-        if path.exists():
-            return ctypes.CDLL(str(path)), str(path)
-    for name in ("libpatchmask.so.0.1", _file_name()):
-        try:
-            return ctypes.CDLL(name), name
-        except OSError:
-            pass
-    raise OSError(
-        f"{_file_name()} is not in {package} and not on the loader's path: install the wheel, run make in a "
-        "checkout, or name the file in PATCHMASK_LIBRARY"
-    )

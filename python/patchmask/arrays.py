@@ -7,13 +7,13 @@ a CT made behind the caller's back costs hundreds of megabytes.
 
 from __future__ import annotations
 
-import ctypes
 from typing import Any
 
 import numpy as np
 
 from . import _abi
-from .errors import InvalidArgument, check
+from ._library import new
+from .errors import InvalidArgument
 
 VOXEL_TYPES = {
     np.dtype(np.int8): _abi.VOXEL_I8,
@@ -59,13 +59,7 @@ def strides(array: np.ndarray, what: str) -> list[int]:
 
 def volume(array: np.ndarray, slope: float, intercept: float, what: str) -> _abi.Volume:
     """The struct for an array that `voxels` has passed. Points into the array: keep that alive."""
-    raw = _abi.Volume()
-    depth, height, width = array.shape
-    check(
-        _abi.library().patchmask_volume_init(
-            ctypes.byref(raw), ctypes.sizeof(raw), array.ctypes.data, VOXEL_TYPES[array.dtype], width, height, depth
-        )
-    )
+    raw = new(_abi.Volume, array.ctypes.data, VOXEL_TYPES[array.dtype], *reversed(array.shape))
     raw.stride_z, raw.stride_y, raw.stride_x = strides(array, what)
     raw.slope, raw.intercept = slope, intercept
     return raw

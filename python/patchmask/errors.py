@@ -9,10 +9,16 @@ from __future__ import annotations
 from . import _abi
 
 
+BY_STATUS: dict[int, type[PatchmaskError]] = {}  #: the exception of each status
+
+
 class PatchmaskError(Exception):
     """A call that failed. `status` is the library's number, `str()` its sentence: value, limit, remedy."""
 
     status: int = _abi.PANIC
+
+    def __init_subclass__(cls) -> None:
+        BY_STATUS[cls.status] = cls
 
     def __init__(self, text: str, status: int | None = None):
         super().__init__(text)
@@ -93,29 +99,3 @@ class Panic(PatchmaskError):
     """A defect in the library, caught. Please report the text."""
 
     status = _abi.PANIC
-
-
-BY_STATUS: dict[int, type[PatchmaskError]] = {
-    kind.status: kind
-    for kind in (
-        InvalidArgument,
-        Unsupported,
-        Busy,
-        WrongProcess,
-        ModelFileError,
-        BadModel,
-        OutOfMemory,
-        DeviceOutOfMemory,
-        NoDevice,
-        DeviceFailed,
-        Cancelled,
-        Panic,
-    )
-}
-
-
-def check(status: int) -> None:
-    """Raises what `status` stands for; to be called on the thread that made the failing call."""
-    if status != _abi.OK:
-        text = _abi.library().patchmask_last_error().decode("utf-8", "replace")
-        raise BY_STATUS.get(status, PatchmaskError)(text or f"status {status}", status)

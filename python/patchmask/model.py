@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Optional, Union
 
 from . import _abi
-from .errors import check
+from ._library import Owner, call, new
 
 #: The path of a safetensors file, or its bytes.
 Source = Union[str, "os.PathLike[str]", bytes, bytearray, memoryview]
@@ -29,7 +29,7 @@ class ModelInfo:
     class_names: Optional[tuple[str, ...]]  #: according to the metadata
 
 
-class Model:
+class Model(Owner):
     """A VGG16. Immutable: any threads and sessions may use it at once; sessions outlive it.
 
     `source` is the path of a safetensors file, or its bytes. Raises `ModelFileError` where the file cannot be
@@ -37,46 +37,26 @@ class Model:
     """
 
     def __init__(self, source: Source):
-        self._handle = ctypes.c_void_p()
-        self._library = _abi.library()
+        super().__init__("model")
         if isinstance(source, (bytes, bytearray, memoryview)):
             data = bytes(source)
-            check(self._library.patchmask_model_load_memory(data, len(data), ctypes.byref(self._handle)))
+            call("model_load_memory", data, len(data), ctypes.byref(self._raw))
         else:
-            check(self._library.patchmask_model_load(os.fsencode(source), ctypes.byref(self._handle)))
+            call("model_load", os.fsencode(source), ctypes.byref(self._raw))
         self.info = self._describe()
 
     def _describe(self) -> ModelInfo:
-        raw = _abi.ModelInfo()
-        check(self._library.patchmask_model_info_init(ctypes.byref(raw), ctypes.sizeof(raw)))
-        check(self._library.patchmask_model_get_info(self._handle, ctypes.byref(raw)))
+        raw = new(_abi.ModelInfo)
+        call("model_get_info", self._handle, ctypes.byref(raw))
         names = [self._library.patchmask_model_class_name(self._handle, i) for i in range(raw.classes)]
         return ModelInfo(
-            raw.input_channels,
-            raw.classes,
-            raw.dense_layers,
-            raw.lesion_class,
-            raw.patch_size or None,
-            raw.stride or None,
-            raw.parameters,
-            raw.sha256.decode("ascii"),
-            None if None in names else tuple(name.decode("utf-8") for name in names),
+            **{name: getattr(raw, name) for name in ("input_channels", "classes", "dense_layers", "lesion_class")},
+            patch_size=raw.patch_size or None,
+            stride=raw.stride or None,
+            parameters=raw.parameters,
+            sha256=raw.sha256.decode("ascii"),
+            class_names=None if None in names else tuple(name.decode("utf-8") for name in names),
         )
-
-    def close(self) -> None:
-        """Frees the model; further use raises `InvalidArgument`. Sessions made from it stay valid."""
-        handle, self._handle = self._handle, ctypes.c_void_p()
-        self._library.patchmask_model_free(handle)
-
-    def __enter__(self) -> Model:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def __del__(self) -> None:
-        if getattr(self, "_handle", None):
-            self.close()
 
     def __repr__(self) -> str:
         info = self.info

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Callable, Optional, Sequence, Union
 import numpy as np
 
 from . import _abi, arrays
-from .errors import Busy, InvalidArgument, check
+from ._library import Owner, call, check, new
+from .errors import Busy, InvalidArgument
 from .interrupts import Interrupts
 from .model import Model, Source
 
@@ -77,7 +78,7 @@ class Segmentation:
     result: Result
 
 
-class Session:
+class Session(Owner):
     """Workspace and threads for segmenting with one model and one set of options; one call at a time.
 
     `model` is a `Model`, or what one is made from: the path of a safetensors file, or its bytes. Options left at None
@@ -119,17 +120,13 @@ class Session:
         memory_budget: int = 0,
         log: Optional[Callable[[str, str], None]] = None,
     ):
-        self._handle = ctypes.c_void_p()
-        self._library = _abi.library()
+        super().__init__("session")
         self._running = threading.Lock()
         self._progress: Optional[Progress] = None
         self._interrupts = Interrupts()
         self._raised: Optional[BaseException] = None
         model = model if isinstance(model, Model) else Model(model)
-        raw = _abi.Options()
-        check(
-            self._library.patchmask_options_init(ctypes.byref(raw), ctypes.sizeof(raw), _open(model._handle, "model"))
-        )
+        raw = new(_abi.Options, model._handle)
         for name, value, highest in (
             ("patch_size", patch_size, 2**32),
             ("stride", stride, 2**32),
@@ -163,7 +160,7 @@ class Session:
         # The library calls these as long as the session lives; ctypes needs them to stay referenced.
         self._callbacks = (_abi.ProgressCallback(self._on_progress), _abi.LogCallback(self._on_log))
         raw.progress, raw.log = self._callbacks
-        check(self._library.patchmask_session_new(model._handle, ctypes.byref(raw), ctypes.byref(self._handle)))
+        call("session_new", model._handle, ctypes.byref(raw), ctypes.byref(self._raw))
         self.options = _options(raw)  #: what holds, after the model's metadata
         self.engine = self._library.patchmask_session_engine_name(self._handle).decode("utf-8")  #: for people
 
@@ -208,9 +205,8 @@ class Session:
             shape = (array.shape[0], e.lattice_height, e.lattice_width, e.classes)
             buffers["logits"] = arrays.output(logits, shape, np.float32, "logits")
         raw_outputs = self._outputs(buffers)
-        raw_result = _abi.Result()
-        check(self._library.patchmask_result_init(ctypes.byref(raw_result), ctypes.sizeof(raw_result)))
-        handle = _open(self._handle, "session")
+        raw_result = new(_abi.Result)
+        handle = self._handle
         if not self._running.acquire(blocking=False):
             raise Busy("the session is running another call: use one session per thread")
         try:
@@ -234,59 +230,41 @@ class Session:
             if len(volume) != 3:
                 raise InvalidArgument(f"shape {volume}: must be (slices, rows, columns)")
             depth, height, width = (_whole("shape", length, 2**64) for length in volume)
-            raw_volume = _abi.Volume()
-            init = self._library.patchmask_volume_init
-            size = ctypes.sizeof(raw_volume)
-            check(init(ctypes.byref(raw_volume), size, None, _abi.VOXEL_I16, width, height, depth))
+            raw_volume = new(_abi.Volume, None, _abi.VOXEL_I16, width, height, depth)
         else:
             raw_volume = arrays.volume(arrays.voxels(volume, "volume"), 1.0, 0.0, "volume")
         region = None if roi is None else arrays.voxels(roi, "roi")
         raw_roi = None if region is None else ctypes.byref(arrays.volume(region, 1.0, 0.0, "roi"))
-        raw = _abi.Estimate()
-        check(self._library.patchmask_estimate_init(ctypes.byref(raw), ctypes.sizeof(raw)))
-        handle = _open(self._handle, "session")
-        check(self._library.patchmask_session_estimate(handle, ctypes.byref(raw_volume), raw_roi, ctypes.byref(raw)))
+        raw = new(_abi.Estimate)
+        call("session_estimate", self._handle, ctypes.byref(raw_volume), raw_roi, ctypes.byref(raw))
         return Estimate(**{name: getattr(raw, name) for name in Estimate.__dataclass_fields__})
 
     def cancel(self) -> None:
         """Asks the current call, or the next one, to stop: it raises `Cancelled`. From any thread."""
-        check(self._library.patchmask_session_cancel(_open(self._handle, "session")))
+        call("session_cancel", self._handle)
 
     @property
     def slices_done(self) -> int:
         """Slices that the current or last call has finished. From any thread."""
         done = ctypes.c_uint64()
-        handle = _open(self._handle, "session")
-        check(self._library.patchmask_session_slices_done(handle, ctypes.byref(done)))
+        call("session_slices_done", self._handle, ctypes.byref(done))
         return done.value
 
     def trim(self) -> None:
         """Gives back the memory that a call leaves behind for the next one."""
-        check(self._library.patchmask_session_trim(_open(self._handle, "session")))
+        call("session_trim", self._handle)
 
     def close(self) -> None:
         """Frees the session and ends its threads. Raises `Busy` while a call runs: cancel that first."""
         if not self._running.acquire(blocking=False):
             raise Busy("the session is running a call: cancel it and wait before closing")
         try:
-            handle, self._handle = self._handle, ctypes.c_void_p()
-            self._library.patchmask_session_free(handle)
+            super().close()
         finally:
             self._running.release()
 
-    def __enter__(self) -> Session:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def __del__(self) -> None:
-        if getattr(self, "_handle", None):
-            self.close()
-
     def _outputs(self, buffers: dict[str, Optional[np.ndarray]]) -> _abi.Outputs:
-        raw = _abi.Outputs()
-        check(self._library.patchmask_outputs_init(ctypes.byref(raw), ctypes.sizeof(raw)))
+        raw = new(_abi.Outputs)
         for name, buffer in buffers.items():
             if buffer is None:
                 continue
@@ -366,12 +344,6 @@ class _bar:
     def __exit__(self, *_: object) -> None:
         if self.bar is not None:
             self.bar.close()
-
-
-def _open(handle: ctypes.c_void_p, what: str) -> ctypes.c_void_p:
-    if not handle:
-        raise InvalidArgument(f"the {what} is closed: make a new one")
-    return handle
 
 
 def _whole(name: str, value: Any, end: int) -> int:
