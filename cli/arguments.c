@@ -37,61 +37,17 @@ static const char HELP[] =
     "-160,240 and none. The last of a repeated option counts. NRRD files are read with raw\n"
     "encoding and attached data. Exit status: 0 success, 1 failure, 2 wrong usage.\n";
 
-typedef enum option_name {
-    OPTION_MODEL,
-    OPTION_PATCH_SIZE,
-    OPTION_STRIDE,
-    OPTION_PADDING,
-    OPTION_WINDOW,
-    OPTION_EQUALIZE,
-    OPTION_NO_EQUALIZE,
-    OPTION_CROP,
-    OPTION_ROI,
-    OPTION_FILL,
-    OPTION_LOGITS,
-    OPTION_PROBABILITY,
-    OPTION_TRUTH,
-    OPTION_REPORT,
-    OPTION_DEVICE,
-    OPTION_THREADS,
-    OPTION_MEMORY,
-    OPTION_NO_SHARING,
-    OPTION_QUIET,
-    OPTION_SLICER_PROGRESS,
-    OPTION_XML,
-    OPTION_HELP,
-    OPTION_VERSION,
-    OPTION_COUNT
-} option_name;
-
-static const struct {
+/* An option: exactly one of path, whole, choice and parse says what it does. */
+typedef struct option {
     const char *name;
-    bool takes_value;
-} OPTIONS[OPTION_COUNT] = {
-    [OPTION_MODEL] = {"--model", true},
-    [OPTION_PATCH_SIZE] = {"--patch-size", true},
-    [OPTION_STRIDE] = {"--stride", true},
-    [OPTION_PADDING] = {"--padding", true},
-    [OPTION_WINDOW] = {"--window", true},
-    [OPTION_EQUALIZE] = {"--equalize", false},
-    [OPTION_NO_EQUALIZE] = {"--no-equalize", false},
-    [OPTION_CROP] = {"--crop", true},
-    [OPTION_ROI] = {"--roi", true},
-    [OPTION_FILL] = {"--fill", true},
-    [OPTION_LOGITS] = {"--logits", true},
-    [OPTION_PROBABILITY] = {"--probability", true},
-    [OPTION_TRUTH] = {"--truth", true},
-    [OPTION_REPORT] = {"--report", true},
-    [OPTION_DEVICE] = {"--device", true},
-    [OPTION_THREADS] = {"--threads", true},
-    [OPTION_MEMORY] = {"--memory", true},
-    [OPTION_NO_SHARING] = {"--no-sharing", false},
-    [OPTION_QUIET] = {"--quiet", false},
-    [OPTION_SLICER_PROGRESS] = {"--slicer-progress", false},
-    [OPTION_XML] = {"--xml", false},
-    [OPTION_HELP] = {"--help", false},
-    [OPTION_VERSION] = {"--version", false},
-};
+    const char **path;
+    uint32_t *whole; /* takes a whole number of low..=high */
+    uint32_t low, high;
+    int32_t *choice; /* takes one of two words and is its index; or takes nothing and is `value` */
+    const char *words[2];
+    int32_t value;
+    bool (*parse)(arguments *out, const char *text, problem *problem);
+} option;
 
 /* A whole number at `*cursor`, which moves behind it. */
 static bool scan_whole(const char **cursor, uint64_t *out)
@@ -120,29 +76,7 @@ static bool parse_whole(const char *option, const char *text, uint64_t lowest, u
     return true;
 }
 
-static bool parse_small(const char *option, const char *text, uint32_t lowest, uint32_t highest,
-                        uint32_t *out, problem *problem)
-{
-    uint64_t number = 0;
-    if (!parse_whole(option, text, lowest, highest, &number, problem)) {
-        return false;
-    }
-    *out = (uint32_t)number;
-    return true;
-}
-
-/* One of two words. */
-static bool parse_word(const char *option, const char *text, const char *zero, const char *one,
-                       int32_t *out, problem *problem)
-{
-    if (strcmp(text, zero) != 0 && strcmp(text, one) != 0) {
-        return misuse(problem, "%s %s: must be %s or %s", option, text, zero, one);
-    }
-    *out = strcmp(text, one) == 0;
-    return true;
-}
-
-static bool parse_window(const char *text, double out[2], problem *problem)
+static bool parse_window(arguments *out, const char *text, problem *problem)
 {
     char *comma, *end;
     double low = strtod(text, &comma);
@@ -151,12 +85,13 @@ static bool parse_window(const char *text, double out[2], problem *problem)
         !isfinite(high) || low >= high) {
         return misuse(problem, "--window %s: must be LO,HI in HU, both finite, LO below HI", text);
     }
-    out[0] = low;
-    out[1] = high;
+    out->window_given = true;
+    out->window[0] = low;
+    out->window[1] = high;
     return true;
 }
 
-static bool parse_crop(const char *text, uint64_t out[4], problem *problem)
+static bool parse_crop(arguments *out, const char *text, problem *problem)
 {
     uint64_t edge[4];
     const char *cursor = text;
@@ -169,7 +104,7 @@ static bool parse_crop(const char *text, uint64_t out[4], problem *problem)
         return misuse(problem, "--crop %s: must be X0,Y0,X1,Y1 in pixels, X0 < X1 and Y0 < Y1",
                       text);
     }
-    memcpy(out, edge, sizeof edge);
+    memcpy(out->crop, edge, sizeof edge);
     return true;
 }
 
@@ -194,7 +129,7 @@ static bool parse_gpus(const char *text, uint64_t *out)
     }
 }
 
-static bool parse_device(const char *text, arguments *out, problem *problem)
+static bool parse_device(arguments *out, const char *text, problem *problem)
 {
     uint64_t gpus = 0;
     if (strcmp(text, "auto") == 0) {
@@ -211,87 +146,87 @@ static bool parse_device(const char *text, arguments *out, problem *problem)
     return true;
 }
 
-static bool parse_memory(const char *text, uint64_t *out, problem *problem)
+static bool parse_memory(arguments *out, const char *text, problem *problem)
 {
     uint64_t mebibytes = 0;
     if (!parse_whole("--memory", text, 0, UINT64_MAX >> 20, &mebibytes, problem)) {
         return false;
     }
-    *out = mebibytes << 20;
+    out->memory_budget = mebibytes << 20;
     return true;
 }
 
-static bool take_option(arguments *out, option_name option, const char *value, problem *problem)
+static bool take_value(const option *option, arguments *out, const char *text, problem *problem)
 {
-    const char *name = OPTIONS[option].name;
-    switch (option) {
-    case OPTION_MODEL:
-        out->model = value;
-        return true;
-    case OPTION_ROI:
-        out->roi = value;
-        return true;
-    case OPTION_LOGITS:
-        out->logits = value;
-        return true;
-    case OPTION_PROBABILITY:
-        out->probability = value;
-        return true;
-    case OPTION_TRUTH:
-        out->truth = value;
-        return true;
-    case OPTION_REPORT:
-        out->report = value;
-        return true;
-    case OPTION_PATCH_SIZE:
-        return parse_small(name, value, PATCHMASK_PATCH_SIZE_MIN, PATCHMASK_PATCH_SIZE_MAX,
-                           &out->patch_size, problem);
-    case OPTION_STRIDE:
-        return parse_small(name, value, 1, PATCHMASK_PATCH_SIZE_MAX, &out->stride, problem);
-    case OPTION_PADDING:
-        return parse_word(name, value, "patch", "image", &out->padding, problem);
-    case OPTION_FILL:
-        return parse_word(name, value, "nearest", "linear", &out->fill, problem);
-    case OPTION_WINDOW:
-        out->window_given = true;
-        return parse_window(value, out->window, problem);
-    case OPTION_EQUALIZE:
-    case OPTION_NO_EQUALIZE:
-        out->equalize = option == OPTION_EQUALIZE;
-        return true;
-    case OPTION_CROP:
-        return parse_crop(value, out->crop, problem);
-    case OPTION_DEVICE:
-        return parse_device(value, out, problem);
-    case OPTION_THREADS:
-        return parse_small(name, value, 0, UINT32_MAX, &out->threads, problem);
-    case OPTION_MEMORY:
-        return parse_memory(value, &out->memory_budget, problem);
-    case OPTION_NO_SHARING:
-        out->sharing = 0;
-        return true;
-    case OPTION_QUIET:
-        out->quiet = true;
-        return true;
-    case OPTION_SLICER_PROGRESS:
-        out->slicer_progress = true;
-        return true;
-    case OPTION_XML:
-        out->action = ACTION_DESCRIBE;
-        return true;
-    case OPTION_HELP:
-        out->action = ACTION_HELP;
-        return true;
-    case OPTION_VERSION:
-        out->action = ACTION_VERSION;
-        return true;
-    case OPTION_COUNT:
-        break;
+    if (option->path != NULL) {
+        *option->path = text;
+    } else if (option->whole != NULL) {
+        uint64_t number = 0;
+        if (!parse_whole(option->name, text, option->low, option->high, &number, problem)) {
+            return false;
+        }
+        *option->whole = (uint32_t)number;
+    } else if (option->choice != NULL) {
+        const char *const *words = option->words;
+        if (strcmp(text, words[0]) != 0 && strcmp(text, words[1]) != 0) {
+            return misuse(problem, "%s %s: must be %s or %s", option->name, text, words[0], words[1]);
+        }
+        *option->choice = strcmp(text, words[1]) == 0;
+    } else {
+        return option->parse(out, text, problem);
     }
-    return misuse(problem, "%s: unknown option", name);
+    return true;
 }
 
-/* Whether a file of this name would be taken for another format than NRRD. */
+/* An option word, `--name` or `--name=value`, and its value, which may be the next word. */
+static bool parse_option(arguments *out, int count, char **words, int *at, problem *problem)
+{
+    const option options[] = {
+        {"--model", .path = &out->model},
+        {"--roi", .path = &out->roi},
+        {"--truth", .path = &out->truth},
+        {"--logits", .path = &out->logits},
+        {"--probability", .path = &out->probability},
+        {"--report", .path = &out->report},
+        {"--patch-size", .whole = &out->patch_size, .low = PATCHMASK_PATCH_SIZE_MIN, .high = PATCHMASK_PATCH_SIZE_MAX},
+        {"--stride", .whole = &out->stride, .low = 1, .high = PATCHMASK_PATCH_SIZE_MAX},
+        {"--threads", .whole = &out->threads, .high = UINT32_MAX},
+        {"--padding", .choice = &out->padding, .words = {"patch", "image"}},
+        {"--fill", .choice = &out->fill, .words = {"nearest", "linear"}},
+        {"--equalize", .choice = &out->equalize, .value = 1},
+        {"--no-equalize", .choice = &out->equalize, .value = 0},
+        {"--no-sharing", .choice = &out->sharing, .value = 0},
+        {"--quiet", .choice = &out->quiet, .value = 1},
+        {"--slicer-progress", .choice = &out->slicer_progress, .value = 1},
+        {"--xml", .choice = &out->action, .value = ACTION_DESCRIBE},
+        {"--help", .choice = &out->action, .value = ACTION_HELP},
+        {"--version", .choice = &out->action, .value = ACTION_VERSION},
+        {"--window", .parse = parse_window},
+        {"--crop", .parse = parse_crop},
+        {"--device", .parse = parse_device},
+        {"--memory", .parse = parse_memory},
+    };
+    const char *word = words[*at];
+    size_t length = strcspn(word, "=");
+    const char *value = word[length] == '=' ? word + length + 1 : NULL;
+    for (size_t i = 0; i < sizeof options / sizeof *options; i++) {
+        const option *option = &options[i];
+        if (strlen(option->name) != length || strncmp(option->name, word, length) != 0) {
+            continue;
+        }
+        if (option->choice != NULL && option->words[0] == NULL) {
+            *option->choice = option->value;
+            return value == NULL || misuse(problem, "%s: takes no value", option->name);
+        }
+        if (value == NULL && *at + 1 == count) {
+            return misuse(problem, "%s: needs a value", option->name);
+        }
+        return take_value(option, out, value != NULL ? value : words[++*at], problem);
+    }
+    return misuse(problem, "%s: unknown option; segment --help lists them", word);
+}
+
+/* True for names that other programs take for another format than NRRD. */
 static bool is_foreign(const char *path)
 {
     static const char *const SUFFIXES[] = {".nii", ".nii.gz", ".mha", ".mhd", ".dcm", ".nhdr"};
@@ -302,31 +237,6 @@ static bool is_foreign(const char *path)
         }
     }
     return false;
-}
-
-/* An option word, `--name` or `--name=value`, and its value, which may be the next word. */
-static bool parse_option(arguments *out, int count, char **words, int *at, problem *problem)
-{
-    const char *word = words[*at];
-    size_t length = strcspn(word, "=");
-    const char *value = word[length] == '=' ? word + length + 1 : NULL;
-    for (int option = 0; option < OPTION_COUNT; option++) {
-        const char *name = OPTIONS[option].name;
-        if (strlen(name) != length || strncmp(name, word, length) != 0) {
-            continue;
-        }
-        if (!OPTIONS[option].takes_value && value != NULL) {
-            return misuse(problem, "%s: takes no value", name);
-        }
-        if (OPTIONS[option].takes_value && value == NULL) {
-            if (*at + 1 == count) {
-                return misuse(problem, "%s: needs a value", name);
-            }
-            value = words[++*at];
-        }
-        return take_option(out, (option_name)option, value, problem);
-    }
-    return misuse(problem, "%s: unknown option; segment --help lists them", word);
 }
 
 bool arguments_parse(arguments *out, int count, char **words, problem *problem)

@@ -11,7 +11,7 @@
 typedef enum program_action { ACTION_SEGMENT, ACTION_HELP, ACTION_VERSION, ACTION_DESCRIBE } program_action;
 
 typedef struct arguments {
-    program_action action;
+    int32_t action; /* a program_action */
     /* Paths; NULL where not given. */
     const char *input, *mask;
     const char *model, *roi, *truth;
@@ -27,11 +27,11 @@ typedef struct arguments {
     uint64_t cuda_devices;
     uint32_t threads;
     uint64_t memory_budget; /* bytes, 0: automatic */
-    bool quiet;
-    bool slicer_progress; /* progress tags on stdout */
+    int32_t quiet;
+    int32_t slicer_progress; /* progress tags on stdout */
 } arguments;
 
-/* Reads the command line. An option that is repeated counts the last time. */
+/* Reads the command line; the last of a repeated option counts. */
 bool arguments_parse(arguments *out, int count, char **words, problem *problem);
 
 /* Overrides the options that the command line names. */

@@ -20,6 +20,16 @@
 #include "report.h"
 #include "slicer.h"
 
+typedef enum result_name { MASK, PROBABILITY, LOGITS, RESULT_COUNT } result_name;
+
+/* A volume that the library writes, and its file. */
+typedef struct result_volume {
+    const char *name, *path; /* path NULL: not wanted, and all below is unused */
+    void *data;              /* [z][y][x] of uint8 or float, logits [z][patch row][patch column][class] of float */
+    uint64_t count, bytes;   /* elements, and of one of them */
+    output_file *file;
+} result_volume;
+
 typedef struct job {
     arguments arguments;
     progress progress;
@@ -28,20 +38,20 @@ typedef struct job {
     patchmask_session *session;
     patchmask_model_info model_info;
     patchmask_options options;
+    patchmask_volume volume, region; /* `input` and `roi` for the library */
     patchmask_estimate estimate;
     patchmask_result result;
     double load_seconds;
-    uint8_t *mask;      /* [z][y][x] */
-    float *probability; /* [z][y][x] */
-    float *logits;      /* [z][lattice y][lattice x][class] */
     overlap overlap;
     output_set outputs;
-    output_file *mask_file, *probability_file, *logits_file, *report_file; /* NULL: not wanted */
+    result_volume results[RESULT_COUNT];
+    output_file *report_file; /* NULL: not wanted */
 } job;
 
-static bool library_failed(problem *problem)
+/* For calls of the library, one after another. */
+static bool ok(patchmask_status status, problem *problem)
 {
-    return fail(problem, "%s", patchmask_last_error());
+    return status == PATCHMASK_OK || fail(problem, "%s", patchmask_last_error());
 }
 
 static bool check_paths(const arguments *given, problem *problem)
@@ -54,9 +64,9 @@ static bool check_paths(const arguments *given, problem *problem)
 /* The ROI or the truth, where wanted: on the grid of the input. */
 static bool read_companion(nrrd_volume *out, const char *path, const job *job, problem *problem)
 {
-    return path == NULL || (nrrd_read(out, path, problem) &&
-                            grid_check_same(&job->input.header, job->arguments.input, &out->header,
-                                            path, problem));
+    return path == NULL ||
+           (nrrd_read(out, path, problem) &&
+            grid_check_same(&job->input.header, job->arguments.input, &out->header, path, problem));
 }
 
 static bool read_volumes(job *job, problem *problem)
@@ -66,134 +76,95 @@ static bool read_volumes(job *job, problem *problem)
            read_companion(&job->truth, job->arguments.truth, job, problem);
 }
 
-static patchmask_status make_session(job *job)
-{
-    patchmask_status status = patchmask_model_load(job->arguments.model, &job->model);
-    if (status == PATCHMASK_OK) {
-        status = patchmask_model_info_init(&job->model_info, sizeof job->model_info);
-    }
-    if (status == PATCHMASK_OK) {
-        status = patchmask_model_get_info(job->model, &job->model_info);
-    }
-    if (status == PATCHMASK_OK) {
-        status = patchmask_options_init(&job->options, sizeof job->options, job->model);
-    }
-    if (status == PATCHMASK_OK) {
-        arguments_apply(&job->arguments, &job->options);
-        job->options.progress = progress_report;
-        job->options.progress_user_data = &job->progress;
-        job->options.log = progress_log;
-        job->options.log_user_data = &job->progress;
-        status = patchmask_session_new(job->model, &job->options, &job->session);
-    }
-    return status;
-}
-
 static bool load_model(job *job, problem *problem)
 {
+    patchmask_options *options = &job->options;
     double started = seconds_now();
-    patchmask_status status = make_session(job);
+    if (!ok(patchmask_model_load(job->arguments.model, &job->model), problem) ||
+        !ok(patchmask_model_info_init(&job->model_info, sizeof job->model_info), problem) ||
+        !ok(patchmask_model_get_info(job->model, &job->model_info), problem) ||
+        !ok(patchmask_options_init(options, sizeof *options, job->model), problem)) {
+        return false;
+    }
+    arguments_apply(&job->arguments, options);
+    options->progress = progress_report;
+    options->log = progress_log;
+    options->progress_user_data = options->log_user_data = &job->progress;
+    bool good = ok(patchmask_session_new(job->model, options, &job->session), problem);
     job->load_seconds = seconds_now() - started;
-    return status == PATCHMASK_OK || library_failed(problem);
+    return good;
 }
 
-static patchmask_status describe(patchmask_volume *out, const nrrd_volume *volume)
+static bool describe(patchmask_volume *out, const nrrd_volume *volume, problem *problem)
 {
-    const uint64_t *size = volume->header.size;
-    return patchmask_volume_init(out, sizeof *out, volume->data, volume->header.voxel_type, size[0],
-                                 size[1], size[2]);
+    const nrrd_header *h = &volume->header;
+    return ok(patchmask_volume_init(out, sizeof *out, volume->data, h->voxel_type, h->size[0], h->size[1], h->size[2]),
+              problem);
 }
 
-/* Describes the input and, where there is one, the ROI; asks how large the lattice is, which does not
- * depend on the ROI: without it the answer comes at once. */
-static bool estimate(job *job, patchmask_volume *volume, patchmask_volume *roi, problem *problem)
+/* Describes the input and, where there is one, the ROI; asks how large the patch grid is, which does not depend on the
+ * ROI: without it the answer comes at once. */
+static bool estimate(job *job, problem *problem)
 {
-    patchmask_status status = describe(volume, &job->input);
-    if (status == PATCHMASK_OK && job->arguments.roi != NULL) {
-        status = describe(roi, &job->roi);
-    }
-    if (status == PATCHMASK_OK) {
-        status = patchmask_estimate_init(&job->estimate, sizeof job->estimate);
-    }
-    if (status == PATCHMASK_OK) {
-        status = patchmask_session_estimate(job->session, volume, NULL, &job->estimate);
-    }
-    return status == PATCHMASK_OK || library_failed(problem);
+    return describe(&job->volume, &job->input, problem) &&
+           (job->arguments.roi == NULL || describe(&job->region, &job->roi, problem)) &&
+           ok(patchmask_estimate_init(&job->estimate, sizeof job->estimate), problem) &&
+           ok(patchmask_session_estimate(job->session, &job->volume, NULL, &job->estimate), problem);
 }
 
-/* `count` elements of `bytes` bytes; NULL where that is too much. */
-static void *allocate(uint64_t count, uint64_t bytes, const char *what, problem *problem)
-{
-    void *buffer = count <= SIZE_MAX / bytes ? malloc((size_t)(count * bytes)) : NULL;
-    if (buffer == NULL) {
-        fail(problem, "%s: %" PRIu64 " x %" PRIu64 " bytes could not be allocated", what, count,
-             bytes);
-    }
-    return buffer;
-}
-
-static bool allocate_results(job *job, problem *problem)
-{
-    const patchmask_estimate *e = &job->estimate;
-    uint64_t voxels = job->input.header.voxel_count;
-    /* A slice has at most as many lattice points as voxels, so that this product cannot overflow. */
-    uint64_t points = e->lattice_width * e->lattice_height * job->input.header.size[2];
-    job->mask = allocate(voxels, sizeof *job->mask, "mask", problem);
-    if (job->mask != NULL && job->arguments.probability != NULL) {
-        job->probability = allocate(voxels, sizeof *job->probability, "probability", problem);
-    }
-    if (job->mask != NULL && job->arguments.logits != NULL) {
-        job->logits = allocate(points, e->classes * sizeof *job->logits, "logits", problem);
-    }
-    return job->mask != NULL && (job->arguments.probability == NULL || job->probability != NULL) &&
-           (job->arguments.logits == NULL || job->logits != NULL);
-}
-
-/* Before the work, so that a directory that cannot be written is known at once. */
-static bool open_one(output_file **out, job *job, const char *path, problem *problem)
-{
-    return path == NULL || (*out = outputs_open(&job->outputs, path, problem)) != NULL;
-}
-
-static bool open_outputs(job *job, problem *problem)
+/* Memory and files before the work, so that a directory that cannot be written is known at once. */
+static bool open_results(job *job, problem *problem)
 {
     const arguments *given = &job->arguments;
-    return open_one(&job->mask_file, job, given->mask, problem) &&
-           open_one(&job->probability_file, job, given->probability, problem) &&
-           open_one(&job->logits_file, job, given->logits, problem) &&
-           open_one(&job->report_file, job, given->report, problem);
+    const patchmask_estimate *e = &job->estimate;
+    uint64_t voxels = job->input.header.voxel_count;
+    /* A slice has at most as many patches as voxels, so that this product cannot overflow. */
+    uint64_t patches = e->lattice_width * e->lattice_height * job->input.header.size[2];
+    job->results[MASK] = (result_volume){"mask", given->mask, .count = voxels, .bytes = 1};
+    job->results[PROBABILITY] =
+        (result_volume){"probability", given->probability, .count = voxels, .bytes = sizeof(float)};
+    job->results[LOGITS] =
+        (result_volume){"logits", given->logits, .count = patches, .bytes = e->classes * sizeof(float)};
+    for (int i = 0; i < RESULT_COUNT; i++) {
+        result_volume *r = &job->results[i];
+        if (r->path == NULL) {
+            continue;
+        }
+        r->data = r->count <= SIZE_MAX / r->bytes ? malloc((size_t)(r->count * r->bytes)) : NULL;
+        if (r->data == NULL) {
+            return fail(problem, "%s: %" PRIu64 " x %" PRIu64 " bytes could not be allocated", r->name, r->count,
+                        r->bytes);
+        }
+        r->file = outputs_open(&job->outputs, r->path, problem);
+        if (r->file == NULL) {
+            return false;
+        }
+    }
+    return given->report == NULL || (job->report_file = outputs_open(&job->outputs, given->report, problem)) != NULL;
 }
 
-static progress_style progress_style_of(const arguments *given)
+static bool segment(job *job, problem *problem)
 {
-    return given->slicer_progress ? PROGRESS_SLICER : given->quiet ? PROGRESS_NONE : PROGRESS_BAR;
-}
-
-static bool segment(job *job, const patchmask_volume *volume, const patchmask_volume *roi,
-                    problem *problem)
-{
+    const arguments *given = &job->arguments;
+    const patchmask_volume *roi = given->roi != NULL ? &job->region : NULL;
     patchmask_outputs outputs;
-    patchmask_status status = patchmask_outputs_init(&outputs, sizeof outputs);
-    if (status == PATCHMASK_OK) {
-        status = patchmask_result_init(&job->result, sizeof job->result);
+    if (!ok(patchmask_outputs_init(&outputs, sizeof outputs), problem) ||
+        !ok(patchmask_result_init(&job->result, sizeof job->result), problem)) {
+        return false;
     }
-    if (status == PATCHMASK_OK) {
-        outputs.mask = job->mask;
-        outputs.probability = job->probability;
-        outputs.logits = job->logits;
-        progress_start(&job->progress, progress_style_of(&job->arguments));
-        status = patchmask_session_segment(job->session, volume,
-                                           job->arguments.roi != NULL ? roi : NULL, &outputs,
-                                           &job->result);
-        progress_end(&job->progress);
-    }
-    return status == PATCHMASK_OK || library_failed(problem);
+    outputs.mask = job->results[MASK].data;
+    outputs.probability = job->results[PROBABILITY].data;
+    outputs.logits = job->results[LOGITS].data;
+    progress_start(&job->progress, given->slicer_progress ? PROGRESS_SLICER : given->quiet ? PROGRESS_NONE : PROGRESS_BAR);
+    bool good = ok(patchmask_session_segment(job->session, &job->volume, roi, &outputs, &job->result), problem);
+    progress_end(&job->progress);
+    return good;
 }
 
 static void compare_with_truth(job *job)
 {
     if (job->arguments.truth != NULL) {
-        job->overlap = overlap_count(job->mask, (uint8_t)job->options.lesion_class, job->truth.data,
+        job->overlap = overlap_count(job->results[MASK].data, (uint8_t)job->options.lesion_class, job->truth.data,
                                      job->truth.header.voxel_type, job->input.header.voxel_count);
     }
 }
@@ -202,25 +173,19 @@ static bool write_volumes(job *job, problem *problem)
 {
     const nrrd_header *grid = &job->input.header;
     const patchmask_estimate *e = &job->estimate;
-    nrrd_write_header_like(job->mask_file->stream, grid, "uint8");
-    if (!outputs_write(job->mask_file, job->mask, grid->voxel_count, problem) ||
-        !outputs_close(job->mask_file, problem)) {
-        return false;
-    }
-    if (job->probability_file != NULL) {
-        nrrd_write_header_like(job->probability_file->stream, grid, "float");
-        if (!outputs_write(job->probability_file, job->probability,
-                           grid->voxel_count * sizeof *job->probability, problem) ||
-            !outputs_close(job->probability_file, problem)) {
-            return false;
+    for (int i = 0; i < RESULT_COUNT; i++) {
+        const result_volume *r = &job->results[i];
+        if (r->path == NULL) {
+            continue;
         }
-    }
-    if (job->logits_file != NULL) {
-        const uint64_t size[4] = {e->classes, e->lattice_width, e->lattice_height, grid->size[2]};
-        uint64_t count = size[0] * size[1] * size[2] * size[3];
-        nrrd_write_logits_header(job->logits_file->stream, size);
-        if (!outputs_write(job->logits_file, job->logits, count * sizeof *job->logits, problem) ||
-            !outputs_close(job->logits_file, problem)) {
+        if (i == LOGITS) {
+            const uint64_t size[4] = {e->classes, e->lattice_width, e->lattice_height, grid->size[2]};
+            nrrd_write_logits_header(r->file->stream, size);
+        } else {
+            nrrd_write_header_like(r->file->stream, grid, i == MASK ? "uint8" : "float");
+        }
+        if (!outputs_write(r->file, r->data, (size_t)(r->count * r->bytes), problem) ||
+            !outputs_close(r->file, problem)) {
             return false;
         }
     }
@@ -260,11 +225,8 @@ static bool write_report(job *job, problem *problem)
 
 static bool run(job *job, problem *problem)
 {
-    patchmask_volume volume, roi;
-    if (!check_paths(&job->arguments, problem) || !read_volumes(job, problem) ||
-        !load_model(job, problem) || !estimate(job, &volume, &roi, problem) ||
-        !allocate_results(job, problem) || !open_outputs(job, problem) ||
-        !segment(job, &volume, &roi, problem)) {
+    if (!check_paths(&job->arguments, problem) || !read_volumes(job, problem) || !load_model(job, problem) ||
+        !estimate(job, problem) || !open_results(job, problem) || !segment(job, problem)) {
         return false;
     }
     compare_with_truth(job);
@@ -280,12 +242,12 @@ static void clean_up(job *job)
     nrrd_free(&job->input);
     nrrd_free(&job->roi);
     nrrd_free(&job->truth);
-    free(job->mask);
-    free(job->probability);
-    free(job->logits);
+    for (int i = 0; i < RESULT_COUNT; i++) {
+        free(job->results[i].data);
+    }
 }
 
-static bool print_about(program_action action, problem *problem)
+static bool print_about(int32_t action, problem *problem)
 {
     if (action == ACTION_HELP) {
         arguments_print_help();
