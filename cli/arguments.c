@@ -20,7 +20,7 @@ static const char HELP[] =
     "  --crop X0,Y0,X1,Y1          pixels, half-open; outside is black\n"
     "  --roi ROI.nrrd              evaluate only where non-zero\n"
     "  --fill nearest|linear       how patch classes become voxels (default nearest)\n"
-    "  --logits FILE.nrrd          float32; axes fastest first: class, lattice x, lattice y, slice\n"
+    "  --logits FILE.nrrd          float32; axes fastest first: class, patch x, patch y, slice\n"
     "  --probability FILE.nrrd     float32 on the input grid: probability of the lesion class\n"
     "  --truth FILE.nrrd           compare with this mask (above 0 is lesion): Dice and others\n"
     "  --report FILE.json          options, model hash, engine, counts, timings, peak memory\n"

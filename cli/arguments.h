@@ -16,7 +16,7 @@ typedef struct arguments {
     const char *input, *mask;
     const char *model, *roi, *truth;
     const char *logits, *probability, *report;
-    /* What the command line says about the library's options; the rest is the model's metadata. */
+    /* The library's options as far as the command line names them; the rest is the model's metadata. */
     uint32_t patch_size, stride; /* 0: not given */
     bool window_given;
     double window[2]; /* HU */

@@ -1,4 +1,4 @@
-/* Where the voxels of an NRRD volume lie in the patient, and whether two volumes lie alike. */
+/* The place of an NRRD volume's voxels in the patient, and the comparison of two volumes' places. */
 #ifndef SEGMENT_GRID_H
 #define SEGMENT_GRID_H
 
@@ -7,7 +7,7 @@
 #include "nrrd.h"
 #include "problem.h"
 
-/* What a header says about the grid's place; what it leaves out is unknown. */
+/* The grid's place according to a header; what it leaves out is unknown. */
 typedef struct grid_placement {
     bool directions_known, origin_known;
     double direction[NRRD_AXES][NRRD_AXES]; /* mm from a voxel to the next, for x, y, z */
@@ -19,7 +19,7 @@ typedef struct grid_placement {
 bool grid_placement_read(grid_placement *out, const nrrd_header *header, const char *path,
                          problem *problem);
 
-/* Whether both volumes have the same sizes and, as far as both say, the same space, directions,
+/* True if both volumes have the same sizes and, as far as both say, the same space, directions,
  * spacing and origin. LPS, LAS and RAS are compared as places in the patient, not as words. */
 bool grid_check_same(const nrrd_header *input, const char *input_path, const nrrd_header *other,
                      const char *other_path, problem *problem);

@@ -5,13 +5,13 @@
 #include <stddef.h>
 #include <string.h>
 
-static volatile sig_atomic_t wish_to_stop;
+static volatile sig_atomic_t stop_requested;
 
 /* Runs on any thread, the library's workers too, and therefore only sets the flag. */
 static void note_signal(int number)
 {
     (void)number;
-    wish_to_stop = 1;
+    stop_requested = 1;
 }
 
 static void handle(int number, void (*handler)(int))
@@ -37,5 +37,5 @@ void interrupt_install(void)
 
 bool interrupted(void)
 {
-    return wish_to_stop != 0;
+    return stop_requested != 0;
 }

@@ -1,4 +1,4 @@
-/* SIGINT, SIGTERM and SIGHUP as a wish to stop, which the program looks at between steps. */
+/* SIGINT, SIGTERM and SIGHUP as a request to stop, which the program checks between steps. */
 #ifndef SEGMENT_INTERRUPT_H
 #define SEGMENT_INTERRUPT_H
 
@@ -8,7 +8,7 @@
  * the file size limit or into a closed pipe is an error code instead of a signal. */
 void interrupt_install(void);
 
-/* Whether a signal asked the program to stop. */
+/* True once a signal has asked the program to stop. */
 bool interrupted(void);
 
 #endif

@@ -130,7 +130,7 @@ void nrrd_write_logits_header(FILE *file, const uint64_t size[4])
             "type: float\ndimension: 4\n"
             "sizes: %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 "\n"
             "kinds: list domain domain domain\n"
-            "labels: \"class\" \"lattice x\" \"lattice y\" \"slice\"\n",
+            "labels: \"class\" \"patch x\" \"patch y\" \"slice\"\n",
             size[0], size[1], size[2], size[3]);
     write_layout(file, false);
 }

@@ -81,7 +81,7 @@ void nrrd_free(nrrd_volume *volume);
 /* Writes the header of a volume of `type` (a NRRD type name) on the same grid as `like`. */
 void nrrd_write_header_like(FILE *file, const nrrd_header *like, const char *type);
 
-/* Writes the header of float32 logits: class, lattice x, lattice y, slice, fastest first. */
+/* Writes the header of float32 logits: class, patch x, patch y, slice, fastest first. */
 void nrrd_write_logits_header(FILE *file, const uint64_t size[4]);
 
 #endif

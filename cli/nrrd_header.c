@@ -145,7 +145,8 @@ static bool read_lines(nrrd_header *out, FILE *file, const char *path, problem *
     bool good = false;
     char magic[7] = "";
     if (fread(magic, 1, 6, file) != 6 || strcmp(magic, "NRRD00") != 0) {
-        fail(problem, "%s: not an NRRD file (it does not start with NRRD00); the Python package reads other formats", path);
+        fail(problem, "%s: not an NRRD file (it does not start with NRRD00); the Python package reads other formats",
+             path);
     } else if (read_line(file, line, path, problem)) {
         if (strlen(line) != 2 || line[0] != '0' || line[1] < '1' || line[1] > '5') {
             fail(problem, "%s: NRRD version '00%.20s': known are 0001 to 0005", path, line);
@@ -165,7 +166,7 @@ static bool read_lines(nrrd_header *out, FILE *file, const char *path, problem *
     return good;
 }
 
-/* What an unreadable layout of the data is called, and what to do about it. */
+/* Refuses layouts of the data that are not read, with the remedy. */
 static bool check_layout(const nrrd_header *header, const char *path, problem *problem)
 {
     char *const *text = header->text;

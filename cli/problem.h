@@ -1,4 +1,4 @@
-/* What went wrong: one line of text and the exit code of the program. Functions that can fail return
+/* A failure: one line of text and the exit code of the program. Functions that can fail return
  * bool and fill a problem; only main prints it, so that a failure is exactly one line. */
 #ifndef SEGMENT_PROBLEM_H
 #define SEGMENT_PROBLEM_H

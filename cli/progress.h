@@ -1,4 +1,4 @@
-/* What is seen while the library works: a person at a terminal sees a bar that is redrawn in place, and at the
+/* Progress while the library works: a person at a terminal sees a bar that is redrawn in place, and at the
  * end the library's warnings; 3D Slicer sees tags on stdout. */
 #ifndef SEGMENT_PROGRESS_H
 #define SEGMENT_PROGRESS_H

@@ -1,4 +1,4 @@
-/* What a run was and did: as JSON for programs, as a few lines for people. */
+/* The report of a run: as JSON for programs, as a few lines for people. */
 #ifndef SEGMENT_REPORT_H
 #define SEGMENT_REPORT_H
 

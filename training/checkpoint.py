@@ -1,4 +1,4 @@
-"""What a training needs to go on as if it had never stopped: OUT/checkpoint.pt, after every epoch.
+"""The state that lets a training go on as if it had never stopped: OUT/checkpoint.pt, after every epoch.
 
 Weights, optimiser, schedule, epochs so far, every process' random generators and mined patches. Written under a
 temporary name and renamed: a job that is killed meanwhile leaves the one before.
@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-# What may differ between the run that stopped and the one that goes on. Scans may have moved: their names are compared.
+# These may differ between the run that stopped and the one that goes on. Scans may have moved: names are compared.
 FREE = {"out", "resume", "stop_after", "device", "cache", "patience", "train", "held_out"}
 
 
 def settings(args, scans):
-    """What decides the result, as plain values."""
+    """The settings that decide the result, as plain values."""
     decisive = {key: value for key, value in sorted(vars(args).items()) if key not in FREE}
     return {key: _plain(value) for key, value in decisive.items()} | {"scans": [scan.name for scan in scans]}
 
@@ -26,7 +26,7 @@ def _plain(value):
 
 
 def random_state(sampler, scans, device):
-    """Of one process: generators, and the mined patches as [n][2] of scan and voxel."""
+    """The state of one process: generators, and the mined patches as [n][2] of scan and voxel."""
     number = {id(scan): k for k, scan in enumerate(scans)}
     mined = {
         pool: torch.tensor([[number[id(scan)], int(voxel)] for scan, voxel in places], dtype=torch.int64).reshape(-1, 2)

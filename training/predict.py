@@ -17,7 +17,7 @@ import torch
 from tqdm import tqdm
 
 from export import load
-from lattice import segment_slice
+from patch_grid import segment_slice
 from scans import Scan, find
 from volume_io import Volume, read_volume, write_nrrd
 

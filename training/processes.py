@@ -28,7 +28,7 @@ class Group:
 
     @property
     def first(self):
-        """Whether this process prints and writes."""
+        """True in the process that prints and writes."""
         return self.rank == 0
 
     def parallel(self, model):

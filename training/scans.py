@@ -32,7 +32,7 @@ KEPT = 1 << 22  # voxels listed per stratum and scan; of larger ones a random pa
 
 @dataclass(frozen=True)
 class Labels:
-    """What the numbers in a label volume mean."""
+    """The meaning of the numbers in a label volume."""
 
     lesion: int | None = None  # None: every number above 0
     organ: int | None = None  # around the lesions
@@ -48,7 +48,7 @@ LAYOUTS = (  # image, label, organ
 
 @dataclass(frozen=True)
 class Source:
-    """Where one scan and its labels are."""
+    """The paths of one scan and its labels."""
 
     name: str
     image: Path

@@ -28,7 +28,7 @@ from trainer import PRECISIONS, Training  # noqa: E402
 from vgg import FULL_WIDTHS  # noqa: E402
 
 WIDTHS = "16,16,32,32,64,64,64,96,96,96,128,128,128"
-LEAST = dict(patch_size=32, stride=1, epochs=1, steps=1, batch=2, mine=0, learning_rate=0, weight_decay=0, patience=1,
+MINIMUM = dict(patch_size=32, stride=1, epochs=1, steps=1, batch=2, mine=0, learning_rate=0, weight_decay=0, patience=1,
              hold_out_every=2)  # fmt: skip
 
 
@@ -93,9 +93,9 @@ def checked(args):
     """The arguments, or a ValueError that names what is wrong."""
     if args.start and args.imagenet:
         raise ValueError("--start and --imagenet: choose one")
-    for name, least in LEAST.items():
-        if getattr(args, name) < least:
-            raise ValueError(f"--{name.replace('_', '-')} {getattr(args, name)}: must be at least {least}")
+    for name, minimum in MINIMUM.items():
+        if getattr(args, name) < minimum:
+            raise ValueError(f"--{name.replace('_', '-')} {getattr(args, name)}: must be at least {minimum}")
     if not 0 <= args.dropout < 1:
         raise ValueError(f"--dropout {args.dropout}: must be at least 0 and below 1")
     if args.organ_label is not None and args.lesion_label is None:

@@ -25,7 +25,7 @@ import imagenet
 import scans
 from export import export, load
 from intensity import Intensity
-from lattice import SparseValidation, weighted_dice
+from patch_grid import SparseValidation, weighted_dice
 from patches import BalancedSampler, augmented
 from vgg import Vgg16, unfolded
 
@@ -280,7 +280,7 @@ def measured(loaded, args):
 
 
 def best_shift(margins, weights, labels):
-    """What to add to the lesion logit for the best held-out Dice: the last correction of the prior."""
+    """The shift of the lesion logit with the best held-out Dice: the last correction of the prior."""
     shifts = np.arange(-4, 4.01, 0.1)
     dice = np.array([weighted_dice(margins + shift > 0, labels, weights) for shift in shifts])
     smooth = np.convolve(np.pad(dice, 3, mode="edge"), np.ones(7) / 7, mode="valid")  # a plateau, not a spike

@@ -59,7 +59,7 @@ def new(struct: type[Struct], *arguments: Any) -> Struct:
 
 
 class Owner:
-    """What owns a handle of the library; freed by `close`, at the end of a `with` block, or with the object."""
+    """Owner of a handle of the library; freed by `close`, at the end of a `with` block, or with the object."""
 
     def __init__(self, what: str) -> None:
         self._what, self._raw, self._library = what, ctypes.c_void_p(), library()
@@ -102,11 +102,10 @@ def _open() -> ctypes.CDLL:
 
 def _find() -> tuple[ctypes.CDLL, str]:
     package = Path(__file__).resolve().parent
-    beside = [str(path) for folder in (package, package.parent.parent / "build") if (path := folder / FILE_NAME).exists()]
-    named = os.environ.get("PATCHMASK_LIBRARY")
-    if named or beside:
-        where = named or beside[0]
-        return ctypes.CDLL(where), where
+    beside = (package / FILE_NAME, package.parent.parent / "build" / FILE_NAME)
+    named = os.environ.get("PATCHMASK_LIBRARY") or next((str(path) for path in beside if path.exists()), None)
+    if named:
+        return ctypes.CDLL(named), named
     for name in (f"libpatchmask.so.{_abi.VERSION_MAJOR}.{_abi.VERSION_MINOR}", FILE_NAME):
         try:
             return ctypes.CDLL(name), name

@@ -43,7 +43,7 @@ COLUMNS = (
     "series",
     "mask",
 )
-# What may differ between runs: where the work is done, not what comes out.
+# These may differ between runs: they decide where the work is done, not what comes out.
 _ELSEWHERE = ("device", "cuda_devices", "threads", "memory_budget")
 
 
@@ -78,7 +78,7 @@ class Setup:
 
 
 class Fatal(Exception):
-    """What no other scan of this process would survive either: a device that is not there, a bad model."""
+    """A failure that no other scan of this process would survive either: a device that is not there, a bad model."""
 
 
 def tasks_of(
@@ -105,7 +105,7 @@ def share(tasks: list[Task], num_parts: int, part_id: int) -> list[Task]:
 
 
 def record_of(task: Task) -> Optional[dict[str, Any]]:
-    """What is known of a scan; None where it has not been tried, its record or mask is not there, or its files have
+    """The record of a scan; None where it has not been tried, its record or mask is not there, or its files have
     changed since."""
     try:
         record: dict[str, Any] = json.loads(task.record.read_text(encoding="utf-8"))

@@ -19,7 +19,7 @@ _making = threading.Lock()
 
 
 def run_here(setup: Setup, task: Task) -> dict[str, Any]:
-    """What a Dask worker runs: a scan, with the session of this process."""
+    """A Dask worker's task: a scan, with the session of this process."""
     with _making:
         worker = _workers.setdefault(repr(setup), Worker(setup))
     return worker.run(task)

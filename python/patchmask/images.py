@@ -12,6 +12,7 @@ from __future__ import annotations
 import glob
 import itertools
 import os
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Iterator, Optional
 
@@ -26,7 +27,7 @@ READ_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
 # One file each, so that a rename makes it appear at once.
 WRITE_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha")
 
-# What the library reads without a copy.
+# The types that the library reads without a copy.
 _VOXELS = (
     sitk.sitkInt8,
     sitk.sitkUInt8,
@@ -168,15 +169,15 @@ def _reason(failed: RuntimeError) -> str:
     return lines[-1].removeprefix("Error:").strip() if lines else "cannot be read"
 
 
-class _quiet:
+@contextmanager
+def _quiet() -> Iterator[None]:
     """ITK writes warnings to stderr, where this package has one line at most."""
-
-    def __enter__(self) -> None:
-        self.before = sitk.ProcessObject.GetGlobalWarningDisplay()
-        sitk.ProcessObject.SetGlobalWarningDisplay(False)
-
-    def __exit__(self, *_: object) -> None:
-        sitk.ProcessObject.SetGlobalWarningDisplay(self.before)
+    before = sitk.ProcessObject.GetGlobalWarningDisplay()
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    try:
+        yield
+    finally:
+        sitk.ProcessObject.SetGlobalWarningDisplay(before)
 
 
 def turn(image: sitk.Image, axes: str = "LPS") -> sitk.Image:

@@ -16,7 +16,7 @@ Source = Union[str, "os.PathLike[str]", bytes, bytearray, memoryview]
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What a model is."""
+    """Description of a model."""
 
     input_channels: int  #: 1 or 3; a grey slice is repeated
     classes: int  #: 2 to 255

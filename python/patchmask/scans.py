@@ -23,7 +23,7 @@ Report = dict[str, Any]
 
 @dataclass(frozen=True)
 class Scan:
-    """What to read: a file, or a folder with a DICOM series."""
+    """A scan to read: a file, or a folder with a DICOM series."""
 
     path: Path
     series: Optional[str] = None  #: UID, where the folder has several
@@ -31,7 +31,7 @@ class Scan:
     axes: str = "LPS"  #: how slices lie before the network sees them, or "file"
 
     def state(self) -> dict[str, int]:
-        """What differs once a file of the scan has changed: how many there are, their bytes, the sum of their times."""
+        """Number, bytes and sum of the times of the scan's files: differs once one of them has changed."""
         found = [file.stat() for path in (self.path, self.roi) if path is not None for file in images.files_of(path)]
         return {
             "files": len(found),
@@ -42,7 +42,7 @@ class Scan:
 
 @dataclass(frozen=True)
 class Places:
-    """Where the results go; None: not wanted."""
+    """The paths of the results; None: not wanted."""
 
     mask: Path
     probability: Optional[Path] = None

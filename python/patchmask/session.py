@@ -6,8 +6,9 @@ import ctypes
 import logging
 import re
 import threading
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Callable, Optional, Sequence, Union
+from typing import TYPE_CHECKING, Any, Callable, Iterator, Optional, Sequence, Union
 
 import numpy as np
 
@@ -35,7 +36,7 @@ _log = logging.getLogger("patchmask")
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a segmentation would take."""
+    """Cost of a segmentation, computed beforehand."""
 
     lattice_width: int  #: patch centres along x
     lattice_height: int  #: patch centres along y
@@ -50,7 +51,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Result:
-    """What a segmentation did. Times are in seconds."""
+    """Counts and times (seconds) of a segmentation that ran."""
 
     patches: int
     macs: int
@@ -74,7 +75,7 @@ class Segmentation:
     mask: Optional[NDArray[np.uint8]]  #: [slice][row][column], class numbers
     probability: Optional[NDArray[np.float32]]  #: [slice][row][column], of the lesion class, 0 to 1
     coverage: Optional[NDArray[np.uint8]]  #: [slice][row][column], 1 where patches were evaluated
-    logits: Optional[NDArray[np.float32]]  #: [slice][lattice row][lattice column][class], NaN where not evaluated
+    logits: Optional[NDArray[np.float32]]  #: [slice][patch row][patch column][class], NaN where not evaluated
     result: Result
 
 
@@ -181,7 +182,7 @@ class Session(Owner):
 
         `volume` is int8, uint8, int16, uint16, int32, float32 or float64 (bool counts as uint8) with any positive
         strides; nothing is copied. Slices are axial as the model was trained on them (for CT usually: columns run to
-        the patient's left, rows to the back). `roi`, of the same shape, limits the work to patches whose cell
+        the patient's left, rows to the back). `roi`, of the same shape, limits the work to patches whose footprint
         touches a non-zero voxel. Each output is wanted (True), unwanted (False) or written to an array of yours.
 
         `progress` is True for a bar (tqdm), or a function that is told (fraction, stage) and cancels the call by
@@ -210,7 +211,7 @@ class Session(Owner):
         if not self._running.acquire(blocking=False):
             raise Busy("the session is running another call: use one session per thread")
         try:
-            with _bar(progress) as told, Interrupts() as self._interrupts:
+            with _told(progress) as told, Interrupts() as self._interrupts:
                 self._progress, self._raised = told, None
                 status = self._library.patchmask_session_segment(
                     handle, ctypes.byref(raw_volume), raw_roi, ctypes.byref(raw_outputs), ctypes.byref(raw_result)
@@ -225,7 +226,7 @@ class Session(Owner):
         return Segmentation(**buffers, result=_result(raw_result))
 
     def estimate(self, volume: Union[tuple[int, int, int], ArrayLike], roi: Optional[ArrayLike] = None) -> Estimate:
-        """What segmenting would take, without running it. `volume` is an array or just its shape."""
+        """Cost of segmenting, without running it. `volume` is an array or just its shape."""
         if isinstance(volume, tuple):
             if len(volume) != 3:
                 raise InvalidArgument(f"shape {volume}: must be (slices, rows, columns)")
@@ -322,28 +323,21 @@ def parse_device(text: str) -> tuple[int, int]:
     return kinds[kind], sum(1 << number for number in set(map(int, gpus)))
 
 
-class _bar:
+@contextmanager
+def _told(progress: Union[None, bool, Progress]) -> Iterator[Optional[Progress]]:
     """The progress function to use; for True one that moves a bar of tqdm, removed at the end."""
+    if progress is not True:
+        yield progress or None
+        return
+    from tqdm.auto import tqdm
 
-    def __init__(self, progress: Union[None, bool, Progress]):
-        self.told = progress if callable(progress) else None
-        self.bar: Any = None
-        if progress is True:
-            from tqdm.auto import tqdm
+    with tqdm(total=100, unit="%", leave=False, bar_format="{l_bar}{bar}| {elapsed}<{remaining}{postfix}") as bar:
 
-            self.bar = tqdm(total=100, unit="%", leave=False, bar_format="{l_bar}{bar}| {elapsed}<{remaining}{postfix}")
-            self.told = self.move
+        def move(fraction: float, stage: str) -> None:
+            bar.set_postfix_str(stage, refresh=False)
+            bar.update(100 * fraction - bar.n)
 
-    def move(self, fraction: float, stage: str) -> None:
-        self.bar.set_postfix_str(stage, refresh=False)
-        self.bar.update(100 * fraction - self.bar.n)
-
-    def __enter__(self) -> Optional[Progress]:
-        return self.told
-
-    def __exit__(self, *_: object) -> None:
-        if self.bar is not None:
-            self.bar.close()
+        yield move
 
 
 def _whole(name: str, value: Any, end: int) -> int:

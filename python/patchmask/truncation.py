@@ -1,4 +1,4 @@
-"""Whether a NIfTI or MetaImage file holds all the voxels that its header announces.
+"""Detects NIfTI and MetaImage files that lack voxels which their header announces.
 
 SimpleITK fills what a truncated NIfTI file lacks with zeros, without a word, and says of a truncated MetaImage that
 there is no such file. NRRD and DICOM need no help: there it refuses by itself, with a reason.

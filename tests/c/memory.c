@@ -61,7 +61,7 @@ static patchmask_status load_and_segment(void)
     return status;
 }
 
-/* What a child with `extra` bytes beyond what it has says: a status number / 100. */
+/* The outcome in a child with `extra` more bytes than it has: a status number / 100. */
 static int run_in_child(uint64_t extra)
 {
     fflush(stdout);

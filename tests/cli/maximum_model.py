@@ -59,7 +59,7 @@ def intensity(hu, window=WINDOW):
 
 
 def logits(sizes, voxels, stride=STRIDE, window=WINDOW):
-    """The lesion logit at [slice][lattice y][lattice x]."""
+    """The lesion logit at [slice][patch y][patch x]."""
     width, height, depth = sizes
 
     def largest(x, y, z):

@@ -1,5 +1,5 @@
-"""The memory that the process has in the end, against what was asked for and foretold: from the least budget that can work to
-none at all, and for few and many slices.
+"""The memory that the process takes, against the budget and the estimate: from the smallest budget that works to none
+at all, and for few and many slices.
 
     SEGMENT=build/segment python3 tests/cli/resident.py
 
@@ -24,7 +24,7 @@ MIB = 1 << 20
 # network it is more than a tenth.
 PLANNING = 4 * MIB
 
-# What Linux calls a program's peak begins with that of the process that started it: so a small one in between.
+# On Linux a program's peak begins with that of the process that started it: so a small one in between.
 MEASURE = """
 import os, subprocess, sys
 process = subprocess.Popen(sys.argv[1:])
@@ -40,7 +40,7 @@ class Resident(unittest.TestCase):
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
         self.folder = folder.name
-        # What is in the volume does not matter.
+        # Any voxels will do.
         self.voxels = [number * 7919 % 400 - 200 for number in range(16 * SLICE[0] * SLICE[1])]
 
     def run_segment(self, *options, slices=1):
@@ -58,25 +58,25 @@ class Resident(unittest.TestCase):
             told = json.load(file)
         return int(done.stdout.split()[-1]) * 1024, told["peak_bytes"], told["tiles"]
 
-    def test_budgets_hold_and_peaks_are_foretold(self):
+    def test_budgets_hold_and_peaks_are_estimated(self):
         options = ("--stride", "4")
-        resident, most, _ = self.run_segment(*options)
-        besides = resident - most
-        self.assertTrue(0 < besides < 32 * MIB, f"{besides} bytes besides {most}")
+        resident, largest, _ = self.run_segment(*options)
+        besides = resident - largest
+        self.assertTrue(0 < besides < 32 * MIB, f"{besides} bytes besides {largest}")
         # A budget that is too small says by how much.
-        least = 8 * MIB
-        while isinstance(outcome := self.run_segment(*options, "--memory", str(least // MIB)), str):
+        smallest = 8 * MIB
+        while isinstance(outcome := self.run_segment(*options, "--memory", str(smallest // MIB)), str):
             text = re.search(r"raise the budget by (\d+) MiB|take (\d+);", outcome)
             self.assertIsNotNone(text, outcome)
-            least = least + int(text[1]) * MIB if text[1] else (int(text[2]) // MIB + 1) * MIB
+            smallest = smallest + int(text[1]) * MIB if text[1] else (int(text[2]) // MIB + 1) * MIB
         tiles = []
-        for budget in (least, least + (most - least) // 4, least + (most - least) // 2, most + MIB):
+        for budget in (smallest, smallest + (largest - smallest) // 4, smallest + (largest - smallest) // 2, largest + MIB):
             resident, told, count = self.run_segment(*options, "--memory", str(budget // MIB))
             have = resident - besides
             print(f"budget {budget / MIB:.0f} MiB: {have / MIB:.1f} held, {told / MIB:.1f} foretold, {count} tiles")
             self.assertLessEqual(told, budget)
             self.assertLess(have, 1.1 * budget + PLANNING)
-            self.assertLess(abs(have - told), 0.1 * told + PLANNING, "held and foretold")
+            self.assertLess(abs(have - told), 0.1 * told + PLANNING, "held and estimated")
             tiles.append(count)
         self.assertEqual(tiles, sorted(tiles, reverse=True))
         self.assertGreater(tiles[0], 4 * tiles[-1])

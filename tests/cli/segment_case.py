@@ -1,4 +1,4 @@
-"""What every test of `segment` starts from: a folder with a model and an input, and ways to call the
+"""The common start of every test of `segment`: a folder with a model and an input, and ways to call the
 program (the environment's SEGMENT, else build/segment) that check its promises each time."""
 
 import json

@@ -103,7 +103,7 @@ class Results(SegmentCase):
         roi = [int(x < 20 and z == 1) for z in range(3) for _ in range(38) for x in range(44)]
         volume_files.write_volume(self.path("roi.nrrd"), SIZES, roi, "uint8", extra=GEOMETRY)
         report = self.report("--roi", "roi.nrrd", "--logits", "logits.nrrd")
-        self.assertEqual(report["patches"], 3 * 5)  # centres 0, 8 and 16 have cells below 20
+        self.assertEqual(report["patches"], 3 * 5)  # patches at 0, 8 and 16 have footprints below 20
         everywhere = maximum_model.mask(SIZES, self.voxels)
         self.assert_mask([value * inside for value, inside in zip(everywhere, roi)])
         self.assertEqual(sum(not math.isnan(v) for v in self.read("logits.nrrd")[1]), 2 * 15)
@@ -117,7 +117,7 @@ class Results(SegmentCase):
         volume_files.write_volume(self.path("roi.nrrd"), SIZES, self.voxels, extra=extra)
         self.succeed("--roi", "roi.nrrd")
 
-    def test_crop_moves_the_lattice(self):
+    def test_crop_moves_the_patch_grid(self):
         report = self.report("--crop", "10,4,40,36")
         self.assertEqual(report["lattice"], [4, 4])
         self.assertEqual(report["options"]["crop"], [10, 4, 40, 36])
@@ -266,7 +266,7 @@ class Files(SegmentCase):
 
 
 class SlicerModule(SegmentCase):
-    """What 3D Slicer expects of a command-line module; tests/slicer goes through its other conventions."""
+    """The interface that 3D Slicer expects of a command-line module; tests/slicer has its other conventions."""
 
     TAG = re.compile(rb"<filter-progress>([^<]*)</filter-progress>\n")
 

@@ -1,4 +1,4 @@
-"""What `segment` refuses: wrong usage (exit 2), unreadable or unfit files (exit 1). Always one line on
+"""Refusals of `segment`: wrong usage (exit 2), unreadable or unfit files (exit 1). Always one line on
 stderr that names the cause, never a new file. Run by segment_cli.py."""
 
 import math

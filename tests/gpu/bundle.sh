@@ -5,7 +5,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 bundle=build/gpu
-most_bytes=$((40 << 20))
+max_bytes=$((40 << 20))
 
 make all
 # What cargo builds with these words, under the name $1.
@@ -47,4 +47,4 @@ for file in "$bundle/gpu_tests" "$bundle/gpu_scan" "$bundle/build/segment" "$bun
 done
 bytes=$(du -sb "$bundle" | cut -f 1)
 echo "$bundle: $((bytes >> 20)) MiB"
-[ "$bytes" -le "$most_bytes" ] || { echo "more than $((most_bytes >> 20)) MiB" >&2 && exit 1; }
+[ "$bytes" -le "$max_bytes" ] || { echo "more than $((max_bytes >> 20)) MiB" >&2 && exit 1; }

@@ -1,4 +1,4 @@
-/* What itk::PatchMaskImageFilter promises, in a program: filter_test MODEL.safetensors
+/* The promises of itk::PatchMaskImageFilter, in a program: filter_test MODEL.safetensors
  *
  * The model is the one of tests/cli/maximum_model.py: patches of 32 pixels every 8, of the lesion class where any of
  * their pixels is above 40 HU. */

@@ -64,7 +64,7 @@ def wait_until(condition, seconds=30):
         time.sleep(0.01)
 
 
-# What version 1.0.2 of Slicer's schema for catalogue entries asks (Schemas/ in Slicer's sources).
+# The rules of version 1.0.2 of Slicer's schema for catalogue entries (Schemas/ in Slicer's sources).
 TEXT, SWITCH = {"type": "string"}, {"type": "boolean"}
 CATALOGUE = {
     "type": "object",
@@ -114,7 +114,7 @@ class Masks(unittest.TestCase):
         np.testing.assert_array_equal(voxels, mask[:, ::2] == 1)
 
     def test_closed_surface_lies_where_the_lesions_do(self):
-        """What a segmentation node makes of the labelmap: closed, of about the volume, around the centroids."""
+        """The surface that a segmentation node makes of the labelmap: closed, of about the volume and centroids."""
         mask = two_lesions()
         pad = vtk.vtkImageConstantPad()
         pad.SetInputData(binary_labelmap(mask))

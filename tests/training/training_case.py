@@ -1,4 +1,4 @@
-"""What the tests of training share: tiny scans of a disc with dark spots, and train.py in this process."""
+"""Shared by the tests of training: tiny scans of a disc with dark spots, and train.py in this process."""
 
 import contextlib
 import io

@@ -6,7 +6,7 @@
  *   filter->Update();                              // itk::ExceptionObject, itk::ProcessAborted
  *   filter->GetOutput();                           // class of each voxel, on the grid of the input
  *
- * What the library needs to know of ITK's world:
+ * Conventions of ITK that matter here:
  *   voxels      read and written where ITK keeps them: no copy. The type of the input is one of the C interface's.
  *   regions     a patch needs its surroundings and a slice its histogram: always the largest possible region.
  *   grid        origin, spacing and direction of the input are those of the outputs. A slice is one index of the

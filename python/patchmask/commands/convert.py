@@ -73,17 +73,7 @@ def run(given: argparse.Namespace) -> None:
         raise UsageError(f"{given.output}: must end in .safetensors")
     if given.output.resolve() == given.input.resolve():
         raise UsageError(f"{given.output}: is named twice; the output needs a file of its own")
-    training = metadata.Training(
-        patch_size=given.patch_size,
-        stride=given.stride,
-        window=given.window,
-        equalize=given.equalize,
-        mean=given.mean,
-        std=given.std,
-        preprocess=given.preprocess,
-        classes=given.classes,
-        lesion_class=given.lesion_class,
-    )
+    training = metadata.Training(**{name: getattr(given, name) for name in metadata.Training.__dataclass_fields__})
     notes = []
     with Pending() as pending:
         place = pending.place(given.output)  # a folder that cannot be written is known before the work
@@ -113,7 +103,7 @@ def run(given: argparse.Namespace) -> None:
 
 
 def _warnings(fitting: Optional[range], fp16: bool, strings: dict[str, str]) -> Iterator[str]:
-    """What whoever uses the model must know: a patch size that is needed, what else is assumed, rounding."""
+    """Notes for users of the model: a patch size that is needed, what else is assumed, rounding."""
     absent = [f"{key} {value}" for key, value in metadata.DEFAULTS.items() if f"patchmask.{key}" not in strings]
     if absent:
         yield f"not in the file, so the library assumes: {', '.join(absent)}"

@@ -1,4 +1,4 @@
-"""What is drawn: a CT with its result and, where there is one, the truth, turned to patient space."""
+"""The scan that is drawn: a CT with its result and, where there is one, the truth, turned to patient space."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Scan:
 
     @property
     def lesions(self) -> np.ndarray:
-        """Where the result, or the truth, has a lesion."""
+        """Voxels of a lesion in the result or in the truth."""
         return self.result if self.truth is None else self.truth | self.result
 
     @property

@@ -23,7 +23,7 @@ def choose_slices(scan: Scan, count: int) -> list[int]:
     return [int(part[np.argmax(weight)]) for part, weight in zip(parts, middle_first) if len(part)]
 
 
-def lesion_box(scan: Scan, margin_mm: float = 35, least_mm: float = 160) -> tuple[slice, ...]:
+def lesion_box(scan: Scan, margin_mm: float = 35, min_mm: float = 160) -> tuple[slice, ...]:
     """Rows and columns around all lesions with a margin, inside the body: (slice of rows, slice of columns)."""
     lesions: np.ndarray = np.any(scan.lesions, axis=0)
     body: np.ndarray = np.any(scan.ct > BODY_HU, axis=0)
@@ -31,7 +31,7 @@ def lesion_box(scan: Scan, margin_mm: float = 35, least_mm: float = 160) -> tupl
     for axis, step in ((1, scan.spacing[1]), (0, scan.spacing[0])):
         inside = np.flatnonzero(body.any(axis)) if body.any() else np.arange(body.shape[1 - axis])
         wanted = np.flatnonzero(lesions.any(axis)) if lesions.any() else inside
-        room = max(margin_mm / step, (least_mm / step - np.ptp(wanted)) / 2)
+        room = max(margin_mm / step, (min_mm / step - np.ptp(wanted)) / 2)
         first, last = max(inside[0] - 4, wanted[0] - room), min(inside[-1] + 4, wanted[-1] + room)
         box.append(slice(max(0, int(first)), int(last) + 1))
     return tuple(box)

@@ -86,16 +86,16 @@ def surfaces(scan: Scan) -> dict[str, Mesh]:
     return {name: mesh for name, mesh in meshes.items() if mesh is not None}
 
 
-def triangles(mesh: Mesh, most: int) -> tuple[np.ndarray, np.ndarray]:
-    """(points [n][3], faces [m][3]) of a mesh, decimated to about `most` triangles."""
+def triangles(mesh: Mesh, maximum: int) -> tuple[np.ndarray, np.ndarray]:
+    """(points [n][3], faces [m][3]) of a mesh, decimated to about `maximum` triangles."""
     import vtk
     from vtk.util.numpy_support import vtk_to_numpy
 
     count = mesh.GetNumberOfPolys()
-    if count > most:
+    if count > maximum:
         decimate = vtk.vtkQuadricDecimation()
         decimate.SetInputData(mesh)
-        decimate.SetTargetReduction(1 - most / count)
+        decimate.SetTargetReduction(1 - maximum / count)
         decimate.Update()
         mesh = decimate.GetOutput()
     faces = vtk_to_numpy(mesh.GetPolys().GetConnectivityArray()).reshape(-1, 3)
@@ -123,7 +123,7 @@ def legend(meshes: dict[str, Mesh]) -> list[tuple[str, tuple[float, ...]]]:
 
 
 def vtk_draws() -> bool:
-    """Whether vtk can draw without a screen here; tried in another process, for it may crash."""
+    """True if vtk can draw without a screen here; tried in another process, for it may crash."""
     probe = (
         "import vtk; w = vtk.vtkRenderWindow(); w.SetOffScreenRendering(1); w.AddRenderer(vtk.vtkRenderer()); "
         "w.Render(); print('drawn' if w.SupportsOpenGL() else 'no')"

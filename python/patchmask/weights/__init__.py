@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 from typing import Literal, Optional
 
@@ -15,13 +16,8 @@ from .vgg import Network, WeightsError
 
 Source = Literal["torch", "keras", "onnx"]
 SUFFIXES: dict[str, Source] = {
-    ".pth": "torch",
-    ".pt": "torch",
-    ".ckpt": "torch",
-    ".bin": "torch",
-    ".h5": "keras",
-    ".hdf5": "keras",
-    ".keras": "keras",
+    **dict.fromkeys((".pth", ".pt", ".ckpt", ".bin"), "torch"),
+    **dict.fromkeys((".h5", ".hdf5", ".keras"), "keras"),
     ".onnx": "onnx",
 }
 
@@ -36,14 +32,5 @@ def read(path: Path, source: Optional[Source] = None) -> Network:
         raise WeightsError(f"{path}: unknown kind of file: expected {', '.join(SUFFIXES)}; or say which with --from")
     if not path.is_file():
         raise WeightsError(f"{path}: no such file")
-    if source == "torch":
-        from . import from_torch
-
-        return from_torch.read(path)
-    if source == "keras":
-        from . import from_keras
-
-        return from_keras.read(path)
-    from . import from_onnx
-
-    return from_onnx.read(path)
+    network: Network = importlib.import_module(f"{__name__}.from_{source}").read(path)
+    return network

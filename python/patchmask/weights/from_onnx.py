@@ -224,5 +224,5 @@ def _attributes(node: onnx.NodeProto) -> Attributes:
 
 
 def _pads_same(attributes: Attributes) -> bool:
-    """Whether zeros are added so that sides stay the same (stride 1) or are rounded up."""
+    """True if zeros are added so that sides stay the same (stride 1) or are rounded up."""
     return attributes.get("auto_pad", b"NOTSET") in (b"SAME_UPPER", b"SAME_LOWER")

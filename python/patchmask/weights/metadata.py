@@ -30,7 +30,7 @@ PREPROCESS: dict[str, tuple[Numbers, Numbers]] = {  # mean and deviation of inte
 }
 
 
-# What the library takes where the file does not say it.
+# The library's defaults where the file has no value.
 DEFAULTS = {"patch_size": "257", "stride": "7", "window": "-160,240", "equalize": "false", "mean": "0", "std": "1"}
 
 

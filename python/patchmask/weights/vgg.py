@@ -121,7 +121,7 @@ def patch_sizes(network: Network) -> Optional[range]:
 
 
 def fp16_holds(named: dict[str, Array]) -> bool:
-    """Whether all parameters are fp16 numbers; the library rounds the others, on every engine."""
+    """True if all parameters are fp16 numbers; the library rounds the others, on every engine."""
     return all(np.array_equal(value.astype(np.float16).astype(value.dtype), value) for value in named.values())
 
 

@@ -1,7 +1,7 @@
-"""Evaluating a network on whole slices as the library does: one patch per lattice point, patch by patch.
+"""Evaluates a network on the patch grid of whole slices as the library does, patch by patch.
 
-Lattice points are k * stride on both axes; the patch of point (r, c) starts at r - P // 2, c - P // 2, and what
-lies outside the slice is black. Each voxel takes the class of the nearest point, ties the lower one.
+Centres are k * stride on both axes; the patch around (r, c) starts at r - P // 2, c - P // 2, and what lies outside the
+slice is black. Each voxel takes the class of the nearest centre, ties the lower one.
 """
 
 import numpy as np
@@ -10,7 +10,7 @@ import torch
 
 @torch.inference_mode()
 def logits_at(model, scan, intensity, slice_index, rows, columns, batch=512, device="cpu", low_precision=None):
-    """float32 [points][classes] for the patches whose centres are (rows[i], columns[i]) of one slice.
+    """float32 [patches][classes] for the patches whose centres are (rows[i], columns[i]) of one slice.
 
     low_precision: None, torch.bfloat16 or torch.float16.
     """
@@ -30,14 +30,14 @@ def logits_at(model, scan, intensity, slice_index, rows, columns, batch=512, dev
     return torch.cat(logits).numpy() if logits else np.zeros((0, model.config["classes"]), np.float32)
 
 
-def nearest_fill(points, length, stride):
-    """Lattice index for each of `length` voxels; points: how many lattice points the axis has."""
+def nearest_fill(patches, length, stride):
+    """Index of the patch that each of `length` voxels of an axis with `patches` patches takes."""
     voxel = np.arange(length)
-    return np.minimum((voxel + (stride - 1) // 2) // stride, points - 1)  # ties to the lower index
+    return np.minimum((voxel + (stride - 1) // 2) // stride, patches - 1)  # ties to the lower index
 
 
 def segment_slice(model, scan, intensity, slice_index, stride, where=None, **options):
-    """Class of every voxel of one slice, uint8 [rows][columns]. `where` limits which points are evaluated."""
+    """Class of every voxel of one slice, uint8 [rows][columns]. `where` limits which patches are evaluated."""
     _, height, width = scan.shape
     rows, columns = np.arange(0, height, stride), np.arange(0, width, stride)
     wanted = np.ones((len(rows), len(columns)), bool) if where is None else where[np.ix_(rows, columns)]
@@ -79,7 +79,7 @@ class SparseValidation:
         self.count = sum(len(rows) for _, _, rows, *_ in self.points)
 
     def evaluate(self, model, intensity, part=(0, 1), gather=None, **options):
-        """(margins = lesion minus background logit, weights, labels) over all points.
+        """(margins = lesion minus background logit, weights, labels) over all patches.
 
         part: (k, n): evaluate every nth slice from the kth on; gather: brings the n processes' lists together.
         """
