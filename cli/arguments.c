@@ -46,7 +46,7 @@ typedef struct option {
     int32_t *choice; /* takes one of two words and is its index; or takes nothing and is `value` */
     const char *words[2];
     int32_t value;
-    bool (*parse)(arguments *out, const char *text, problem *problem);
+    bool (*parse)(patchmask_options *out, const char *text, problem *problem);
 } option;
 
 /* A whole number at `*cursor`, which moves behind it. */
@@ -76,7 +76,7 @@ static bool parse_whole(const char *option, const char *text, uint64_t lowest, u
     return true;
 }
 
-static bool parse_window(arguments *out, const char *text, problem *problem)
+static bool parse_window(patchmask_options *out, const char *text, problem *problem)
 {
     char *comma, *end;
     double low = strtod(text, &comma);
@@ -85,13 +85,12 @@ static bool parse_window(arguments *out, const char *text, problem *problem)
         !isfinite(high) || low >= high) {
         return misuse(problem, "--window %s: must be LO,HI in HU, both finite, LO below HI", text);
     }
-    out->window_given = true;
-    out->window[0] = low;
-    out->window[1] = high;
+    out->window_low = low;
+    out->window_high = high;
     return true;
 }
 
-static bool parse_crop(arguments *out, const char *text, problem *problem)
+static bool parse_crop(patchmask_options *out, const char *text, problem *problem)
 {
     uint64_t edge[4];
     const char *cursor = text;
@@ -104,7 +103,10 @@ static bool parse_crop(arguments *out, const char *text, problem *problem)
         return misuse(problem, "--crop %s: must be X0,Y0,X1,Y1 in pixels, X0 < X1 and Y0 < Y1",
                       text);
     }
-    memcpy(out->crop, edge, sizeof edge);
+    out->crop_x0 = edge[0];
+    out->crop_y0 = edge[1];
+    out->crop_x1 = edge[2];
+    out->crop_y1 = edge[3];
     return true;
 }
 
@@ -129,7 +131,7 @@ static bool parse_gpus(const char *text, uint64_t *out)
     }
 }
 
-static bool parse_device(arguments *out, const char *text, problem *problem)
+static bool parse_device(patchmask_options *out, const char *text, problem *problem)
 {
     uint64_t gpus = 0;
     if (strcmp(text, "auto") == 0) {
@@ -146,7 +148,7 @@ static bool parse_device(arguments *out, const char *text, problem *problem)
     return true;
 }
 
-static bool parse_memory(arguments *out, const char *text, problem *problem)
+static bool parse_memory(patchmask_options *out, const char *text, problem *problem)
 {
     uint64_t mebibytes = 0;
     if (!parse_whole("--memory", text, 0, UINT64_MAX >> 20, &mebibytes, problem)) {
@@ -156,7 +158,7 @@ static bool parse_memory(arguments *out, const char *text, problem *problem)
     return true;
 }
 
-static bool take_value(const option *option, arguments *out, const char *text, problem *problem)
+static bool take_value(const option *option, patchmask_options *options, const char *text, problem *problem)
 {
     if (option->path != NULL) {
         *option->path = text;
@@ -173,29 +175,30 @@ static bool take_value(const option *option, arguments *out, const char *text, p
         }
         *option->choice = strcmp(text, words[1]) == 0;
     } else {
-        return option->parse(out, text, problem);
+        return option->parse(options, text, problem);
     }
     return true;
 }
 
 /* An option word, `--name` or `--name=value`, and its value, which may be the next word. */
-static bool parse_option(arguments *out, int count, char **words, int *at, problem *problem)
+static bool parse_option(arguments *out, patchmask_options *options, int count, char **words, int *at, problem *problem)
 {
-    const option options[] = {
+    const option known[] = {
         {"--model", .path = &out->model},
         {"--roi", .path = &out->roi},
         {"--truth", .path = &out->truth},
         {"--logits", .path = &out->logits},
         {"--probability", .path = &out->probability},
         {"--report", .path = &out->report},
-        {"--patch-size", .whole = &out->patch_size, .low = PATCHMASK_PATCH_SIZE_MIN, .high = PATCHMASK_PATCH_SIZE_MAX},
-        {"--stride", .whole = &out->stride, .low = 1, .high = PATCHMASK_PATCH_SIZE_MAX},
-        {"--threads", .whole = &out->threads, .high = UINT32_MAX},
-        {"--padding", .choice = &out->padding, .words = {"patch", "image"}},
-        {"--fill", .choice = &out->fill, .words = {"nearest", "linear"}},
-        {"--equalize", .choice = &out->equalize, .value = 1},
-        {"--no-equalize", .choice = &out->equalize, .value = 0},
-        {"--no-sharing", .choice = &out->sharing, .value = 0},
+        {"--patch-size", .whole = &options->patch_size, .low = PATCHMASK_PATCH_SIZE_MIN,
+         .high = PATCHMASK_PATCH_SIZE_MAX},
+        {"--stride", .whole = &options->stride, .low = 1, .high = PATCHMASK_PATCH_SIZE_MAX},
+        {"--threads", .whole = &options->threads, .high = UINT32_MAX},
+        {"--padding", .choice = &options->padding, .words = {"patch", "image"}},
+        {"--fill", .choice = &options->fill, .words = {"nearest", "linear"}},
+        {"--equalize", .choice = &options->equalize, .value = 1},
+        {"--no-equalize", .choice = &options->equalize, .value = 0},
+        {"--no-sharing", .choice = &options->sharing, .value = 0},
         {"--quiet", .choice = &out->quiet, .value = 1},
         {"--slicer-progress", .choice = &out->slicer_progress, .value = 1},
         {"--xml", .choice = &out->action, .value = ACTION_DESCRIBE},
@@ -209,8 +212,8 @@ static bool parse_option(arguments *out, int count, char **words, int *at, probl
     const char *word = words[*at];
     size_t length = strcspn(word, "=");
     const char *value = word[length] == '=' ? word + length + 1 : NULL;
-    for (size_t i = 0; i < sizeof options / sizeof *options; i++) {
-        const option *option = &options[i];
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        const option *option = &known[i];
         if (strlen(option->name) != length || strncmp(option->name, word, length) != 0) {
             continue;
         }
@@ -221,7 +224,7 @@ static bool parse_option(arguments *out, int count, char **words, int *at, probl
         if (value == NULL && *at + 1 == count) {
             return misuse(problem, "%s: needs a value", option->name);
         }
-        return take_value(option, out, value != NULL ? value : words[++*at], problem);
+        return take_value(option, options, value != NULL ? value : words[++*at], problem);
     }
     return misuse(problem, "%s: unknown option; segment --help lists them", word);
 }
@@ -239,16 +242,16 @@ static bool is_foreign(const char *path)
     return false;
 }
 
-bool arguments_parse(arguments *out, int count, char **words, problem *problem)
+bool arguments_parse(arguments *out, patchmask_options *options, int count, char **words, problem *problem)
 {
-    *out = (arguments){.equalize = -1, .sharing = 1};
+    *out = (arguments){.action = ACTION_SEGMENT};
     bool only_paths = false;
     for (int at = 1; at < count && out->action == ACTION_SEGMENT; at++) {
         const char *word = words[at];
         if (!only_paths && strcmp(word, "--") == 0) {
             only_paths = true;
         } else if (!only_paths && word[0] == '-') {
-            if (!parse_option(out, count, words, &at, problem)) {
+            if (!parse_option(out, options, count, words, &at, problem)) {
                 return false;
             }
         } else if (out->input == NULL) {
@@ -275,34 +278,6 @@ bool arguments_parse(arguments *out, int count, char **words, problem *problem)
         }
     }
     return true;
-}
-
-void arguments_apply(const arguments *given, patchmask_options *options)
-{
-    if (given->patch_size != 0) {
-        options->patch_size = given->patch_size;
-    }
-    if (given->stride != 0) {
-        options->stride = given->stride;
-    }
-    if (given->window_given) {
-        options->window_low = given->window[0];
-        options->window_high = given->window[1];
-    }
-    if (given->equalize >= 0) {
-        options->equalize = given->equalize;
-    }
-    options->padding = given->padding;
-    options->fill = given->fill;
-    options->sharing = given->sharing;
-    options->crop_x0 = given->crop[0];
-    options->crop_y0 = given->crop[1];
-    options->crop_x1 = given->crop[2];
-    options->crop_y1 = given->crop[3];
-    options->device = given->device;
-    options->cuda_devices = given->cuda_devices;
-    options->threads = given->threads;
-    options->memory_budget = given->memory_budget;
 }
 
 void arguments_print_help(void)

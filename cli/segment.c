@@ -31,6 +31,8 @@ typedef struct result_volume {
 } result_volume;
 
 typedef struct job {
+    int count; /* of the words of the command line */
+    char **words;
     arguments arguments;
     progress progress;
     nrrd_volume input, roi, truth;
@@ -83,10 +85,10 @@ static bool load_model(job *job, problem *problem)
     if (!ok(patchmask_model_load(job->arguments.model, &job->model), problem) ||
         !ok(patchmask_model_info_init(&job->model_info, sizeof job->model_info), problem) ||
         !ok(patchmask_model_get_info(job->model, &job->model_info), problem) ||
-        !ok(patchmask_options_init(options, sizeof *options, job->model), problem)) {
+        !ok(patchmask_options_init(options, sizeof *options, job->model), problem) ||
+        !arguments_parse(&job->arguments, options, job->count, job->words, problem)) { /* over the model's options */
         return false;
     }
-    arguments_apply(&job->arguments, options);
     options->progress = progress_report;
     options->log = progress_log;
     options->progress_user_data = options->log_user_data = &job->progress;
@@ -263,9 +265,9 @@ static bool print_about(int32_t action, problem *problem)
 int main(int count, char **words)
 {
     problem problem = {EXIT_OF_FAILURE, ""};
-    job job = {.load_seconds = 0};
+    job job = {.count = count, .words = words};
     interrupt_install();
-    bool good = arguments_parse(&job.arguments, count, words, &problem);
+    bool good = arguments_parse(&job.arguments, &job.options, count, words, &problem);
     if (good && job.arguments.action != ACTION_SEGMENT) {
         good = print_about(job.arguments.action, &problem);
     } else if (good && patchmask_abi_version() != PATCHMASK_ABI_VERSION) {
