@@ -23,11 +23,6 @@ class Intensity:
         x = np.clip((hu.astype(np.float32) - low) / (high - low), 0, 1)
         return np.stack([equalized(slice_) for slice_ in x]) if self.equalize else x
 
-    @property
-    def black(self):
-        """The normalised value of everything outside the slice."""
-        return (0.0 - self.mean) / self.std
-
 
 def equalized(x):
     """Histogram equalisation of one slice, 0..1 -> 0..1, by the formula of OpenCV's equalizeHist."""

@@ -8,10 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Iterator, Optional
 
+from .. import _abi
 from ..weights import metadata
 from . import UsageError, session_options
 
-PATCH_SIZES = (32, 1024)  # that the library takes, pixels
+PATCH_SIZES = (_abi.PATCH_SIZE_MIN, _abi.PATCH_SIZE_MAX)
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
