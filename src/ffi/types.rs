@@ -1,5 +1,5 @@
-//! The structs that cross the C boundary. Layout is asserted from Rust (tests/abi.rs) and from C
-//! (tests/c/layout.c). Fields are only ever appended; `struct_size` says how many the caller knows.
+//! The structs that cross the C boundary. Layout is asserted from C (tests/c/layout.c). Fields are
+//! only ever appended; `struct_size` says how many the caller knows.
 #![allow(non_camel_case_types)]
 
 use std::ffi::{c_char, c_void};

@@ -19,6 +19,7 @@ static patchmask_outputs no_outputs(void)
     return outputs;
 }
 
+/* Without a result, which is optional. */
 static void segment_into(const patchmask_outputs *outputs)
 {
     patchmask_session *session = NULL;
@@ -160,17 +161,6 @@ static void interleaved_in_one_array(void)
     }
 }
 
-static void result_is_optional(void)
-{
-    patchmask_session *session = NULL;
-    patchmask_outputs outputs = no_outputs();
-    uint8_t mask[VOXELS];
-    outputs.mask = mask;
-    CHECK_OK(patchmask_session_new(model, &options, &session));
-    CHECK_OK(patchmask_session_segment(session, &plain, NULL, &outputs, NULL));
-    patchmask_session_free(session);
-}
-
 static void awkward_sizes(void)
 {
     static const uint64_t SIZES[] = {1, 2, 15, 16, 17, 31, 32, 33, 67};
@@ -206,7 +196,6 @@ int main(void)
     RUN(each_buffer_alone);
     RUN(gaps_are_left_alone);
     RUN(interleaved_in_one_array);
-    RUN(result_is_optional);
     RUN(awkward_sizes);
     segmentation_free(&expected);
     patchmask_model_free(model);

@@ -111,7 +111,7 @@ void check_same(const segmentation *a, const segmentation *b, const char *what)
     if (i < a->logits_length) {
         size_t classes = (size_t)a->estimate.classes, width = (size_t)a->estimate.lattice_width;
         size_t height = (size_t)a->estimate.lattice_height, point = i / classes;
-        printf("FAILED %s: logits differ at (slice, lattice row, column, class) (%zu, %zu, %zu, %zu): "
+        printf("FAILED %s: logits differ at (slice, patch row, patch column, class) (%zu, %zu, %zu, %zu): "
                "%.9g and %.9g\n",
                what, point / width / height, point / width % height, point % width, i % classes,
                a->logits[i], b->logits[i]);

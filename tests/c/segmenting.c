@@ -1,4 +1,4 @@
-/* What goes in and what comes out: voxel types, strides, rescaling, non-finite voxels, ROI, crop, fill,
+/* Inputs and outputs: voxel types, strides, rescaling, non-finite voxels, ROI, crop, fill,
  * output buffers of every kind. Results are compared bit by bit with those of a plain volume. */
 #include <math.h>
 
@@ -163,7 +163,7 @@ static void roi_restricts(void)
     with.fill = PATCHMASK_FILL_LINEAR;
     segmentation linear = segment_all(model, &with, &plain, NULL);
     check_roi(inside, PATCHMASK_FILL_NEAREST, &expected, 0);
-    for (size_t i = 0; i < VOXELS; i++) { /* in the cells of two centres, x 5..=13 and 14..=22 */
+    for (size_t i = 0; i < VOXELS; i++) { /* in the footprints of two patches, x 5..=13 and 14..=22 */
         size_t x = i % WIDTH, y = i / WIDTH % HEIGHT, z = i / WIDTH / HEIGHT;
         inside[i] = z == 1 && y == 20 && x > 9 && x < 16 ? 200 : 0;
     }
@@ -174,7 +174,7 @@ static void roi_restricts(void)
     segmentation_free(&linear);
 }
 
-/* A crop is the volume cut to it: outside is black, the lattice starts at its corner. */
+/* A crop is the volume cut to it: outside is black, the patch grid starts at its corner. */
 static void crop_is_a_smaller_volume(void)
 {
     enum { X0 = 9, Y0 = 4, X1 = 41, Y1 = 33 };
@@ -203,7 +203,7 @@ static void crop_is_a_smaller_volume(void)
     segmentation_free(&small);
 }
 
-/* Probability of class 1 at a lattice point. */
+/* Probability of class 1 of a patch. */
 static double lesion(const segmentation *s, size_t z, size_t row, size_t column)
 {
     const float *logit = s->logits + 2 * ((z * s->estimate.lattice_height + row) *
