@@ -23,7 +23,7 @@ use builder::{File, Random};
 use geometry::in_turn;
 use nvml_wrapper::Nvml;
 use patchmask::engine::{DeviceChoice, Span};
-use patchmask::lattice::Padding;
+use patchmask::patch_grid::Padding;
 use patchmask::session::{Options, Outputs, Report, Session};
 use patchmask::volume::{Volume, VolumeMut};
 use patchmask::weights::Model;

@@ -3,10 +3,10 @@
 //! `include/patchmask.h`; this crate is the same library for Rust.
 //!
 //! ```text
-//! volume --> intensity --> lattice --> plan --> engine (cpu | cuda) --> mask
+//! volume --> intensity --> grid --> plan --> engine (cpu | cuda) --> mask
 //! caller's   one slice     where the   axis     two operations:        caller's
-//! voxels     as network    patches     tables   table_conv,            buffers
-//!            input         are                  table_max
+//! voxels     as network    patches     tables   gather_conv,            buffers
+//!            input         are                  gather_max_pool
 //! ```
 //!
 //! That is how data flows. An engine does the last three steps of a slice itself (a GPU reads voxels and writes masks), so
@@ -17,10 +17,10 @@
 //! |---|---|
 //! | [`volume`] | borrowed views of the caller's voxels and buffers |
 //! | [`intensity`] | window, histogram equalisation: a slice as network input |
-//! | [`lattice`] | patch centres, crop, ROI, tiles |
+//! | [`grid`] | patch centres, crop, ROI, tiles |
 //! | `plan` | value numbering: which activations of all patches are the same |
 //! | [`network`], [`weights`] | VGG16 with fp16 parameters, from safetensors |
-//! | [`mask`] | lattice classes to voxels |
+//! | [`mask`] | grid classes to voxels |
 //! | [`engine`] | evaluates slices: `engine::cpu` in f32, `engine::cuda` in fp16 on own kernels |
 //! | [`session`] | slices x tiles, progress, cancel, timings |
 //! | [`ffi`] | the C interface |
@@ -28,18 +28,18 @@
 #![allow(rustdoc::broken_intra_doc_links)]
 #![warn(missing_docs)]
 
-mod cgroup;
+mod axes;
+mod cancel;
 pub mod engine;
 pub mod error;
 pub mod ffi;
 pub mod intensity;
-pub mod lattice;
 pub mod mask;
 mod memory;
 pub mod network;
 mod panics;
+pub mod patch_grid;
 mod plan;
 pub mod session;
 pub mod volume;
 pub mod weights;
-mod workers;

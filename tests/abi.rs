@@ -63,7 +63,7 @@ fn of_rust() -> BTreeMap<String, usize> {
             patch_size,
             stride,
             padding,
-            fill,
+            interpolation,
             window_low,
             window_high,
             mean,
@@ -97,8 +97,8 @@ fn of_rust() -> BTreeMap<String, usize> {
         }
         patchmask_estimate {
             struct_size,
-            lattice_width,
-            lattice_height,
+            grid_width,
+            grid_height,
             classes,
             patches,
             macs,

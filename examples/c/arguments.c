@@ -383,7 +383,7 @@ void arguments_apply(const arguments *given, patchmask_options *options)
         options->equalize = given->equalize;
     }
     options->padding = given->padding;
-    options->fill = given->fill;
+    options->interpolation = given->fill;
     options->sharing = given->sharing;
     options->crop_x0 = given->crop[0];
     options->crop_y0 = given->crop[1];

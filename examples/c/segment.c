@@ -137,7 +137,7 @@ static bool allocate_results(job *job, problem *problem)
     const patchmask_estimate *e = &job->estimate;
     uint64_t voxels = job->input.header.voxel_count;
     /* A slice has at most as many lattice points as voxels, so that this product cannot overflow. */
-    uint64_t points = e->lattice_width * e->lattice_height * job->input.header.size[2];
+    uint64_t points = e->grid_width * e->grid_height * job->input.header.size[2];
     job->mask = allocate(voxels, sizeof *job->mask, "mask", problem);
     if (job->mask != NULL && job->arguments.probability != NULL) {
         job->probability = allocate(voxels, sizeof *job->probability, "probability", problem);
@@ -216,7 +216,7 @@ static bool write_volumes(job *job, problem *problem)
         }
     }
     if (job->logits_file != NULL) {
-        const uint64_t size[4] = {e->classes, e->lattice_width, e->lattice_height, grid->size[2]};
+        const uint64_t size[4] = {e->classes, e->grid_width, e->grid_height, grid->size[2]};
         uint64_t count = size[0] * size[1] * size[2] * size[3];
         nrrd_write_logits_header(job->logits_file->stream, size);
         if (!outputs_write(job->logits_file, job->logits, count * sizeof *job->logits, problem) ||

@@ -1,8 +1,9 @@
 //! The unique work that value numbering leaves, for full-width VGG16 on a 512 x 512 slice.
 
-use super::pixels::TilePlan;
-use super::{AxisPlans, MOST_CHAIN, STEPS, Step};
-use crate::lattice::{Lattice, Padding};
+use super::{AxisPlans, MAX_RUN, MacsPerOutput, STEPS, Step, TilePlan};
+use crate::axes::Axes;
+use crate::cancel::Cancel;
+use crate::patch_grid::{Padding, PatchGrid};
 use crate::volume::Extents;
 
 /// Inputs and outputs of VGG16's convolutions.
@@ -22,19 +23,15 @@ const WIDTHS: [(u64, u64); 13] = [
     (512, 512),
 ];
 
-fn go() -> Result<(), crate::error::Error> {
-    Ok(())
-}
-
-/// Tera-multiplications of all convolutions but the first with Winograd on the chains, in tiles of `run` x `run`
-/// patches: a chain of m values takes m + 2.
-fn winograd_tera_macs(patch_size: u32, stride: u32, run: usize) -> f64 {
-    let axis = lattice(patch_size, stride).x;
+/// Tera-multiplications of all convolutions but the first with Winograd on the runs, in tiles of `side` x `side`
+/// patches: a run of m values takes m + 2.
+fn winograd_tera_macs(patch_size: u32, stride: u32, side: usize) -> f64 {
+    let axis = grid(patch_size, stride).x;
     let all: Vec<usize> = (0..axis.count()).collect();
-    let mut plans = AxisPlans::new(Some(MOST_CHAIN), usize::MAX);
+    let mut plans = AxisPlans::new(Some(MAX_RUN), usize::MAX);
     let mut products = [0u64; 13];
-    for run in all.chunks(run) {
-        let plan = plans.tile(&axis, run, Padding::Patch, &go).unwrap();
+    for patches in all.chunks(side) {
+        let plan = plans.tile(&axis, patches, Padding::Patch, &Cancel::default()).unwrap();
         for (index, &step) in STEPS.iter().enumerate() {
             if let Step::Convolution(layer @ 1..) = step {
                 products[layer] += plan.layer(index).products();
@@ -46,19 +43,22 @@ fn winograd_tera_macs(patch_size: u32, stride: u32, run: usize) -> f64 {
     products.sum::<u64>() as f64 / 1e12
 }
 
-fn lattice(patch_size: u32, stride: u32) -> Lattice {
+fn grid(patch_size: u32, stride: u32) -> PatchGrid {
     let extents = Extents::new(512, 512, 1, "volume").unwrap();
-    Lattice::new(extents, patch_size, stride, None).unwrap()
+    PatchGrid::new(extents, patch_size, stride, None).unwrap()
 }
 
 /// TMAC of all convolutions of a slice evaluated as one tile.
 fn tera_macs(patch_size: u32, stride: u32, padding: Padding) -> f64 {
-    let lattice = lattice(patch_size, stride);
-    let all: Vec<usize> = (0..lattice.x.count()).collect();
-    let axis = AxisPlans::new(None, 0).tile(&lattice.x, &all, padding, &go).unwrap();
-    let plan = TilePlan::new(axis.clone(), axis, None, &go).unwrap();
-    let convolutions = WIDTHS.map(|(inputs, outputs)| 9 * inputs * outputs);
-    plan.macs(&convolutions, 0) as f64 / 1e12
+    let grid = grid(patch_size, stride);
+    let all: Vec<usize> = (0..grid.x.count()).collect();
+    let axis = AxisPlans::new(None, 0).tile(&grid.x, &all, padding, &Cancel::default()).unwrap();
+    let plan = TilePlan::new(Axes { rows: axis.clone(), columns: axis }, None, &Cancel::default()).unwrap();
+    plan.macs(&macs_of_convolutions()) as f64 / 1e12
+}
+
+fn macs_of_convolutions() -> MacsPerOutput {
+    MacsPerOutput { convolutions: WIDTHS.map(|(inputs, outputs)| 9 * inputs * outputs).to_vec(), head: 0 }
 }
 
 /// The figures that the project was designed by (TMAC): distinct values of every position of every
@@ -86,10 +86,10 @@ fn image_scope_is_hundreds_of_times_less() {
     assert!((359.0..600.0).contains(&(82.2 / work)), "{work} TMAC");
 }
 
-/// What is left to multiply on the chains, and that tiles do not pay much for evaluating whole ones.
+/// Winograd runs leave few multiplications, and tiles pay little for evaluating whole ones.
 #[test]
-fn chains_leave_a_quarter_of_the_work() {
-    for (patch_size, stride, run, most) in [
+fn winograd_runs_leave_a_quarter_of_the_work() {
+    for (patch_size, stride, side, most) in [
         (257, 8, 64, 1.5),
         (257, 8, 32, 1.9),
         (257, 8, 16, 2.6),
@@ -98,30 +98,31 @@ fn chains_leave_a_quarter_of_the_work() {
         (65, 4, 128, 2.7),
         (65, 4, 16, 2.9),
     ] {
-        let left = winograd_tera_macs(patch_size, stride, run);
-        println!("{patch_size}/{stride} in runs of {run}: {left:.3} T, at most {most}");
-        assert!((0.9 * most..=most).contains(&left), "{patch_size}/{stride} in runs of {run}: {left}");
+        let left = winograd_tera_macs(patch_size, stride, side);
+        println!("{patch_size}/{stride} in tiles of {side}: {left:.3} T, at most {most}");
+        assert!((0.9 * most..=most).contains(&left), "{patch_size}/{stride} in tiles of {side}: {left}");
     }
 }
 
-/// A round ROI of a tenth of the slice: its patches reach further, and whole chains further still.
+/// A round ROI of a tenth of the slice: its patches reach further, and whole runs further still.
 #[test]
 fn a_compact_roi_takes_a_fifth_of_the_work() {
-    let lattice = lattice(257, 8);
-    let all: Vec<usize> = (0..lattice.x.count()).collect();
-    let convolutions = WIDTHS.map(|(inputs, outputs)| 9 * inputs * outputs);
-    let mut plans = AxisPlans::new(Some(MOST_CHAIN), usize::MAX);
-    let mut plan = |run: &[usize], points: Option<&[bool]>| {
-        let axis = plans.tile(&lattice.x, run, Padding::Patch, &go).unwrap();
-        TilePlan::new(axis.clone(), axis, points, &go).unwrap()
+    let grid = grid(257, 8);
+    let all: Vec<usize> = (0..grid.x.count()).collect();
+    let per_output = macs_of_convolutions();
+    let mut plans = AxisPlans::new(Some(MAX_RUN), usize::MAX);
+    let mut plan = |indices: &[usize], wanted: Option<&[bool]>| {
+        let cancel = Cancel::default();
+        let axis = plans.tile(&grid.x, indices, Padding::Patch, &cancel).unwrap();
+        TilePlan::new(Axes { rows: axis.clone(), columns: axis }, wanted, &cancel).unwrap()
     };
-    let whole = plan(&all, None).macs(&convolutions, 0) as f64;
-    // Of 64 x 64 points those within 11.4 of the middle of 23 x 23.
-    let run = &all[30..53];
+    let whole = plan(&all, None).macs(&per_output) as f64;
+    // Of 64 x 64 patches those within 11.4 of the middle of 23 x 23.
+    let indices = &all[30..53];
     let away = |k: usize| (k as f64 - 11.0).powi(2);
-    let points: Vec<bool> = (0..23 * 23).map(|point| away(point / 23) + away(point % 23) <= 11.4_f64.powi(2)).collect();
-    let area = points.iter().filter(|&&wanted| wanted).count() as f64 / 4096.0;
-    let part = plan(run, Some(&points)).macs(&convolutions, 0) as f64 / whole;
+    let wanted: Vec<bool> = (0..23 * 23).map(|k| away(k / 23) + away(k % 23) <= 11.4_f64.powi(2)).collect();
+    let area = wanted.iter().filter(|&&wanted| wanted).count() as f64 / 4096.0;
+    let part = plan(indices, Some(&wanted)).macs(&per_output) as f64 / whole;
     println!("a ROI of {:.1} % takes {:.1} % of the work", 100.0 * area, 100.0 * part);
     assert!((0.09..0.11).contains(&area) && part < 0.2, "{area} {part}");
 }

@@ -2,7 +2,8 @@
 
 use std::marker::PhantomData;
 
-use super::{Extents, Footprint, Memory, Strides};
+use super::extents::{Extents, Memory, Strides};
+use super::footprint::Footprint;
 use crate::error::Error;
 
 /// Type of the caller's voxels.

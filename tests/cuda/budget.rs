@@ -1,6 +1,6 @@
 //! Memory of both sides: foreseen, within the budget, and errors that say whose memory is short.
 
-use patchmask::engine::{Device, DeviceChoice};
+use patchmask::engine::{DeviceChoice, DeviceKind};
 use patchmask::error::Error;
 use patchmask::session::{Estimate, Options, Outputs, Session};
 use patchmask::volume::{Extents, Volume, VolumeMut};
@@ -169,7 +169,7 @@ fn without_page_locked_memory_auto_is_the_cpu() {
     };
     let (session, said) = choose(DeviceChoice::Auto).unwrap();
     assert!(said.contains("page-locked"), "{said}");
-    assert_eq!(case.run_in(&session, &model).report.device, Device::Cpu);
+    assert_eq!(case.run_in(&session, &model).report.device, DeviceKind::Cpu);
     let refused = choose(DeviceChoice::Cuda(vec![0])).err();
     assert!(matches!(refused, Some(Error::OutOfMemory(_))), "{refused:?}");
     assert_eq!(gpu.live(""), 0);

@@ -1,7 +1,7 @@
 //! Every driver call fails once, at many places: an error of the right kind, nothing left behind, and the library
 //! goes on.
 
-use patchmask::engine::{Device, DeviceChoice};
+use patchmask::engine::{DeviceChoice, DeviceKind};
 use patchmask::error::Error;
 use patchmask::session::{Options, Session};
 use patchmask::weights::Model;
@@ -199,7 +199,7 @@ fn a_lost_device_is_an_error_and_leaves_nothing() {
     let session = Session::new(&model, options, &mut |_, text| said += text).unwrap();
     assert!(session.engine_name().starts_with("cpu"), "{said}");
     assert!(said.contains("cuda:0"), "{said}");
-    assert_eq!(case.run_in(&session, &model).report.device, Device::Cpu);
+    assert_eq!(case.run_in(&session, &model).report.device, DeviceKind::Cpu);
 }
 
 /// A kernel that computes something else is left out where there is another, and makes the device unusable where

@@ -1,6 +1,6 @@
 //! A GPU of capability 9.0, which has convolution kernels of its own.
 
-use patchmask::lattice::Padding;
+use patchmask::patch_grid::Padding;
 use patchmask::session::Session;
 use patchmask::weights::Model;
 

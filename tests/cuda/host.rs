@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use patchmask::engine::DeviceChoice;
 use patchmask::error::Error;
-use patchmask::lattice::Padding;
+use patchmask::patch_grid::Padding;
 use patchmask::session::{Options, Outputs, Session};
 use patchmask::volume::{Volume, VolumeMut};
 

@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use patchmask::lattice::Padding;
-use patchmask::mask::Fill;
+use patchmask::mask::Interpolation;
+use patchmask::patch_grid::Padding;
 use patchmask::session::{Options, Session};
 use patchmask::weights::Model;
 
@@ -38,7 +38,7 @@ pub fn random_cases(
             prepare(number);
             let mut random = Random(seed);
             let mut case = Case::random(&mut random, padding);
-            case.options.fill = [Fill::Nearest, Fill::Linear][number as usize % 2];
+            case.options.interpolation = [Interpolation::Nearest, Interpolation::Linear][number as usize % 2];
             case.options.equalize = number % 3 == 1;
             let model = network(&mut random, case.options.patch_size);
             agreement.compare(&case, &model, on_gpu(&case));

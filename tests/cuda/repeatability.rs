@@ -1,6 +1,6 @@
 //! The same bits on the GPU for any tile size, budget, ROI, order of work and repeat.
 
-use patchmask::lattice::Padding;
+use patchmask::patch_grid::Padding;
 use patchmask::session::{Options, Session};
 
 use crate::builder::Random;

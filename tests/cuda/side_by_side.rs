@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 
 use patchmask::engine::Span;
-use patchmask::lattice::Padding;
+use patchmask::patch_grid::Padding;
 use patchmask::session::{Estimate, Options, Session};
 use patchmask::volume::Extents;
 use patchmask::weights::Model;

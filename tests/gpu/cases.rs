@@ -1,6 +1,6 @@
 //! Slices with something in them, and networks of VGG16's real widths.
 
-use patchmask::lattice::Padding;
+use patchmask::patch_grid::Padding;
 use patchmask::weights::Model;
 
 use crate::builder::{File, Random};

@@ -1,7 +1,7 @@
 //! Random geometries and tiny networks.
 
-use patchmask::lattice::Padding;
-use patchmask::mask::Fill;
+use patchmask::mask::Interpolation;
+use patchmask::patch_grid::Padding;
 use patchmask::session::Options;
 
 use crate::agreement::Agreement;
@@ -21,7 +21,7 @@ fn random_geometries_agree_with_the_cpu() {
         for number in 0..size(12, 2) as u64 {
             let mut random = Random(1000 + number);
             let mut case = Case::random(&mut random, padding);
-            case.options.fill = [Fill::Nearest, Fill::Linear][number as usize % 2];
+            case.options.interpolation = [Interpolation::Nearest, Interpolation::Linear][number as usize % 2];
             case.options.equalize = number % 3 == 1;
             let model = network(&mut random, case.options.patch_size);
             let options = Options { sharing, ..on_gpu(&case) };

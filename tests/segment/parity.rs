@@ -1,6 +1,6 @@
 //! Shared evaluation against patch by patch: plain loops in f64, and the library without sharing.
 
-use patchmask::lattice::Padding;
+use patchmask::patch_grid::Padding;
 
 use crate::builder::{File, Random};
 use crate::geometry::{Case, Outcome, network};

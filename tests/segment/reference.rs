@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use patchmask::lattice::Padding;
+use patchmask::patch_grid::Padding;
 use patchmask::weights::Model;
 
 use crate::geometry::Case;

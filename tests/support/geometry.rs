@@ -3,7 +3,7 @@
 
 use patchmask::engine::DeviceChoice;
 use patchmask::error::Error;
-use patchmask::lattice::{Crop, Padding};
+use patchmask::patch_grid::{Crop, Padding};
 use patchmask::session::{Options, Outputs, Report, Session};
 use patchmask::volume::{Extents, Volume, VolumeMut};
 use patchmask::weights::Model;

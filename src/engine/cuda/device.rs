@@ -7,8 +7,7 @@ use cudarc::driver::{result, sys};
 use once_cell::sync::OnceCell;
 
 use super::driver::{Context, describe};
-use super::kernels::Kernels;
-use super::known_answer::first_wrong_kernel;
+use super::kernels::{Kernels, Limits};
 use crate::error::Error;
 use crate::panics::said;
 
@@ -30,14 +29,8 @@ pub(super) struct Device {
     pub refused: Vec<&'static str>,
 }
 
-/// What a device can do.
-#[derive(Clone, Copy)]
-pub(super) struct Limits {
-    pub capability: (i32, i32),
-    /// Most dynamic shared memory of a block, in bytes.
-    pub shared_bytes: u32,
-    pub multiprocessors: usize,
-}
+/// Runs every kernel of a device; the name of the first that is wrong.
+type SelfTest = fn(&Arc<Device>) -> Result<Option<&'static str>, Error>;
 
 /// The devices that some session uses, by process and number: a child of `fork` cannot use its parent's.
 static OPEN: Mutex<Vec<(u32, u32, Weak<Device>)>> = Mutex::new(Vec::new());
@@ -48,7 +41,7 @@ static DRIVER: OnceCell<()> = OnceCell::new();
 impl Device {
     /// GPU number `index`, opened now or by another session. Errors: NO_DEVICE with the reason,
     /// DEVICE_OUT_OF_MEMORY.
-    pub fn open(index: u32) -> Result<Arc<Self>, Error> {
+    pub fn open(index: u32, self_test: SelfTest) -> Result<Arc<Self>, Error> {
         let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
         let process = std::process::id();
         open.retain(|(_, _, device)| device.strong_count() > 0);
@@ -56,12 +49,12 @@ impl Device {
         if let Some(device) = known.and_then(|(_, _, device)| device.upgrade()) {
             return Ok(device);
         }
-        let device = Self::start(index)?;
+        let device = Self::start(index, self_test)?;
         open.push((process, index, Arc::downgrade(&device)));
         Ok(device)
     }
 
-    fn start(index: u32) -> Result<Arc<Self>, Error> {
+    fn start(index: u32, self_test: SelfTest) -> Result<Arc<Self>, Error> {
         // cudarc panics where the driver lacks a function.
         let started = catch_unwind(AssertUnwindSafe(|| {
             DRIVER.get_or_try_init(initialise)?;
@@ -84,7 +77,7 @@ impl Device {
                     multiprocessors: limits.multiprocessors,
                     refused: refused.clone(),
                 });
-                match first_wrong_kernel(&device)? {
+                match self_test(&device)? {
                     None => return Ok(device),
                     Some(kernel) if device.kernels.is_convolution(kernel) => refused.push(kernel),
                     Some(kernel) => {

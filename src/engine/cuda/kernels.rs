@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use super::device::Limits;
 use super::driver::{Context, Kernel, Module};
 use super::params::{
     DENSE_SHARED_BYTES, DENSE_THREADS, EQUALIZE_SHARED_BYTES, FIRST_SHARED_BYTES, HISTOGRAM_SHARED_BYTES,
@@ -23,6 +22,15 @@ macro_rules! ptx {
 
 /// The only GPUs that run PTX for compute_90a, as (major, minor).
 const HOPPER: (i32, i32) = (9, 0);
+
+/// Limits of a device.
+#[derive(Clone, Copy)]
+pub(super) struct Limits {
+    pub capability: (i32, i32),
+    /// Maximum dynamic shared memory of a block, in bytes.
+    pub shared_bytes: u32,
+    pub multiprocessors: usize,
+}
 
 /// A convolution kernel that is loaded.
 pub(super) struct Convolution {

@@ -16,24 +16,28 @@ use std::sync::Arc;
 
 use half::f16;
 
-use super::CudaEngine;
+use super::buffers::region_bytes;
 use super::device::Device;
-use super::network::Launches;
+use super::forward::Launches;
+use super::pipeline::{CudaCall, Pipeline};
 use super::status::Status;
-use super::tables::PieceTables;
-use crate::engine::{Call, Control, Engine, Geometry, Settings};
+use super::tables::TileTables;
+use super::weights::PackedWeights;
+use crate::axes::Axes;
+use crate::cancel::Cancel;
+use crate::engine::{Bytes, Control, EngineCall, Geometry, Request, Reservation, Settings, SliceId};
 use crate::error::Error;
 use crate::intensity::Intensity;
-use crate::lattice::{Lattice, Padding, Selection};
-use crate::mask::{Fill, Grids, Painter, Scores};
-use crate::plan::{AxisPlans, PlannedPiece, STEPS, Step, TilePlan};
+use crate::mask::{Interpolation, MaskWriter, OutputViews, Scores};
+use crate::patch_grid::{Padding, PatchGrid, Selection};
+use crate::plan::{AxisPlans, PlannedTile, STEPS, Step, TilePlan};
 use crate::volume::{Volume, VolumeMut};
 use model::{CLASSES, Random, SIDE, tiny_model};
 use reference::{first_layer, layer};
 
 const PATCH_SIZE: u32 = 64;
 const STRIDE: u32 = 16;
-/// Of the slice. Its lattice has 2 x 2 points.
+/// Of the slice. Its grid has 2 x 2 points.
 const WIDTH: usize = 20;
 const HEIGHT: usize = 17;
 
@@ -47,63 +51,65 @@ pub(super) fn first_wrong_kernel(device: &Arc<Device>) -> Result<Option<&'static
     let control = Control::default();
     let mut mask = vec![0; WIDTH * HEIGHT];
     let mut probability = vec![0.0; WIDTH * HEIGHT];
-    let (mut mask_out, mut probability_out) = outputs(&mut mask, &mut probability);
-    let mut grids = grids(&mut mask_out, &mut probability_out)?;
-    let call = Call {
+    let (mut mask_out, mut probability_out) = buffers(&mut mask, &mut probability);
+    let mut outputs = views(&mut mask_out, &mut probability_out)?;
+    let request = Request {
         geometry: Geometry {
             extents: volume.extents(),
-            lattice: Lattice::new(volume.extents(), PATCH_SIZE, STRIDE, None)?,
+            grid: PatchGrid::new(volume.extents(), PATCH_SIZE, STRIDE, None)?,
             roi: false,
             classes: CLASSES,
         },
         volume: &volume,
-        wanted: grids.wanted(),
+        wanted: outputs.wanted(),
         planes: None,
         intensity: Intensity::new((-160.0, 240.0), true)?,
-        fill: Fill::Nearest,
+        interpolation: Interpolation::Nearest,
         lesion_class: 1,
         control: &control,
     };
-    let piece = whole_slice(&call.geometry.lattice)?;
-    // Before the engine, which waits for the device when it goes.
-    let tables = PieceTables::new(&piece, &|| Ok(()))?;
-    let mut engine = CudaEngine::on(Arc::clone(device), 0, &settings)?;
-    engine.begin(&call)?;
-    let bytes = engine.piece_bytes(&piece);
-    engine.reserve(engine.room(1, bytes, bytes))?;
-    engine.intensity(&call, 0)?;
-    let logits = match try_layers(&mut engine, &call, &piece, &tables, &settings)? {
+    let tile = whole_slice(&request.geometry.grid)?;
+    // Before the call, which waits for the device when it ends.
+    let tables = TileTables::new(&tile, &Cancel::default())?;
+    let weights = Arc::new(PackedWeights::new(device, &settings)?);
+    let mut pipeline = Pipeline::new(device, &weights, 0)?;
+    let mut call = pipeline.begin(request)?;
+    let bytes = Bytes { host: 0, device: region_bytes(&weights, &tile.plan.axes) as u64 };
+    call.reserve(Reservation::in_turn(bytes, bytes))?;
+    let slice = call.slice(0)?;
+    let logits = match try_layers(&mut call, slice, &request, &tile, &tables, &settings)? {
         Ok(logits) => logits,
         Err(kernel) => return Ok(Some(kernel)),
     };
-    engine.submit(&call, Selection::everything())?;
-    if engine.wait(&call)? > 0 {
+    call.submit(slice, Selection::everything())?;
+    if call.wait(slice)? > 0 {
         return Ok(Some("histogram"));
     }
-    engine.mask(&call, 0, &mut grids)?;
-    engine.end();
-    Ok(painted_wrong(&call, &logits, &mask, &probability)?.then_some("scores or paint"))
+    call.write(slice, &mut outputs)?;
+    drop(call);
+    Ok(painted_wrong(&request, &logits, &mask, &probability)?.then_some("scores or paint"))
 }
 
-/// Layer by layer; the logits of the lattice, or the name of the first kernel that is wrong.
+/// Layer by layer; the logits of the grid, or the name of the first kernel that is wrong.
 fn try_layers(
-    engine: &mut CudaEngine,
-    call: &Call<'_>,
-    piece: &PlannedPiece,
-    tables: &PieceTables,
+    call: &mut CudaCall<'_>,
+    slice: SliceId,
+    request: &Request<'_>,
+    tile: &PlannedTile,
+    tables: &TileTables,
     settings: &Settings<'_>,
 ) -> Result<Result<Vec<f32>, &'static str>, Error> {
-    let device = Arc::clone(&engine.device);
+    let device = call.device;
     let _entered = device.context.enter()?;
-    let part = engine.claim(piece, tables)?;
-    let tables_at = engine.arena()?.at(part.bytes.start);
-    let engine = &*engine;
-    let compute = engine.compute();
-    let mut launches = engine.launches(call, piece, tables, part)?;
+    let region = call.claim(slice, tile, tables)?;
+    let call = &*call;
+    let tables_at = call.arena.at(region.bytes.start);
+    let compute = &call.streams.compute[0];
+    let mut launches = call.launches(slice, tile, tables, region);
     // So that a block has several tiles to go through, small as the images are.
     launches.multiprocessors = 1;
     let mut bytes = vec![0; tables.len()];
-    tables.write(piece, &mut bytes);
+    tables.write(tile, &mut bytes);
     // SAFETY: all of it lives until `synchronize`.
     let sent = unsafe { compute.upload(tables_at, &bytes) };
     compute.synchronize()?;
@@ -111,16 +117,17 @@ fn try_layers(
 
     let mut image = vec![0.0; WIDTH * HEIGHT];
     let mut row = vec![0.0; WIDTH];
-    (call.intensity).slice(call.volume, 0, &mut row, &mut image, &|| Ok(()))?;
+    request.intensity.slice(request.volume, 0, &mut row, &mut image, &Cancel::default())?;
+    let (voxels, table) = call.input(slice);
     // SAFETY: all of it lives until `synchronize`.
-    unsafe { launches.first(engine.voxels()?, engine.table) }?;
+    unsafe { launches.first(voxels, table) }?;
     compute.synchronize()?;
     let mut last = read_f16(&launches, 0)?;
-    let expected = first_layer(piece, &call.geometry.lattice, &image, settings);
-    if !close(&last, &expected) || overflowed(engine)? {
+    let expected = first_layer(tile, &request.geometry.grid, &image, settings);
+    if !close(&last, &expected) || overflowed(call, slice)? {
         return Ok(Err("histogram, equalize or conv3_first"));
     }
-    let [logits, probabilities] = engine.slot()?.lattice_scores();
+    let [logits, probabilities] = call.slot(slice).score_addresses();
     for index in 1..=launches.last() {
         let is_last = index == launches.last();
         // SAFETY: all of it lives until `synchronize`.
@@ -132,15 +139,15 @@ fn try_layers(
         }
         compute.synchronize()?;
         let output = if is_last {
-            let mut logits = vec![0.0; CLASSES * piece.points.len()];
-            engine.slot()?.scores.read(0, &mut logits)?;
+            let mut logits = vec![0.0; CLASSES * tile.patches.len()];
+            call.slot(slice).scores.read(0, &mut logits)?;
             logits
         } else {
             read_f16(&launches, index)?
         };
         let expected = layer(&launches, index, &last, settings.model)?;
-        if !close(&output, &expected) || overflowed(engine)? {
-            let weights = &engine.weights.convolutions;
+        if !close(&output, &expected) || overflowed(call, slice)? {
+            let weights = &call.weights.convolutions;
             return Ok(Err(match STEPS.get(index) {
                 Some(Step::Convolution(i)) => device.kernels.convolutions()[weights[i - 1].kernel].kernel.name,
                 Some(Step::Pool) => "table_max",
@@ -154,57 +161,66 @@ fn try_layers(
 }
 
 /// Whether a kernel says that a value was beyond fp16: none is, in this network.
-fn overflowed(engine: &CudaEngine) -> Result<bool, Error> {
+fn overflowed(call: &CudaCall<'_>, slice: SliceId) -> Result<bool, Error> {
     let mut word = [0_u32];
     let at = std::mem::offset_of!(Status, overflow);
-    engine.slot()?.status.device.read(at, &mut word)?;
+    call.slot(slice).status.device.read(at, &mut word)?;
     Ok(word != [0])
 }
 
 /// Whether the mask or the probabilities differ from those that `mask` makes of the same logits.
-fn painted_wrong(call: &Call<'_>, logits: &[f32], mask: &[u8], probability: &[f32]) -> Result<bool, Error> {
-    let lattice = call.geometry.lattice;
-    let mut scores = Scores::new(lattice.points(), CLASSES)?;
-    for (point, logits) in logits.chunks_exact(CLASSES).enumerate() {
-        scores.set(point, logits);
+fn painted_wrong(request: &Request<'_>, logits: &[f32], mask: &[u8], probability: &[f32]) -> Result<bool, Error> {
+    let grid = request.geometry.grid;
+    let mut scores = Scores::new(grid.patches(), CLASSES)?;
+    for (patch, logits) in logits.chunks_exact(CLASSES).enumerate() {
+        scores.set(patch, logits);
     }
-    scores.softmax(&|| Ok(()))?;
+    scores.softmax(&Cancel::default())?;
     let mut expected_mask = vec![0; WIDTH * HEIGHT];
     let mut expected = vec![0.0; WIDTH * HEIGHT];
-    let (mut mask_out, mut probability_out) = outputs(&mut expected_mask, &mut expected);
-    let painter = Painter { lattice, width: WIDTH, height: HEIGHT, fill: call.fill, lesion_class: call.lesion_class };
-    let mut grids = grids(&mut mask_out, &mut probability_out)?;
-    painter.slice(&mut grids, 0, &Selection::everything(), &scores, &|| Ok(()))?;
+    let (mut mask_out, mut probability_out) = buffers(&mut expected_mask, &mut expected);
+    let writer = MaskWriter {
+        grid,
+        width: WIDTH,
+        height: HEIGHT,
+        interpolation: request.interpolation,
+        lesion_class: request.lesion_class,
+    };
+    let mut outputs = views(&mut mask_out, &mut probability_out)?;
+    writer.write_slice(&mut outputs, 0, &Selection::everything(), &scores, &Cancel::default())?;
     let expected: Vec<f64> = expected.into_iter().map(f64::from).collect();
     Ok(mask != expected_mask || !close(probability, &expected))
 }
 
-fn outputs<'a>(mask: &'a mut [u8], probability: &'a mut [f32]) -> (VolumeMut<'a, u8>, VolumeMut<'a, f32>) {
+fn buffers<'a>(mask: &'a mut [u8], probability: &'a mut [f32]) -> (VolumeMut<'a, u8>, VolumeMut<'a, f32>) {
     (VolumeMut::from_slice(mask), VolumeMut::from_slice(probability))
 }
 
-fn grids<'a>(mask: &'a mut VolumeMut<'_, u8>, probability: &'a mut VolumeMut<'_, f32>) -> Result<Grids<'a>, Error> {
+fn views<'a>(
+    mask: &'a mut VolumeMut<'_, u8>,
+    probability: &'a mut VolumeMut<'_, f32>,
+) -> Result<OutputViews<'a>, Error> {
     let shape = [1, WIDTH, HEIGHT, 1];
-    Ok(Grids {
-        mask: Some(mask.grid(shape, "mask")?),
-        probability: Some(probability.grid(shape, "probability")?),
+    Ok(OutputViews {
+        mask: Some(mask.view(shape, "mask")?),
+        probability: Some(probability.view(shape, "probability")?),
         coverage: None,
         logits: None,
     })
 }
 
 /// All patches of the slice as one tile.
-fn whole_slice(lattice: &Lattice) -> Result<PlannedPiece, Error> {
+fn whole_slice(grid: &PatchGrid) -> Result<PlannedTile, Error> {
     let mut plans = AxisPlans::new(None, 0);
-    let mut axis = |axis: &crate::lattice::Axis| {
+    let mut axis = |axis: &crate::patch_grid::Axis| {
         let all: Vec<usize> = (0..axis.count()).collect();
-        plans.tile(axis, &all, Padding::Patch, &|| Ok(()))
+        plans.tile(axis, &all, Padding::Patch, &Cancel::default())
     };
-    let (rows, columns) = (axis(&lattice.y)?, axis(&lattice.x)?);
-    Ok(PlannedPiece {
-        plan: TilePlan::new(rows, columns, None, &|| Ok(()))?,
-        starts: vec![(lattice.y.start(0), lattice.x.start(0))],
-        points: (0..lattice.points()).collect(),
+    let axes = Axes { rows: axis(&grid.y)?, columns: axis(&grid.x)? };
+    Ok(PlannedTile {
+        plan: TilePlan::new(axes, None, &Cancel::default())?,
+        starts: vec![(grid.y.start(0), grid.x.start(0))],
+        patches: (0..grid.patches()).collect(),
     })
 }
 
@@ -216,7 +232,7 @@ fn read_f16(launches: &Launches<'_>, index: usize) -> Result<Vec<f32>, Error> {
 }
 
 fn len(launches: &Launches<'_>, index: usize) -> usize {
-    let image = (launches.piece.plan).output_of(index.min(STEPS.len() - 1));
+    let image = (launches.tile.plan).output_of(index.min(STEPS.len() - 1));
     image.len() * launches.channels_of(index)
 }
 

@@ -1,0 +1,249 @@
+//! The pixels that the wanted patches need, layer by layer from the head back to the input.
+//!
+//! A patch needs the product of some rows and some columns. All patches of a ROI together need a union of such
+//! products, in which most rows need what a neighbour needs: there are about as many distinct sets of columns as rows of
+//! patches, and only those are followed back.
+//!
+//! ```text
+//! needed before a layer: row r' needs column c' <=> a needed row r of the layer has r' among its row taps,
+//!                                                   and of r a needed column c has c' among its column taps
+//! ```
+
+use std::collections::HashMap;
+
+use fixedbitset::FixedBitSet;
+
+use super::axis::TapTable;
+use super::steps::ZERO;
+use crate::axes::Axes;
+use crate::cancel::Cancel;
+use crate::error::Error;
+use crate::memory::ensure_headroom;
+
+const WHAT: &str = "ROI plan";
+/// Estimate of the memory of a row while rows are joined.
+const BYTES_PER_ROW: usize = 96;
+
+/// Needed pixels of a layer.
+pub(super) struct Needed {
+    /// Each row's set.
+    pub rows: Vec<u32>,
+    /// Distinct sets of columns.
+    pub sets: Vec<FixedBitSet>,
+}
+
+impl Needed {
+    /// The wanted patches, [rows][columns].
+    pub fn patches(patches: &[bool], columns: usize, cancel: &Cancel) -> Result<Self, Error> {
+        let rows = patches.len() / columns;
+        ensure_headroom(patches.len() / 8 + BYTES_PER_ROW * rows, WHAT)?;
+        let sets = patches.chunks_exact(columns).map(|row| {
+            let mut set = FixedBitSet::with_capacity(columns);
+            set.extend((0..columns).filter(|&column| row[column]));
+            set
+        });
+        let numbers: Vec<u32> = (0..rows as u32).collect();
+        joined(numbers.chunks(1), &sets.collect::<Vec<_>>(), cancel)
+    }
+
+    /// With the pixels that are evaluated together with needed ones: a run of rows x a run of columns.
+    pub fn with_whole_runs(mut self, layer: Axes<&TapTable>, cancel: &Cancel) -> Result<Self, Error> {
+        let Axes { rows, columns } = layer;
+        if rows.runs() == 0 {
+            return Ok(self);
+        }
+        ensure_headroom(BYTES_PER_ROW * rows.len(), WHAT)?;
+        for set in &mut self.sets {
+            columns.fill_runs(set);
+        }
+        let runs = (0..rows.runs()).map(|run| rows.run(run));
+        let of_rows = runs.flat_map(|run| {
+            let together = &self.rows[run.clone()];
+            std::iter::repeat_n(together, run.len())
+        });
+        joined(of_rows, &self.sets, cancel)
+    }
+
+    /// The pixels of the layer before, of `input` rows and columns, that they read.
+    pub fn before(&self, layer: Axes<&TapTable>, input: Axes<usize>, cancel: &Cancel) -> Result<Self, Error> {
+        let Axes { rows: row_count, columns: column_count } = input;
+        let Axes { rows, columns } = layer;
+        ensure_headroom(BYTES_PER_ROW * row_count + self.sets.len() * column_count / 8, WHAT)?;
+        // The sets of the rows that read a row, row by row.
+        let readers = || {
+            let taps = (self.rows.iter().enumerate())
+                .flat_map(|(row, &set)| rows.taps_of(row).iter().map(move |&tap| (tap, set)));
+            taps.filter(|&(tap, _)| tap != ZERO)
+        };
+        let mut ends = vec![0; row_count + 1];
+        readers().for_each(|(tap, _)| ends[tap as usize + 1] += 1);
+        for row in 0..row_count {
+            ends[row + 1] += ends[row];
+        }
+        let mut sets = vec![0; ends[row_count]];
+        // Each row's beginning, and when its sets are there its end.
+        readers().for_each(|(tap, set)| {
+            sets[ends[tap as usize]] = set;
+            ends[tap as usize] += 1;
+        });
+        let of_rows = (0..row_count).map(|row| {
+            let begin = row.checked_sub(1).map_or(0, |before| ends[before]);
+            &sets[begin..ends[row]]
+        });
+        let mut read = Vec::with_capacity(self.sets.len());
+        for set in &self.sets {
+            cancel.check()?;
+            read.push(columns.read_by(set, column_count));
+        }
+        joined(of_rows, &read, cancel)
+    }
+}
+
+/// Rows that need the union of some of these sets each.
+fn joined<'a>(rows: impl Iterator<Item = &'a [u32]>, sets: &[FixedBitSet], cancel: &Cancel) -> Result<Needed, Error> {
+    const UNIONS_AT_A_TIME: usize = 64;
+    let columns = sets.first().map_or(0, FixedBitSet::len);
+    let mut numbers: HashMap<FixedBitSet, u32> = HashMap::new();
+    let mut joined = Vec::with_capacity(rows.size_hint().0);
+    // Rows mostly need what the row before needs.
+    let (mut last, mut union) = (Vec::new(), Vec::new());
+    let mut number = None;
+    let mut unions = 0;
+    for row in rows {
+        union.clear();
+        union.extend_from_slice(row);
+        union.sort_unstable();
+        union.dedup();
+        let number = match number.filter(|_| last == union) {
+            Some(known) => known,
+            None => {
+                if unions % UNIONS_AT_A_TIME == 0 {
+                    cancel.check()?;
+                    ensure_headroom(UNIONS_AT_A_TIME * columns, WHAT)?;
+                }
+                unions += 1;
+                let mut needed = FixedBitSet::with_capacity(columns);
+                for &set in &union {
+                    needed.union_with(&sets[set as usize]);
+                }
+                let next = numbers.len() as u32;
+                std::mem::swap(&mut last, &mut union);
+                *number.insert(*numbers.entry(needed).or_insert(next))
+            }
+        };
+        joined.push(number);
+    }
+    let mut sets = vec![FixedBitSet::new(); numbers.len()];
+    for (set, number) in numbers {
+        sets[number as usize] = set;
+    }
+    Ok(Needed { rows: joined, sets })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::patch_grid::{Axis, Padding};
+    use crate::plan::stored_pixels::StoredPixels;
+    use crate::plan::{AxisPlans, MAX_RUN, STEPS, TilePlan};
+    /// Pixel by pixel, Winograd run by Winograd run.
+    fn complete(needed: &mut [bool], rows: &TapTable, columns: &TapTable) {
+        let width = columns.len();
+        for rows in (0..rows.runs()).map(|run| rows.run(run)) {
+            for columns in (0..columns.runs()).map(|run| columns.run(run)) {
+                let line = |row: usize| row * width + columns.start..row * width + columns.end;
+                if rows.clone().any(|row| needed[line(row)].contains(&true)) {
+                    rows.clone().for_each(|row| needed[line(row)].fill(true));
+                }
+            }
+        }
+    }
+
+    /// Pixel by pixel, tap by tap.
+    fn before(needed: &[bool], rows: &TapTable, columns: &TapTable, width: usize) -> Vec<bool> {
+        let mut before = Vec::new();
+        for (pixel, _) in needed.iter().enumerate().filter(|&(_, &needed)| needed) {
+            for &r in rows.taps_of(pixel / columns.len()) {
+                for &c in columns.taps_of(pixel % columns.len()) {
+                    if r != ZERO && c != ZERO {
+                        let pixel = r as usize * width + c as usize;
+                        before.resize(before.len().max(pixel + 1), false);
+                        before[pixel] = true;
+                    }
+                }
+            }
+        }
+        before
+    }
+
+    /// The stored pixels are those that the wanted patches need, no more, and lie where they are said to.
+    #[test]
+    fn as_pixel_by_pixel() {
+        // A disc, a ring with a hole, single points, two opposite corners.
+        let rois: [fn(f64, f64, usize) -> bool; 4] = [
+            |y, x, _| y * y + x * x < 20.0,
+            |y, x, _| (6.0..30.0).contains(&(y * y + x * x)),
+            |_, _, point| point % 13 == 5,
+            |y, x, _| (y - x).abs() < 1.0 && y * x > 12.0,
+        ];
+        for (patch_size, stride, padding) in
+            [(32, 3, Padding::Patch), (33, 8, Padding::Patch), (48, 20, Padding::Patch), (33, 5, Padding::Image)]
+        {
+            for max_run in [None, Some(MAX_RUN)] {
+                let cancel = Cancel::default();
+                let mut plans = AxisPlans::new(max_run, usize::MAX);
+                let mut axis = |count: usize| {
+                    let axis = Axis { origin: 0, len: (count - 1) * stride + 2, patch_size, stride };
+                    let all: Vec<usize> = (0..axis.count()).collect();
+                    plans.tile(&axis, &all, padding, &cancel).unwrap()
+                };
+                let axes = Axes { rows: axis(9), columns: axis(12) };
+                for wanted in rois {
+                    let wanted: Vec<bool> =
+                        (0..9 * 12).map(|k| wanted((k / 12) as f64 - 4.0, (k % 12) as f64 - 5.0, k)).collect();
+                    let plan = TilePlan::new(axes.clone(), Some(&wanted), &cancel).unwrap();
+                    let mut needed = wanted;
+                    for index in (0..STEPS.len()).rev() {
+                        let Axes { rows, columns } = axes.layer(index);
+                        complete(&mut needed, rows, columns);
+                        let image = plan.output_of(index);
+                        let mut stored = 0;
+                        for (pixel, &needed) in needed.iter().enumerate() {
+                            let (row, column) = (pixel / image.columns, pixel % image.columns);
+                            assert_eq!(image.stores(row, column), needed, "step {index}");
+                            if needed {
+                                assert_eq!(image.index_of(row, column), stored);
+                                assert_eq!(image.position(stored), (row, column));
+                                stored += 1;
+                            }
+                        }
+                        assert_eq!(image.len(), stored, "step {index}");
+                        let bytes = image.listed().map_or(0, |stored| stored.bytes()) as u64;
+                        assert!(bytes <= StoredPixels::max_bytes(axes.output(index)));
+                        let input = plan.input_of(index);
+                        needed = before(&needed, rows, columns, input.columns);
+                        needed.resize(input.rows * input.columns, false);
+                    }
+                }
+            }
+        }
+    }
+
+    /// A ROI of a slice as large as they come: few sets of columns, which is what makes this fast.
+    #[test]
+    fn few_sets_for_many_rows() {
+        let axis = Axis { origin: 0, len: 512, patch_size: 257, stride: 8 };
+        let all: Vec<usize> = (0..axis.count()).collect();
+        let plan = AxisPlans::new(None, 0).tile(&axis, &all, Padding::Patch, &Cancel::default());
+        let plan = plan.unwrap();
+        let away = |k: usize| (k as f64 - 31.0).powi(2);
+        let wanted: Vec<bool> = (0..64 * 64).map(|k| away(k / 64) + away(k % 64) < 400.0).collect();
+        let axes = Axes { rows: plan.clone(), columns: plan };
+        let plan = TilePlan::new(axes, Some(&wanted), &Cancel::default()).unwrap();
+        for index in 0..STEPS.len() {
+            let image = plan.output_of(index);
+            let sets = image.listed().map_or(1, |stored| stored.sets());
+            assert!(sets <= 64, "step {index}: {sets} sets for {} rows", image.rows);
+        }
+    }
+}
