@@ -1,6 +1,14 @@
 //! Engines turn slices of a volume into slices of a mask.
 //!
 //! ```text
+//! open
+//! multi_gpu cpu cuda
+//! first_layer
+//! mod                    this file: what every engine is
+//! bytes control work
+//! ```
+//!
+//! ```text
 //! begin                                    once a call
 //!   slice       voxels -> network input    once a slice
 //!   reserve     memory for its tiles       when the tiles change

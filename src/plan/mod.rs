@@ -24,11 +24,11 @@
 
 mod axis;
 mod cache;
-#[cfg(test)]
-mod figures;
 mod roi;
 mod steps;
 mod stored_pixels;
+#[cfg(test)]
+mod tests;
 mod tile;
 mod value_numbering;
 mod winograd_runs;

@@ -9,7 +9,7 @@ mod footprint;
 mod output;
 mod reading;
 
-pub use extents::{Extents, Memory, SLICE_SIDE_MAX, Strides};
+pub use extents::{Extents, Memory, Strides};
 pub(crate) use output::OutputView;
 pub use output::VolumeMut;
 pub use reading::{Volume, Voxel, VoxelType};

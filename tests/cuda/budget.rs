@@ -1,10 +1,10 @@
 //! Memory of both sides: foreseen, within the budget, and errors that say whose memory is short.
 
-use patchmask::engine::{DeviceChoice, DeviceKind};
-use patchmask::error::Error;
-use patchmask::session::{Estimate, Options, Outputs, Session};
-use patchmask::volume::{Extents, Volume, VolumeMut};
-use patchmask::weights::Model;
+use patchmask::Error;
+use patchmask::Model;
+use patchmask::{DeviceChoice, DeviceKind};
+use patchmask::{Estimate, Options, Outputs, Session};
+use patchmask::{Extents, Volume, VolumeMut};
 
 use crate::builder::Random;
 use crate::geometry::{Case, network};

@@ -1,10 +1,10 @@
 //! Every driver call fails once, at many places: an error of the right kind, nothing left behind, and the library
 //! goes on.
 
-use patchmask::engine::{DeviceChoice, DeviceKind};
-use patchmask::error::Error;
-use patchmask::session::{Options, Session};
-use patchmask::weights::Model;
+use patchmask::Error;
+use patchmask::Model;
+use patchmask::{DeviceChoice, DeviceKind};
+use patchmask::{Options, Session};
 use safetensors::Dtype;
 
 use crate::builder::{File, Random};

@@ -1,8 +1,8 @@
 //! A GPU of capability 9.0, which has convolution kernels of its own.
 
-use patchmask::patch_grid::Padding;
-use patchmask::session::Session;
-use patchmask::weights::Model;
+use patchmask::Model;
+use patchmask::Padding;
+use patchmask::Session;
 
 use crate::agreement::Agreement;
 use crate::builder::{File, Random};
@@ -69,10 +69,8 @@ fn same_bits_as_the_other_kernels() {
     let whole = case.run_in(&session, &model);
     assert!(bits(&whole) == expected);
     drop(session);
-    let options = patchmask::session::Options {
-        memory_budget: at_rest + (whole.report.peak.device - at_rest) * 4 / 10,
-        ..on_gpu(&case)
-    };
+    let options =
+        patchmask::Options { memory_budget: at_rest + (whole.report.peak.device - at_rest) * 4 / 10, ..on_gpu(&case) };
     let cut = case.run(&model, options);
     assert!(cut.report.work.tiles > 1);
     assert!(bits(&cut) == expected);

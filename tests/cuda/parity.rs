@@ -2,10 +2,10 @@
 
 use std::ops::Range;
 
-use patchmask::mask::Interpolation;
-use patchmask::patch_grid::Padding;
-use patchmask::session::{Options, Session};
-use patchmask::weights::Model;
+use patchmask::Interpolation;
+use patchmask::Model;
+use patchmask::Padding;
+use patchmask::{Options, Session};
 
 use crate::agreement::Agreement;
 use crate::builder::Random;
@@ -70,8 +70,8 @@ fn without_sharing() {
 /// NaN and infinite voxels, every voxel type, strides.
 #[test]
 fn voxels_of_every_type() {
-    use patchmask::session::Outputs;
-    use patchmask::volume::{Volume, VolumeMut, Voxel};
+    use patchmask::Outputs;
+    use patchmask::{Volume, VolumeMut, Voxel};
     let Some(gpu) = stand_in::take() else {
         return;
     };

@@ -6,9 +6,9 @@ use std::path::Path;
 use std::process::Command;
 use std::{env, fs};
 
-use patchmask::engine::DeviceChoice;
-use patchmask::error::Error;
-use patchmask::session::{Options, Session};
+use patchmask::DeviceChoice;
+use patchmask::Error;
+use patchmask::{Options, Session};
 
 use crate::builder::{File, Random};
 use crate::host::small_case;
@@ -175,7 +175,7 @@ fn little_shared_memory() {
 }
 
 /// With layers of 64 and 128 channels.
-fn wide_model() -> patchmask::weights::Model {
+fn wide_model() -> patchmask::Model {
     let widths = [4, 4, 4, 4, 4, 4, 64, 64, 128, 64, 4, 4, 4];
     let file = File::scaled(&mut Random(22), 1, &widths, 1, &[2], 0.1);
     file.load().unwrap()

@@ -1,11 +1,11 @@
 //! Two GPUs: a session on each, and a session on both.
 
-use patchmask::engine::{DeviceChoice, DeviceKind};
-use patchmask::error::Error;
-use patchmask::patch_grid::Padding;
-use patchmask::session::{Options, Outputs, Session};
-use patchmask::volume::{Volume, VolumeMut};
-use patchmask::weights::Model;
+use patchmask::Error;
+use patchmask::Model;
+use patchmask::Padding;
+use patchmask::{DeviceChoice, DeviceKind};
+use patchmask::{Options, Outputs, Session};
+use patchmask::{Volume, VolumeMut};
 
 use crate::builder::Random;
 use crate::geometry::{Case, network};

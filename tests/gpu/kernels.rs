@@ -1,6 +1,6 @@
 //! Every kernel in one short run: what compute-sanitizer looks at (tests/gpu/run.sh).
 
-use patchmask::mask::Interpolation;
+use patchmask::Interpolation;
 
 use crate::agreement::Agreement;
 use crate::builder::Random;

@@ -1,8 +1,8 @@
 //! Random geometries and tiny networks.
 
-use patchmask::mask::Interpolation;
-use patchmask::patch_grid::Padding;
-use patchmask::session::Options;
+use patchmask::Interpolation;
+use patchmask::Options;
+use patchmask::Padding;
 
 use crate::agreement::Agreement;
 use crate::builder::Random;

@@ -1,10 +1,10 @@
 //! The same bits for any number of threads, tile size, budget, ROI and repeat.
 
-use patchmask::error::Error;
-use patchmask::patch_grid::Padding;
-use patchmask::session::{Options, Outputs, Session};
-use patchmask::volume::{Extents, Volume, VolumeMut};
-use patchmask::weights::Model;
+use patchmask::Error;
+use patchmask::Model;
+use patchmask::Padding;
+use patchmask::{Extents, Volume, VolumeMut};
+use patchmask::{Options, Outputs, Session};
 
 use crate::builder::Random;
 use crate::geometry::{Case, network};

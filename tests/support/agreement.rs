@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-use patchmask::engine::DeviceKind;
-use patchmask::session::Options;
-use patchmask::weights::Model;
+use patchmask::DeviceKind;
+use patchmask::Model;
+use patchmask::Options;
 
 use crate::geometry::Case;
 

@@ -32,14 +32,11 @@ use crate::mask::{Interpolation, MaskWriter, OutputViews, Scores};
 use crate::patch_grid::{Padding, PatchGrid, Selection};
 use crate::plan::{AxisPlans, PlannedTile, STEPS, Step, TilePlan};
 use crate::volume::{Volume, VolumeMut};
-use model::{CLASSES, Random, SIDE, tiny_model};
+use model::{CLASSES, HEIGHT, Random, SIDE, WIDTH, tiny_model};
 use reference::{first_layer, layer};
 
 const PATCH_SIZE: u32 = 64;
 const STRIDE: u32 = 16;
-/// Of the slice. Its grid has 2 x 2 points.
-const WIDTH: usize = 20;
-const HEIGHT: usize = 17;
 
 /// Runs every kernel; the name of the first that is wrong.
 pub(super) fn first_wrong_kernel(device: &Arc<Device>) -> Result<Option<&'static str>, Error> {

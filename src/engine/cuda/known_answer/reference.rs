@@ -11,8 +11,7 @@
 use half::f16;
 use ndarray::Array1;
 
-use super::WIDTH;
-use super::model::{DENSE, SIDE, WIDTHS};
+use super::model::{DENSE, SIDE, WIDTH, WIDTHS};
 use crate::axes::Axes;
 use crate::engine::Settings;
 use crate::engine::cuda::forward::Launches;

@@ -1,9 +1,9 @@
 //! The unique work that value numbering leaves, for full-width VGG16 on a 512 x 512 slice.
 
-use super::{AxisPlans, MAX_RUN, MacsPerOutput, STEPS, Step, TilePlan};
 use crate::axes::Axes;
 use crate::cancel::Cancel;
 use crate::patch_grid::{Padding, PatchGrid};
+use crate::plan::{AxisPlans, MAX_RUN, MacsPerOutput, STEPS, Step, TilePlan};
 use crate::volume::Extents;
 
 /// Inputs and outputs of VGG16's convolutions.
