@@ -512,9 +512,9 @@ public:
         check_grid("probability", to.probability.size());
         check_grid("coverage", to.coverage.size());
         if (!to.logits.empty()) {
-            const patchmask_estimate lattice = estimate(volume, roi);
-            std::uint64_t needed = detail::multiply_add(lattice.grid_width, lattice.grid_height, 0);
-            needed = detail::multiply_add(needed, lattice.classes, 0);
+            const patchmask_estimate grid = estimate(volume, roi);
+            std::uint64_t needed = detail::multiply_add(grid.grid_width, grid.grid_height, 0);
+            needed = detail::multiply_add(needed, grid.classes, 0);
             needed = detail::multiply_add(needed, volume.depth, 0);
             detail::check_length("logits", to.logits.size(), needed,
                                  "depth x grid_height x grid_width x classes of the estimate");

@@ -20,7 +20,7 @@ use crate::volume::Volume;
 
 const LEVELS: usize = 256;
 
-/// How HU become intensities.
+/// The way from HU to intensities.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Intensity {
     /// HU that becomes 0.
@@ -49,7 +49,7 @@ impl Intensity {
     }
 
     /// Fills `image` ([height][width]) from slice `z`; returns how many voxels were not finite.
-    /// `row` is workspace of `width` values; `check` is asked at every row whether to go on.
+    /// `row` is workspace of `width` values.
     pub(crate) fn slice(
         &self,
         volume: &Volume<'_>,

@@ -38,7 +38,7 @@
 //! error
 //! ```
 //!
-//! How data flows:
+//! The flow of data:
 //!
 //! ```text
 //! volume --> intensity --> patch grid --> plan --> engine (cpu | cuda) --> mask

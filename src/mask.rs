@@ -13,7 +13,7 @@ use crate::memory::try_filled;
 use crate::patch_grid::{PatchGrid, Selection};
 use crate::volume::{Memory, OutputView};
 
-/// How patches' classes become voxels.
+/// The way from patches' classes to voxels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Interpolation {
     /// The nearest centre.

@@ -40,7 +40,7 @@ fn silence_own_panics() {
     });
 }
 
-/// What a panic said.
+/// The text of a panic.
 pub(crate) fn said(payload: &(dyn Any + Send)) -> &str {
     payload
         .downcast_ref::<&str>()

@@ -6,9 +6,9 @@ use std::ops::Add;
 /// Bytes held in each memory; sums saturate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Bytes {
-    /// Of the host.
+    /// Host memory.
     pub host: u64,
-    /// Of the device.
+    /// Device memory.
     pub device: u64,
 }
 

@@ -76,9 +76,9 @@ pub(crate) struct Settings<'a> {
     pub model: &'a Model,
     /// Side of the feature map that enters the first dense layer.
     pub feature_side: usize,
-    /// Of each network channel.
+    /// Mean of each network channel.
     pub mean: [f64; 3],
-    /// Of each network channel.
+    /// Deviation of each network channel.
     pub std: [f64; 3],
     /// Worker threads, at least 1.
     pub threads: usize,
@@ -91,7 +91,7 @@ impl Settings<'_> {
         format!("{engine}, side {feature_side}, mean {mean:?}, std {std:?}")
     }
 
-    /// Of the network itself, without what an engine pads.
+    /// The network's own, without an engine's padding.
     pub fn macs_per_output(&self) -> MacsPerOutput {
         let (convolutions, dense) = (self.model.convolutions(), self.model.dense());
         let channels = convolutions.last().map_or(0, |last| last.bias.len());

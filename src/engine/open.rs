@@ -31,7 +31,7 @@ pub(crate) fn gpu(
                 why @ (Error::NoDevice(_)
                 | Error::DeviceOutOfMemory(_)
                 | Error::DeviceFailed(_)
-                // Of page-locked memory there is less than the host has.
+                // There is less page-locked memory than the host has.
                 | Error::OutOfMemory(_)),
             ) if *choice == DeviceChoice::Auto => {
                 notes.push(format!("device auto: using the CPU: {why}"));

@@ -112,7 +112,7 @@ pub struct patchmask_outputs {
     pub stream: *mut c_void,
 }
 
-/// How to segment. patchmask_options_init fills it from the model's metadata, or with the defaults
+/// Options of a session. patchmask_options_init fills it from the model's metadata, or with the defaults
 /// named below where the model has none.
 #[repr(C)]
 #[derive(Clone, Copy)]

@@ -1,4 +1,4 @@
-//! How much memory a container or a batch job may use: Linux' control groups, both versions. Elsewhere the files are not
+//! The memory limit of a container or a batch job: Linux' control groups, both versions. Elsewhere the files are not
 //! there, and there is no limit.
 
 use std::fs;

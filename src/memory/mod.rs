@@ -8,7 +8,7 @@ mod cgroup;
 
 use crate::error::Error;
 
-/// What small allocations may take between two large ones.
+/// Bytes of small allocations between two large ones.
 const HEADROOM: usize = 4 << 20;
 /// Allocations from this size on are large.
 const LARGE: usize = 64 << 10;

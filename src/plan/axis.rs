@@ -168,7 +168,7 @@ impl TapTable {
     }
 }
 
-/// How many of `needed` come before each.
+/// For each value the number of `needed` ones before it.
 fn numbers(needed: &FixedBitSet) -> Vec<i32> {
     let mut next = 0;
     let number = (0..needed.len()).map(|value| {

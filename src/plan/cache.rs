@@ -22,7 +22,7 @@ pub(crate) struct AxisPlans {
 #[derive(PartialEq, Eq, Hash)]
 struct Key {
     patches: PatchRow,
-    /// Those of them that are in the plan; `None`: all.
+    /// Indices of the patches in the plan; `None`: all.
     chosen: Option<Vec<usize>>,
 }
 

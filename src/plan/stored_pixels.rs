@@ -16,7 +16,7 @@ pub(crate) struct StoredPixels {
     /// Each row's set of columns.
     set_of_row: Vec<u32>,
     sets: Vec<Columns>,
-    /// Where each row's first pixel is stored, and the number of all.
+    /// Index of each row's first pixel, and the number of all.
     starts: Vec<u32>,
 }
 
@@ -58,7 +58,7 @@ impl StoredPixels {
         Ok(Some(Self { set_of_row, sets, starts }))
     }
 
-    /// How many there are.
+    /// Number of stored pixels.
     pub fn len(&self) -> usize {
         self.starts[self.starts.len() - 1] as usize
     }
@@ -86,7 +86,7 @@ impl StoredPixels {
         self.set_of_row[row] as usize
     }
 
-    /// How many sets there are.
+    /// Number of sets.
     pub fn sets(&self) -> usize {
         self.sets.len()
     }

@@ -1,7 +1,7 @@
 //! The plan of a tile: the extended images of its layers, and the pixels of each that are stored because wanted patches
 //! need them.
 //!
-//! Where every patch is wanted every pixel is stored, and nothing is listed.
+//! If every patch is wanted every pixel is stored, and nothing is listed.
 
 use std::sync::Arc;
 

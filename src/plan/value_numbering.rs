@@ -12,7 +12,7 @@ use crate::memory::ensure_headroom;
 use crate::network::feature_side;
 use crate::patch_grid::{Axis, Padding};
 
-/// How far beyond its patch a value can reach in IMAGE scope: 3 convolutions at 16 px, 3 at 8, 3 at 4,
+/// Bound of a value's reach beyond its patch in IMAGE scope: 3 convolutions at 16 px, 3 at 8, 3 at 4,
 /// 2 at 2 and 2 at 1 add up to 90 pixels.
 const IMAGE_REACH: i64 = 96;
 
@@ -27,7 +27,7 @@ pub(crate) struct PatchRow {
     starts: Vec<i64>,
     /// The crop: outside it is black.
     crop: Range<i64>,
-    /// What all patches of the slice cover together: outside it IMAGE scope sees zeros.
+    /// The range that all patches of the slice cover together: outside it IMAGE scope sees zeros.
     covered: Range<i64>,
 }
 
@@ -41,7 +41,7 @@ impl PatchRow {
             Padding::Patch => 0,
             Padding::Image => IMAGE_REACH,
         };
-        // What lies beyond every tap is forgotten, so that interior tiles are equal.
+        // Pixels beyond every tap are forgotten, so that interior tiles are equal.
         let seen = -reach..starts[starts.len() - 1] + patch_size + reach;
         let clip = |range: Range<i64>| (range.start - base).max(seen.start)..(range.end - base).min(seen.end);
         let covered = axis.start(0)..axis.start(axis.count() - 1) + patch_size;
@@ -116,7 +116,7 @@ impl PatchRow {
 
     /// Numbers the values, run by run where there are to be Winograd runs of up to `max_run` values.
     pub fn number(&self, max_run: Option<usize>, cancel: &Cancel) -> Result<AxisPlan, Error> {
-        // What follows grows with patches and their pixels; hash tables allocate as they like.
+        // Memory grows with patches and their pixels from here on; hash tables allocate as they like.
         const BYTES_PER_PIXEL: usize = 96;
         let reach = self.patch_size + 2 * IMAGE_REACH;
         let pixels = self.starts.len().saturating_mul(reach as usize);
@@ -228,7 +228,7 @@ impl<K: Copy + Eq + std::hash::Hash> Numbering<K> {
     }
 
     fn number(&mut self, key: K) -> Result<i32, Error> {
-        // What comes after a value of one patch mostly comes after it in others: no need to look it up.
+        // A value's successor in one patch mostly is that in others: no need to look it up.
         if self.keys.get(self.next) == Some(&key) {
             self.next += 1;
             return Ok(self.next as i32 - 1);

@@ -9,7 +9,7 @@ use crate::patch_grid::{Crop, Padding, check_patch};
 use crate::volume::VolumeMut;
 use crate::weights::Model;
 
-/// How to segment. [`Options::for_model`] starts from the model's metadata.
+/// Options of a session. [`Options::for_model`] starts from the model's metadata.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Options {
     /// Patch side in pixels, 32..=1024.
@@ -18,7 +18,7 @@ pub struct Options {
     pub stride: u32,
     /// Input of taps outside their patch.
     pub padding: Padding,
-    /// How patches' classes become voxels.
+    /// The way from patches' classes to voxels.
     pub interpolation: Interpolation,
     /// (low, high) in HU, mapped to 0..1.
     pub window: (f64, f64),
@@ -106,7 +106,7 @@ pub struct Outputs<'a> {
     pub logits: Option<VolumeMut<'a, f32>>,
 }
 
-/// How much there is to do.
+/// Amounts of work.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Work {
     /// Patches evaluated.
@@ -177,7 +177,7 @@ pub enum Stage {
     Mask = 4,
 }
 
-/// How important a log line is.
+/// Importance of a log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogLevel {
     /// The caller should know.

@@ -43,7 +43,7 @@ type Strips<'a> = Axes<Vec<&'a [usize]>>;
 struct PlannedStrips {
     /// Equal ones once.
     distinct: Vec<Arc<AxisPlan>>,
-    /// Of each convolution, all strips together.
+    /// Products of each convolution, all strips together.
     products: [u64; CONVOLUTIONS],
 }
 
@@ -87,7 +87,7 @@ impl Tiling<'_> {
         const MORE_WORK: f64 = 1.02;
         let mut first_work = None;
         let mut chosen = None;
-        // Of the last try that did not fit.
+        // Memory of the last try that did not fit.
         let mut too_large = Bytes::default();
         for strips in splits(wanted) {
             let planned = match self.planned(&strips, plans) {

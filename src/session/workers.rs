@@ -36,7 +36,7 @@ impl Workers {
                 Ok(())
             })
             .build();
-        // Where one thread could not be started, dropping joins those that were.
+        // If one thread could not be started, dropping joins those that were.
         let workers = Self { pool: pool.ok(), threads: handles };
         if workers.pool.is_none() {
             return Err(Error::OutOfMemory(format!(
@@ -62,7 +62,7 @@ impl Drop for Workers {
     }
 }
 
-/// How many workers the caller asks for; 0: one per core that this process may use.
+/// Number of workers for the caller's option; 0: one per core that this process may use.
 pub(crate) fn worker_threads(asked: u32) -> Result<usize, Error> {
     let available = std::thread::available_parallelism().map_or(1, usize::from);
     match asked as usize {
@@ -74,7 +74,7 @@ pub(crate) fn worker_threads(asked: u32) -> Result<usize, Error> {
 
 /// Address space of one worker: its stack and what the system keeps for it.
 const THREAD_BYTES: usize = 3 << 20;
-/// Most worker threads of one session.
+/// Maximum worker threads of one session.
 const MAX_THREADS: usize = 1024;
 
 /// Round to nearest, denormals kept, exceptions masked: a new thread inherits its parent's modes.

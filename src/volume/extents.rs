@@ -2,10 +2,10 @@
 
 use crate::error::Error;
 
-/// Most pixels along x or y of a slice.
+/// Maximum pixels along x or y of a slice.
 pub const SLICE_SIDE_MAX: u64 = 1 << 24;
 
-/// Where a buffer lies.
+/// The memory of a buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Memory {
     /// Memory of the host.

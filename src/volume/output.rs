@@ -115,7 +115,7 @@ impl<T: Copy> OutputView<'_, T> {
         }
     }
 
-    /// Where the elements lie.
+    /// The memory of the elements.
     pub(crate) fn memory(&self) -> Memory {
         self.memory
     }

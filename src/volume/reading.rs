@@ -149,7 +149,7 @@ impl<'a> Volume<'a> {
         }
     }
 
-    /// Where the voxels lie.
+    /// The memory of the voxels.
     pub(crate) fn memory(&self) -> Memory {
         self.memory
     }

@@ -50,7 +50,7 @@ pub struct Model {
     packed: PackedCache,
 }
 
-/// What a model is, for reports and for choosing options.
+/// Description of a model, for reports and for choosing options.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Description {
     /// 1 (grey) or 3.
@@ -145,7 +145,7 @@ impl Model {
         self.description.clone()
     }
 
-    /// How the model was trained, as far as the file says.
+    /// The settings of the training, as far as the file says.
     pub fn metadata(&self) -> &Metadata {
         &self.metadata
     }

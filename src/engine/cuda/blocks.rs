@@ -222,8 +222,8 @@ pub(super) mod tests {
         }
     }
 
-    /// How many of a tile's pixels are wasted on full-width settings, by blocks that end early because their inputs do
-    /// not fit, and how many pixels its halo has for each of its own: 1.4 where all values are neighbours. Values in the
+    /// The share of a tile's pixels that is wasted on full-width settings, by blocks that end early because their inputs
+    /// do not fit, and the pixels of its halo for each of its own: 1.4 where all values are neighbours. Values in the
     /// order of their first patch, position by position, are nearly that; or the convolutions would be slower than they
     /// are meant to be.
     #[test]

@@ -8,7 +8,7 @@ use super::params::{
     ConvParams, DENSE_OUTPUTS, DENSE_POINTS, DenseParams, FirstParams, MaxParams, SUMS_OUTPUTS, ScoresParams,
     SumsParams, THREADS, TILE_COLUMNS, TILE_ROWS, Voxels,
 };
-use super::tables::{StepAxes, StepTables, Table, TileTables};
+use super::tables::{StepTables, Table, TileTables};
 use super::weights::PackedWeights;
 use crate::axes::Axes;
 use crate::error::Error;
@@ -40,9 +40,7 @@ impl Launches<'_> {
     /// # Safety
     /// Voxels, table and everything in `self` live until the stream has done its work.
     pub unsafe fn first(&self, voxels: Voxels, table: u64) -> Result<(), Error> {
-        let StepTables::Taps(tables) = &self.tables.steps[0] else {
-            return Err(Error::Panic("the first layer has taps".into()));
-        };
+        let tables = &self.tables.steps[0];
         let axes = &self.tile.plan.axes;
         let output = axes.output(0);
         let PatchGrid { x, y } = self.grid;
@@ -128,23 +126,18 @@ impl Launches<'_> {
     /// # Safety
     /// Everything in `self` lives until the stream has done its work.
     pub unsafe fn layer(&self, index: usize) -> Result<(), Error> {
+        let tables = self.tables.steps.get(index);
         // SAFETY: by contract, and the tables are those of the plan that sized the arena.
         unsafe {
-            match (STEPS.get(index), self.tables.steps.get(index)) {
-                (Some(&Step::Convolution(i)), Some(StepTables::Blocks(tables))) => self.convolution(index, i, tables),
-                (Some(Step::Pool), Some(StepTables::Taps(tables))) => self.pool(index, tables),
-                (Some(Step::Head), Some(StepTables::Taps(tables))) => {
-                    let addresses = [self.at(tables.rows), self.at(tables.columns), self.at_some(tables.wanted)];
-                    let input_columns = self.tile.plan.input_of(index).columns;
-                    self.dense(index, addresses, input_columns)
-                }
-                (None, None) => self.dense(index, [0; 3], 0),
-                _ => Err(Error::Panic("tables of another step".into())),
+            match (STEPS.get(index), tables) {
+                (Some(&Step::Convolution(i)), Some(tables)) => self.convolution(index, i, tables),
+                (Some(Step::Pool), Some(tables)) => self.pool(index, tables),
+                _ => self.dense(index, tables),
             }
         }
     }
 
-    unsafe fn convolution(&self, index: usize, number: usize, tables: &StepAxes) -> Result<(), Error> {
+    unsafe fn convolution(&self, index: usize, number: usize, tables: &StepTables) -> Result<(), Error> {
         let layer = &self.weights.convolutions[number - 1];
         let kernel = &self.device.kernels.convolutions()[layer.kernel];
         let tiles = match tables.wanted {
@@ -175,7 +168,7 @@ impl Launches<'_> {
         unsafe { self.stream.launch(&kernel.kernel, blocks, &params) }
     }
 
-    unsafe fn pool(&self, index: usize, tables: &StepAxes) -> Result<(), Error> {
+    unsafe fn pool(&self, index: usize, tables: &StepTables) -> Result<(), Error> {
         let output = self.tile.plan.output_of(index);
         let params = MaxParams {
             input: self.output_of(index - 1),
@@ -195,9 +188,14 @@ impl Launches<'_> {
         unsafe { self.stream.launch(kernel, [tiles, 1], &params) }
     }
 
-    /// Launches its products and the addition of its sums; the last layer's are added by `scores`. `tables`: addresses of
-    /// row taps, column taps and pixels, or 0.
-    unsafe fn dense(&self, index: usize, tables: [u64; 3], input_columns: usize) -> Result<(), Error> {
+    /// Launches its products and the addition of its sums; the last layer's are added by `scores`. Layers after the head
+    /// have no tables.
+    unsafe fn dense(&self, index: usize, tables: Option<&StepTables>) -> Result<(), Error> {
+        let [row_taps, column_taps, pixels] = match tables {
+            Some(tables) => [self.at(tables.rows), self.at(tables.columns), self.at_some(tables.wanted)],
+            None => [0; 3],
+        };
+        let input_columns = tables.map_or(0, |_| self.tile.plan.input_of(index).columns);
         let number = index - HEAD;
         let dense = &self.weights.dense[number];
         let layer = &dense.layer;
@@ -207,9 +205,9 @@ impl Launches<'_> {
             input: self.output_of(index - 1),
             sums: self.sums_of(index),
             weights: layer.weights.address(),
-            row_taps: tables[0],
-            column_taps: tables[1],
-            pixels: tables[2],
+            row_taps,
+            column_taps,
+            pixels,
             cancel: self.cancel,
             points: patches as i32,
             columns: self.tile.plan.patches().columns as i32,

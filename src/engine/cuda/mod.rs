@@ -68,7 +68,7 @@ impl CudaEngine {
             pipeline: Pipeline::new(&device, &weights, index)?,
             automatic_budget: Bytes {
                 host: usable_bytes().map_or(1 << 30, |bytes| bytes / 4),
-                // What other programs take later makes tiles shrink.
+                // Tiles shrink where other programs take memory later.
                 device: free / 10 * 9 + weights.bytes(),
             },
             weights,

@@ -24,20 +24,13 @@ pub(super) struct Table {
     pub len: usize,
 }
 
-/// Tables of the two axes of a step, and the rest that a ROI leaves of their product.
-pub(super) struct StepAxes {
+/// Tables of the two axes of a step: blocks of values of convolutions but the first, else taps of each value. And those of
+/// their product that a ROI leaves.
+pub(super) struct StepTables {
     pub rows: Table,
     pub columns: Table,
     /// Tiles (the head: pixels) that are wanted; `None`: all.
     pub wanted: Option<Table>,
-}
-
-/// Tables of one step.
-pub(super) enum StepTables {
-    /// Taps of each value: first convolution, pools, head.
-    Taps(StepAxes),
-    /// Blocks of values: all other convolutions.
-    Blocks(StepAxes),
 }
 
 /// All tables of a tile. [`TileTables::write`] fills in those that differ between tiles of one geometry.
@@ -109,26 +102,26 @@ impl TileTables {
                     let (row_blocks, column_blocks): (Vec<RowBlock>, Vec<ColumnBlock>) =
                         (blocks(rows), blocks(columns));
                     let wanted = tiles(&block_of_values(&row_blocks), &block_of_values(&column_blocks))?;
-                    StepTables::Blocks(StepAxes {
+                    StepTables {
                         rows: writer.table(&row_blocks),
                         columns: writer.table(&column_blocks),
                         wanted: wanted.map(|tiles| writer.table(&tiles)),
-                    })
+                    }
                 }
-                Step::Head => StepTables::Taps(StepAxes {
+                Step::Head => StepTables {
                     rows: writer.table(rows.all()),
                     columns: writer.table(columns.all()),
                     wanted: listed_pixels(output)?.map(|pixels| writer.table(&pixels)),
-                }),
+                },
                 _ => {
                     let (row_blocks, column_blocks) =
                         (even_blocks::<TILE_ROWS>(rows.len()), even_blocks::<TILE_COLUMNS>(columns.len()));
                     let wanted = tiles(&row_blocks, &column_blocks)?;
-                    StepTables::Taps(StepAxes {
+                    StepTables {
                         rows: writer.table(rows.all()),
                         columns: writer.table(columns.all()),
                         wanted: wanted.map(|tiles| writer.table(&tiles)),
-                    })
+                    }
                 }
             });
         }
@@ -232,7 +225,7 @@ mod tests {
 
     /// Tables serve any tile of the same axes.
     #[test]
-    fn pieces_of_one_geometry_share_tables() {
+    fn tiles_of_one_geometry_share_tables() {
         let axis = axis(33, 7, 150, Padding::Patch);
         let (here, there) = (tile(&axis, 0, None), tile(&axis, 1000, None));
         let bytes = |made_of: &PlannedTile, of: &PlannedTile| {

@@ -1,4 +1,4 @@
-//! A model's parameters as the kernels want them: fp16 (the first layer f32), in the order of shared memory.
+//! A model's parameters in the kernels' layout: fp16 (the first layer f32), in the order of shared memory.
 //!
 //! ```text
 //! convolution  [block of outputs][chunk of inputs][tap][output][channel, 16-byte pieces swizzled]
@@ -132,7 +132,7 @@ fn swizzled(output: usize, channel: usize, chunk: usize) -> usize {
     output * chunk + ((channel / 8) ^ swizzle) * 8 + channel % 8
 }
 
-/// How a layer is packed.
+/// The packing of a layer.
 struct Packing {
     taps: usize,
     /// Existing inputs, and those with padding.
@@ -221,7 +221,7 @@ fn dense_layers(device: &Arc<Device>, settings: &Settings<'_>, inputs: usize) ->
     Ok(layers)
 }
 
-/// Of `side` x `side` taps; `inputs` and those with padding.
+/// A layer of `side` x `side` taps; `inputs` and those with padding.
 fn dense_layer(
     device: &Arc<Device>,
     [side, inputs, padded_inputs]: [usize; 3],

@@ -117,7 +117,7 @@ fn a_compact_roi_takes_a_fifth_of_the_work() {
         TilePlan::new(Axes { rows: axis.clone(), columns: axis }, wanted, &cancel).unwrap()
     };
     let whole = plan(&all, None).macs(&per_output) as f64;
-    // Of 64 x 64 patches those within 11.4 of the middle of 23 x 23.
+    // Patches within 11.4 of the middle of 23 x 23 of the 64 x 64.
     let indices = &all[30..53];
     let away = |k: usize| (k as f64 - 11.0).powi(2);
     let wanted: Vec<bool> = (0..23 * 23).map(|k| away(k / 23) + away(k % 23) <= 11.4_f64.powi(2)).collect();

@@ -11,7 +11,7 @@ use crate::plan::{Image, TapTable, TilePlan, ZERO};
 pub(super) struct Run {
     /// The first of its values.
     pub first: usize,
-    /// How many it has.
+    /// Number of its values.
     pub len: usize,
     /// The inputs that it reads, `len + 2` of them.
     pub taps: [i32; SIDE],
@@ -66,7 +66,7 @@ impl<'a> RunPairs<'a> {
         self.rows.len() * self.columns.len()
     }
 
-    /// Those of the pairs `numbers` whose pixels are stored: whole pairs are or are not.
+    /// The pairs `numbers`, those of them whose pixels are stored: whole pairs are or are not.
     pub fn select(&self, numbers: Range<usize>) -> impl Iterator<Item = RunPair<'_>> {
         let pair = |number: usize| RunPair {
             rows: &self.rows[number / self.columns.len()],

@@ -1,4 +1,4 @@
-//! The arena: one piece of device memory for activations, which slices share.
+//! The arena: device memory for activations, which slices share.
 //!
 //! ```text
 //! small slices     | slot 0 | slot 1 | slot 2 | slot 3 |    side by side: one by itself would not fill the GPU
@@ -49,8 +49,8 @@ pub(in crate::engine::cuda) struct Arena {
 /// A slice's region of the arena.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::engine::cuda) struct Region {
-    /// Slices of one size that have the same lane come after one another.
-    pub lane: usize,
+    /// Slices of one size that have the same turn come after one another.
+    pub turn: usize,
     /// Bytes from the arena's beginning.
     pub bytes: Range<usize>,
 }
@@ -119,9 +119,9 @@ fn regions(memory: u64, bytes: u64) -> Option<usize> {
 /// See [`Arena::region`].
 fn region(memory: usize, slot: usize, bytes: usize) -> Option<Region> {
     let regions = regions(memory as u64, bytes as u64)?;
-    let lane = slot % regions;
-    let begin = lane * (memory / regions / ALIGNMENT * ALIGNMENT);
-    Some(Region { lane, bytes: begin..begin + bytes })
+    let turn = slot % regions;
+    let begin = turn * (memory / regions / ALIGNMENT * ALIGNMENT);
+    Some(Region { turn, bytes: begin..begin + bytes })
 }
 
 /// Bytes of the device that the arena would take for `slices` slices, the largest tile of which takes `largest`.
@@ -176,19 +176,19 @@ mod tests {
     use super::*;
     use crate::engine::Bytes;
 
-    /// Slices of one size that have the same lane come after one another: only those have bytes in common.
+    /// Slices of one size that have the same turn come after one another: only those have bytes in common.
     #[test]
-    fn regions_of_other_lanes_have_nothing_in_common() {
-        for (memory, bytes, lanes) in
+    fn regions_of_other_turns_have_nothing_in_common() {
+        for (memory, bytes, turns) in
             [(1000, 1001, 0), (1000, 1000, 1), (1200, 500, 2), (1600, 500, 2), (1600, 256, 4), (1 << 20, 300, 4)]
         {
             let regions: Vec<Region> = (0..SLOTS).filter_map(|slot| region(memory, slot, bytes)).collect();
-            assert_eq!(regions.len(), if lanes == 0 { 0 } else { SLOTS });
+            assert_eq!(regions.len(), if turns == 0 { 0 } else { SLOTS });
             for (slot, a) in regions.iter().enumerate() {
-                assert_eq!((a.lane, a.bytes.len()), (slot % lanes, bytes));
+                assert_eq!((a.turn, a.bytes.len()), (slot % turns, bytes));
                 assert!(a.bytes.end <= memory && a.bytes.start.is_multiple_of(ALIGNMENT));
                 for b in &regions[..slot] {
-                    assert_eq!(a.overlaps(b), a.lane == b.lane, "{a:?} {b:?}");
+                    assert_eq!(a.overlaps(b), a.turn == b.turn, "{a:?} {b:?}");
                 }
             }
             assert!(regions.iter().all(|region| !region.overlaps(&Region::default())));

@@ -218,10 +218,10 @@ impl EngineCall for CudaCall<'_> {
     }
 
     fn write(&mut self, slice: SliceId, outputs: &mut OutputViews<'_>) -> Result<(), Error> {
-        let lane = self.slot(slice).region.lane;
+        let turn = self.slot(slice).region.turn;
         if let Some(timeline) = &mut self.timeline {
             let _entered = self.device.context.enter()?;
-            timeline.note(slice.slot, slice.z, lane, self.index)?;
+            timeline.note(slice.slot, slice.z, turn, self.index)?;
         }
         if self.request.planes.is_none() {
             self.copy_planes(slice, outputs);

@@ -45,22 +45,22 @@ impl Timeline {
         self.origin.record(stream)
     }
 
-    /// What `stream` is given from now on is the slot's.
+    /// Work that `stream` is given from now on is the slot's.
     pub fn enter(&self, slot: usize, lane: Lane, stream: &Stream) -> Result<(), Error> {
         self.slots[slot][lane as usize][0].record(stream)
     }
 
-    /// It has been given all of it; before any event that says the slice is done there.
+    /// The stream has been given all of it; before any event that says the slice is done there.
     pub fn leave(&self, slot: usize, lane: Lane, stream: &Stream) -> Result<(), Error> {
         self.slots[slot][lane as usize][1].record(stream)
     }
 
-    /// Notes the slot's slice, which is done; `lane` is the number of its region of the arena.
-    pub fn note(&mut self, slot: usize, slice: usize, lane: usize, device: u32) -> Result<(), Error> {
+    /// Notes the slot's slice, which is done; `turn` is that of its region of the arena.
+    pub fn note(&mut self, slot: usize, slice: usize, turn: usize, device: u32) -> Result<(), Error> {
         for (station, name) in LANES {
             let [begin, end] = &self.slots[slot][station as usize];
             let number = match station {
-                Lane::Compute => format!(" {lane}"),
+                Lane::Compute => format!(" {turn}"),
                 _ => String::new(),
             };
             self.spans.push(Span {
