@@ -26,7 +26,6 @@ impl<T> Axes<T> {
 }
 
 impl Axes<usize> {
-    /// Rows times columns.
     pub fn product(self) -> usize {
         self.rows * self.columns
     }

@@ -9,7 +9,6 @@ use crate::error::Error;
 pub(crate) struct Cancel(AtomicBool);
 
 impl Cancel {
-    /// Requests that the work stop.
     pub fn request(&self) {
         self.0.store(true, Ordering::SeqCst);
     }

@@ -40,7 +40,6 @@ fn silence_own_panics() {
     });
 }
 
-/// The text of a panic.
 pub(crate) fn said(payload: &(dyn Any + Send)) -> &str {
     payload
         .downcast_ref::<&str>()

@@ -258,7 +258,6 @@ impl PatchBlock {
         Some(Self { rows, columns, wanted: (!all).then_some(wanted) })
     }
 
-    /// Number of wanted patches.
     pub fn patches(&self) -> usize {
         match &self.wanted {
             Some(wanted) => wanted.iter().filter(|&&wanted| wanted).count(),

@@ -14,27 +14,25 @@ pub struct Bytes {
 
 impl Bytes {
     /// So many bytes of the host.
-    pub fn host(bytes: u64) -> Self {
+    pub(crate) fn host(bytes: u64) -> Self {
         Self { host: bytes, device: 0 }
     }
 
-    /// The larger of each.
-    pub fn max(self, other: Self) -> Self {
+    pub(crate) fn max(self, other: Self) -> Self {
         Self { host: self.host.max(other.host), device: self.device.max(other.device) }
     }
 
-    /// The smaller of each.
-    pub fn min(self, other: Self) -> Self {
+    pub(crate) fn min(self, other: Self) -> Self {
         Self { host: self.host.min(other.host), device: self.device.min(other.device) }
     }
 
     /// The rest of each after `taken`.
-    pub fn less(self, taken: Self) -> Self {
+    pub(crate) fn less(self, taken: Self) -> Self {
         Self { host: self.host.saturating_sub(taken.host), device: self.device.saturating_sub(taken.device) }
     }
 
     /// True where neither memory holds more than `budget`.
-    pub fn fits(self, budget: Self) -> bool {
+    pub(crate) fn fits(self, budget: Self) -> bool {
         self.host <= budget.host && self.device <= budget.device
     }
 }

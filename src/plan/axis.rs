@@ -32,7 +32,6 @@ pub(crate) struct TapTable {
 }
 
 impl TapTable {
-    /// Number of values.
     pub fn len(&self) -> usize {
         self.table.len() / self.taps
     }
@@ -53,7 +52,6 @@ impl TapTable {
         products as u64
     }
 
-    /// Number of runs.
     pub fn runs(&self) -> usize {
         self.runs.len().saturating_sub(1)
     }
@@ -74,12 +72,10 @@ impl TapTable {
 }
 
 impl AxisPlan {
-    /// Number of input values.
     pub fn inputs(&self) -> usize {
         self.sources.len()
     }
 
-    /// The table of step `index`.
     pub fn layer(&self, index: usize) -> &TapTable {
         &self.layers[index]
     }
@@ -96,7 +92,6 @@ impl AxisPlan {
         Some(self.sources[value]).filter(|&source| source != BLACK)
     }
 
-    /// Bytes of the tables.
     pub fn bytes(&self) -> usize {
         let tables = self.layers.iter();
         let entries: usize = tables.map(|t| t.table.len() + t.runs.len()).sum();
@@ -181,7 +176,6 @@ fn numbers(needed: &FixedBitSet) -> Vec<i32> {
 
 /// The axes of a tile.
 impl Axes<Arc<AxisPlan>> {
-    /// The tables of step `index`.
     pub fn layer(&self, index: usize) -> Axes<&TapTable> {
         Axes { rows: self.rows.layer(index), columns: self.columns.layer(index) }
     }

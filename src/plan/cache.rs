@@ -87,7 +87,6 @@ impl AxisPlans {
         plan
     }
 
-    /// Forgets all plans.
     pub fn forget(&mut self) {
         self.known = HashMap::new();
         self.bytes = 0;

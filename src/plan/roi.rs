@@ -26,9 +26,7 @@ const BYTES_PER_ROW: usize = 96;
 
 /// Needed pixels of a layer.
 pub(super) struct Needed {
-    /// Each row's set.
     pub rows: Vec<u32>,
-    /// Distinct sets of columns.
     pub sets: Vec<FixedBitSet>,
 }
 

@@ -10,7 +10,6 @@ use crate::memory::{try_filled, try_with_capacity};
 const NOWHERE: u32 = u32::MAX;
 const WHAT: &str = "ROI plan";
 
-/// See the module.
 #[derive(Debug)]
 pub(crate) struct StoredPixels {
     /// Each row's set of columns.
@@ -20,7 +19,6 @@ pub(crate) struct StoredPixels {
     starts: Vec<u32>,
 }
 
-/// A set of columns.
 #[derive(Debug)]
 struct Columns {
     /// Ascending.
@@ -58,7 +56,6 @@ impl StoredPixels {
         Ok(Some(Self { set_of_row, sets, starts }))
     }
 
-    /// Number of stored pixels.
     pub fn len(&self) -> usize {
         self.starts[self.starts.len() - 1] as usize
     }
@@ -86,7 +83,6 @@ impl StoredPixels {
         self.set_of_row[row] as usize
     }
 
-    /// Number of sets.
     pub fn sets(&self) -> usize {
         self.sets.len()
     }
@@ -96,7 +92,6 @@ impl StoredPixels {
         &self.sets[set].stored
     }
 
-    /// Bytes of the lists.
     pub fn bytes(&self) -> usize {
         let of_sets = self.sets.iter().map(Columns::bytes);
         4 * (self.set_of_row.len() + self.starts.len()) + of_sets.sum::<usize>()

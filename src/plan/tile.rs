@@ -26,7 +26,6 @@ impl Image {
         Self { rows: size.rows, columns: size.columns, listed: None }
     }
 
-    /// Number of stored pixels.
     pub fn len(&self) -> usize {
         match &self.listed {
             Some(listed) => listed.len(),
@@ -64,7 +63,6 @@ impl Image {
 /// Identity of a tile's axes: equal for tiles that differ in position only, as long as one of them lives.
 pub(crate) type TileGeometry = Axes<usize>;
 
-/// The plan of one tile.
 #[derive(Debug)]
 pub(crate) struct TilePlan {
     pub axes: Axes<Arc<AxisPlan>>,

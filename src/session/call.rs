@@ -12,7 +12,6 @@ use crate::patch_grid::{PatchGrid, Selection};
 use crate::plan::AxisPlans;
 use crate::volume::{Extents, Memory, Volume};
 
-/// See the module.
 pub(super) struct Call<'a> {
     pub options: &'a Options,
     pub info: &'a EngineInfo,
@@ -94,7 +93,6 @@ impl<'a> Call<'a> {
         Ok(views)
     }
 
-    /// The engine's part of it.
     pub fn request(&self, volume: &'a Volume<'a>, outputs: &OutputViews<'_>) -> Result<Request<'a>, Error> {
         let planes = outputs.on_device()?;
         let on_device = [("volume", volume.memory() != Memory::Host), ("outputs", planes.is_some())];

@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use super::options::Stage;
 use crate::engine::Control;
 
-/// See the module.
 #[derive(Default)]
 pub(super) struct Progress {
     stage: AtomicU8,

@@ -55,7 +55,6 @@ pub(super) fn segment(
     })
 }
 
-/// A call on its way.
 struct Segmentation<'a> {
     call: &'a Call<'a>,
     engine: Box<dyn EngineCall + 'a>,

@@ -9,7 +9,6 @@ use crate::error::Error;
 use crate::memory::{ensure_headroom, try_with_capacity};
 use crate::plan::{AxisPlans, PlannedTile, TilePlan};
 
-/// The tiles of a slice.
 pub(super) enum SliceTiles {
     /// Planned one at a time: a ROI's plans are large, stacks of single patches are many, and so may tiles be.
     OneByOne(Vec<Tile>),

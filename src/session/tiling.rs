@@ -27,7 +27,6 @@ pub(super) enum Tile {
 }
 
 impl Tile {
-    /// Number of patches.
     pub fn patches(&self) -> usize {
         match self {
             Self::Block(block) => block.patches(),
@@ -222,7 +221,6 @@ impl Tiling<'_> {
         }
     }
 
-    /// Plans a tile.
     pub fn plan(&self, tile: &Tile, plans: &mut AxisPlans) -> Result<PlannedTile, Error> {
         let PatchGrid { x, y } = self.grid;
         match tile {

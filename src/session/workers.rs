@@ -19,7 +19,6 @@ pub(crate) struct Workers {
 }
 
 impl Workers {
-    /// `threads` workers.
     pub fn new(threads: usize) -> Result<Self, Error> {
         ensure_headroom(threads.saturating_mul(THREAD_BYTES), "worker threads")?;
         let mut handles = Vec::new();
@@ -46,7 +45,6 @@ impl Workers {
         Ok(workers)
     }
 
-    /// The pool.
     pub fn pool(&self) -> Result<&ThreadPool, Error> {
         self.pool.as_ref().ok_or(Error::WrongProcess)
     }

@@ -115,7 +115,6 @@ impl<T: Copy> OutputView<'_, T> {
         }
     }
 
-    /// The memory of the elements.
     pub(crate) fn memory(&self) -> Memory {
         self.memory
     }

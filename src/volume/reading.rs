@@ -149,7 +149,6 @@ impl<'a> Volume<'a> {
         }
     }
 
-    /// The memory of the voxels.
     pub(crate) fn memory(&self) -> Memory {
         self.memory
     }

@@ -19,7 +19,6 @@ const HEADER_MAX: u64 = 1 << 20;
 /// Maximum digits of a size in the header. A file has at most 8 GiB, 10 digits.
 const DIGITS_MAX: usize = 12;
 
-/// A parsed file.
 pub(super) struct Archive<'a> {
     metadata: Metadata,
     /// All tensors one after another; offsets in `metadata` count from its start.

@@ -22,7 +22,6 @@ pub(super) struct Forward {
     /// Shared with the other sessions of the model.
     pub weights: Arc<PackedWeights>,
     workspace: Workspace,
-    /// Activations.
     arena: Floats,
     /// A block of Winograd run pairs.
     scratch: Floats,

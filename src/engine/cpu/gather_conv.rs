@@ -58,7 +58,6 @@ impl GatherLayer {
         Ok(Self { panels, bias: padded(bias)?, positions, channels, relu })
     }
 
-    /// Outputs, padding included.
     pub fn outputs(&self) -> usize {
         self.bias.len()
     }

@@ -38,7 +38,6 @@ use forward::Forward;
 use simd::Instructions;
 use weights::PackedWeights;
 
-/// See the module.
 pub(super) struct CpuEngine {
     forward: Forward,
     threads: usize,

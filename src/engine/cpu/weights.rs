@@ -12,9 +12,7 @@ use crate::network::Convolution;
 use crate::plan::{AxisPlan, MAX_RUN, MacsPerOutput, STEPS, Step, TilePlan};
 use crate::weights::Model;
 
-/// All layers.
 pub(super) struct PackedWeights {
-    /// The first convolution.
     pub first: GatherLayer,
     /// The convolutions after it.
     pub convolutions: Vec<WinogradLayer>,

@@ -49,7 +49,6 @@ use pipeline::staging::{cached_bytes, host_bytes};
 use tables::TileTables;
 use weights::PackedWeights;
 
-/// See the module.
 pub(super) struct CudaEngine {
     device: Arc<Device>,
     weights: Arc<PackedWeights>,

@@ -16,7 +16,6 @@ use crate::plan::{AxisPlan, HEAD, PlannedTile, STEPS, Step};
 /// Every table begins at a multiple of this.
 const ALIGNMENT: usize = 16;
 
-/// A table among the bytes.
 #[derive(Clone, Copy)]
 pub(super) struct Table {
     pub offset: usize,
@@ -128,7 +127,6 @@ impl TileTables {
         Ok(Self { bytes: writer.bytes, steps, row_sources, column_sources, starts, patch_indices })
     }
 
-    /// Bytes of all of them.
     pub fn len(&self) -> usize {
         self.bytes.len()
     }

@@ -43,7 +43,6 @@ pub(super) struct PackedDense {
 }
 
 impl PackedDense {
-    /// Splits of its sums.
     pub fn splits(&self) -> usize {
         self.side.div_ceil(self.split_rows)
     }
@@ -56,7 +55,6 @@ fn split_rows(side: usize, outputs: usize) -> usize {
     side.div_ceil((OUTPUTS_OF_ALL_SPLITS / outputs).clamp(1, side))
 }
 
-/// All layers.
 pub(super) struct PackedWeights {
     pub first: PackedLayer,
     /// Convolutions 1..13.
@@ -81,7 +79,6 @@ impl PackedWeights {
         Ok(Self { first, convolutions: layers, dense, macs_per_output: settings.macs_per_output() })
     }
 
-    /// Bytes on the device.
     pub fn bytes(&self) -> u64 {
         let dense = self.dense.iter().map(|dense| &dense.layer);
         let layers = self.convolutions.iter().chain(dense);

@@ -48,7 +48,6 @@ impl WinogradLayer {
         Ok(Self { panels, bias: padded(convolution.bias.iter().map(|bias| bias.to_f32()))?, channels })
     }
 
-    /// Outputs, padding included.
     pub fn outputs(&self) -> usize {
         self.bias.len()
     }
@@ -63,7 +62,6 @@ impl WinogradLayer {
         4 * (self.panels.len() + self.bias.len()) as u64
     }
 
-    /// Panels of outputs.
     pub fn panels(&self) -> usize {
         self.outputs().div_ceil(PANEL)
     }

@@ -25,7 +25,6 @@ pub(super) struct RunPair<'a> {
 }
 
 impl RunPair<'_> {
-    /// Points along each axis.
     pub fn points(&self) -> (usize, usize) {
         (self.rows.len + 2, self.columns.len + 2)
     }
@@ -76,7 +75,6 @@ impl<'a> RunPairs<'a> {
         numbers.map(pair).filter(stored)
     }
 
-    /// Points of all pairs.
     pub fn points(&self) -> u64 {
         let points = self.select(0..self.len()).map(|pair| pair.points());
         points.map(|(rows, columns)| (rows * columns) as u64).sum()

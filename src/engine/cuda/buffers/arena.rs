@@ -37,7 +37,6 @@ pub(in crate::engine::cuda) const MAX_PIXELS: usize = i32::MAX as usize;
 /// smallest: hardly any multiprocessor is without work while the last of them are done.
 const BYTES_PER_MULTIPROCESSOR: u64 = 4 << 20;
 
-/// See the module.
 #[derive(Default)]
 pub(in crate::engine::cuda) struct Arena {
     /// `None`: 0 bytes.
@@ -92,7 +91,6 @@ impl Arena {
         region(self.bytes(), slot, bytes)
     }
 
-    /// Address of `offset`.
     pub fn at(&self, offset: usize) -> u64 {
         self.memory.as_ref().map_or(0, |memory| memory.at(offset))
     }

@@ -36,10 +36,8 @@ impl Mirrored {
     }
 }
 
-/// One slice on its way.
 pub(in crate::engine::cuda) struct Slot {
     pub voxels: Mirrored,
-    /// Histogram of the slice.
     pub counts: DeviceMemory,
     /// Look-up table of the equalisation.
     pub table: DeviceMemory,
@@ -61,7 +59,6 @@ pub(in crate::engine::cuda) struct Slot {
     pub downloaded: Event,
 }
 
-/// See the module.
 pub(in crate::engine::cuda) struct Buffers {
     layout: BufferLayout,
     /// No more than the call has slices.
@@ -110,7 +107,6 @@ impl BufferLayout {
         size_of::<AxisFill>() * (self.width + self.height)
     }
 
-    /// Bytes of everything.
     pub fn bytes(&self) -> Bytes {
         let pixels = self.pixels();
         let of = |wanted: bool, bytes: usize| if wanted { bytes } else { 0 };
@@ -139,7 +135,6 @@ impl Buffers {
         })
     }
 
-    /// The layout that they were made for.
     pub fn layout(&self) -> BufferLayout {
         self.layout
     }

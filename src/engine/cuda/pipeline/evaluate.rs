@@ -23,7 +23,6 @@ fn if_memory_allows<T>(outcome: Result<T, Error>) -> Result<Option<T>, Error> {
 }
 
 impl CudaCall<'_> {
-    /// The launches of a tile.
     pub fn launches<'t>(
         &'t self,
         slice: SliceId,

@@ -9,7 +9,6 @@ use crate::engine::cuda::buffers::{SLOTS, of_each_slot};
 use crate::engine::cuda::driver::{Context, DeviceMemory, Event, HostMemory, Stream};
 use crate::error::Error;
 
-/// See the module.
 pub(in crate::engine::cuda) struct Streams {
     pub upload: Stream,
     /// One for each slot.

@@ -21,7 +21,6 @@ const LANES: [(Lane, &str); 3] = [(Lane::Upload, "upload"), (Lane::Compute, "com
 /// Beginning and end.
 type Ends = [Event; 2];
 
-/// See the module.
 pub(super) struct Timeline {
     /// When the call began.
     origin: Event,
