@@ -110,7 +110,7 @@ static void put_options(FILE *file, const run_report *report)
     put_text_entry(file, ",\n    \"roi\": ", report->arguments->roi);
     put_text_entry(file, ",\n    \"truth\": ", report->arguments->truth);
     fprintf(file, ",\n    \"fill\": \"%s\"",
-            o->fill == PATCHMASK_FILL_LINEAR ? "linear" : "nearest");
+            o->interpolation == PATCHMASK_INTERPOLATION_LINEAR ? "linear" : "nearest");
     fprintf(file, ",\n    \"lesion_class\": %" PRIu32, o->lesion_class);
     fprintf(file, ",\n    \"device\": \"%s\",\n    \"cuda_devices\": %" PRIu64,
             device_name(o->device), o->cuda_devices);
@@ -144,7 +144,7 @@ void report_write_json(FILE *file, const run_report *report)
     fprintf(file, ",\n  \"size\": [%" PRIu64 ", %" PRIu64 ", %" PRIu64 "],\n", report->size[0],
             report->size[1], report->size[2]);
     fprintf(file, "  \"lattice\": [%" PRIu64 ", %" PRIu64 "],\n  \"classes\": %" PRIu64 ",\n",
-            report->estimate->lattice_width, report->estimate->lattice_height,
+            report->estimate->grid_width, report->estimate->grid_height,
             report->estimate->classes);
     fprintf(file, "  \"patches\": %" PRIu64 ",\n  \"macs\": %" PRIu64 ",\n", r->patches, r->macs);
     fprintf(file, "  \"macs_unshared\": %" PRIu64 ",\n  \"tiles\": %" PRIu64 ",\n",

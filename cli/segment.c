@@ -121,7 +121,7 @@ static bool open_results(job *job, problem *problem)
     const patchmask_estimate *e = &job->estimate;
     uint64_t voxels = job->input.header.voxel_count;
     /* A slice has at most as many patches as voxels, so that this product cannot overflow. */
-    uint64_t patches = e->lattice_width * e->lattice_height * job->input.header.size[2];
+    uint64_t patches = e->grid_width * e->grid_height * job->input.header.size[2];
     job->results[MASK] = (result_volume){"mask", given->mask, .count = voxels, .bytes = 1};
     job->results[PROBABILITY] =
         (result_volume){"probability", given->probability, .count = voxels, .bytes = sizeof(float)};
@@ -181,7 +181,7 @@ static bool write_volumes(job *job, problem *problem)
             continue;
         }
         if (i == LOGITS) {
-            const uint64_t size[4] = {e->classes, e->lattice_width, e->lattice_height, grid->size[2]};
+            const uint64_t size[4] = {e->classes, e->grid_width, e->grid_height, grid->size[2]};
             nrrd_write_logits_header(r->file->stream, size);
         } else {
             nrrd_write_header_like(r->file->stream, grid, i == MASK ? "uint8" : "float");

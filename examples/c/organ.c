@@ -58,7 +58,7 @@ int main(int count, char **words)
     patchmask_options options;
     patchmask_options_init(&options, sizeof options, model); /* what the model was trained with */
     options.stride = 8;
-    options.fill = PATCHMASK_FILL_LINEAR;
+    options.interpolation = PATCHMASK_INTERPOLATION_LINEAR;
     options.memory_budget = (uint64_t)1 << 30;
     options.progress = progress;
     options.progress_user_data = stderr;

@@ -31,8 +31,8 @@ VOXEL_F32 = 6
 VOXEL_F64 = 7
 PADDING_PATCH = 0
 PADDING_IMAGE = 1
-FILL_NEAREST = 0
-FILL_LINEAR = 1
+INTERPOLATION_NEAREST = 0
+INTERPOLATION_LINEAR = 1
 DEVICE_AUTO = 0
 DEVICE_CPU = 1
 DEVICE_CUDA = 2
@@ -100,7 +100,7 @@ class Options(ctypes.Structure):
         ("patch_size", c_uint32),
         ("stride", c_uint32),
         ("padding", c_int32),
-        ("fill", c_int32),
+        ("interpolation", c_int32),
         ("window_low", c_double),
         ("window_high", c_double),
         ("mean", c_double * 3),
@@ -140,8 +140,8 @@ class ModelInfo(ctypes.Structure):
 class Estimate(ctypes.Structure):
     _fields_ = [
         ("struct_size", c_size_t),
-        ("lattice_width", c_uint64),
-        ("lattice_height", c_uint64),
+        ("grid_width", c_uint64),
+        ("grid_height", c_uint64),
         ("classes", c_uint64),
         ("patches", c_uint64),
         ("macs", c_uint64),

@@ -38,8 +38,8 @@ _log = logging.getLogger("patchmask")
 class Estimate:
     """Cost of a segmentation, computed beforehand."""
 
-    lattice_width: int  #: patch centres along x
-    lattice_height: int  #: patch centres along y
+    grid_width: int  #: patch centres along x
+    grid_height: int  #: patch centres along y
     classes: int
     patches: int  #: of all slices
     macs: int  #: multiply-accumulates with shared work
@@ -138,7 +138,7 @@ class Session(Owner):
             if value is not None:
                 setattr(raw, name, _whole(name, value, highest))
         raw.padding = _word("padding", padding, ("patch", "image"))
-        raw.fill = _word("fill", fill, ("nearest", "linear"))
+        raw.interpolation = _word("fill", fill, ("nearest", "linear"))
         raw.device, raw.cuda_devices = parse_device(device)
         if window is not None:
             raw.window_low, raw.window_high = _numbers("window", window, (2,), "(low, high) in HU")
@@ -203,7 +203,7 @@ class Session(Owner):
         }
         if logits is not False and logits is not None:
             e = self.estimate(array)
-            shape = (array.shape[0], e.lattice_height, e.lattice_width, e.classes)
+            shape = (array.shape[0], e.grid_height, e.grid_width, e.classes)
             buffers["logits"] = arrays.output(logits, shape, np.float32, "logits")
         raw_outputs = self._outputs(buffers)
         raw_result = new(_abi.Result)
@@ -378,7 +378,7 @@ def _options(raw: _abi.Options) -> dict[str, Any]:
         "patch_size": raw.patch_size,
         "stride": raw.stride,
         "padding": ("patch", "image")[raw.padding],
-        "fill": ("nearest", "linear")[raw.fill],
+        "fill": ("nearest", "linear")[raw.interpolation],
         "window": [raw.window_low, raw.window_high],
         "mean": list(raw.mean),
         "std": list(raw.std),

@@ -126,8 +126,8 @@ static void options(void)
     BAD_OPTION("stride 4294967295", stride, UINT32_MAX);
     BAD_OPTION("padding 2", padding, 2);
     BAD_OPTION("padding -1", padding, -1);
-    BAD_OPTION("fill 2", fill, 2);
-    BAD_OPTION("fill -2147483648", fill, INT32_MIN);
+    BAD_OPTION("interpolation 2", interpolation, 2);
+    BAD_OPTION("interpolation -2147483648", interpolation, INT32_MIN);
     BAD_OPTION("window", window_low, 127);
     BAD_OPTION("window", window_low, 128);
     BAD_OPTION("window", window_low, NAN);
@@ -329,7 +329,7 @@ static void result_and_estimate_structs(void)
     extents.data = NULL;
     CHECK_OK(patchmask_estimate_init(&estimate, sizeof estimate));
     CHECK_OK(patchmask_session_estimate(session, &extents, NULL, &estimate));
-    CHECK(estimate.patches == estimate.lattice_width * estimate.lattice_height * DEPTH);
+    CHECK(estimate.patches == estimate.grid_width * estimate.grid_height * DEPTH);
 }
 
 int main(void)

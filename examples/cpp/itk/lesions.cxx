@@ -61,7 +61,7 @@ struct Arguments
 {
   std::string model, series, mask, input, labels, table;
   uint32_t    stride = 0; // pixels; 0: the model's
-  int32_t     fill = PATCHMASK_FILL_NEAREST;
+  int32_t     fill = PATCHMASK_INTERPOLATION_NEAREST;
   int32_t     device = PATCHMASK_DEVICE_AUTO;
   double      minVolume = 0; // mm3
   bool        progress = false, help = false;
@@ -338,7 +338,7 @@ Run(const Arguments & arguments, const std::vector<std::string> & files, itk::Im
   classify->LoadModel(arguments.model);
   patchmask_options options = classify->GetOptions();
   options.stride = arguments.stride != 0 ? arguments.stride : options.stride;
-  options.fill = arguments.fill;
+  options.interpolation = arguments.fill;
   options.device = arguments.device;
   classify->SetOptions(options);
   classify->SetInput(Read<ScanType>(files, io));

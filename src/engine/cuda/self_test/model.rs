@@ -7,6 +7,9 @@ use crate::error::Error;
 use crate::network::CONVOLUTIONS;
 use crate::weights::Model;
 
+/// Of the slice, which has 2 x 2 patches.
+pub(super) const WIDTH: usize = 20;
+pub(super) const HEIGHT: usize = 17;
 /// Side of the last feature map.
 pub(super) const SIDE: usize = 2;
 pub(super) const CLASSES: usize = 3;
