@@ -14,14 +14,14 @@ CPLUS  := $(CXX) -std=c++17 $(CXXFLAGS) $(STRICT)
 LINK   := -Lbuild -lpatchmask -Wl,-rpath,'$$ORIGIN' -lm
 LINK_TEST := -Lbuild -lpatchmask -Wl,-rpath,'$$ORIGIN/..' -lm -lpthread
 
-SEGMENT_SOURCES := $(filter-out examples/c/minimal.c,$(wildcard examples/c/*.c))
-SEGMENT_HEADERS := $(wildcard examples/c/*.h) include/patchmask.h
+SEGMENT_SOURCES := $(wildcard cli/*.c)
+SEGMENT_HEADERS := $(wildcard cli/*.h) include/patchmask.h
 
 C_TEST_SUPPORT := tests/c/tiny_model.c tests/c/segmentation.c
 C_TESTS := $(basename $(notdir $(filter-out $(C_TEST_SUPPORT),$(wildcard tests/c/*.c)))) header_cpp
-C_TEST_PARTS := $(C_TEST_SUPPORT) $(wildcard tests/c/*.h) include/patchmask.h Makefile
+C_TEST_PARTS := $(C_TEST_SUPPORT) $(wildcard tests/c/*.h tests/c/*.inc) include/patchmask.h Makefile
 
-.PHONY: all library figures kernels demo test test-rust test-ptx test-c test-valgrind test-exports test-segment \
+.PHONY: all library abi figures kernels demo test test-rust test-ptx test-c test-valgrind test-exports test-segment \
         test-cuda test-gpu test-bench test-examples test-real parity clean
 
 all: build/segment build/minimal build/minimal_cpp
@@ -39,12 +39,18 @@ library:
 build/segment: $(SEGMENT_SOURCES) $(SEGMENT_HEADERS) Makefile | library
 	$(C) $(SEGMENT_SOURCES) -o $@ $(LINK)
 
-build/minimal: examples/c/minimal.c include/patchmask.h Makefile | library
+build/minimal build/organ: build/%: examples/c/%.c include/patchmask.h Makefile | library
 	$(C) $< -o $@ $(LINK)
 
 # The figures of docs/how-it-works.md.
 figures:
 	$(PYTHON) docs/figures/draw.py
+
+# The C header from src/ffi, and what is made of the header.
+abi:
+	PATCHMASK_UPDATE_HEADER=1 cargo test --release --test header
+	@PYTHON=$(PYTHON) tools/venv.sh .venv tools/requirements.txt
+	.venv/bin/python tools/abi.py
 
 # The PTX that the library embeds, from kernels/*.cu; needs no GPU and no CUDA toolkit.
 kernels:
@@ -116,8 +122,8 @@ test-valgrind: $(VALGRIND_TESTS:%=build/tests/%)
 	done; fi
 
 test-segment: all
-	SEGMENT=build/segment $(PYTHON) tests/c/segment_cli.py
-	SEGMENT=build/segment $(PYTHON) tests/c/resident.py
+	SEGMENT=build/segment $(PYTHON) tests/cli/segment_cli.py
+	SEGMENT=build/segment $(PYTHON) tests/cli/resident.py
 	SEGMENT=build/segment $(PYTHON) tests/golden/check.py
 
 # A driver that runs the kernels on the CPU (tests/kernels/stand_in.cc), in place of the real one.
@@ -130,7 +136,7 @@ $(STAND_IN)/libcuda.so.1: $(wildcard kernels/*.* tests/kernels/*.* tests/kernels
 	@ln -sf libcuda.so.1 $(STAND_IN)/libcuda.so
 
 test-cuda: all $(STAND_IN)/libcuda.so.1
-	SEGMENT=build/segment STAND_IN=$(STAND_IN) $(PYTHON) tests/c/cuda_cli.py
+	SEGMENT=build/segment STAND_IN=$(STAND_IN) $(PYTHON) tests/cli/cuda_cli.py
 
 # What will be run on a machine with a GPU, on the fake driver.
 test-gpu: $(STAND_IN)/libcuda.so.1
@@ -141,10 +147,12 @@ test-bench: all
 	SEGMENT=build/segment $(PYTHON) tests/gpu/bench_parts.py
 
 # Every example is run, wrong input included, and the commands of README and docs/c.md; pages name files that exist.
-test-examples: all
-	build/minimal $(DEMO)/model.safetensors
-	@! build/minimal no-such-file.safetensors 2>build/minimal.log && grep -q no-such-file build/minimal.log \
-	  && echo "ok minimal refuses a file that is not there"
+test-examples: all build/organ
+	@for example in minimal organ; do \
+	  build/$$example $(DEMO)/model.safetensors && \
+	  ! build/$$example no-such-file.safetensors 2>build/example.log && grep -q no-such-file build/example.log && \
+	  echo "ok $$example, which refuses a file that is not there" || exit 1; \
+	done
 	$(PYTHON) docs/figures/draw.py --check
 	$(PYTHON) tests/docs/links.py
 	$(PYTHON) tests/docs/page.py README.md docs/c.md

@@ -14,9 +14,9 @@ use std::thread;
 use std::time::Instant;
 
 use builder::{File, Random};
-use patchmask::engine::{DeviceChoice, LayerWork};
-use patchmask::session::{Options, Outputs, Session};
-use patchmask::volume::{Volume, VolumeMut};
+use patchmask::{DeviceChoice, LayerWork};
+use patchmask::{Options, Outputs, Session};
+use patchmask::{Volume, VolumeMut};
 
 /// Best of a few runs of `work` on each of `threads` threads: units a second, all together.
 fn rate(threads: usize, work: fn() -> f64) -> f64 {

@@ -25,11 +25,11 @@ use std::time::Instant;
 use builder::{File, Random};
 use geometry::in_turn;
 use nvml_wrapper::Nvml;
-use patchmask::engine::{DeviceChoice, Span};
-use patchmask::lattice::Padding;
-use patchmask::session::{Options, Outputs, Report, Session};
-use patchmask::volume::{Volume, VolumeMut};
-use patchmask::weights::Model;
+use patchmask::Model;
+use patchmask::Padding;
+use patchmask::{DeviceChoice, Span};
+use patchmask::{Options, Outputs, Report, Session};
+use patchmask::{Volume, VolumeMut};
 use serde_json::json;
 
 const FULL: [usize; 13] = [64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512];
@@ -185,7 +185,7 @@ fn measure(given: &Given, row: &str, nvml: Option<&Nvml>) -> Result<(), String> 
         device: DeviceChoice::Cuda(given.gpus.clone()),
         ..Options::for_model(None)
     };
-    let failed = |error: patchmask::error::Error| format!("{row}: {error}");
+    let failed = |error: patchmask::Error| format!("{row}: {error}");
     let mut said = Vec::new();
     let mut new = |options: &Options| Session::new(&model, options.clone(), &mut |_, text| said.push(text.to_owned()));
     let mut session = new(&options).map_err(failed)?;

@@ -139,10 +139,10 @@
 #define PATCHMASK_PADDING_IMAGE 1
 
 // Each voxel takes the class of the nearest patch centre; ties go to the lower index.
-#define PATCHMASK_FILL_NEAREST 0
+#define PATCHMASK_INTERPOLATION_NEAREST 0
 
 // Class probabilities are interpolated bilinearly between patch centres; the largest wins.
-#define PATCHMASK_FILL_LINEAR 1
+#define PATCHMASK_INTERPOLATION_LINEAR 1
 
 // A GPU where there is a usable one, else the CPU; the log says why.
 #define PATCHMASK_DEVICE_AUTO 0
@@ -221,7 +221,7 @@ typedef struct patchmask_volume {
   double slope;
   // HU at stored value 0 (DICOM Rescale Intercept), 0 after init.
   double intercept;
-  // One of PATCHMASK_MEMORY_*: where `data` lies, HOST after init. In CUDA memory, address and strides are
+  // One of PATCHMASK_MEMORY_*: the memory of `data`, HOST after init. In CUDA memory, address and strides are
   // multiples of the voxel's size, and the session runs on that device; no copy is made. A ROI lies in host memory.
   int32_t memory;
   // For PATCHMASK_MEMORY_CUDA: the CUstream (cudaStream_t) whose work so far fills `data`; NULL is the (legacy)
@@ -229,7 +229,7 @@ typedef struct patchmask_volume {
   void *stream;
 } patchmask_volume;
 
-// Where results go: buffers of the caller, each optional (NULL), at least one given. Strides are in
+// Buffers for the results, the caller's, each optional (NULL), at least one given. Strides are in
 // bytes; all strides of a buffer 0 means dense in the order of its fields below. Buffers must not
 // overlap each other, the volume or the ROI; buffers interleaved in one array with equal strides are fine.
 // A call that fails leaves the first patchmask_session_slices_done() slices finished and the rest
@@ -262,18 +262,18 @@ typedef struct patchmask_outputs {
   uint64_t coverage_stride_y;
   // Bytes between voxels of `coverage` along z.
   uint64_t coverage_stride_z;
-  // The network's outputs at each lattice point: [depth][lattice_height][lattice_width][classes],
+  // The network's outputs for each patch: [depth][grid_height][grid_width][classes],
   // class fastest when dense; NaN where not evaluated. patchmask_session_estimate gives the extents.
   float *logits;
   // Bytes between classes of `logits`.
   uint64_t logits_stride_class;
-  // Bytes between lattice points of `logits` along x.
+  // Bytes between patches of `logits` along x.
   uint64_t logits_stride_x;
-  // Bytes between lattice points of `logits` along y.
+  // Bytes between patches of `logits` along y.
   uint64_t logits_stride_y;
   // Bytes between slices of `logits`.
   uint64_t logits_stride_z;
-  // One of PATCHMASK_MEMORY_*: where all of the buffers lie, HOST after init. In CUDA memory, addresses and strides
+  // One of PATCHMASK_MEMORY_*: the memory of all of the buffers, HOST after init. In CUDA memory, addresses and strides
   // are multiples of the element's size, classes and x of `logits` are dense, and everything is written when the
   // call returns.
   int32_t memory;
@@ -282,13 +282,13 @@ typedef struct patchmask_outputs {
   void *stream;
 } patchmask_outputs;
 
-// Told how far a segmentation is, on the thread that called patchmask_session_segment, about
+// Progress of a segmentation, on the thread that called patchmask_session_segment, about
 // every 50 ms. `fraction` runs from 0 to 1 and never falls; `stage` is one of PATCHMASK_STAGE_*.
 // Return 0 to go on; anything else cancels the call. Must not throw or longjmp. Calls on the same
 // session from inside the callback return PATCHMASK_BUSY, except patchmask_session_cancel.
 typedef int32_t (*patchmask_progress_callback)(double fraction, int32_t stage, void *user_data);
 
-// Told what the library has to say, on the calling thread; `level` is one of PATCHMASK_LOG_*,
+// Log messages, on the calling thread; `level` is one of PATCHMASK_LOG_*,
 // `message` is UTF-8 and valid during the callback only. Must not throw or longjmp.
 typedef void (*patchmask_log_callback)(int32_t level, const char *message, void *user_data);
 
@@ -306,8 +306,8 @@ typedef struct patchmask_options {
   uint32_t stride;
   // One of PATCHMASK_PADDING_*. Default PATCH.
   int32_t padding;
-  // One of PATCHMASK_FILL_*. Default NEAREST.
-  int32_t fill;
+  // One of PATCHMASK_INTERPOLATION_*. Default NEAREST.
+  int32_t interpolation;
   // HU that becomes intensity 0; lower values are clamped. Default -160.
   double window_low;
   // HU that becomes intensity 1; higher values are clamped. Default 240.
@@ -351,7 +351,7 @@ typedef struct patchmask_options {
   void *log_user_data;
 } patchmask_options;
 
-// What a model is.
+// Description of a model.
 typedef struct patchmask_model_info {
   // Set by patchmask_model_info_init.
   size_t struct_size;
@@ -373,14 +373,14 @@ typedef struct patchmask_model_info {
   char sha256[65];
 } patchmask_model_info;
 
-// What a segmentation would take, without running it.
+// Work and memory that a segmentation would take, without running it.
 typedef struct patchmask_estimate {
   // Set by patchmask_estimate_init.
   size_t struct_size;
-  // Lattice points (patch centres) along x.
-  uint64_t lattice_width;
-  // Lattice points along y.
-  uint64_t lattice_height;
+  // Patches of a slice along x: the width of the patch grid.
+  uint64_t grid_width;
+  // Patches of a slice along y: the height of the patch grid.
+  uint64_t grid_height;
   // Classes: the length of the fastest axis of the logits.
   uint64_t classes;
   // Patches of all slices that would be evaluated.
@@ -389,15 +389,15 @@ typedef struct patchmask_estimate {
   uint64_t macs;
   // Multiply-accumulates patch by patch, all slices.
   uint64_t macs_unshared;
-  // Most bytes of host memory that the library would hold at once, packed weights included.
+  // Maximum bytes of host memory that the library would hold at once, packed weights included.
   uint64_t peak_bytes;
   // Tiles, all slices.
   uint64_t tiles;
-  // Most bytes of device memory that the library would hold at once; 0 on the CPU.
+  // Maximum bytes of device memory that the library would hold at once; 0 on the CPU.
   uint64_t device_peak_bytes;
 } patchmask_estimate;
 
-// What a segmentation did.
+// Work and memory of a segmentation.
 typedef struct patchmask_result {
   // Set by patchmask_result_init.
   size_t struct_size;
@@ -407,7 +407,7 @@ typedef struct patchmask_result {
   uint64_t macs;
   // Multiply-accumulates that patch by patch evaluation would have done.
   uint64_t macs_unshared;
-  // Most bytes of host memory that the library held at once, packed weights included.
+  // Maximum bytes of host memory that the library held at once, packed weights included.
   uint64_t peak_bytes;
   // Voxels that were NaN or infinite and were treated as black.
   uint64_t nonfinite_voxels;
@@ -426,7 +426,7 @@ typedef struct patchmask_result {
   double mask_seconds;
   // Seconds of the whole call.
   double segment_seconds;
-  // Most bytes of device memory that the library held at once; 0 on the CPU.
+  // Maximum bytes of device memory that the library held at once; 0 on the CPU.
   uint64_t device_peak_bytes;
 } patchmask_result;
 
@@ -516,7 +516,7 @@ patchmask_status patchmask_session_new(const struct patchmask_model *model,
 // Valid as long as the session.
 const char *patchmask_session_engine_name(const struct patchmask_session *session);
 
-// Says what segmenting would take, without running it. Uses the volume's extents only (its `data`
+// Estimates the work and memory of segmenting, without running it. Uses the volume's extents only (its `data`
 // may be NULL) and, where given, the ROI's voxels. `*out_estimate` has been initialised by
 // patchmask_estimate_init. Errors: as patchmask_session_segment.
 patchmask_status patchmask_session_estimate(struct patchmask_session *session,
@@ -525,9 +525,9 @@ patchmask_status patchmask_session_estimate(struct patchmask_session *session,
                                             struct patchmask_estimate *out_estimate);
 
 // Segments `volume` into the buffers of `outputs`. `roi` may be NULL; otherwise it has the extents
-// of the volume, and only lattice points that decide a voxel inside it are evaluated: those whose cell
+// of the volume, and only patches that decide a voxel inside it are evaluated: those whose footprint
 // touches a non-zero voxel (its rescaled value is compared with 0; NaN is outside), and with
-// PATCHMASK_FILL_LINEAR all centres around such a voxel.
+// PATCHMASK_INTERPOLATION_LINEAR all centres around such a voxel.
 // `out_result` may be NULL; otherwise patchmask_result_init has initialised it.
 //
 // Blocks until done; the calling thread only waits and runs the progress callback. Results do not
@@ -539,11 +539,11 @@ patchmask_status patchmask_session_segment(struct patchmask_session *session,
                                            const struct patchmask_outputs *outputs,
                                            struct patchmask_result *out_result);
 
-// Gives back what a call leaves behind for the next one: activations, page-locked and device buffers, plans. The
+// Gives back the memory that a call leaves behind for the next one: activations, page-locked and device buffers, plans. The
 // session stays usable. Errors: BUSY, WRONG_PROCESS.
 patchmask_status patchmask_session_trim(struct patchmask_session *session);
 
-// How many slices the current or last patchmask_session_segment of this session has finished; after
+// Number of slices that the current or last patchmask_session_segment of this session has finished; after
 // a failure these slices of the outputs are valid. A call that is refused for its structs or pointers, or
 // as BUSY, does not count. Any thread.
 patchmask_status patchmask_session_slices_done(const struct patchmask_session *session,

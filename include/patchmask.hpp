@@ -176,7 +176,7 @@ struct outputs {
     span<float> probability;
     /// 1 where evaluated patches decided a voxel, [depth][height][width].
     span<std::uint8_t> coverage;
-    /// The network's outputs, [depth][lattice_height][lattice_width][classes], extents from session::estimate.
+    /// The network's outputs, [depth][grid_height][grid_width][classes], extents from session::estimate.
     span<float> logits;
 };
 
@@ -512,12 +512,12 @@ public:
         check_grid("probability", to.probability.size());
         check_grid("coverage", to.coverage.size());
         if (!to.logits.empty()) {
-            const patchmask_estimate lattice = estimate(volume, roi);
-            std::uint64_t needed = detail::multiply_add(lattice.lattice_width, lattice.lattice_height, 0);
-            needed = detail::multiply_add(needed, lattice.classes, 0);
+            const patchmask_estimate grid = estimate(volume, roi);
+            std::uint64_t needed = detail::multiply_add(grid.grid_width, grid.grid_height, 0);
+            needed = detail::multiply_add(needed, grid.classes, 0);
             needed = detail::multiply_add(needed, volume.depth, 0);
             detail::check_length("logits", to.logits.size(), needed,
-                                 "depth x lattice_height x lattice_width x classes of the estimate");
+                                 "depth x grid_height x grid_width x classes of the estimate");
         }
         patchmask_outputs buffers;
         check(patchmask_outputs_init(&buffers, sizeof buffers));

@@ -59,7 +59,7 @@ struct Voxels {
     const uint8_t* data;                 // first voxel of the slice
     int64_t stride_x;                    // bytes
     int64_t stride_y;
-    int32_t type;                        // VoxelType
+    int32_t voxel_type;                  // VoxelType
     int32_t width;
     int32_t height;
     int32_t unused;

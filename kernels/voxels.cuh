@@ -8,7 +8,7 @@
 __device__ inline double read_voxel(const Voxels& voxels, int x, int y) {
     const uint8_t* at = voxels.data + x * voxels.stride_x + y * voxels.stride_y;
     double voxel = 0.0;
-    switch (voxels.type) {
+    switch (voxels.voxel_type) {
         case I8: voxel = *reinterpret_cast<const int8_t*>(at); break;
         case U8: voxel = *at; break;
         case I16: voxel = *reinterpret_cast<const int16_t*>(at); break;

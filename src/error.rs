@@ -2,9 +2,6 @@
 
 use std::fmt;
 
-/// Asked now and then by work that takes long: fails when the caller no longer wants the result.
-pub(crate) type Check<'a> = &'a dyn Fn() -> Result<(), Error>;
-
 /// Why a call failed. Each variant is one status number of the C interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Error {

@@ -14,12 +14,13 @@
 //! Mean and deviation are not applied here: the engine folds them into the first layer, because the
 //! zeros at a patch's border are zeros *after* normalisation, whereas black pixels are 0 before it.
 
-use crate::error::{Check, Error};
+use crate::cancel::Cancel;
+use crate::error::Error;
 use crate::volume::Volume;
 
 const LEVELS: usize = 256;
 
-/// How HU become intensities.
+/// The way from HU to intensities.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Intensity {
     /// HU that becomes 0.
@@ -48,18 +49,18 @@ impl Intensity {
     }
 
     /// Fills `image` ([height][width]) from slice `z`; returns how many voxels were not finite.
-    /// `row` is workspace of `width` values; `check` is asked at every row whether to go on.
+    /// `row` is workspace of `width` values.
     pub(crate) fn slice(
         &self,
         volume: &Volume<'_>,
         z: usize,
         row: &mut [f64],
         image: &mut [f32],
-        check: Check<'_>,
+        cancel: &Cancel,
     ) -> Result<u64, Error> {
         let mut nonfinite = 0;
         for (y, pixels) in image.chunks_exact_mut(row.len()).enumerate() {
-            check()?;
+            cancel.check()?;
             volume.read_row(y, z, row);
             for (pixel, &hu) in pixels.iter_mut().zip(&*row) {
                 *pixel = if hu.is_finite() {
@@ -111,7 +112,7 @@ mod tests {
         let volume = Volume::from_slice(voxels, width, height, 1).unwrap();
         let intensity = Intensity::new((-160.0, 240.0), equalize).unwrap();
         let mut image = vec![9.0; voxels.len()];
-        let nonfinite = intensity.slice(&volume, 0, &mut vec![0.0; width], &mut image, &|| Ok(())).unwrap();
+        let nonfinite = intensity.slice(&volume, 0, &mut vec![0.0; width], &mut image, &Cancel::default()).unwrap();
         (image, nonfinite)
     }
 

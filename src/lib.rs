@@ -1,45 +1,82 @@
-//! `patchmask`: a lesion mask from a CT volume, by classifying every overlapping patch of every slice
-//! with a VGG16, evaluated exactly with shared computation. C and C++ programs use it through
-//! `include/patchmask.h`; this crate is the same library for Rust.
+//! `patchmask`: a lesion mask from a CT volume, by classifying every overlapping patch of every slice with a VGG16,
+//! evaluated exactly with shared computation. C and C++ programs use it through `include/patchmask.h`; this crate is
+//! the same library for Rust.
 //!
-//! ```text
-//! volume --> intensity --> lattice --> plan --> engine (cpu | cuda) --> mask
-//! caller's   one slice     where the   axis     two operations:        caller's
-//! voxels     as network    patches     tables   table_conv,            buffers
-//!            input         are                  table_max
+//! ```
+//! use patchmask::{Model, Options, Outputs, Session, Volume, VolumeMut};
+//!
+//! # fn main() -> Result<(), patchmask::Error> {
+//! let model = Model::from_file("examples/demo/model.safetensors".as_ref())?;
+//! let options = Options { stride: 16, ..Options::for_model(Some(&model)) };
+//! let session = Session::new(&model, options, &mut |_level, text| println!("{text}"))?;
+//!
+//! let (width, height, depth) = (60, 50, 2);
+//! let voxels: Vec<i16> = vec![40; width * height * depth]; // in HU, x fastest
+//! let volume = Volume::from_slice(&voxels, width, height, depth)?;
+//! let mut mask = vec![0_u8; voxels.len()];
+//! let mut outputs = Outputs { mask: Some(VolumeMut::from_slice(&mut mask)), ..Outputs::default() };
+//! let report = session.segment(&volume, None, &mut outputs, &mut |_fraction, _stage| true)?;
+//!
+//! assert_eq!(report.work.patches, 2 * 4 * 4);
+//! assert!(mask.iter().all(|&class| class < 2));
+//! # Ok(())
+//! # }
 //! ```
 //!
-//! That is how data flows. An engine does the last three steps of a slice itself (a GPU reads voxels and writes masks), so
-//! it imports everything to its left, and [`mask`]; otherwise each module imports only from its left, and `error`.
-//! [`session`] runs the loop over slices and tiles; [`ffi`] is the outermost layer and nothing imports it.
+//! The floors: a module imports only from those below it, and no files import each other (tests/floors.rs).
 //!
-//! | module | what it is |
-//! |---|---|
-//! | [`volume`] | borrowed views of the caller's voxels and buffers |
-//! | [`intensity`] | window, histogram equalisation: a slice as network input |
-//! | [`lattice`] | patch centres, crop, ROI, tiles |
-//! | `plan` | value numbering: which activations of all patches are the same |
-//! | [`network`], [`weights`] | VGG16 with fp16 parameters, from safetensors |
-//! | [`mask`] | lattice classes to voxels |
-//! | [`engine`] | evaluates slices: `engine::cpu` in f32, `engine::cuda` in fp16 on own kernels |
-//! | [`session`] | slices x tiles, progress, cancel, timings |
-//! | [`ffi`] | the C interface |
+//! ```text
+//! ffi                the C interface
+//! session            calls: tiling, the loop over slices, progress, options
+//! engine             evaluates slices: on the CPU in f32, on GPUs in fp16 on own kernels
+//! mask plan          patches' classes to voxels; value numbering: the activations that patches share
+//! intensity patch_grid weights
+//!                    a slice as network input; patch centres, crop, ROI; safetensors files
+//! volume network     the caller's voxels and buffers; VGG16
+//! memory panics      allocations that may fail; panics that stay inside
+//! axes cancel        rows and columns; the request to stop
+//! error
+//! ```
+//!
+//! The flow of data:
+//!
+//! ```text
+//! volume --> intensity --> patch grid --> plan --> engine (cpu | cuda) --> mask
+//! caller's   one slice     where the      axis     two operations:         caller's
+//! voxels     as network    patches        tables   gather_conv,            buffers
+//!            input         are                     gather_max_pool
+//! ```
 // Shapes are written [rows][columns][channels] everywhere, in the C header too.
 #![allow(rustdoc::broken_intra_doc_links)]
 #![warn(missing_docs)]
 
-mod cgroup;
-pub mod engine;
-pub mod error;
 pub mod ffi;
-pub mod intensity;
-pub mod lattice;
-pub mod mask;
-mod memory;
-pub mod network;
-mod panics;
+mod session;
+
+mod engine;
+
+mod mask;
 mod plan;
-pub mod session;
-pub mod volume;
-pub mod weights;
-mod workers;
+
+mod intensity;
+mod patch_grid;
+mod weights;
+
+mod network;
+mod volume;
+
+mod memory;
+mod panics;
+
+mod axes;
+mod cancel;
+
+mod error;
+
+pub use engine::{Bytes, DeviceChoice, DeviceKind, LayerWork, Span};
+pub use error::Error;
+pub use mask::Interpolation;
+pub use patch_grid::{Crop, Padding};
+pub use session::{Estimate, LogLevel, Options, Outputs, Report, Session, Stage, Timings, Work};
+pub use volume::{Extents, Memory, Strides, Volume, VolumeMut, Voxel, VoxelType};
+pub use weights::{Description, Metadata, Model};

@@ -1,4 +1,4 @@
-//! From lattice points to voxels: every voxel of a slice is written exactly once.
+//! From patches to voxels: every voxel of a slice is written exactly once.
 //!
 //! ```text
 //! nearest: a voxel has the class and the probabilities of the nearest patch centre
@@ -7,30 +7,31 @@
 //! ```
 //! Equal values take the lowest class. Voxels outside the crop or the ROI are 0.
 
-use crate::error::{Check, Error};
-use crate::lattice::{Lattice, Selection};
+use crate::cancel::Cancel;
+use crate::error::Error;
 use crate::memory::try_filled;
-use crate::volume::{Grid, Memory};
+use crate::patch_grid::{PatchGrid, Selection};
+use crate::volume::{Memory, OutputView};
 
-/// How lattice classes become voxels.
+/// The way from patches' classes to voxels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fill {
+pub enum Interpolation {
     /// The nearest centre.
     Nearest,
     /// Between centres.
     Linear,
 }
 
-/// The grids of the caller that are wanted; [1][x][y][z], logits [class][x][y][z].
-pub(crate) struct Grids<'a> {
-    pub mask: Option<Grid<'a, u8>>,
-    pub probability: Option<Grid<'a, f32>>,
-    pub coverage: Option<Grid<'a, u8>>,
-    pub logits: Option<Grid<'a, f32>>,
+/// The outputs of the caller that are wanted; [1][x][y][z], logits [class][x][y][z].
+pub(crate) struct OutputViews<'a> {
+    pub mask: Option<OutputView<'a, u8>>,
+    pub probability: Option<OutputView<'a, f32>>,
+    pub coverage: Option<OutputView<'a, u8>>,
+    pub logits: Option<OutputView<'a, f32>>,
 }
 
-impl Grids<'_> {
-    /// Which of them are wanted.
+impl OutputViews<'_> {
+    /// True for those that are there.
     pub fn wanted(&self) -> Wanted {
         Wanted {
             mask: self.mask.is_some(),
@@ -40,13 +41,13 @@ impl Grids<'_> {
         }
     }
 
-    /// Where the wanted ones lie in device memory; `None`: in host memory.
+    /// Addresses of outputs in device memory; `None`: they are in host memory.
     pub fn on_device(&self) -> Result<Option<DevicePlanes>, Error> {
         let memories = [
-            self.mask.as_ref().map(Grid::memory),
-            self.probability.as_ref().map(Grid::memory),
-            self.coverage.as_ref().map(Grid::memory),
-            self.logits.as_ref().map(Grid::memory),
+            self.mask.as_ref().map(OutputView::memory),
+            self.probability.as_ref().map(OutputView::memory),
+            self.coverage.as_ref().map(OutputView::memory),
+            self.logits.as_ref().map(OutputView::memory),
         ];
         let mut memories = memories.into_iter().flatten();
         let first = memories.next().unwrap_or(Memory::Host);
@@ -60,17 +61,17 @@ impl Grids<'_> {
         Ok(match first {
             Memory::Host => None,
             Memory::Cuda { stream } => Some(DevicePlanes {
-                mask: self.mask.as_ref().map(Grid::plane),
-                probability: self.probability.as_ref().map(Grid::plane),
-                coverage: self.coverage.as_ref().map(Grid::plane),
-                logits: self.logits.as_ref().map(Grid::plane),
+                mask: self.mask.as_ref().map(OutputView::plane),
+                probability: self.probability.as_ref().map(OutputView::plane),
+                coverage: self.coverage.as_ref().map(OutputView::plane),
+                logits: self.logits.as_ref().map(OutputView::plane),
                 stream,
             }),
         })
     }
 }
 
-impl<T: Copy> Grid<'_, T> {
+impl<T: Copy> OutputView<'_, T> {
     fn plane(&self) -> DevicePlane {
         let (address, strides) = self.slice_at(0);
         DevicePlane { address, strides }
@@ -95,7 +96,7 @@ pub(crate) struct DevicePlanes {
     pub stream: usize,
 }
 
-/// Which outputs the caller has buffers for.
+/// True for each output that the caller has a buffer for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Wanted {
     pub mask: bool,
@@ -109,20 +110,20 @@ impl Wanted {
     pub const NOTHING: Self = Self { mask: false, probability: false, coverage: false, logits: false };
 }
 
-/// The lattice of one slice after the network.
+/// The patches of one slice after the network.
 pub(crate) struct Scores {
     classes: usize,
-    /// [lattice points][classes], NaN where not evaluated.
+    /// [patches][classes], NaN where not evaluated.
     logits: Vec<f32>,
-    /// [lattice points][classes], filled by [`Scores::softmax`].
+    /// [patches][classes], filled by [`Scores::softmax`].
     probabilities: Vec<f32>,
 }
 
 impl Scores {
-    pub fn new(points: usize, classes: usize) -> Result<Self, Error> {
-        let len = points.checked_mul(classes).ok_or_else(|| {
+    pub fn new(patches: usize, classes: usize) -> Result<Self, Error> {
+        let len = patches.checked_mul(classes).ok_or_else(|| {
             Error::invalid(format!(
-                "{points} lattice points with {classes} classes do not fit in memory: use a larger \
+                "{patches} patches with {classes} classes do not fit in memory: use a larger \
                  stride"
             ))
         })?;
@@ -133,9 +134,9 @@ impl Scores {
         })
     }
 
-    /// Bytes held for `points` lattice points of `classes`.
-    pub fn bytes(points: usize, classes: usize) -> u64 {
-        8 * points as u64 * classes as u64
+    /// Bytes held for `patches` patches and so many `classes`.
+    pub fn bytes(patches: usize, classes: usize) -> u64 {
+        8 * patches as u64 * classes as u64
     }
 
     /// Forgets the last slice.
@@ -143,20 +144,20 @@ impl Scores {
         self.logits.fill(f32::NAN);
     }
 
-    /// Stores the logits of lattice point `index`.
+    /// Stores the logits of patch `index`.
     pub fn set(&mut self, index: usize, logits: &[f32]) {
         self.logits[index * self.classes..][..self.classes].copy_from_slice(logits);
     }
 
-    /// Probabilities from logits, point by point, in f64; points that were not evaluated keep theirs.
-    pub fn softmax(&mut self, check: Check<'_>) -> Result<(), Error> {
+    /// Probabilities from logits, patch by patch, in f64; patches that were not evaluated keep theirs.
+    pub fn softmax(&mut self, cancel: &Cancel) -> Result<(), Error> {
         for (logits, probabilities) in
             self.logits.chunks_exact(self.classes).zip(self.probabilities.chunks_exact_mut(self.classes))
         {
             if logits[0].is_nan() {
                 continue;
             }
-            check()?;
+            cancel.check()?;
             let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
             let exponential = |logit: f32| f64::from(logit - largest).exp();
             let sum: f64 = logits.iter().map(|&logit| exponential(logit)).sum();
@@ -167,12 +168,12 @@ impl Scores {
         Ok(())
     }
 
-    fn logits_of(&self, point: usize) -> &[f32] {
-        &self.logits[point * self.classes..][..self.classes]
+    fn logits_of(&self, patch: usize) -> &[f32] {
+        &self.logits[patch * self.classes..][..self.classes]
     }
 
-    fn probabilities_of(&self, point: usize) -> &[f32] {
-        &self.probabilities[point * self.classes..][..self.classes]
+    fn probabilities_of(&self, patch: usize) -> &[f32] {
+        &self.probabilities[patch * self.classes..][..self.classes]
     }
 }
 
@@ -187,32 +188,32 @@ fn largest(values: &[f32]) -> usize {
     best
 }
 
-/// Turns the lattice of a slice into its voxels.
-pub(crate) struct Painter {
-    pub lattice: Lattice,
+/// Writes the voxels of a slice from the scores of its patches.
+pub(crate) struct MaskWriter {
+    pub grid: PatchGrid,
     /// Pixels of a slice.
     pub width: usize,
     pub height: usize,
-    pub fill: Fill,
-    /// Whose probability is written.
+    pub interpolation: Interpolation,
+    /// The class whose probability is written.
     pub lesion_class: usize,
 }
 
-impl Painter {
-    /// Writes slice `z` of every wanted grid.
-    pub fn slice(
+impl MaskWriter {
+    /// Writes slice `z` of every wanted output.
+    pub fn write_slice(
         &self,
-        grids: &mut Grids<'_>,
+        outputs: &mut OutputViews<'_>,
         z: usize,
         selection: &Selection,
         scores: &Scores,
-        check: Check<'_>,
+        cancel: &Cancel,
     ) -> Result<(), Error> {
-        self.logits(grids, z, scores);
-        let (x_axis, y_axis) = (self.lattice.x, self.lattice.y);
+        self.logits(outputs, z, scores);
+        let (x_axis, y_axis) = (self.grid.x, self.grid.y);
         let mut probabilities = vec![0.0; scores.classes];
         for y in 0..self.height {
-            check()?;
+            cancel.check()?;
             let row = y.checked_sub(y_axis.origin).filter(|&p| p < y_axis.len);
             for x in 0..self.width {
                 let column = x.checked_sub(x_axis.origin).filter(|&p| p < x_axis.len);
@@ -224,43 +225,43 @@ impl Painter {
                     _ => (0, 0.0, 0),
                 };
                 let voxel = [0, x, y, z];
-                if let Some(grid) = &mut grids.mask {
-                    grid.set(voxel, class);
+                if let Some(output) = &mut outputs.mask {
+                    output.set(voxel, class);
                 }
-                if let Some(grid) = &mut grids.probability {
-                    grid.set(voxel, probability);
+                if let Some(output) = &mut outputs.probability {
+                    output.set(voxel, probability);
                 }
-                if let Some(grid) = &mut grids.coverage {
-                    grid.set(voxel, covered);
+                if let Some(output) = &mut outputs.coverage {
+                    output.set(voxel, covered);
                 }
             }
         }
         Ok(())
     }
 
-    fn logits(&self, grids: &mut Grids<'_>, z: usize, scores: &Scores) {
-        let Some(grid) = &mut grids.logits else {
+    fn logits(&self, outputs: &mut OutputViews<'_>, z: usize, scores: &Scores) {
+        let Some(output) = &mut outputs.logits else {
             return;
         };
-        let columns = self.lattice.x.count();
-        for point in 0..self.lattice.points() {
-            for (class, &logit) in scores.logits_of(point).iter().enumerate() {
-                grid.set([class, point % columns, point / columns, z], logit);
+        let columns = self.grid.x.count();
+        for patch in 0..self.grid.patches() {
+            for (class, &logit) in scores.logits_of(patch).iter().enumerate() {
+                output.set([class, patch % columns, patch / columns, z], logit);
             }
         }
     }
 
     /// Class of pixel (px, py) of the crop; leaves its class probabilities in `probabilities`.
     fn decide(&self, scores: &Scores, px: usize, py: usize, probabilities: &mut [f32]) -> usize {
-        let Lattice { x, y } = self.lattice;
+        let PatchGrid { x, y } = self.grid;
         let columns = x.count();
-        match self.fill {
-            Fill::Nearest => {
-                let point = y.nearest(py) * columns + x.nearest(px);
-                probabilities.copy_from_slice(scores.probabilities_of(point));
-                largest(scores.logits_of(point))
+        match self.interpolation {
+            Interpolation::Nearest => {
+                let patch = y.nearest(py) * columns + x.nearest(px);
+                probabilities.copy_from_slice(scores.probabilities_of(patch));
+                largest(scores.logits_of(patch))
             }
-            Fill::Linear => {
+            Interpolation::Linear => {
                 let (y0, y1, down) = y.around(py);
                 let (x0, x1, right) = x.around(px);
                 let at = |y: usize, x: usize| scores.probabilities_of(y * columns + x);

@@ -15,7 +15,7 @@ pub const CONVOLUTIONS: usize = 13;
 pub const POOL_AFTER: [usize; 5] = [2, 4, 7, 10, 13];
 /// Side of the feature map that torchvision's adaptive average pooling makes.
 pub const ADAPTIVE_POOL_SIDE: usize = 7;
-/// Most dense layers that a network may have; it has at least 1.
+/// Maximum number of dense layers of a network; it has at least 1.
 pub const DENSE_LAYERS_MAX: usize = 4;
 /// Smallest patch, in pixels: five poolings by 2 leave one position.
 pub const PATCH_SIZE_MIN: usize = 1 << POOL_AFTER.len();
@@ -40,7 +40,7 @@ pub struct Dense {
     pub bias: Array1<f16>,
 }
 
-/// Features of the network: a square of `channels` x `side` x `side` enters the first dense layer.
+/// Side of the feature map: `channels` x `side` x `side` features enter the first dense layer.
 pub fn feature_side(patch_size: usize) -> usize {
     POOL_AFTER.iter().fold(patch_size, |side, _| side / 2)
 }

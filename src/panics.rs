@@ -27,7 +27,7 @@ pub(crate) fn mark_worker_thread() {
     GUARDED.set(true);
 }
 
-/// Chains a panic hook to the host's: silent for the library's own code, the host's for all other.
+/// WinogradRuns a panic hook to the host's: silent for the library's own code, the host's for all other.
 fn silence_own_panics() {
     static INSTALL: Once = Once::new();
     INSTALL.call_once(|| {
@@ -40,7 +40,6 @@ fn silence_own_panics() {
     });
 }
 
-/// What a panic said.
 pub(crate) fn said(payload: &(dyn Any + Send)) -> &str {
     payload
         .downcast_ref::<&str>()

@@ -19,7 +19,7 @@ PYTHON_VENV := build/venv-python
 wheel: library
 	@PYTHON=$(PYTHON) tools/venv.sh $(PYTHON_VENV) tests/python/requirements.txt
 	@rm -rf build/python
-	@$(PYTHON_VENV)/bin/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir build/python examples/python
+	@$(PYTHON_VENV)/bin/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir build/python ./python
 	@echo "to install: pip install \"patchmask[view,cluster] @ file://$$(echo $(CURDIR)/build/python/patchmask-*.whl)\""
 
 # Tests what users install: the wheel. Ends with the slowest tests, so that one knows what takes the time.
@@ -30,7 +30,7 @@ test-python: all
 	else \
 	  $(PYTHON_VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps --force-reinstall \
 	    build/python/*.whl && \
-	  $(PYTHON_VENV)/bin/mypy --config-file examples/python/pyproject.toml examples/python/patchmask && \
+	  $(PYTHON_VENV)/bin/mypy --config-file python/pyproject.toml python/patchmask && \
 	  $(PYTHON_VENV)/bin/python -m pytest tests/python --quiet -p no:cacheprovider --durations=5; \
 	fi
 
@@ -48,7 +48,7 @@ test-itk: all
 	  cmake -S examples/cpp/itk -B build/itk -DCMAKE_BUILD_TYPE=Release -DPATCHMASK_ITK_TESTS=ON \
 	    >build/itk.log 2>&1 || { cat build/itk.log; exit 1; }; \
 	  cmake --build build/itk >>build/itk.log 2>&1 || { cat build/itk.log; exit 1; }; \
-	  .venv/bin/python -c "import sys; sys.path.insert(0, 'tests/c'); import maximum_model; \
+	  .venv/bin/python -c "import sys; sys.path.insert(0, 'tests/cli'); import maximum_model; \
 	    sys.stdout.buffer.write(maximum_model.build())" >build/itk/model.safetensors; \
 	  timeout 120 build/itk/filter_test build/itk/model.safetensors; \
 	  LESIONS=build/itk/lesions .venv/bin/python tests/itk/lesions_cli.py; \
@@ -75,14 +75,14 @@ test-convert: all
 	  echo "SKIPPED conversion of weights: a framework could not be installed: $$(echo "$$why" | tail -n 1)"; \
 	else \
 	  $(FRAMEWORKS)/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation \
-	    --force-reinstall ./examples/python && \
+	    --force-reinstall ./python && \
 	  SEGMENT=build/segment $(FRAMEWORKS)/bin/python -m pytest tests/weights_convert --quiet -rs \
 	    -p no:cacheprovider --disable-warnings --durations=5; \
 	fi
 
 # The training programs on tiny scans, on the CPU: about three minutes.
 test-training: all
-	@if ! why=$$({ PYTHON=$(PYTHON) tools/venv.sh $(FRAMEWORKS) examples/training/requirements.txt && \
+	@if ! why=$$({ PYTHON=$(PYTHON) tools/venv.sh $(FRAMEWORKS) training/requirements.txt && \
 	    PYTHON=$(PYTHON) tools/venv.sh $(FRAMEWORKS) tests/training/requirements.txt; } 2>&1); then \
 	  echo "SKIPPED training: its packages could not be installed: $$(echo "$$why" | tail -n 1)"; \
 	else SEGMENT=build/segment $(FRAMEWORKS)/bin/python tests/training/run.py; fi

@@ -2,7 +2,7 @@
 
     python render.py --ct ct.nrrd --truth truth.nrrd --mask mask.nrrd --out pictures/
 
-is `patchmask view` of the Python package (examples/python), from the sources and without the library:
+is `patchmask view` of the Python package (../../python), from the sources and without the library:
 overlay.png (per slice: input, truth, result), surface.png (truth translucent, result solid, the body faint) and
 surface.html (the same, interactive, in one file that needs no network).
 """
@@ -10,7 +10,7 @@ surface.html (the same, interactive, in one file that needs no network).
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "python"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "python"))
 
 from patchmask.commands import main  # noqa: E402
 

@@ -6,49 +6,63 @@ use std::ops::Add;
 /// Bytes held in each memory; sums saturate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Bytes {
-    /// Of the host.
+    /// Host memory.
     pub host: u64,
-    /// Of the device.
+    /// Device memory.
     pub device: u64,
 }
 
 impl Bytes {
     /// So many bytes of the host.
-    pub fn host(bytes: u64) -> Self {
+    pub(crate) fn host(bytes: u64) -> Self {
         Self { host: bytes, device: 0 }
     }
 
-    /// The larger of each.
-    pub fn max(self, other: Self) -> Self {
+    pub(crate) fn max(self, other: Self) -> Self {
         Self { host: self.host.max(other.host), device: self.device.max(other.device) }
     }
 
-    /// What is left of each after `taken`.
-    pub fn less(self, taken: Self) -> Self {
+    pub(crate) fn min(self, other: Self) -> Self {
+        Self { host: self.host.min(other.host), device: self.device.min(other.device) }
+    }
+
+    /// The rest of each after `taken`.
+    pub(crate) fn less(self, taken: Self) -> Self {
         Self { host: self.host.saturating_sub(taken.host), device: self.device.saturating_sub(taken.device) }
     }
 
-    /// Whether neither memory holds more than `budget`.
-    pub fn fits(self, budget: Self) -> bool {
+    /// True where neither memory holds more than `budget`.
+    pub(crate) fn fits(self, budget: Self) -> bool {
         self.host <= budget.host && self.device <= budget.device
     }
 }
 
-/// What an engine makes room for, besides what it holds anyhow.
+/// Memory of a tile.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct TileMemory {
+    /// When all of its pixels are stored.
+    pub whole: Bytes,
+    /// Bytes of the host besides, when a ROI leaves some of them out.
+    pub lists: u64,
+    /// Bytes of the host for the whole call, for all cached tiles of the same axes together.
+    pub cached: u64,
+}
+
+/// Device memory that a call asks an engine to hold for tiles.
 #[derive(Clone, Copy, Debug)]
-pub struct Room {
-    /// Bytes of the device for the largest piece.
-    pub least: u64,
-    /// The same for slices side by side, where memory allows.
+pub(crate) struct Reservation {
+    /// Bytes of the largest tile.
+    pub min: u64,
+    /// Bytes for slices side by side, where memory allows.
     pub wanted: u64,
     /// No more than that is kept from earlier calls.
     pub budget: Bytes,
 }
 
-impl Room {
+impl Reservation {
     /// For one slice at a time.
     pub fn in_turn(largest: Bytes, budget: Bytes) -> Self {
-        Self { least: largest.device, wanted: largest.device, budget }
+        Self { min: largest.device, wanted: largest.device, budget }
     }
 }
 

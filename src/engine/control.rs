@@ -1,47 +1,29 @@
-//! What the thread that waits and the threads that work tell each other.
+//! Messages between the thread that waits and the threads that work.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::error::Error;
+use crate::cancel::Cancel;
 
-/// A wish to stop one way, work done the other.
+/// A request to stop one way, progress the other.
 #[derive(Default)]
 pub(crate) struct Control {
-    cancelled: AtomicBool,
-    /// Multiply-accumulates done since the last piece began.
+    pub cancel: Cancel,
+    /// Multiply-accumulates done since the current tiles began.
     macs: AtomicU64,
 }
 
 impl Control {
-    /// Asks the workers to stop.
-    pub fn cancel(&self) {
-        self.cancelled.store(true, Ordering::SeqCst);
-    }
-
-    /// Takes the wish to stop back: it has been heard.
-    pub fn clear_cancel(&self) {
-        self.cancelled.store(false, Ordering::SeqCst);
-    }
-
-    /// Fails if the call is to stop.
-    pub fn check(&self) -> Result<(), Error> {
-        if self.cancelled.load(Ordering::Relaxed) {
-            return Err(Error::Cancelled);
-        }
-        Ok(())
-    }
-
     /// Counts finished work.
     pub fn add_macs(&self, macs: u64) {
         self.macs.fetch_add(macs, Ordering::Relaxed);
     }
 
-    /// A piece begins.
+    /// Begins the count for further tiles.
     pub fn reset_macs(&self) {
         self.macs.store(0, Ordering::Relaxed);
     }
 
-    /// Work finished since the piece began.
+    /// Multiply-accumulates done since then.
     pub fn macs(&self) -> u64 {
         self.macs.load(Ordering::Relaxed)
     }

@@ -1,20 +1,29 @@
-//! Engines turn slices of a volume into slices of a mask, as the session plans them.
+//! Engines turn slices of a volume into slices of a mask.
+//!
+//! ```text
+//! open
+//! multi_gpu cpu cuda
+//! first_layer
+//! mod                    this file: what every engine is
+//! bytes control work
+//! ```
 //!
 //! ```text
 //! begin                                    once a call
-//!   intensity   slice -> network input     once a slice
-//!   network     pieces -> logits           once or more a slice
+//!   slice       voxels -> network input    once a slice
+//!   reserve     memory for its tiles       when the tiles change
+//!   evaluate    tiles -> logits            once or more a slice
 //!   submit      the slice is complete
-//!   wait, mask  logits -> caller's voxels  the oldest submitted slice
-//! end                                      once a call, also after a failure
+//!   wait, write logits -> caller's voxels  the oldest submitted slice
+//! drop                                     ends the call, also after a failure
 //! ```
-//! An engine may still work on slice z while slice z + 1 is handed to it ([`Engine::lag`]).
+//! An engine may still work on slice z while slice z + 1 is handed to it ([`EngineInfo::pipeline_depth`]).
 //!
 //! The network is two operations on extended images (see `plan`), and an engine implements just those:
 //!
 //! ```text
-//! table_conv(x, row_taps[R][T], column_taps[C][T], weights, bias, relu) -> [R][C][out]
-//! table_max (x, row_taps[R][2], column_taps[C][2])                      -> [R][C][channels]
+//! gather_conv     (x, row_taps[R][T], column_taps[C][T], weights, bias, relu) -> [R][C][out]
+//! gather_max_pool (x, row_taps[R][2], column_taps[C][2])                      -> [R][C][channels]
 //! ```
 
 mod bytes;
@@ -22,23 +31,27 @@ mod control;
 pub(crate) mod cpu;
 pub(crate) mod cuda;
 mod first_layer;
-mod several;
+mod multi_gpu;
+pub(crate) mod open;
 mod work;
 
-pub use bytes::{Bytes, Room};
+use std::sync::Arc;
+
+pub use bytes::Bytes;
+pub(crate) use bytes::{Reservation, TileMemory};
 pub(crate) use control::Control;
 pub use work::{LayerWork, Span};
 
+use crate::axes::Axes;
 use crate::error::Error;
 use crate::intensity::Intensity;
-use crate::lattice::{Lattice, Selection};
-use crate::mask::{DevicePlanes, Fill, Grids, Wanted};
-use crate::plan::{AxisPlan, PlannedPiece};
+use crate::mask::{DevicePlanes, Interpolation, OutputViews, Wanted};
+use crate::patch_grid::{PatchGrid, Selection};
+use crate::plan::{AxisPlan, MacsPerOutput, PlannedTile};
 use crate::volume::{Extents, Volume};
 use crate::weights::Model;
-use several::Several;
 
-/// What the caller asked for.
+/// The caller's choice of a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DeviceChoice {
     /// A GPU where there is a usable one, else the CPU.
@@ -49,9 +62,9 @@ pub enum DeviceChoice {
     Cuda(Vec<u32>),
 }
 
-/// What an engine runs on.
+/// The kind of device that an engine runs on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Device {
+pub enum DeviceKind {
     /// The CPU.
     Cpu,
     /// NVIDIA GPUs, one or several.
@@ -63,19 +76,31 @@ pub(crate) struct Settings<'a> {
     pub model: &'a Model,
     /// Side of the feature map that enters the first dense layer.
     pub feature_side: usize,
-    /// Of each network channel.
+    /// Mean of each network channel.
     pub mean: [f64; 3],
-    /// Of each network channel.
+    /// Deviation of each network channel.
     pub std: [f64; 3],
     /// Worker threads, at least 1.
     pub threads: usize,
 }
 
 impl Settings<'_> {
-    /// What a model's packed weights depend on, besides the model.
+    /// Everything that a model's packed weights depend on, besides the model.
     pub fn key(&self, engine: &str) -> String {
         let Self { feature_side, mean, std, .. } = self;
         format!("{engine}, side {feature_side}, mean {mean:?}, std {std:?}")
+    }
+
+    /// The network's own, without an engine's padding.
+    pub fn macs_per_output(&self) -> MacsPerOutput {
+        let (convolutions, dense) = (self.model.convolutions(), self.model.dense());
+        let channels = convolutions.last().map_or(0, |last| last.bias.len());
+        let first_dense = dense.first().map_or(self.model.describe().classes as usize, |next| next.weight.dim().1);
+        let head = channels * self.feature_side * self.feature_side * first_dense;
+        MacsPerOutput {
+            convolutions: convolutions.iter().map(|convolution| convolution.weight.len() as u64).collect(),
+            head: (head + dense.iter().map(|dense| dense.weight.len()).sum::<usize>()) as u64,
+        }
     }
 }
 
@@ -83,149 +108,74 @@ impl Settings<'_> {
 #[derive(Clone, Copy)]
 pub(crate) struct Geometry {
     pub extents: Extents,
-    pub lattice: Lattice,
+    pub grid: PatchGrid,
     /// Only some pixels of each slice are wanted.
     pub roi: bool,
     /// The network's outputs.
     pub classes: usize,
 }
 
-/// A call of [`crate::session::Session::segment`].
+/// An engine's part of a call of [`crate::session::Session::segment`].
 #[derive(Clone, Copy)]
-pub(crate) struct Call<'a> {
+pub(crate) struct Request<'a> {
     pub geometry: Geometry,
     pub volume: &'a Volume<'a>,
-    /// What the caller has buffers for.
+    /// The outputs that the caller has buffers for.
     pub wanted: Wanted,
-    /// Where they lie, if in device memory.
+    /// The outputs' addresses, if they are in device memory.
     pub planes: Option<DevicePlanes>,
     pub intensity: Intensity,
-    pub fill: Fill,
-    /// Whose probability is written.
+    pub interpolation: Interpolation,
+    /// The class whose probability is written.
     pub lesion_class: usize,
     pub control: &'a Control,
 }
 
-/// What the network evaluates.
+/// Tiles to be evaluated.
 #[derive(Clone, Copy)]
-pub(crate) enum Pieces<'a> {
-    /// A piece that may not come again.
-    One(&'a PlannedPiece),
-    /// All pieces of the slice, the same for every slice of the call.
-    Standing(&'a [PlannedPiece]),
+pub(crate) enum Tiles<'a> {
+    /// A tile that may not come again.
+    One(&'a PlannedTile),
+    /// All tiles of the slice, the same for every slice of the call.
+    Cached(&'a [PlannedTile]),
 }
 
-impl<'a> Pieces<'a> {
-    /// The pieces.
-    pub fn as_slice(self) -> &'a [PlannedPiece] {
+impl<'a> Tiles<'a> {
+    pub fn as_slice(self) -> &'a [PlannedTile] {
         match self {
-            Self::One(piece) => std::slice::from_ref(piece),
-            Self::Standing(pieces) => pieces,
+            Self::One(tile) => std::slice::from_ref(tile),
+            Self::Cached(tiles) => tiles,
         }
     }
 }
 
-/// See the module. All of it runs on the session's own threads, `network` on one of its rayon pool.
-pub(crate) trait Engine: Send {
+/// A slice that an [`EngineCall`] has taken in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SliceId {
+    /// Its number in the volume.
+    pub z: usize,
+    /// The engine's pipeline slot.
+    slot: usize,
+}
+
+/// Everything about an engine that stays as it is.
+#[derive(Clone)]
+pub(crate) struct EngineInfo {
     /// For people: what it runs on and how.
-    fn name(&self) -> String;
-
-    /// What it runs on.
-    fn device(&self) -> Device;
-
+    pub name: String,
+    pub device: DeviceKind,
     /// Budget where the caller leaves the choice to the library.
-    fn automatic_budget(&self) -> Bytes;
-
+    pub automatic_budget: Bytes,
     /// Held for the life of the engine: packed weights and workspace of the threads.
-    fn fixed_bytes(&self) -> Bytes;
-
-    /// Values of the longest chain that it evaluates together (see `plan`), if it does.
-    fn most_chain(&self) -> Option<usize>;
-
-    /// Held during a call, besides what pieces take.
-    fn call_bytes(&self, geometry: &Geometry) -> Bytes;
-
-    /// Held for a tile of these axes when all its pixels are stored.
-    fn tile_bytes(&self, rows: &AxisPlan, columns: &AxisPlan) -> Bytes;
-
-    /// Held on the host besides, when a ROI leaves some of them out.
-    fn list_bytes(&self, _rows: &AxisPlan, _columns: &AxisPlan) -> u64 {
-        0
-    }
-
-    /// Tiles that take no more of the host need not be smaller; larger ones had better be, where that makes hardly
-    /// more work.
-    fn small_tile_bytes(&self) -> u64 {
-        u64::MAX
-    }
-
-    /// Held for this piece.
-    fn piece_bytes(&self, piece: &PlannedPiece) -> Bytes;
-
-    /// Held on the host for the whole call, for all standing pieces of these axes together.
-    fn standing_bytes(&self, _rows: &AxisPlan, _columns: &AxisPlan) -> u64 {
-        0
-    }
-
-    /// Multiply-accumulates of one output pixel of each convolution, and of one lattice point.
-    fn unit_macs(&self) -> (&[u64], u64);
-
-    /// What single layers took so far, where the engine can tell.
-    fn layers(&self) -> Vec<LayerWork>;
-
-    /// Whether later calls note when what is done, where the engine can. Gives the notes of the last one.
-    fn trace(&mut self, _on: bool) -> Result<Vec<Span>, Error> {
-        Ok(Vec::new())
-    }
-
+    pub fixed: Bytes,
+    /// Values of the longest Winograd run that it evaluates together (see `plan`), if it does.
+    pub max_run: Option<usize>,
     /// Slices that may be submitted and not yet waited for when the next one comes.
-    fn lag(&self) -> usize;
-
-    /// Fails where slices of this geometry are more than the engine can do.
-    fn check(&self, _geometry: &Geometry) -> Result<(), Error> {
-        Ok(())
-    }
-
-    /// The room for a call of so many slices, whose largest piece takes `largest`.
-    fn room(&self, _slices: usize, largest: Bytes, budget: Bytes) -> Room {
-        Room::in_turn(largest, budget)
-    }
-
-    /// Comes before [`Engine::reserve`]: gives back what that has to replace, once it is no longer at work. A wish to
-    /// stop is heard meanwhile.
-    fn release(&mut self, _room: Room, _control: &Control) -> Result<(), Error> {
-        Ok(())
-    }
-
-    /// Makes room. [`Error::DeviceOutOfMemory`] asks for smaller pieces.
-    fn reserve(&mut self, room: Room) -> Result<(), Error>;
-
-    /// Gives back what can be had again when it is needed.
-    fn trim(&mut self);
-
-    /// A call begins.
-    fn begin(&mut self, call: &Call<'_>) -> Result<(), Error>;
-
-    /// Slice `z` comes; nothing of it is evaluated yet.
-    fn intensity(&mut self, call: &Call<'_>, z: usize) -> Result<(), Error>;
-
-    /// Evaluates some of the slice's lattice points.
-    fn network(&mut self, call: &Call<'_>, pieces: Pieces<'_>) -> Result<(), Error>;
-
-    /// All wanted lattice points have been handed over; `selection` says which pixels count.
-    fn submit(&mut self, call: &Call<'_>, selection: Selection) -> Result<(), Error>;
-
-    /// Waits for the oldest submitted slice. Returns how many of its voxels were not finite.
-    fn wait(&mut self, call: &Call<'_>) -> Result<u64, Error>;
-
-    /// Writes that slice, number `z`, to the caller's buffers.
-    fn mask(&mut self, call: &Call<'_>, z: usize, grids: &mut Grids<'_>) -> Result<(), Error>;
-
-    /// The call is about to end: what is still under way need not be finished.
-    fn abandon(&mut self) {}
-
-    /// The call is over: nothing of the caller's is touched after this.
-    fn end(&mut self);
+    pub pipeline_depth: usize,
+    /// Preferred upper bound of a tile's host memory; smaller tiles are better only where they hardly make more work.
+    pub preferred_tile_bytes: u64,
+    pub macs_per_output: MacsPerOutput,
+    pub memory: Arc<dyn MemoryModel>,
 }
 
 /// Something that the caller should hear when a session is made.
@@ -234,56 +184,70 @@ pub(crate) enum Note {
     Warning(String),
 }
 
-/// The engine on the GPUs that the caller asked for; `None` where `auto` does without. `notes` hears why, and what is
-/// amiss with the GPUs.
-pub(crate) fn on_gpu(
-    choice: &DeviceChoice,
-    settings: &Settings<'_>,
-    notes: &mut Vec<Note>,
-) -> Result<Option<Box<dyn Engine>>, Error> {
-    let indices: &[u32] = match choice {
-        DeviceChoice::Cpu => return Ok(None),
-        DeviceChoice::Auto => &[0],
-        DeviceChoice::Cuda(indices) => indices,
-    };
-    let mut engines: Vec<Box<dyn Engine>> = Vec::new();
-    let mut architectures = Vec::new();
-    for &index in indices {
-        match cuda::CudaEngine::new(index, settings) {
-            Ok(engine) => {
-                notes.extend(engine.notes());
-                architectures.push(engine.architecture());
-                engines.push(Box::new(engine));
-            }
-            Err(
-                why @ (Error::NoDevice(_)
-                | Error::DeviceOutOfMemory(_)
-                | Error::DeviceFailed(_)
-                // Of page-locked memory there is less than the host has.
-                | Error::OutOfMemory(_)),
-            ) if *choice == DeviceChoice::Auto => {
-                notes.push(Note::Info(format!("device auto: using the CPU: {why}")));
-                return Ok(None);
-            }
-            Err(Error::NoDevice(why)) => {
-                return Err(Error::NoDevice(format!("{why}; use the device cpu or auto")));
-            }
-            Err(why) => return Err(why),
-        }
+/// The memory that an engine needs, besides [`EngineInfo::fixed`].
+pub(crate) trait MemoryModel: Send + Sync {
+    /// Held during a call, besides its tiles. Fails where slices of this geometry are more than the engine can do.
+    fn call(&self, geometry: &Geometry) -> Result<Bytes, Error>;
+
+    /// Held for a tile of these axes.
+    fn tile(&self, axes: &Axes<Arc<AxisPlan>>) -> TileMemory;
+
+    /// Held for this tile, at most [`MemoryModel::tile`] of its axes.
+    fn planned(&self, tile: &PlannedTile) -> Bytes {
+        let memory = self.tile(&tile.plan.axes);
+        let lists = if tile.plan.patches().listed().is_some() { memory.lists } else { 0 };
+        memory.whole + Bytes::host(lists)
     }
-    architectures.dedup();
-    if architectures.len() > 1 {
-        notes.push(Note::Warning(
-            "GPUs of different architectures: the last bits of a slice depend on which one evaluates it".into(),
-        ));
+
+    /// The reservation for a call of so many slices, whose largest tile takes `largest`.
+    fn reservation(&self, _slices: usize, largest: Bytes, budget: Bytes) -> Reservation {
+        Reservation::in_turn(largest, budget)
     }
-    Ok(Some(match engines.len() {
-        1 => engines.remove(0),
-        _ => Box::new(Several::new(engines)),
-    }))
 }
 
-/// The engine on the CPU.
-pub(crate) fn on_cpu(settings: &Settings<'_>) -> Result<Box<dyn Engine>, Error> {
-    Ok(Box::new(cpu::CpuEngine::new(settings)?))
+/// See the module. All of it runs on the session's own threads.
+pub(crate) trait Engine: Send {
+    fn info(&self) -> EngineInfo;
+
+    /// Work of single layers so far, where the engine can tell.
+    fn layers(&self) -> Vec<LayerWork> {
+        Vec::new()
+    }
+
+    /// Turns the notes of when each slice was where on or off for later calls, where the engine takes them. Returns those
+    /// of the last call.
+    fn trace(&mut self, _on: bool) -> Result<Vec<Span>, Error> {
+        Ok(Vec::new())
+    }
+
+    /// Gives back memory that can be had again when it is needed.
+    fn trim(&mut self);
+
+    /// Begins a call, which ends when it is dropped: nothing of the caller's is touched after that.
+    fn begin<'a>(&'a mut self, request: Request<'a>) -> Result<Box<dyn EngineCall + 'a>, Error>;
+}
+
+/// A call in flight. `evaluate` runs on a thread of the session's rayon pool.
+pub(crate) trait EngineCall {
+    /// Reserves memory for tiles; what it has to replace is given back first, once it is no longer at work.
+    /// [`Error::DeviceOutOfMemory`] asks for smaller tiles.
+    fn reserve(&mut self, reservation: Reservation) -> Result<(), Error>;
+
+    /// Takes in slice `z`: all of its patches are still to be evaluated.
+    fn slice(&mut self, z: usize) -> Result<SliceId, Error>;
+
+    /// Evaluates some of the slice's patches.
+    fn evaluate(&mut self, slice: SliceId, tiles: Tiles<'_>) -> Result<(), Error>;
+
+    /// All wanted patches have been handed over; `selection` says which pixels count.
+    fn submit(&mut self, slice: SliceId, selection: Selection) -> Result<(), Error>;
+
+    /// Waits for the oldest submitted slice. Returns the number of its voxels that were not finite.
+    fn wait(&mut self, slice: SliceId) -> Result<u64, Error>;
+
+    /// Writes that slice to the caller's buffers.
+    fn write(&mut self, slice: SliceId, outputs: &mut OutputViews<'_>) -> Result<(), Error>;
+
+    /// The call is about to be dropped: work under way need not be finished.
+    fn abandon(&mut self) {}
 }

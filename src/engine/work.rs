@@ -1,4 +1,4 @@
-//! What single layers and slices take.
+//! Work of single layers and slices.
 
 /// Work of one layer since the session began, all slices and tiles together.
 #[derive(Clone, Debug, Default)]
@@ -11,11 +11,11 @@ pub struct LayerWork {
     pub macs: u64,
     /// Multiply-accumulates done: Winograd's method needs fewer.
     pub products: u64,
-    /// Of activations read and written, each once.
+    /// Bytes of activations read and written, each once.
     pub bytes: u64,
 }
 
-/// A part of the work on a slice in the last call, in seconds since the call began.
+/// A stretch of the work on a slice in the last call, in seconds since the call began.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Span {
     /// Such as "cuda:0 upload" and "cuda:0 compute 0"; slices of one size side by side have other numbers.

@@ -61,9 +61,9 @@ pub const PATCHMASK_PADDING_PATCH: i32 = 0;
 pub const PATCHMASK_PADDING_IMAGE: i32 = 1;
 
 /// Each voxel takes the class of the nearest patch centre; ties go to the lower index.
-pub const PATCHMASK_FILL_NEAREST: i32 = 0;
+pub const PATCHMASK_INTERPOLATION_NEAREST: i32 = 0;
 /// Class probabilities are interpolated bilinearly between patch centres; the largest wins.
-pub const PATCHMASK_FILL_LINEAR: i32 = 1;
+pub const PATCHMASK_INTERPOLATION_LINEAR: i32 = 1;
 
 /// A GPU where there is a usable one, else the CPU; the log says why.
 pub const PATCHMASK_DEVICE_AUTO: i32 = 0;

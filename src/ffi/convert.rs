@@ -7,8 +7,8 @@ use super::pointers::{check_struct_size, expect_size, invalid_null};
 use super::types::*;
 use crate::engine::DeviceChoice;
 use crate::error::Error;
-use crate::lattice::{Crop, Padding};
-use crate::mask::Fill;
+use crate::mask::Interpolation;
+use crate::patch_grid::{Crop, Padding};
 use crate::session::{Options, Outputs};
 use crate::volume::{Extents, Memory, Strides, Volume, VolumeMut, VoxelType};
 
@@ -106,10 +106,10 @@ impl patchmask_options {
                 PATCHMASK_PADDING_IMAGE => Padding::Image,
                 other => return Err(unknown("padding", other, "PATCHMASK_PADDING_*: 0 or 1")),
             },
-            fill: match self.fill {
-                PATCHMASK_FILL_NEAREST => Fill::Nearest,
-                PATCHMASK_FILL_LINEAR => Fill::Linear,
-                other => return Err(unknown("fill", other, "PATCHMASK_FILL_*: 0 or 1")),
+            interpolation: match self.interpolation {
+                PATCHMASK_INTERPOLATION_NEAREST => Interpolation::Nearest,
+                PATCHMASK_INTERPOLATION_LINEAR => Interpolation::Linear,
+                other => return Err(unknown("interpolation", other, "PATCHMASK_INTERPOLATION_*: 0 or 1")),
             },
             window: (self.window_low, self.window_high),
             mean: self.mean,

@@ -78,7 +78,7 @@ pub unsafe extern "C" fn patchmask_options_init(
             patch_size: defaults.patch_size,
             stride: defaults.stride,
             padding: PATCHMASK_PADDING_PATCH,
-            fill: PATCHMASK_FILL_NEAREST,
+            interpolation: PATCHMASK_INTERPOLATION_NEAREST,
             window_low: defaults.window.0,
             window_high: defaults.window.1,
             mean: defaults.mean,

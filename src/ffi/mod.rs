@@ -11,7 +11,7 @@
 //! | structs by pointer | copied in after `struct_size` is checked | the caller's memory is not kept |
 //! | `out_*` | written once, on success | untouched on failure |
 //!
-//! What C callers owe is said once, in the header's introduction: pointers are NULL or valid, buffers
+//! The duties of C callers are said once, in the header's introduction: pointers are NULL or valid, buffers
 //! are as large as their extents and strides say.
 #![allow(non_camel_case_types, clippy::missing_safety_doc)]
 

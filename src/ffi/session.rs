@@ -9,7 +9,7 @@ use super::guard::{guard, guard_value};
 use super::model::patchmask_model;
 use super::pointers::{borrow, check_out, check_struct_size};
 use super::types::*;
-use crate::engine::Device;
+use crate::engine::DeviceKind;
 use crate::session::{LogLevel, Session, Stage};
 
 /// Workspace and threads for segmenting with one model and one set of options. Runs one call at a
@@ -72,7 +72,7 @@ pub unsafe extern "C" fn patchmask_session_engine_name(session: *const patchmask
     })
 }
 
-/// Says what segmenting would take, without running it. Uses the volume's extents only (its `data`
+/// Estimates the work and memory of segmenting, without running it. Uses the volume's extents only (its `data`
 /// may be NULL) and, where given, the ROI's voxels. `*out_estimate` has been initialised by
 /// patchmask_estimate_init. Errors: as patchmask_session_segment.
 #[unsafe(no_mangle)]
@@ -94,8 +94,8 @@ pub unsafe extern "C" fn patchmask_session_estimate(
         let estimate = session.session.estimate(volume, roi.as_ref())?;
         let out = patchmask_estimate {
             struct_size: size_of::<patchmask_estimate>(),
-            lattice_width: estimate.lattice_width,
-            lattice_height: estimate.lattice_height,
+            grid_width: estimate.grid_width,
+            grid_height: estimate.grid_height,
             classes: estimate.classes,
             patches: estimate.work.patches,
             macs: estimate.work.macs,
@@ -111,9 +111,9 @@ pub unsafe extern "C" fn patchmask_session_estimate(
 }
 
 /// Segments `volume` into the buffers of `outputs`. `roi` may be NULL; otherwise it has the extents
-/// of the volume, and only lattice points that decide a voxel inside it are evaluated: those whose cell
+/// of the volume, and only patches that decide a voxel inside it are evaluated: those whose footprint
 /// touches a non-zero voxel (its rescaled value is compared with 0; NaN is outside), and with
-/// PATCHMASK_FILL_LINEAR all centres around such a voxel.
+/// PATCHMASK_INTERPOLATION_LINEAR all centres around such a voxel.
 /// `out_result` may be NULL; otherwise patchmask_result_init has initialised it.
 ///
 /// Blocks until done; the calling thread only waits and runs the progress callback. Results do not
@@ -164,8 +164,8 @@ pub unsafe extern "C" fn patchmask_session_segment(
                 nonfinite_voxels: report.nonfinite_voxels,
                 tiles: report.work.tiles,
                 engine: match report.device {
-                    Device::Cpu => PATCHMASK_DEVICE_CPU,
-                    Device::Cuda => PATCHMASK_DEVICE_CUDA,
+                    DeviceKind::Cpu => PATCHMASK_DEVICE_CPU,
+                    DeviceKind::Cuda => PATCHMASK_DEVICE_CUDA,
                 },
                 plan_seconds: report.timings.plan.as_secs_f64(),
                 intensity_seconds: report.timings.intensity.as_secs_f64(),
@@ -181,7 +181,7 @@ pub unsafe extern "C" fn patchmask_session_segment(
     })
 }
 
-/// Gives back what a call leaves behind for the next one: activations, page-locked and device buffers, plans. The
+/// Gives back the memory that a call leaves behind for the next one: activations, page-locked and device buffers, plans. The
 /// session stays usable. Errors: BUSY, WRONG_PROCESS.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn patchmask_session_trim(session: *mut patchmask_session) -> patchmask_status {
@@ -191,7 +191,7 @@ pub unsafe extern "C" fn patchmask_session_trim(session: *mut patchmask_session)
     })
 }
 
-/// How many slices the current or last patchmask_session_segment of this session has finished; after
+/// Number of slices that the current or last patchmask_session_segment of this session has finished; after
 /// a failure these slices of the outputs are valid. A call that is refused for its structs or pointers, or
 /// as BUSY, does not count. Any thread.
 #[unsafe(no_mangle)]

@@ -1,5 +1,5 @@
-//! The structs that cross the C boundary. Layout is asserted from Rust (tests/abi.rs) and from C
-//! (tests/c/layout.c). Fields are only ever appended; `struct_size` says how many the caller knows.
+//! The structs that cross the C boundary. Layout is asserted from C (tests/c/layout.c). Fields are
+//! only ever appended; `struct_size` says how many the caller knows.
 #![allow(non_camel_case_types)]
 
 use std::ffi::{c_char, c_void};
@@ -7,14 +7,14 @@ use std::ffi::{c_char, c_void};
 /// Result of a call: PATCHMASK_OK or one of the error numbers above.
 pub type patchmask_status = i32;
 
-/// Told how far a segmentation is, on the thread that called patchmask_session_segment, about
+/// Progress of a segmentation, on the thread that called patchmask_session_segment, about
 /// every 50 ms. `fraction` runs from 0 to 1 and never falls; `stage` is one of PATCHMASK_STAGE_*.
 /// Return 0 to go on; anything else cancels the call. Must not throw or longjmp. Calls on the same
 /// session from inside the callback return PATCHMASK_BUSY, except patchmask_session_cancel.
 pub type patchmask_progress_callback =
     Option<unsafe extern "C" fn(fraction: f64, stage: i32, user_data: *mut c_void) -> i32>;
 
-/// Told what the library has to say, on the calling thread; `level` is one of PATCHMASK_LOG_*,
+/// Log messages, on the calling thread; `level` is one of PATCHMASK_LOG_*,
 /// `message` is UTF-8 and valid during the callback only. Must not throw or longjmp.
 pub type patchmask_log_callback =
     Option<unsafe extern "C" fn(level: i32, message: *const c_char, user_data: *mut c_void)>;
@@ -49,7 +49,7 @@ pub struct patchmask_volume {
     pub slope: f64,
     /// HU at stored value 0 (DICOM Rescale Intercept), 0 after init.
     pub intercept: f64,
-    /// One of PATCHMASK_MEMORY_*: where `data` lies, HOST after init. In CUDA memory, address and strides are
+    /// One of PATCHMASK_MEMORY_*: the memory of `data`, HOST after init. In CUDA memory, address and strides are
     /// multiples of the voxel's size, and the session runs on that device; no copy is made. A ROI lies in host memory.
     pub memory: i32,
     /// For PATCHMASK_MEMORY_CUDA: the CUstream (cudaStream_t) whose work so far fills `data`; NULL is the (legacy)
@@ -57,7 +57,7 @@ pub struct patchmask_volume {
     pub stream: *mut c_void,
 }
 
-/// Where results go: buffers of the caller, each optional (NULL), at least one given. Strides are in
+/// Buffers for the results, the caller's, each optional (NULL), at least one given. Strides are in
 /// bytes; all strides of a buffer 0 means dense in the order of its fields below. Buffers must not
 /// overlap each other, the volume or the ROI; buffers interleaved in one array with equal strides are fine.
 /// A call that fails leaves the first patchmask_session_slices_done() slices finished and the rest
@@ -92,18 +92,18 @@ pub struct patchmask_outputs {
     pub coverage_stride_y: u64,
     /// Bytes between voxels of `coverage` along z.
     pub coverage_stride_z: u64,
-    /// The network's outputs at each lattice point: [depth][lattice_height][lattice_width][classes],
+    /// The network's outputs for each patch: [depth][grid_height][grid_width][classes],
     /// class fastest when dense; NaN where not evaluated. patchmask_session_estimate gives the extents.
     pub logits: *mut f32,
     /// Bytes between classes of `logits`.
     pub logits_stride_class: u64,
-    /// Bytes between lattice points of `logits` along x.
+    /// Bytes between patches of `logits` along x.
     pub logits_stride_x: u64,
-    /// Bytes between lattice points of `logits` along y.
+    /// Bytes between patches of `logits` along y.
     pub logits_stride_y: u64,
     /// Bytes between slices of `logits`.
     pub logits_stride_z: u64,
-    /// One of PATCHMASK_MEMORY_*: where all of the buffers lie, HOST after init. In CUDA memory, addresses and strides
+    /// One of PATCHMASK_MEMORY_*: the memory of all of the buffers, HOST after init. In CUDA memory, addresses and strides
     /// are multiples of the element's size, classes and x of `logits` are dense, and everything is written when the
     /// call returns.
     pub memory: i32,
@@ -112,7 +112,7 @@ pub struct patchmask_outputs {
     pub stream: *mut c_void,
 }
 
-/// How to segment. patchmask_options_init fills it from the model's metadata, or with the defaults
+/// Options of a session. patchmask_options_init fills it from the model's metadata, or with the defaults
 /// named below where the model has none.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -128,8 +128,8 @@ pub struct patchmask_options {
     pub stride: u32,
     /// One of PATCHMASK_PADDING_*. Default PATCH.
     pub padding: i32,
-    /// One of PATCHMASK_FILL_*. Default NEAREST.
-    pub fill: i32,
+    /// One of PATCHMASK_INTERPOLATION_*. Default NEAREST.
+    pub interpolation: i32,
     /// HU that becomes intensity 0; lower values are clamped. Default -160.
     pub window_low: f64,
     /// HU that becomes intensity 1; higher values are clamped. Default 240.
@@ -173,7 +173,7 @@ pub struct patchmask_options {
     pub log_user_data: *mut c_void,
 }
 
-/// What a model is.
+/// Description of a model.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct patchmask_model_info {
@@ -197,16 +197,16 @@ pub struct patchmask_model_info {
     pub sha256: [c_char; 65],
 }
 
-/// What a segmentation would take, without running it.
+/// Work and memory that a segmentation would take, without running it.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct patchmask_estimate {
     /// Set by patchmask_estimate_init.
     pub struct_size: usize,
-    /// Lattice points (patch centres) along x.
-    pub lattice_width: u64,
-    /// Lattice points along y.
-    pub lattice_height: u64,
+    /// Patches of a slice along x: the width of the patch grid.
+    pub grid_width: u64,
+    /// Patches of a slice along y: the height of the patch grid.
+    pub grid_height: u64,
     /// Classes: the length of the fastest axis of the logits.
     pub classes: u64,
     /// Patches of all slices that would be evaluated.
@@ -215,15 +215,15 @@ pub struct patchmask_estimate {
     pub macs: u64,
     /// Multiply-accumulates patch by patch, all slices.
     pub macs_unshared: u64,
-    /// Most bytes of host memory that the library would hold at once, packed weights included.
+    /// Maximum bytes of host memory that the library would hold at once, packed weights included.
     pub peak_bytes: u64,
     /// Tiles, all slices.
     pub tiles: u64,
-    /// Most bytes of device memory that the library would hold at once; 0 on the CPU.
+    /// Maximum bytes of device memory that the library would hold at once; 0 on the CPU.
     pub device_peak_bytes: u64,
 }
 
-/// What a segmentation did.
+/// Work and memory of a segmentation.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct patchmask_result {
@@ -235,7 +235,7 @@ pub struct patchmask_result {
     pub macs: u64,
     /// Multiply-accumulates that patch by patch evaluation would have done.
     pub macs_unshared: u64,
-    /// Most bytes of host memory that the library held at once, packed weights included.
+    /// Maximum bytes of host memory that the library held at once, packed weights included.
     pub peak_bytes: u64,
     /// Voxels that were NaN or infinite and were treated as black.
     pub nonfinite_voxels: u64,
@@ -254,6 +254,6 @@ pub struct patchmask_result {
     pub mask_seconds: f64,
     /// Seconds of the whole call.
     pub segment_seconds: f64,
-    /// Most bytes of device memory that the library held at once; 0 on the CPU.
+    /// Maximum bytes of device memory that the library held at once; 0 on the CPU.
     pub device_peak_bytes: u64,
 }

@@ -1,10 +1,12 @@
-//! What a plan says about one axis: the tap tables of all layers.
+//! The plan of one axis: tap tables of all layers.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use fixedbitset::FixedBitSet;
 
-use super::ZERO;
+use super::steps::{HEAD, ZERO};
+use crate::axes::Axes;
 
 /// Source of a value that is black wherever it is asked for.
 pub(super) const BLACK: i64 = i64::MIN;
@@ -25,12 +27,11 @@ pub(crate) struct TapTable {
     pub taps: usize,
     /// [values][taps]
     pub(super) table: Vec<i32>,
-    /// First value of each chain, and the end (see `chains`). Empty: the values are not chained.
-    pub(super) chains: Vec<u32>,
+    /// First value of each Winograd run, and the end. Empty: there are no runs.
+    pub(super) runs: Vec<u32>,
 }
 
 impl TapTable {
-    /// Number of values.
     pub fn len(&self) -> usize {
         self.table.len() / self.taps
     }
@@ -45,26 +46,25 @@ impl TapTable {
         &self.table[value * self.taps..(value + 1) * self.taps]
     }
 
-    /// Products that one output of all values takes along this axis: 3 taps each, or a chain's length and 2.
+    /// Products that one output of all values takes along this axis: 3 taps each, or a run's length and 2.
     pub fn products(&self) -> u64 {
-        let products = if self.chains.is_empty() { self.table.len() } else { self.len() + 2 * self.chains() };
+        let products = if self.runs.is_empty() { self.table.len() } else { self.len() + 2 * self.runs() };
         products as u64
     }
 
-    /// Number of chains.
-    pub fn chains(&self) -> usize {
-        self.chains.len().saturating_sub(1)
+    pub fn runs(&self) -> usize {
+        self.runs.len().saturating_sub(1)
     }
 
-    /// The values of a chain: consecutive numbers.
-    pub fn chain(&self, chain: usize) -> Range<usize> {
-        self.chains[chain] as usize..self.chains[chain + 1] as usize
+    /// The values of a run: consecutive numbers.
+    pub fn run(&self, run: usize) -> Range<usize> {
+        self.runs[run] as usize..self.runs[run + 1] as usize
     }
 
-    /// The values of the previous layer that a chain reads, one tap after another: two more than it has
+    /// The values of the previous layer that a run reads, one tap after another: two more than it has
     /// values.
-    pub fn inputs_of_chain(&self, chain: usize) -> impl Iterator<Item = i32> {
-        let values = self.chain(chain);
+    pub fn inputs_of_run(&self, run: usize) -> impl Iterator<Item = i32> {
+        let values = self.run(run);
         let last = self.taps_of(values.end - 1);
         let firsts = values.map(|value| self.taps_of(value)[0]);
         firsts.chain(last[1..].iter().copied())
@@ -72,12 +72,10 @@ impl TapTable {
 }
 
 impl AxisPlan {
-    /// Number of input values.
     pub fn inputs(&self) -> usize {
         self.sources.len()
     }
 
-    /// The table of step `index`.
     pub fn layer(&self, index: usize) -> &TapTable {
         &self.layers[index]
     }
@@ -94,27 +92,26 @@ impl AxisPlan {
         Some(self.sources[value]).filter(|&source| source != BLACK)
     }
 
-    /// Bytes of the tables.
     pub fn bytes(&self) -> usize {
         let tables = self.layers.iter();
-        let entries: usize = tables.map(|t| t.table.len() + t.chains.len()).sum();
+        let entries: usize = tables.map(|t| t.table.len() + t.runs.len()).sum();
         self.sources.len() * size_of::<i64>() + entries * size_of::<i32>()
     }
 
-    /// The part of this plan that the lattice points `points` (ascending) need, whole chains of it, with the
+    /// The part of this plan that `patches` (ascending) need, whole runs of it, with the
     /// values renumbered in the same order. `base`: the pixel that its sources are counted from, relative
     /// to where those of `self` are.
-    pub fn restrict(&self, points: &[usize], base: i64) -> Self {
-        // Of the head, then of the layer before, and at last of the input.
-        let mut needed = vec![FixedBitSet::with_capacity(self.layers[self.layers.len() - 1].len())];
-        needed[0].extend(points.iter().copied());
+    pub fn restrict(&self, patches: &[usize], base: i64) -> Self {
+        // First the head's, then those of the layer before, at last the input's.
+        let mut needed = vec![FixedBitSet::with_capacity(self.layers[HEAD].len())];
+        needed[0].extend(patches.iter().copied());
         for (index, table) in self.layers.iter().enumerate().rev() {
             let count = match index.checked_sub(1) {
                 Some(before) => self.layers[before].len(),
                 None => self.inputs(),
             };
             let last = needed.len() - 1;
-            table.fill_chains(&mut needed[last]);
+            table.fill_runs(&mut needed[last]);
             needed.push(table.read_by(&needed[last], count));
         }
         needed.reverse();
@@ -128,16 +125,16 @@ impl AxisPlan {
 }
 
 impl TapTable {
-    /// Completes the chains of `needed` values.
-    pub(super) fn fill_chains(&self, needed: &mut FixedBitSet) {
-        for chain in (0..self.chains()).map(|chain| self.chain(chain)) {
-            if needed.contains_any_in_range(chain.clone()) {
-                needed.insert_range(chain);
+    /// Completes the runs of `needed` values.
+    pub(super) fn fill_runs(&self, needed: &mut FixedBitSet) {
+        for run in (0..self.runs()).map(|run| self.run(run)) {
+            if needed.contains_any_in_range(run.clone()) {
+                needed.insert_range(run);
             }
         }
     }
 
-    /// What the values `needed` read of the layer before, which has `count` values.
+    /// The values of the layer before, which has `count` of them, that the values `needed` read.
     pub(super) fn read_by(&self, needed: &FixedBitSet, count: usize) -> FixedBitSet {
         let mut read = FixedBitSet::with_capacity(count);
         for value in needed.ones() {
@@ -157,16 +154,16 @@ impl TapTable {
         };
         let taps = needed.ones().flat_map(|value| self.taps_of(value).iter().map(tap));
         let own = self::numbers(needed);
-        let kept = (0..self.chains()).filter(|&chain| needed.contains(self.chain(chain).start));
-        let mut chains: Vec<u32> = kept.map(|chain| own[self.chain(chain).start] as u32).collect();
-        if !self.chains.is_empty() {
-            chains.push(needed.count_ones(..) as u32);
+        let kept = (0..self.runs()).filter(|&run| needed.contains(self.run(run).start));
+        let mut runs: Vec<u32> = kept.map(|run| own[self.run(run).start] as u32).collect();
+        if !self.runs.is_empty() {
+            runs.push(needed.count_ones(..) as u32);
         }
-        Self { taps: self.taps, table: taps.collect(), chains }
+        Self { taps: self.taps, table: taps.collect(), runs }
     }
 }
 
-/// How many of `needed` come before each.
+/// For each value the number of `needed` ones before it.
 fn numbers(needed: &FixedBitSet) -> Vec<i32> {
     let mut next = 0;
     let number = (0..needed.len()).map(|value| {
@@ -175,4 +172,26 @@ fn numbers(needed: &FixedBitSet) -> Vec<i32> {
         number
     });
     number.collect()
+}
+
+/// The axes of a tile.
+impl Axes<Arc<AxisPlan>> {
+    pub fn layer(&self, index: usize) -> Axes<&TapTable> {
+        Axes { rows: self.rows.layer(index), columns: self.columns.layer(index) }
+    }
+
+    /// Rows and columns of the output image of step `index`.
+    pub fn output(&self, index: usize) -> Axes<usize> {
+        self.layer(index).map(TapTable::len)
+    }
+
+    /// Rows and columns of the input image.
+    pub fn inputs(&self) -> Axes<usize> {
+        self.as_ref().map(|axis| axis.inputs())
+    }
+
+    /// Patches of a tile in which all are wanted.
+    pub fn patches(&self) -> usize {
+        self.output(HEAD).product()
+    }
 }

@@ -4,14 +4,15 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::axis::AxisPlan;
-use super::numbering::PatchRow;
-use crate::error::{Check, Error};
-use crate::lattice::{Axis, Padding};
+use super::value_numbering::PatchRow;
+use crate::cancel::Cancel;
+use crate::error::Error;
+use crate::patch_grid::{Axis, Padding};
 
 /// Makes plans and keeps them.
 pub(crate) struct AxisPlans {
-    /// Of the chains that the engine wants.
-    most_chain: Option<usize>,
+    /// Values of the longest Winograd run; `None`: no runs.
+    max_run: Option<usize>,
     known: HashMap<Key, Arc<AxisPlan>>,
     bytes: usize,
     /// Tables kept for reuse, at most, in bytes.
@@ -21,17 +22,17 @@ pub(crate) struct AxisPlans {
 #[derive(PartialEq, Eq, Hash)]
 struct Key {
     patches: PatchRow,
-    /// Of those, the ones that are in the plan, where not all are.
-    part: Option<Vec<usize>>,
+    /// Indices of the patches in the plan; `None`: all.
+    chosen: Option<Vec<usize>>,
 }
 
 impl AxisPlans {
-    /// Keeps tables of at most `limit` bytes. `most_chain`: values of the longest chain, where there are to be chains.
-    pub fn new(most_chain: Option<usize>, limit: usize) -> Self {
-        Self { most_chain, known: HashMap::new(), bytes: 0, limit }
+    /// Keeps tables of at most `limit` bytes. `max_run`: values of the longest Winograd run; `None`: no runs.
+    pub fn new(max_run: Option<usize>, limit: usize) -> Self {
+        Self { max_run, known: HashMap::new(), bytes: 0, limit }
     }
 
-    /// Most bytes of tables that are kept.
+    /// Maximum bytes of tables that are kept.
     pub fn limit(&self) -> usize {
         self.limit
     }
@@ -42,37 +43,37 @@ impl AxisPlans {
         axis: &Axis,
         indices: &[usize],
         padding: Padding,
-        check: Check<'_>,
+        cancel: &Cancel,
     ) -> Result<Arc<AxisPlan>, Error> {
-        if self.most_chain.is_none() {
-            return self.numbered(PatchRow::new(axis, indices, padding), check);
+        if self.max_run.is_none() {
+            return self.numbered(PatchRow::new(axis, indices, padding), cancel);
         }
         let all: Vec<usize> = (0..axis.count()).collect();
         let all_patches = PatchRow::new(axis, &all, padding);
         if indices.len() == all.len() {
-            return self.numbered(all_patches, check);
+            return self.numbered(all_patches, cancel);
         }
-        let key = Key { patches: all_patches.clone(), part: Some(indices.to_vec()) };
+        let key = Key { patches: all_patches.clone(), chosen: Some(indices.to_vec()) };
         if let Some(plan) = self.known.get(&key) {
             return Ok(Arc::clone(plan));
         }
-        let whole = self.numbered(all_patches, check)?;
+        let whole = self.numbered(all_patches, cancel)?;
         let base = axis.start(indices[0]) - axis.start(0);
         Ok(self.keep(key, whole.restrict(indices, base)))
     }
 
     /// The plan of `count` patches that share nothing.
-    pub fn isolated(&mut self, patch_size: usize, count: usize, check: Check<'_>) -> Result<Arc<AxisPlan>, Error> {
-        self.numbered(PatchRow::isolated(patch_size, count), check)
+    pub fn isolated(&mut self, patch_size: usize, count: usize, cancel: &Cancel) -> Result<Arc<AxisPlan>, Error> {
+        self.numbered(PatchRow::isolated(patch_size, count), cancel)
     }
 
     /// The plan of all of `patches`.
-    fn numbered(&mut self, patches: PatchRow, check: Check<'_>) -> Result<Arc<AxisPlan>, Error> {
-        let key = Key { patches, part: None };
+    fn numbered(&mut self, patches: PatchRow, cancel: &Cancel) -> Result<Arc<AxisPlan>, Error> {
+        let key = Key { patches, chosen: None };
         if let Some(plan) = self.known.get(&key) {
             return Ok(Arc::clone(plan));
         }
-        let plan = key.patches.number(self.most_chain, check)?;
+        let plan = key.patches.number(self.max_run, cancel)?;
         Ok(self.keep(key, plan))
     }
 
@@ -86,7 +87,6 @@ impl AxisPlans {
         plan
     }
 
-    /// Forgets all plans.
     pub fn forget(&mut self) {
         self.known = HashMap::new();
         self.bytes = 0;

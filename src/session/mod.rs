@@ -1,67 +1,72 @@
 //! Sessions: the loop over slices and tiles, with progress, cancel, timings and a memory budget.
 //!
 //! ```text
-//! for each slice:  intensity -> cut into tiles -> for each tile: plan, input, engine -> mask
+//! for each slice:  intensity -> tiling -> for each tile: plan, evaluate -> mask
 //! ```
 //! The loop runs on the session's own threads; the caller's thread waits and runs its callback.
 
-mod cut;
+mod call;
 mod options;
 mod progress;
-mod run;
-mod slices;
+mod segment;
+mod slice_tiles;
 mod tally;
-mod tiles;
+mod tiling;
+mod workers;
 
 pub use options::{Estimate, LogLevel, Options, Outputs, Report, Stage, Timings, Work};
 
 use std::mem::ManuallyDrop;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Mutex, MutexGuard, TryLockError};
 use std::time::{Duration, Instant};
 
-use crate::engine::{self, Bytes, Control, DeviceChoice, Engine, LayerWork, Note, Settings, Span};
+use crate::engine::{Bytes, Control, DeviceChoice, Engine, EngineInfo, LayerWork, Note, Settings, Span, open};
 use crate::error::Error;
 use crate::intensity::Intensity;
-use crate::mask::Grids;
+use crate::mask::OutputViews;
 use crate::memory::ensure_headroom;
 use crate::network::feature_side;
+use crate::plan::AxisPlans;
 use crate::volume::{Extents, Volume};
 use crate::weights::Model;
-use crate::workers::{Workers, worker_threads};
+use call::Call;
 use progress::Progress;
-use run::{Run, State};
+use workers::{Workers, worker_threads};
 
-/// How often the caller hears of progress.
+/// Time between calls of the progress callback.
 const PROGRESS_EVERY: Duration = Duration::from_millis(50);
 
 /// Threads, packed weights and workspace for one model and one set of options.
 pub struct Session {
     options: Options,
-    intensity: Intensity,
     classes: usize,
-    engine_name: String,
+    info: EngineInfo,
     budget: Bytes,
-    /// Multiply-accumulates of one patch by itself.
-    patch_macs: u64,
     /// Taken for the time of a call: a second call finds it taken.
     /// Forgotten with the workers: a GPU's driver does not survive a fork either.
     state: ManuallyDrop<Mutex<State>>,
     control: Control,
-    slices_done: AtomicU64,
+    progress: Progress,
     /// `None` only while a session is dropped after a fork: the pool's locks may be held by threads that
     /// this process does not have.
     workers: Option<Workers>,
     process: u32,
 }
 
+/// Kept between calls.
+struct State {
+    engine: Box<dyn Engine>,
+    plans: AxisPlans,
+}
+
 impl Session {
-    /// Packs the model for the engine. `log` hears what was chosen and why.
+    /// Packs the model for the engine. `log` is told what was chosen and why.
     pub fn new(model: &Model, options: Options, log: &mut dyn FnMut(LogLevel, &str)) -> Result<Self, Error> {
+        const MAX_PLANS: u64 = 64 << 20;
         let classes = model.describe().classes;
         options.check(classes)?;
-        let intensity = Intensity::new(options.window, options.equalize)?;
+        Intensity::new(options.window, options.equalize)?;
         let side = feature_side(options.patch_size as usize);
         model.check_side(side)?;
         let settings = Settings {
@@ -73,11 +78,10 @@ impl Session {
         };
         let mut notes = Vec::new();
         let (engine, workers) = engine_and_workers(&options.device, &settings, &mut notes)?;
-        let engine_name = engine.name();
-        let fixed = engine.fixed_bytes();
+        let info = engine.info();
         let budget = match options.memory_budget {
-            0 => engine.automatic_budget(),
-            bytes => Bytes { host: bytes, device: if fixed.device > 0 { bytes } else { 0 } },
+            0 => info.automatic_budget,
+            bytes => Bytes { host: bytes, device: if info.fixed.device > 0 { bytes } else { 0 } },
         };
         let too_small = |memory: &str, budget: u64, fixed: u64| {
             (fixed > 0 && fixed >= budget).then(|| {
@@ -87,10 +91,10 @@ impl Session {
                 )
             })
         };
-        if let Some(text) = too_small("host", budget.host, fixed.host) {
+        if let Some(text) = too_small("host", budget.host, info.fixed.host) {
             return Err(Error::OutOfMemory(text));
         }
-        if let Some(text) = too_small("device", budget.device, fixed.device) {
+        if let Some(text) = too_small("device", budget.device, info.fixed.device) {
             return Err(Error::DeviceOutOfMemory(text));
         }
         for note in notes {
@@ -99,16 +103,15 @@ impl Session {
                 Note::Warning(text) => log(LogLevel::Warning, &text),
             }
         }
-        log(LogLevel::Info, &format!("engine {engine_name}, memory budget {budget}"));
+        log(LogLevel::Info, &format!("engine {}, memory budget {budget}", info.name));
+        let plans = AxisPlans::new(info.max_run, (budget.host / 16).min(MAX_PLANS) as usize);
         Ok(Self {
-            patch_macs: run::patch_macs(engine.as_ref(), options.patch_size as usize),
-            intensity,
             classes: classes as usize,
-            engine_name,
+            info,
             budget,
-            state: ManuallyDrop::new(Mutex::new(State::new(engine, budget))),
+            state: ManuallyDrop::new(Mutex::new(State { engine, plans })),
             control: Control::default(),
-            slices_done: AtomicU64::new(0),
+            progress: Progress::default(),
             workers: Some(workers),
             process: std::process::id(),
             options,
@@ -117,49 +120,52 @@ impl Session {
 
     /// For people: the engine and how it runs.
     pub fn engine_name(&self) -> &str {
-        &self.engine_name
+        &self.info.name
     }
 
-    /// What single layers took so far, for benchmarks: empty on a GPU, where a profiler tells.
+    /// Work of single layers so far, for benchmarks: empty on a GPU, where a profiler tells.
     pub fn layers(&self) -> Result<Vec<LayerWork>, Error> {
         Ok(self.enter()?.engine.layers())
     }
 
-    /// Whether later calls note when each slice was where, for benchmarks: on a GPU only. Gives the notes of the last one.
+    /// Turns notes of when each slice was where on or off for later calls, for benchmarks: on a GPU only. Returns those of
+    /// the last call.
     pub fn trace(&self, on: bool) -> Result<Vec<Span>, Error> {
         self.enter()?.engine.trace(on)
     }
 
     /// Slices that the current or last [`Session::segment`] has finished.
     pub fn slices_done(&self) -> u64 {
-        self.slices_done.load(Ordering::Acquire)
+        self.progress.slices_done()
     }
 
-    /// Asks the current or next call to stop. The wish stays until a call has returned
+    /// Requests that the current or next call stop. The request stays until a call has returned
     /// [`Error::Cancelled`].
     pub fn cancel(&self) {
-        self.control.cancel();
+        self.control.cancel.request();
     }
 
-    /// Whether a call is running.
+    /// True while a call is running.
     pub fn is_busy(&self) -> bool {
         matches!(self.state.try_lock(), Err(TryLockError::WouldBlock))
     }
 
-    /// What segmenting a volume of these extents would take.
+    /// The work and memory of segmenting a volume of these extents.
     pub fn estimate(&self, extents: Extents, roi: Option<&Volume<'_>>) -> Result<Estimate, Error> {
         let mut state = self.enter()?;
-        let outcome = Run::new(self, extents, roi).and_then(|run| run.estimate(&mut state));
+        let outcome = self.call(extents, roi).and_then(|call| call.estimate(&mut state.plans));
         self.leave(outcome)
     }
 
     /// Gives back the memory that a call leaves behind for the next one: activations, plans.
     pub fn trim(&self) -> Result<(), Error> {
-        self.enter()?.trim();
+        let mut state = self.enter()?;
+        state.engine.trim();
+        state.plans.forget();
         Ok(())
     }
 
-    /// Segments `volume` into `outputs`. `roi` has the volume's extents. `progress` hears the fraction
+    /// Segments `volume` into `outputs`. `roi` has the volume's extents. `progress` is told the fraction
     /// done and the stage about every 50 ms on this thread, and stops the call by returning `false`.
     pub fn segment(
         &self,
@@ -170,38 +176,41 @@ impl Session {
     ) -> Result<Report, Error> {
         let began = Instant::now();
         let mut state = self.enter()?;
-        self.slices_done.store(0, Ordering::Release);
-        let run = Run::new(self, volume.extents(), roi)?;
-        let grids = run.grids(volume, outputs)?;
-        let outcome = self.work(&run, &mut state, volume, grids, progress);
+        self.progress.reset();
+        let call = self.call(volume.extents(), roi)?;
+        let outputs = call.outputs(volume, outputs)?;
+        let outcome = self.work(&call, &mut state, volume, outputs, progress);
         let mut report = self.leave(outcome)?;
         report.timings.segment = began.elapsed();
         Ok(report)
     }
 
+    fn call<'a>(&'a self, extents: Extents, roi: Option<&'a Volume<'a>>) -> Result<Call<'a>, Error> {
+        Call::new(&self.options, &self.info, &self.control, (self.classes, self.budget), extents, roi)
+    }
+
     /// Runs the loop on the workers while this thread waits.
     fn work(
         &self,
-        run: &Run<'_>,
+        call: &Call<'_>,
         state: &mut State,
         volume: &Volume<'_>,
-        mut grids: Grids<'_>,
-        progress: &mut dyn FnMut(f64, Stage) -> bool,
+        mut outputs: OutputViews<'_>,
+        callback: &mut dyn FnMut(f64, Stage) -> bool,
     ) -> Result<Report, Error> {
         let pool = self.workers.as_ref().ok_or(Error::WrongProcess)?.pool()?;
-        let state_of_progress = Progress::default();
         let (done, wait) = mpsc::sync_channel(1);
-        let mut heard = 0.0_f64;
+        let mut told = 0.0_f64;
         let mut tell = |fraction: f64, stage: Stage| {
-            heard = heard.max(fraction).min(1.0);
-            if !progress(heard, stage) {
-                self.control.cancel();
+            told = told.max(fraction).min(1.0);
+            if !callback(told, stage) {
+                self.control.cancel.request();
             }
         };
         let outcome = pool.in_place_scope(|scope| {
-            let watched = &state_of_progress;
             scope.spawn(move |_| {
-                let outcome = run.segment(state, volume, &mut grids, watched);
+                let State { engine, plans } = state;
+                let outcome = segment::segment(call, engine.as_mut(), plans, volume, &mut outputs, &self.progress);
                 // The receiver waits for this very message.
                 let _ = done.send(outcome);
             });
@@ -209,7 +218,7 @@ impl Session {
                 match wait.recv_timeout(PROGRESS_EVERY) {
                     Ok(outcome) => return outcome,
                     Err(RecvTimeoutError::Timeout) => {
-                        let (fraction, stage) = watched.now(&self.control);
+                        let (fraction, stage) = self.progress.now(&self.control);
                         tell(fraction, stage);
                     }
                     // The worker panicked; the scope carries its panic on.
@@ -221,8 +230,8 @@ impl Session {
         });
         let report = outcome?;
         tell(1.0, Stage::Mask);
-        // A wish to stop that the workers no longer heard is this call's, not the next one's.
-        self.control.check()?;
+        // A request that the workers no longer checked is this call's, not the next one's.
+        self.control.cancel.check()?;
         Ok(report)
     }
 
@@ -243,10 +252,10 @@ impl Session {
         Ok(state)
     }
 
-    /// Ends a call: a wish to cancel that was heard is forgotten.
+    /// Ends a call: a cancellation that it has returned is forgotten.
     fn leave<T>(&self, outcome: Result<T, Error>) -> Result<T, Error> {
         if matches!(outcome, Err(Error::Cancelled)) {
-            self.control.clear_cancel();
+            self.control.cancel.clear();
         }
         outcome
     }
@@ -261,12 +270,12 @@ fn engine_and_workers(
     if *choice != DeviceChoice::Cpu {
         let workers = Workers::new(1)?;
         let pool = workers.pool()?;
-        if let Some(engine) = pool.install(|| engine::on_gpu(choice, settings, notes))? {
+        if let Some(engine) = pool.install(|| open::gpu(choice, settings, notes))? {
             return Ok((engine, workers));
         }
     }
     let workers = Workers::new(settings.threads)?;
-    let engine = workers.pool()?.install(|| engine::on_cpu(settings))?;
+    let engine = workers.pool()?.install(|| open::cpu(settings))?;
     Ok((engine, workers))
 }
 

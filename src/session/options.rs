@@ -1,25 +1,25 @@
-//! What a caller can choose, and what comes back.
+//! The caller's options, and what comes back.
 
 use std::time::Duration;
 
-use crate::engine::{Bytes, Device, DeviceChoice};
+use crate::engine::{Bytes, DeviceChoice, DeviceKind};
 use crate::error::Error;
-use crate::lattice::{Crop, Padding, check_patch};
-use crate::mask::Fill;
+use crate::mask::Interpolation;
+use crate::patch_grid::{Crop, Padding, check_patch};
 use crate::volume::VolumeMut;
 use crate::weights::Model;
 
-/// How to segment. [`Options::for_model`] starts from the model's metadata.
+/// Options of a session. [`Options::for_model`] starts from the model's metadata.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Options {
     /// Patch side in pixels, 32..=1024.
     pub patch_size: u32,
     /// Pixels between patch centres, 1..=patch_size.
     pub stride: u32,
-    /// What taps see outside their patch.
+    /// Input of taps outside their patch.
     pub padding: Padding,
-    /// How lattice classes become voxels.
-    pub fill: Fill,
+    /// The way from patches' classes to voxels.
+    pub interpolation: Interpolation,
     /// (low, high) in HU, mapped to 0..1.
     pub window: (f64, f64),
     /// Subtracted from the intensity of each network channel.
@@ -34,7 +34,7 @@ pub struct Options {
     pub crop: Option<Crop>,
     /// The class whose probability is written.
     pub lesion_class: u32,
-    /// Where to run.
+    /// The device to run on.
     pub device: DeviceChoice,
     /// Worker threads; 0: one per core.
     pub threads: u32,
@@ -50,7 +50,7 @@ impl Options {
             patch_size: metadata.patch_size.unwrap_or(257),
             stride: metadata.stride.unwrap_or(7),
             padding: Padding::Patch,
-            fill: Fill::Nearest,
+            interpolation: Interpolation::Nearest,
             window: metadata.window.unwrap_or((-160.0, 240.0)),
             mean: metadata.mean.unwrap_or([0.0; 3]),
             std: metadata.std.unwrap_or([1.0; 3]),
@@ -64,7 +64,7 @@ impl Options {
         }
     }
 
-    /// Checks what does not depend on a volume.
+    /// Checks everything that does not depend on a volume.
     pub(super) fn check(&self, classes: u32) -> Result<(), Error> {
         check_patch(self.patch_size, self.stride)?;
         for (name, values) in [("mean", self.mean), ("std", self.std)] {
@@ -93,7 +93,7 @@ impl Options {
 }
 
 /// The caller's buffers, each optional; shapes are those of the volume, the logits'
-/// [depth][lattice height][lattice width][classes].
+/// [depth][grid height][grid width][classes].
 #[derive(Default)]
 pub struct Outputs<'a> {
     /// Class of each voxel; 0 where nothing was evaluated.
@@ -102,11 +102,11 @@ pub struct Outputs<'a> {
     pub probability: Option<VolumeMut<'a, f32>>,
     /// 1 where a voxel was decided by evaluated patches.
     pub coverage: Option<VolumeMut<'a, u8>>,
-    /// The network's outputs on the lattice; NaN where not evaluated.
+    /// The network's outputs for each patch; NaN where not evaluated.
     pub logits: Option<VolumeMut<'a, f32>>,
 }
 
-/// How much there is to do.
+/// Amounts of work.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Work {
     /// Patches evaluated.
@@ -119,18 +119,18 @@ pub struct Work {
     pub tiles: u64,
 }
 
-/// What segmenting would take.
+/// Work and memory of a call that was not run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Estimate {
-    /// Lattice points along x.
-    pub lattice_width: u64,
-    /// Lattice points along y.
-    pub lattice_height: u64,
+    /// Patches along x.
+    pub grid_width: u64,
+    /// Patches along y.
+    pub grid_height: u64,
     /// Classes of the model.
     pub classes: u64,
     /// Work of all slices.
     pub work: Work,
-    /// Most bytes held at once, host and device.
+    /// Maximum bytes held at once, host and device.
     pub peak: Bytes,
 }
 
@@ -149,22 +149,22 @@ pub struct Timings {
     pub segment: Duration,
 }
 
-/// What a call did.
+/// Work and memory of a call.
 #[derive(Clone, Copy, Debug)]
 pub struct Report {
     /// Work of all slices.
     pub work: Work,
-    /// Most bytes held at once, host and device.
+    /// Maximum bytes held at once, host and device.
     pub peak: Bytes,
     /// Voxels that were NaN or infinite.
     pub nonfinite_voxels: u64,
-    /// What it ran on.
-    pub device: Device,
+    /// The kind of device it ran on.
+    pub device: DeviceKind,
     /// Seconds by stage.
     pub timings: Timings,
 }
 
-/// What a session is doing.
+/// The stages of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
     /// Finding shared work, laying out tiles.
@@ -177,11 +177,11 @@ pub enum Stage {
     Mask = 4,
 }
 
-/// How important a log line is.
+/// Importance of a log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogLevel {
     /// The caller should know.
     Warning,
-    /// What was chosen.
+    /// A choice that was made.
     Info,
 }

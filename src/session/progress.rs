@@ -1,22 +1,38 @@
-//! How far a call is, for the thread that waits.
+//! The progress of a call, for the thread that waits.
 
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use super::options::Stage;
 use crate::engine::Control;
 
-/// How far the workers are, for the thread that waits.
 #[derive(Default)]
 pub(super) struct Progress {
     stage: AtomicU8,
-    /// Bits of the fraction at which the current pieces begin, and of their share.
+    /// Bits of the fraction at which the current tiles begin, and of their share.
     base: AtomicU64,
     share: AtomicU64,
-    /// Multiply-accumulates of the current pieces.
+    /// Multiply-accumulates of the current tiles.
     macs: AtomicU64,
+    /// Slices that are in the caller's buffers.
+    slices_done: AtomicU64,
 }
 
 impl Progress {
+    /// A call begins.
+    pub fn reset(&self) {
+        self.slices_done.store(0, Ordering::Release);
+        self.enter(Stage::Plan, 0.0);
+    }
+
+    /// Slice `z`, and all before it, are in the caller's buffers.
+    pub fn finished(&self, z: usize) {
+        self.slices_done.store(z as u64 + 1, Ordering::Release);
+    }
+
+    pub fn slices_done(&self) -> u64 {
+        self.slices_done.load(Ordering::Acquire)
+    }
+
     /// Fraction and stage.
     pub fn now(&self, control: &Control) -> (f64, Stage) {
         let number = |bits: &AtomicU64| f64::from_bits(bits.load(Ordering::Relaxed));
@@ -38,8 +54,8 @@ impl Progress {
         self.stage.store(stage as u8, Ordering::Relaxed);
     }
 
-    /// Work of `macs` begins, `share` of the whole.
-    pub fn pieces(&self, fraction: f64, share: f64, macs: u64, control: &Control) {
+    /// Tiles of so many multiply-accumulates begin, `share` of the whole.
+    pub fn enter_tiles(&self, fraction: f64, share: f64, macs: u64, control: &Control) {
         self.enter(Stage::Network, fraction);
         control.reset_macs();
         self.macs.store(macs, Ordering::Relaxed);

@@ -1,54 +1,52 @@
 //! Work and memory of a call, added up.
 
 use super::options::Work;
-use super::run::Run;
-use crate::engine::{Bytes, Engine};
-use crate::plan::{AxisPlans, PlannedPiece};
+use crate::engine::{Bytes, EngineInfo};
+use crate::plan::{AxisPlans, PlannedTile};
 
-/// Work and memory of the pieces so far.
-#[derive(Default)]
-pub(super) struct Tally {
+/// Work and memory of the tiles so far.
+pub(super) struct Tally<'a> {
+    info: &'a EngineInfo,
+    /// Multiply-accumulates of one patch by itself.
+    patch_macs: u64,
     pub work: Work,
-    /// Most bytes that pieces took, with all that were held besides.
-    pieces: Bytes,
-    /// Most bytes of the plans kept for reuse.
-    plans_bytes: u64,
+    /// Maximum bytes of tiles, with everything that was held besides.
+    tiles: Bytes,
+    /// Maximum bytes of the plans kept for reuse.
+    plans: u64,
 }
 
-impl Tally {
-    /// Counts pieces that are held together, which takes `held` bytes of the host; returns their
+impl<'a> Tally<'a> {
+    pub fn new(info: &'a EngineInfo, patch_size: u32) -> Self {
+        let patch_macs = info.macs_per_output.patch(patch_size as usize);
+        Self { info, patch_macs, work: Work::default(), tiles: Bytes::default(), plans: 0 }
+    }
+
+    /// Counts tiles that are held together, which takes `held` bytes of the host; returns their
     /// multiply-accumulates.
-    pub fn add(
-        &mut self,
-        run: &Run<'_>,
-        engine: &dyn Engine,
-        (pieces, held): (&[PlannedPiece], u64),
-        plans: &AxisPlans,
-    ) -> u64 {
-        let (convolutions, head) = engine.unit_macs();
+    pub fn add(&mut self, tiles: &[PlannedTile], held: u64, plans: &AxisPlans) -> u64 {
         let mut macs = 0;
-        for piece in pieces {
-            macs += piece.plan.macs(convolutions, head);
-            let patches = piece.points.len() as u64;
+        for tile in tiles {
+            macs += tile.plan.macs(&self.info.macs_per_output);
+            let patches = tile.patches.len() as u64;
             self.work.patches += patches;
-            self.work.macs_unshared += patches * run.patch_macs();
-            let bytes = engine.piece_bytes(piece) + Bytes::host(held);
-            self.pieces = self.pieces.max(bytes);
+            self.work.macs_unshared += patches * self.patch_macs;
+            self.tiles = self.tiles.max(self.info.memory.planned(tile) + Bytes::host(held));
         }
         self.work.macs += macs;
-        self.work.tiles += pieces.len() as u64;
-        self.plans_bytes = self.plans_bytes.max(plans.bytes() as u64);
+        self.work.tiles += tiles.len() as u64;
+        self.plans = self.plans.max(plans.bytes() as u64);
         macs
     }
 
-    /// Counts bytes of the device that were reserved for pieces.
+    /// Counts bytes of the device that were reserved for tiles.
     pub fn reserve(&mut self, bytes: u64) {
-        self.pieces.device = self.pieces.device.max(bytes);
+        self.tiles.device = self.tiles.device.max(bytes);
     }
 
-    /// Most bytes held at once, with `held` for the whole call.
+    /// Maximum bytes held at once, with `held` for the whole call.
     pub fn peak(&self, held: Bytes) -> Bytes {
-        held + self.pieces + Bytes::host(self.plans_bytes)
+        held + self.tiles + Bytes::host(self.plans)
     }
 }
 

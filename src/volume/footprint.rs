@@ -1,4 +1,4 @@
-//! Which bytes a strided array reaches, and whether two arrays share one.
+//! The bytes that a strided array reaches, and arrays that share some.
 
 /// The bytes that a strided array reaches.
 #[derive(Clone, Copy)]
@@ -17,7 +17,7 @@ impl Footprint {
         Self { start, span: reach + element, strides, shape, element }
     }
 
-    /// Whether two arrays may share a byte. Arrays of the same shape and strides that are interleaved in
+    /// True if two arrays may share a byte. Arrays of the same shape and strides that are interleaved in
     /// one buffer do not: at some axis the second lies behind the first, within one stride.
     pub(crate) fn overlaps(&self, other: &Self) -> bool {
         let (low, high) = if self.start <= other.start { (self, other) } else { (other, self) };
@@ -25,9 +25,9 @@ impl Footprint {
         if distance >= low.span {
             return false;
         }
-        let same_lattice = low.shape == high.shape
+        let same_layout = low.shape == high.shape
             && (0..4).all(|axis| low.shape[axis] == 1 || low.strides[axis] == high.strides[axis]);
-        if !same_lattice {
+        if !same_layout {
             return true;
         }
         let mut order = [0, 1, 2, 3];

@@ -2,7 +2,8 @@
 
 use std::marker::PhantomData;
 
-use super::{Extents, Footprint, Memory, Strides};
+use super::extents::{Extents, Memory, Strides};
+use super::footprint::Footprint;
 use crate::error::Error;
 
 /// Type of the caller's voxels.
@@ -148,7 +149,6 @@ impl<'a> Volume<'a> {
         }
     }
 
-    /// Where the voxels lie.
     pub(crate) fn memory(&self) -> Memory {
         self.memory
     }

@@ -16,10 +16,9 @@ use crate::memory::try_with_capacity;
 
 /// Largest header in bytes. That of a VGG16 has about 5 KB; parsing takes a multiple of its length.
 const HEADER_MAX: u64 = 1 << 20;
-/// Most digits of a size in the header. A file has at most 8 GiB, 10 digits.
+/// Maximum digits of a size in the header. A file has at most 8 GiB, 10 digits.
 const DIGITS_MAX: usize = 12;
 
-/// A parsed file.
 pub(super) struct Archive<'a> {
     metadata: Metadata,
     /// All tensors one after another; offsets in `metadata` count from its start.

@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::memory::try_with_capacity;
 use crate::network::Convolution;
 
-/// What torchvision's (and PyTorch's) batch norm adds to the variance.
+/// The variance's increment in torchvision's (and PyTorch's) batch norm.
 const BATCH_NORM_EPSILON: f64 = 1e-5;
 
 /// Reads the convolution `names`. `inputs`: the width of the layer before, `None` for the first.

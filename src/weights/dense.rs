@@ -5,8 +5,8 @@
 //! average is linear, so it is folded into the layer:
 //!
 //! ```text
-//! cell i of 7 covers rows floor(i*g/7) .. ceil((i+1)*g/7), columns alike     g < 7 too: repeats
-//! weight'[o][c][r][s] = sum over cells (i,j) that cover (r,s) of weight[o][c][i][j] / size(i,j)
+//! bin i of 7 covers rows floor(i*g/7) .. ceil((i+1)*g/7), columns alike     g < 7 too: repeats
+//! weight'[o][c][r][s] = sum over bins (i,j) that cover (r,s) of weight[o][c][i][j] / size(i,j)
 //! ```
 
 use std::array::from_fn;
@@ -21,7 +21,7 @@ use crate::error::Error;
 use crate::memory::try_with_capacity;
 use crate::network::{ADAPTIVE_POOL_SIDE, Dense, PATCH_SIZE_MAX, PATCH_SIZE_MIN, patch_sizes};
 
-const CELLS: usize = ADAPTIVE_POOL_SIDE * ADAPTIVE_POOL_SIDE;
+const BINS: usize = ADAPTIVE_POOL_SIDE * ADAPTIVE_POOL_SIDE;
 
 /// Reads a dense layer after the first, which takes `inputs` values.
 pub(super) fn read(archive: &Archive<'_>, name: &str, inputs: usize) -> Result<Dense, Error> {
@@ -122,16 +122,16 @@ impl FirstDense {
 
     /// Appends [outputs][channels][side][side] to `weights`; this layer takes 7 x 7.
     fn fold_pooling(&self, side: usize, weights: &mut Vec<f16>) -> Result<(), Error> {
-        let mut covers: Vec<Cover> = try_with_capacity(side, "pooling cells")?;
+        let mut covers: Vec<Cover> = try_with_capacity(side, "pooling bins")?;
         covers.extend((0..side).map(|position| Cover::of(position, side)));
         for plane in 0..self.outputs * self.channels {
-            let cells: [[f64; ADAPTIVE_POOL_SIDE]; ADAPTIVE_POOL_SIDE] = from_fn(|i| {
-                let row = plane * CELLS + i * ADAPTIVE_POOL_SIDE;
+            let bins: [[f64; ADAPTIVE_POOL_SIDE]; ADAPTIVE_POOL_SIDE] = from_fn(|i| {
+                let row = plane * BINS + i * ADAPTIVE_POOL_SIDE;
                 from_fn(|j| self.float.value(&self.weight, row + j))
             });
             for rows in &covers {
-                // [column of cells], spread over this row
-                let spread: [f64; ADAPTIVE_POOL_SIDE] = from_fn(|j| rows.sum(|i| cells[i][j]));
+                // [column of bins], spread over this row
+                let spread: [f64; ADAPTIVE_POOL_SIDE] = from_fn(|j| rows.sum(|i| bins[i][j]));
                 for columns in &covers {
                     weights.push(self.round(columns.sum(|j| spread[j]), side)?);
                 }
@@ -150,31 +150,31 @@ impl FirstDense {
     }
 }
 
-/// The pooling cells of an axis that cover one position, and what each takes of it.
+/// The pooling bins of an axis that cover one position, and what each takes of it.
 struct Cover {
-    cells: Range<usize>,
-    /// [cell]: one over the cell's length, 0 outside `cells`
+    bins: Range<usize>,
+    /// [bin]: one over the bin's length, 0 outside `bins`
     share: [f64; ADAPTIVE_POOL_SIDE],
 }
 
 impl Cover {
     fn of(position: usize, side: usize) -> Self {
-        let span = |cell: usize| {
-            let start = cell * side / ADAPTIVE_POOL_SIDE;
-            start..((cell + 1) * side).div_ceil(ADAPTIVE_POOL_SIDE)
+        let span = |bin: usize| {
+            let start = bin * side / ADAPTIVE_POOL_SIDE;
+            start..((bin + 1) * side).div_ceil(ADAPTIVE_POOL_SIDE)
         };
-        let covers = |&cell: &usize| span(cell).contains(&position);
+        let covers = |&bin: &usize| span(bin).contains(&position);
         let first = (0..ADAPTIVE_POOL_SIDE).find(covers).unwrap_or(0);
-        let count = (0..ADAPTIVE_POOL_SIDE).filter(covers).count(); // neighbours, as cells are in order
-        let cells = first..first + count;
-        let share = from_fn(|cell| if cells.contains(&cell) { 1.0 / span(cell).len() as f64 } else { 0.0 });
-        Self { cells, share }
+        let count = (0..ADAPTIVE_POOL_SIDE).filter(covers).count(); // neighbours, as bins are in order
+        let bins = first..first + count;
+        let share = from_fn(|bin| if bins.contains(&bin) { 1.0 / span(bin).len() as f64 } else { 0.0 });
+        Self { bins, share }
     }
 
-    /// Sum of `value` over the cells, each times its share.
+    /// Sum of `value` over the bins, each times its share.
     fn sum(&self, value: impl Fn(usize) -> f64) -> f64 {
-        let cells = self.cells.clone();
-        cells.fold(0.0, |sum, cell| sum + self.share[cell] * value(cell))
+        let bins = self.bins.clone();
+        bins.fold(0.0, |sum, bin| sum + self.share[bin] * value(bin))
     }
 }
 

@@ -1,4 +1,4 @@
-//! How a model was trained: the `patchmask.*` strings of safetensors' `__metadata__`.
+//! The settings of a model's training: the `patchmask.*` strings of safetensors' `__metadata__`.
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
@@ -10,7 +10,7 @@ use crate::network::{PATCH_SIZE_MAX, PATCH_SIZE_MIN};
 /// All our keys begin with it; keys of others are ignored.
 pub(super) const PREFIX: &str = "patchmask.";
 
-/// How the model was trained; `None` or empty where the file does not say.
+/// The settings of the training; `None` or empty where the file does not say.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Metadata {
     /// `patchmask.patch_size`: patch side in pixels, 32..=1024.

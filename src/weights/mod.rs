@@ -16,8 +16,8 @@ mod convolution;
 mod dense;
 mod metadata;
 mod names;
+mod packed_cache;
 mod round;
-mod shared;
 
 use std::any::Any;
 use std::fmt;
@@ -32,7 +32,7 @@ use self::archive::Archive;
 use self::dense::FirstDense;
 pub use self::metadata::Metadata;
 use self::names::Layers;
-use self::shared::Shared;
+use self::packed_cache::PackedCache;
 use crate::error::Error;
 use crate::memory::{ensure_headroom, try_with_capacity};
 use crate::network::{CONVOLUTIONS, Convolution, Dense, feature_side};
@@ -47,10 +47,10 @@ pub struct Model {
     dense: Vec<Dense>,
     metadata: Metadata,
     description: Description,
-    shared: Shared,
+    packed: PackedCache,
 }
 
-/// What a model is, for reports and for choosing options.
+/// Description of a model, for reports and for choosing options.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Description {
     /// 1 (grey) or 3.
@@ -137,15 +137,15 @@ impl Model {
             sha256: hex(&Sha256::digest(bytes)),
             class_names: metadata.classes.clone(),
         };
-        Ok(Self { convolutions, first_dense, dense, metadata, description, shared: Shared::default() })
+        Ok(Self { convolutions, first_dense, dense, metadata, description, packed: PackedCache::default() })
     }
 
-    /// What the model is.
+    /// The model's description.
     pub fn describe(&self) -> Description {
         self.description.clone()
     }
 
-    /// How the model was trained, as far as the file says.
+    /// The settings of the training, as far as the file says.
     pub fn metadata(&self) -> &Metadata {
         &self.metadata
     }
@@ -170,17 +170,17 @@ impl Model {
         &self.dense
     }
 
-    /// What an engine made of this model under `key`, if some session still holds it, else `make` makes it.
-    pub(crate) fn shared<T: Any + Send + Sync>(
+    /// Weights that an engine has packed under `key`, if some session still holds them, else those of `make`.
+    pub(crate) fn packed<T: Any + Send + Sync>(
         &self,
         key: &str,
         make: impl FnOnce() -> Result<T, Error>,
     ) -> Result<Arc<T>, Error> {
-        self.shared.get(key, make)
+        self.packed.get(key, make)
     }
 
-    /// Whether patches whose last feature map is `side` x `side` fit the first dense layer:
-    /// `InvalidArgument` naming both sides and the patch sizes that fit when they do not.
+    /// Fails unless patches whose last feature map is `side` x `side` fit the first dense layer: `InvalidArgument`
+    /// names both sides and the patch sizes that fit.
     pub fn check_side(&self, side: usize) -> Result<(), Error> {
         self.first_dense.check_side(side)
     }

@@ -1,4 +1,4 @@
-//! Which layers a file holds, by the names of its tensors.
+//! The layers of a file, by the names of its tensors.
 //!
 //! torchvision numbers the modules of `features` with ReLU and pooling counted, so the numbers of
 //! the convolutions tell `vgg16` (convolution, ReLU) from `vgg16_bn` (convolution, batch norm,

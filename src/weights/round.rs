@@ -11,7 +11,7 @@ pub(super) const F16_MAX: f64 = 65504.0;
 /// From here on, rounding to nearest goes to infinity: half a step above [`F16_MAX`].
 const F16_OVERFLOW: f64 = 65520.0;
 
-/// Whether `value` is finite and rounds to a finite fp16.
+/// True if `value` is finite and rounds to a finite fp16.
 #[inline]
 pub(super) fn fits_f16(value: f64) -> bool {
     value.abs() < F16_OVERFLOW // false for NaN
@@ -31,7 +31,7 @@ pub(super) fn round_to_f16(value: f64) -> Option<f16> {
         return Some(f16::from_bits(sign)); // below half the smallest fp16, 2^-24
     }
     let significand = (bits & ((1 << FRACTION) - 1)) | (1 << FRACTION);
-    // Bits of the significand that fp16 has no room for: 42, and more below its normal range.
+    // Bits of the significand that fp16 lacks: 42, and more below its normal range.
     let lowest = exponent.max(-14);
     let dropped = FRACTION - 10 + (lowest - exponent) as u32; // 42..=53
     let kept = significand >> dropped;

@@ -126,8 +126,8 @@ static void options(void)
     BAD_OPTION("stride 4294967295", stride, UINT32_MAX);
     BAD_OPTION("padding 2", padding, 2);
     BAD_OPTION("padding -1", padding, -1);
-    BAD_OPTION("fill 2", fill, 2);
-    BAD_OPTION("fill -2147483648", fill, INT32_MIN);
+    BAD_OPTION("interpolation 2", interpolation, 2);
+    BAD_OPTION("interpolation -2147483648", interpolation, INT32_MIN);
     BAD_OPTION("window", window_low, 127);
     BAD_OPTION("window", window_low, 128);
     BAD_OPTION("window", window_low, NAN);
@@ -227,26 +227,21 @@ static void volumes(void)
     BAD_VOLUME("intercept inf", intercept, INFINITY, 1);
 }
 
+#define BAD_REGION(text, field, value)                                                             \
+    do {                                                                                           \
+        patchmask_volume bad = good_volume;                                                        \
+        bad.field = (value);                                                                       \
+        check_volume(text, &good_volume, &bad, 0);                                                 \
+    } while (0)
+
 static void regions(void)
 {
-    patchmask_volume roi = good_volume;
-    roi.width--;
-    check_volume("49 x 40 x 2", &good_volume, &roi, 0);
-    roi = good_volume;
-    roi.depth = 1;
-    check_volume("50 x 40 x 1", &good_volume, &roi, 0);
-    roi = good_volume;
-    roi.data = NULL;
-    check_volume("roi.data", &good_volume, &roi, 0);
-    roi = good_volume;
-    roi.voxel_type = 0;
-    check_volume("roi.voxel_type 0", &good_volume, &roi, 0);
-    roi = good_volume;
-    roi.memory = PATCHMASK_MEMORY_CUDA;
-    check_volume("roi in device memory", &good_volume, &roi, 0);
-    roi = good_volume;
-    roi.struct_size = 1;
-    check_volume("roi: struct_size 1", &good_volume, &roi, 0);
+    BAD_REGION("49 x 40 x 2", width, WIDTH - 1);
+    BAD_REGION("50 x 40 x 1", depth, 1);
+    BAD_REGION("roi.data", data, NULL);
+    BAD_REGION("roi.voxel_type 0", voxel_type, 0);
+    BAD_REGION("roi in device memory", memory, PATCHMASK_MEMORY_CUDA);
+    BAD_REGION("roi: struct_size 1", struct_size, 1);
 }
 
 static void crops(void)
@@ -274,72 +269,47 @@ static void crops(void)
     }
 }
 
-static void check_outputs(const char *text, const patchmask_outputs *outputs,
-                          const patchmask_volume *roi)
-{
-    CHECK_INVALID(text, patchmask_session_segment(session, &good_volume, roi, outputs, NULL));
-}
+#define BAD_OUTPUTS(text, ...)                                                                     \
+    do {                                                                                           \
+        patchmask_outputs bad = {.struct_size = sizeof bad, __VA_ARGS__};                          \
+        CHECK_INVALID(text, patchmask_session_segment(session, &good_volume, NULL, &bad, NULL));   \
+    } while (0)
 
 static void output_buffers(void)
 {
-    static float floats[2 * VOXELS];
-    patchmask_outputs outputs = good_outputs;
-    check_outputs("outputs", NULL, NULL);
-    outputs.mask = NULL;
-    check_outputs("no buffer", &outputs, NULL);
-    outputs = good_outputs;
-    outputs.struct_size--;
-    check_outputs("struct_size", &outputs, NULL);
-    outputs = good_outputs;
-    outputs.mask_stride_y = WIDTH;
-    check_outputs("mask stride_x 0", &outputs, NULL);
-    outputs.mask_stride_x = 1;
-    outputs.mask_stride_y = WIDTH - 1; /* rows run into each other */
-    outputs.mask_stride_z = WIDTH * HEIGHT;
-    check_outputs("mask stride_y 49", &outputs, NULL);
-    outputs.mask_stride_y = WIDTH;
-    outputs.mask_stride_z = UINT64_MAX;
-    check_outputs("mask", &outputs, NULL);
-    outputs = good_outputs;
-    outputs.probability = floats;
-    outputs.probability_stride_x = 3; /* less than a float */
-    outputs.probability_stride_y = 4 * WIDTH;
-    outputs.probability_stride_z = 4 * WIDTH * HEIGHT;
-    check_outputs("probability stride_x 3", &outputs, NULL);
-    outputs = good_outputs;
-    outputs.memory = 2;
-    check_outputs("outputs.memory 2", &outputs, NULL);
-    outputs.memory = PATCHMASK_MEMORY_CUDA;
-    check_outputs("outputs in device memory", &outputs, NULL);
+    static float floats[VOXELS];
+    const uint64_t rows = WIDTH, slices = WIDTH * HEIGHT; /* bytes of the mask's */
+    CHECK_INVALID("outputs", patchmask_session_segment(session, &good_volume, NULL, NULL, NULL));
+    BAD_OUTPUTS("no buffer", .mask = NULL);
+    patchmask_outputs cut = good_outputs;
+    cut.struct_size--;
+    CHECK_INVALID("struct_size", patchmask_session_segment(session, &good_volume, NULL, &cut, NULL));
+    BAD_OUTPUTS("mask stride_x 0", .mask = mask, .mask_stride_y = rows);
+    /* rows run into each other */
+    BAD_OUTPUTS("mask stride_y 49", .mask = mask, .mask_stride_x = 1, .mask_stride_y = rows - 1, .mask_stride_z = slices);
+    BAD_OUTPUTS("mask", .mask = mask, .mask_stride_x = 1, .mask_stride_y = rows, .mask_stride_z = UINT64_MAX);
+    /* less than a float */
+    BAD_OUTPUTS("probability stride_x 3", .probability = floats, .probability_stride_x = 3,
+                .probability_stride_y = 4 * rows, .probability_stride_z = 4 * slices);
+    BAD_OUTPUTS("outputs.memory 2", .mask = mask, .memory = 2);
+    BAD_OUTPUTS("outputs in device memory", .mask = mask, .memory = PATCHMASK_MEMORY_CUDA);
 }
 
 static void overlapping_buffers(void)
 {
     static float floats[2 * VOXELS];
-    patchmask_outputs outputs = good_outputs;
-    outputs.mask = (uint8_t *)hu;
-    check_outputs("mask overlaps volume", &outputs, NULL);
-    outputs.mask = (uint8_t *)(hu + VOXELS) - 1; /* its last byte */
-    check_outputs("mask overlaps volume", &outputs, NULL);
-    outputs = good_outputs;
-    outputs.probability = floats;
-    outputs.mask = (uint8_t *)floats + 5;
-    check_outputs("overlaps", &outputs, NULL);
-    outputs.probability = floats + VOXELS / 2;
-    outputs.mask = (uint8_t *)outputs.probability - VOXELS + 1;
-    check_outputs("overlaps", &outputs, NULL);
-    outputs = good_outputs;
-    outputs.coverage = mask + VOXELS / 2;
-    check_outputs("coverage overlaps mask", &outputs, NULL);
-    outputs.coverage = NULL;
-    outputs.logits = floats;
-    outputs.probability = floats + 1;
-    check_outputs("logits overlaps probability", &outputs, NULL);
+    uint8_t *middle = (uint8_t *)(floats + VOXELS / 2);
+    BAD_OUTPUTS("mask overlaps volume", .mask = (uint8_t *)hu);
+    BAD_OUTPUTS("mask overlaps volume", .mask = (uint8_t *)(hu + VOXELS) - 1); /* its last byte */
+    BAD_OUTPUTS("overlaps", .probability = floats, .mask = (uint8_t *)floats + 5);
+    BAD_OUTPUTS("overlaps", .probability = floats + VOXELS / 2, .mask = middle - VOXELS + 1);
+    BAD_OUTPUTS("coverage overlaps mask", .mask = mask, .coverage = mask + VOXELS / 2);
+    BAD_OUTPUTS("logits overlaps probability", .logits = floats, .probability = floats + 1);
     patchmask_volume roi = good_volume;
     roi.data = mask;
     roi.voxel_type = PATCHMASK_VOXEL_U8;
     roi.stride_x = roi.stride_y = roi.stride_z = 0;
-    check_outputs("mask overlaps roi", &good_outputs, &roi);
+    CHECK_INVALID("mask overlaps roi", patchmask_session_segment(session, &good_volume, &roi, &good_outputs, NULL));
 }
 
 static void result_and_estimate_structs(void)
@@ -359,7 +329,7 @@ static void result_and_estimate_structs(void)
     extents.data = NULL;
     CHECK_OK(patchmask_estimate_init(&estimate, sizeof estimate));
     CHECK_OK(patchmask_session_estimate(session, &extents, NULL, &estimate));
-    CHECK(estimate.patches == estimate.lattice_width * estimate.lattice_height * DEPTH);
+    CHECK(estimate.patches == estimate.grid_width * estimate.grid_height * DEPTH);
 }
 
 int main(void)

@@ -176,7 +176,7 @@ static void another_thread_cancels(void)
 {
     const double limit = slow ? 5 : 0.1;
     double worst = 0;
-    int heard = 0;
+    int cancelled = 0;
     for (int i = 1; i < 9; i++) {
         job j = new_job(&options);
         pthread_t thread;
@@ -185,22 +185,22 @@ static void another_thread_cancels(void)
         double asked = seconds_now();
         CHECK_OK(patchmask_session_cancel(j.session));
         CHECK(pthread_join(thread, NULL) == 0);
-        if (j.status == PATCHMASK_OK) { /* faster this time: the wish waits for the next call */
+        if (j.status == PATCHMASK_OK) { /* faster this time: the request waits for the next call */
             CHECK_STATUS(PATCHMASK_CANCELLED, run(&j));
         } else {
             CHECK_STATUS(PATCHMASK_CANCELLED, j.status);
             check_slices_done(&j);
             worst = j.finished - asked > worst ? j.finished - asked : worst;
-            heard++;
+            cancelled++;
         }
         free_job(&j);
     }
-    printf("   %d calls of %.0f ms cancelled within %.1f ms\n", heard, 1e3 * full_seconds,
+    printf("   %d calls of %.0f ms cancelled within %.1f ms\n", cancelled, 1e3 * full_seconds,
            1e3 * worst);
-    CHECK(heard > 0 && worst < limit);
+    CHECK(cancelled > 0 && worst < limit);
 }
 
-static void wish_stays_until_it_is_heard(void)
+static void cancel_waits_for_a_call(void)
 {
     job j = new_job(&options);
     CHECK_OK(patchmask_session_cancel(j.session));
@@ -212,7 +212,7 @@ static void wish_stays_until_it_is_heard(void)
     uint64_t slices = 77;
     CHECK_OK(patchmask_session_slices_done(j.session, &slices));
     CHECK(slices == 0);
-    check_complete(&j, "after the wish was heard");
+    check_complete(&j, "after the cancel");
     free_job(&j);
 }
 
@@ -316,7 +316,7 @@ int main(void)
     RUN(callback_cancels);
     RUN(callback_cancels_at_the_end);
     RUN(another_thread_cancels);
-    RUN(wish_stays_until_it_is_heard);
+    RUN(cancel_waits_for_a_call);
     RUN(own_callback_finds_it_busy);
     RUN(another_thread_finds_it_busy);
     RUN(sessions_run_side_by_side);

@@ -27,6 +27,9 @@ static uint64_t address_space(void)
     return pages * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
+/* The next call, unless one before has failed. */
+#define THEN(call) (status = status == PATCHMASK_OK ? (call) : status)
+
 static patchmask_status load_and_segment(void)
 {
     patchmask_model *model = NULL;
@@ -35,33 +38,26 @@ static patchmask_status load_and_segment(void)
     patchmask_volume volume;
     patchmask_outputs outputs;
     patchmask_status status = patchmask_model_load_memory(file, file_size, &model);
-    if (status == PATCHMASK_OK) {
-        status = patchmask_options_init(&options, sizeof options, model);
-    }
+    THEN(patchmask_options_init(&options, sizeof options, model));
     if (status == PATCHMASK_OK) {
         options.patch_size = 64;
         options.stride = 8;
         options.threads = 2;
         options.device = PATCHMASK_DEVICE_CPU;
-        status = patchmask_session_new(model, &options, &session);
     }
-    if (status == PATCHMASK_OK) {
-        status = patchmask_volume_init(&volume, sizeof volume, hu, PATCHMASK_VOXEL_I16, WIDTH, HEIGHT,
-                                       DEPTH);
-    }
-    if (status == PATCHMASK_OK) {
-        status = patchmask_outputs_init(&outputs, sizeof outputs);
-    }
+    THEN(patchmask_session_new(model, &options, &session));
+    THEN(patchmask_volume_init(&volume, sizeof volume, hu, PATCHMASK_VOXEL_I16, WIDTH, HEIGHT, DEPTH));
+    THEN(patchmask_outputs_init(&outputs, sizeof outputs));
     if (status == PATCHMASK_OK) {
         outputs.mask = mask;
-        status = patchmask_session_segment(session, &volume, NULL, &outputs, NULL);
     }
+    THEN(patchmask_session_segment(session, &volume, NULL, &outputs, NULL));
     patchmask_session_free(session);
     patchmask_model_free(model);
     return status;
 }
 
-/* What a child with `extra` bytes beyond what it has says: a status number / 100. */
+/* The outcome in a child with `extra` more bytes than it has: a status number / 100. */
 static int run_in_child(uint64_t extra)
 {
     fflush(stdout);

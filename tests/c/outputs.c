@@ -19,6 +19,7 @@ static patchmask_outputs no_outputs(void)
     return outputs;
 }
 
+/* Without a result, which is optional. */
 static void segment_into(const patchmask_outputs *outputs)
 {
     patchmask_session *session = NULL;
@@ -99,8 +100,8 @@ static void each_buffer_alone(void)
 static void gaps_are_left_alone(void)
 {
     const size_t voxels[4] = {1, WIDTH, HEIGHT, DEPTH};
-    const size_t points[4] = {2, (size_t)expected.estimate.lattice_width,
-                              (size_t)expected.estimate.lattice_height, DEPTH};
+    const size_t points[4] = {2, (size_t)expected.estimate.grid_width,
+                              (size_t)expected.estimate.grid_height, DEPTH};
     /* padded; z fastest; rows fastest */
     const size_t mask_stride[4] = {1, 3, 3 * WIDTH + 5, (3 * WIDTH + 5) * HEIGHT + 1};
     const size_t coverage_stride[4] = {1, DEPTH * HEIGHT, DEPTH, 1};
@@ -160,17 +161,6 @@ static void interleaved_in_one_array(void)
     }
 }
 
-static void result_is_optional(void)
-{
-    patchmask_session *session = NULL;
-    patchmask_outputs outputs = no_outputs();
-    uint8_t mask[VOXELS];
-    outputs.mask = mask;
-    CHECK_OK(patchmask_session_new(model, &options, &session));
-    CHECK_OK(patchmask_session_segment(session, &plain, NULL, &outputs, NULL));
-    patchmask_session_free(session);
-}
-
 static void awkward_sizes(void)
 {
     static const uint64_t SIZES[] = {1, 2, 15, 16, 17, 31, 32, 33, 67};
@@ -184,8 +174,8 @@ static void awkward_sizes(void)
         patchmask_volume volume = dense_volume(data, width, height, 1);
         patchmask_options with = synthetic_options(model, patch, 1 + (uint32_t)(i * 5 % patch));
         segmentation done = segment_all(model, &with, &volume, NULL);
-        CHECK(done.estimate.lattice_width == (width + with.stride - 1) / with.stride);
-        CHECK(done.estimate.lattice_height == (height + with.stride - 1) / with.stride);
+        CHECK(done.estimate.grid_width == (width + with.stride - 1) / with.stride);
+        CHECK(done.estimate.grid_height == (height + with.stride - 1) / with.stride);
         for (size_t voxel = 0; voxel < done.voxels; voxel++) {
             CHECK(done.coverage[voxel] == 1 && done.mask[voxel] < 2);
             CHECK(done.probability[voxel] > 0 && done.probability[voxel] < 1);
@@ -206,7 +196,6 @@ int main(void)
     RUN(each_buffer_alone);
     RUN(gaps_are_left_alone);
     RUN(interleaved_in_one_array);
-    RUN(result_is_optional);
     RUN(awkward_sizes);
     segmentation_free(&expected);
     patchmask_model_free(model);

@@ -86,7 +86,7 @@ static void estimate_is_what_happens(void)
         with.sharing = sharing;
         segmentation s = segment_all(model, &with, &volume, NULL);
         CHECK(s.estimate.patches == s.result.patches);
-        CHECK(s.estimate.patches == volume.depth * s.estimate.lattice_width * s.estimate.lattice_height);
+        CHECK(s.estimate.patches == volume.depth * s.estimate.grid_width * s.estimate.grid_height);
         CHECK(s.estimate.macs == s.result.macs);
         CHECK(s.estimate.macs_unshared == s.result.macs_unshared);
         CHECK(s.estimate.tiles == s.result.tiles);

@@ -59,7 +59,7 @@ segmentation segment_all(const patchmask_model *model, const patchmask_options *
     CHECK_OK(patchmask_estimate_init(&done.estimate, sizeof done.estimate));
     CHECK_OK(patchmask_session_estimate(session, volume, roi, &done.estimate));
     done.voxels = (size_t)(volume->width * volume->height * volume->depth);
-    done.logits_length = (size_t)(done.estimate.lattice_width * done.estimate.lattice_height *
+    done.logits_length = (size_t)(done.estimate.grid_width * done.estimate.grid_height *
                                   done.estimate.classes * volume->depth);
     CHECK_OK(patchmask_outputs_init(&outputs, sizeof outputs));
     outputs.mask = done.mask = allocate(done.voxels, sizeof *done.mask);
@@ -109,9 +109,9 @@ void check_same(const segmentation *a, const segmentation *b, const char *what)
     CHECK(a->voxels == b->voxels && a->logits_length == b->logits_length);
     size_t i = first_difference(a->logits, b->logits, a->logits_length, sizeof *a->logits);
     if (i < a->logits_length) {
-        size_t classes = (size_t)a->estimate.classes, width = (size_t)a->estimate.lattice_width;
-        size_t height = (size_t)a->estimate.lattice_height, point = i / classes;
-        printf("FAILED %s: logits differ at (slice, lattice row, column, class) (%zu, %zu, %zu, %zu): "
+        size_t classes = (size_t)a->estimate.classes, width = (size_t)a->estimate.grid_width;
+        size_t height = (size_t)a->estimate.grid_height, point = i / classes;
+        printf("FAILED %s: logits differ at (slice, patch row, patch column, class) (%zu, %zu, %zu, %zu): "
                "%.9g and %.9g\n",
                what, point / width / height, point / width % height, point % width, i % classes,
                a->logits[i], b->logits[i]);

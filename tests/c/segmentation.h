@@ -13,7 +13,7 @@ typedef struct segmentation {
     uint64_t size[3];             /* x, y, z */
     uint8_t *mask, *coverage;     /* [z][y][x] */
     float *probability;           /* [z][y][x] */
-    float *logits;                /* [z][lattice y][lattice x][class] */
+    float *logits;                /* [z][patch y][patch x][class] */
     size_t voxels, logits_length; /* elements */
 } segmentation;
 

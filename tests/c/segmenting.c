@@ -1,4 +1,4 @@
-/* What goes in and what comes out: voxel types, strides, rescaling, non-finite voxels, ROI, crop, fill,
+/* Inputs and outputs: voxel types, strides, rescaling, non-finite voxels, ROI, crop, fill,
  * output buffers of every kind. Results are compared bit by bit with those of a plain volume. */
 #include <math.h>
 
@@ -29,8 +29,8 @@ static void the_model_tells_patches_apart(void)
         lesion += expected.mask[i];
     }
     CHECK(lesion > VOXELS / 20 && lesion < VOXELS * 19 / 20);
-    CHECK(expected.estimate.lattice_width == (WIDTH + STRIDE - 1) / STRIDE);
-    CHECK(expected.estimate.lattice_height == (HEIGHT + STRIDE - 1) / STRIDE);
+    CHECK(expected.estimate.grid_width == (WIDTH + STRIDE - 1) / STRIDE);
+    CHECK(expected.estimate.grid_height == (HEIGHT + STRIDE - 1) / STRIDE);
     CHECK(expected.estimate.classes == 2 && expected.result.nonfinite_voxels == 0);
     CHECK(expected.result.engine == PATCHMASK_DEVICE_CPU);
     CHECK(expected.result.segment_seconds >= expected.result.network_seconds);
@@ -134,12 +134,12 @@ static void nonfinite_voxels_are_black_and_counted(void)
 }
 
 /* A ROI never changes what is evaluated, only how much: the same logits or NAN, the same mask or 0. */
-static void check_roi(const uint8_t *inside, int32_t fill, const segmentation *all, uint64_t patches)
+static void check_roi(const uint8_t *inside, int32_t interpolation, const segmentation *all, uint64_t patches)
 {
     patchmask_volume roi;
     CHECK_OK(patchmask_volume_init(&roi, sizeof roi, inside, PATCHMASK_VOXEL_U8, WIDTH, HEIGHT, DEPTH));
     patchmask_options with = options;
-    with.fill = fill;
+    with.interpolation = interpolation;
     segmentation some = segment_all(model, &with, &plain, &roi);
     CHECK(some.result.patches == patches);
     for (size_t i = 0; i < VOXELS; i++) {
@@ -160,21 +160,21 @@ static void roi_restricts(void)
 {
     static uint8_t inside[VOXELS];
     patchmask_options with = options;
-    with.fill = PATCHMASK_FILL_LINEAR;
+    with.interpolation = PATCHMASK_INTERPOLATION_LINEAR;
     segmentation linear = segment_all(model, &with, &plain, NULL);
-    check_roi(inside, PATCHMASK_FILL_NEAREST, &expected, 0);
-    for (size_t i = 0; i < VOXELS; i++) { /* in the cells of two centres, x 5..=13 and 14..=22 */
+    check_roi(inside, PATCHMASK_INTERPOLATION_NEAREST, &expected, 0);
+    for (size_t i = 0; i < VOXELS; i++) { /* in the footprints of two patches, x 5..=13 and 14..=22 */
         size_t x = i % WIDTH, y = i / WIDTH % HEIGHT, z = i / WIDTH / HEIGHT;
         inside[i] = z == 1 && y == 20 && x > 9 && x < 16 ? 200 : 0;
     }
-    check_roi(inside, PATCHMASK_FILL_NEAREST, &expected, 2);
-    check_roi(inside, PATCHMASK_FILL_LINEAR, &linear, 4); /* two columns, and row 20 between two rows */
+    check_roi(inside, PATCHMASK_INTERPOLATION_NEAREST, &expected, 2);
+    check_roi(inside, PATCHMASK_INTERPOLATION_LINEAR, &linear, 4); /* two columns, and row 20 between two rows */
     memset(inside, 1, sizeof inside);
-    check_roi(inside, PATCHMASK_FILL_NEAREST, &expected, expected.result.patches);
+    check_roi(inside, PATCHMASK_INTERPOLATION_NEAREST, &expected, expected.result.patches);
     segmentation_free(&linear);
 }
 
-/* A crop is the volume cut to it: outside is black, the lattice starts at its corner. */
+/* A crop is the volume cut to it: outside is black, the patch grid starts at its corner. */
 static void crop_is_a_smaller_volume(void)
 {
     enum { X0 = 9, Y0 = 4, X1 = 41, Y1 = 33 };
@@ -203,11 +203,11 @@ static void crop_is_a_smaller_volume(void)
     segmentation_free(&small);
 }
 
-/* Probability of class 1 at a lattice point. */
+/* Probability of class 1 of a patch. */
 static double lesion(const segmentation *s, size_t z, size_t row, size_t column)
 {
-    const float *logit = s->logits + 2 * ((z * s->estimate.lattice_height + row) *
-                                              s->estimate.lattice_width + column);
+    const float *logit = s->logits + 2 * ((z * s->estimate.grid_height + row) *
+                                              s->estimate.grid_width + column);
     return 1 / (1 + exp((double)logit[0] - (double)logit[1]));
 }
 
@@ -222,17 +222,17 @@ static double around(size_t at, size_t count, int linear, size_t point[2])
     return linear ? place - (double)point[0] : 0;
 }
 
-static void fill_follows_its_definition(void)
+static void interpolation_follows_its_definition(void)
 {
     for (int linear = 0; linear < 2; linear++) {
         patchmask_options with = options;
-        with.fill = linear ? PATCHMASK_FILL_LINEAR : PATCHMASK_FILL_NEAREST;
+        with.interpolation = linear ? PATCHMASK_INTERPOLATION_LINEAR : PATCHMASK_INTERPOLATION_NEAREST;
         segmentation s = segment_all(model, &with, &plain, NULL);
         size_t last_wrong = 0;
         for (size_t i = 0; i < VOXELS; i++) {
             size_t row[2], column[2], z = i / WIDTH / HEIGHT;
-            double v = around(i / WIDTH % HEIGHT, s.estimate.lattice_height, linear, row);
-            double u = around(i % WIDTH, s.estimate.lattice_width, linear, column);
+            double v = around(i / WIDTH % HEIGHT, s.estimate.grid_height, linear, row);
+            double u = around(i % WIDTH, s.estimate.grid_width, linear, column);
             double p = (1 - v) * ((1 - u) * lesion(&s, z, row[0], column[0]) +
                                   u * lesion(&s, z, row[0], column[1])) +
                        v * ((1 - u) * lesion(&s, z, row[1], column[0]) +
@@ -261,7 +261,7 @@ int main(void)
     RUN(nonfinite_voxels_are_black_and_counted);
     RUN(roi_restricts);
     RUN(crop_is_a_smaller_volume);
-    RUN(fill_follows_its_definition);
+    RUN(interpolation_follows_its_definition);
     segmentation_free(&expected);
     patchmask_model_free(model);
     free(hu);

@@ -32,7 +32,7 @@ static struct api {
     void (*model_free)(patchmask_model *);
 } api;
 
-/* What check.h and tiny_model.c call. */
+/* The functions that check.h and tiny_model.c call. */
 const char *patchmask_last_error(void)
 {
     return api.last_error();

@@ -1,10 +1,10 @@
 //! Memory of both sides: foreseen, within the budget, and errors that say whose memory is short.
 
-use patchmask::engine::{Device, DeviceChoice};
-use patchmask::error::Error;
-use patchmask::session::{Estimate, Options, Outputs, Session};
-use patchmask::volume::{Extents, Volume, VolumeMut};
-use patchmask::weights::Model;
+use patchmask::Error;
+use patchmask::Model;
+use patchmask::{DeviceChoice, DeviceKind};
+use patchmask::{Estimate, Options, Outputs, Session};
+use patchmask::{Extents, Volume, VolumeMut};
 
 use crate::builder::Random;
 use crate::geometry::{Case, network};
@@ -169,7 +169,7 @@ fn without_page_locked_memory_auto_is_the_cpu() {
     };
     let (session, said) = choose(DeviceChoice::Auto).unwrap();
     assert!(said.contains("page-locked"), "{said}");
-    assert_eq!(case.run_in(&session, &model).report.device, Device::Cpu);
+    assert_eq!(case.run_in(&session, &model).report.device, DeviceKind::Cpu);
     let refused = choose(DeviceChoice::Cuda(vec![0])).err();
     assert!(matches!(refused, Some(Error::OutOfMemory(_))), "{refused:?}");
     assert_eq!(gpu.live(""), 0);

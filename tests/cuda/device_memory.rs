@@ -2,9 +2,9 @@
 
 use std::ffi::c_int;
 
-use patchmask::error::Error;
-use patchmask::session::{Options, Outputs, Session};
-use patchmask::volume::{Extents, Memory, Strides, Volume, VolumeMut, VoxelType};
+use patchmask::Error;
+use patchmask::{Extents, Memory, Strides, Volume, VolumeMut, VoxelType};
+use patchmask::{Options, Outputs, Session};
 
 use crate::geometry::Case;
 use crate::host::small_case;
@@ -182,10 +182,10 @@ fn wrong_addresses_are_refused() {
     };
     refused(&session, good + 1, "multiples of 2 bytes");
     refused(&session, case.voxels.as_ptr() as u64, "not device memory");
-    let other = Options { device: patchmask::engine::DeviceChoice::Cuda(vec![1]), ..on_gpu(&case) };
+    let other = Options { device: patchmask::DeviceChoice::Cuda(vec![1]), ..on_gpu(&case) };
     let other = Session::new(&model, other, &mut |_, _| ()).unwrap();
     refused(&other, good, "another device or context");
-    let both = Options { device: patchmask::engine::DeviceChoice::Cuda(vec![0, 1]), ..on_gpu(&case) };
+    let both = Options { device: patchmask::DeviceChoice::Cuda(vec![0, 1]), ..on_gpu(&case) };
     let both = Session::new(&model, both, &mut |_, _| ()).unwrap();
     refused(&both, good, "a session of that GPU alone");
     let cpu = Session::new(&model, case.options.clone(), &mut |_, _| ()).unwrap();

@@ -1,10 +1,10 @@
 //! Every driver call fails once, at many places: an error of the right kind, nothing left behind, and the library
 //! goes on.
 
-use patchmask::engine::{Device, DeviceChoice};
-use patchmask::error::Error;
-use patchmask::session::{Options, Session};
-use patchmask::weights::Model;
+use patchmask::Error;
+use patchmask::Model;
+use patchmask::{DeviceChoice, DeviceKind};
+use patchmask::{Options, Session};
 use safetensors::Dtype;
 
 use crate::builder::{File, Random};
@@ -209,7 +209,7 @@ fn a_lost_device_is_an_error_and_leaves_nothing() {
     let session = Session::new(&model, options, &mut |_, text| said += text).unwrap();
     assert!(session.engine_name().starts_with("cpu"), "{said}");
     assert!(said.contains("cuda:0"), "{said}");
-    assert_eq!(case.run_in(&session, &model).report.device, Device::Cpu);
+    assert_eq!(case.run_in(&session, &model).report.device, DeviceKind::Cpu);
 }
 
 /// A kernel that computes something else is left out where there is another, and makes the device unusable where

@@ -1,8 +1,6 @@
 //! A GPU of capability 9.0, which has convolution kernels of its own.
 
-use patchmask::lattice::Padding;
-use patchmask::session::{LogLevel, Session};
-use patchmask::weights::Model;
+use patchmask::{LogLevel, Model, Padding, Session};
 
 use crate::agreement::Agreement;
 use crate::builder::{File, Random};
@@ -60,10 +58,8 @@ fn same_bits_in_any_tiles() {
     let at_rest = gpu.live("bytes");
     let whole = case.run_in(&session, &model);
     drop(session);
-    let options = patchmask::session::Options {
-        memory_budget: at_rest + (whole.report.peak.device - at_rest) * 4 / 10,
-        ..on_gpu(&case)
-    };
+    let options =
+        patchmask::Options { memory_budget: at_rest + (whole.report.peak.device - at_rest) * 4 / 10, ..on_gpu(&case) };
     let cut = case.run(&model, options);
     assert!(cut.report.work.tiles > 1);
     assert!(bits(&cut) == bits(&whole));

@@ -2,18 +2,18 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use patchmask::engine::DeviceChoice;
-use patchmask::error::Error;
-use patchmask::lattice::Padding;
-use patchmask::session::{Options, Outputs, Session};
-use patchmask::volume::{Volume, VolumeMut};
+use patchmask::DeviceChoice;
+use patchmask::Error;
+use patchmask::Padding;
+use patchmask::{Options, Outputs, Session};
+use patchmask::{Volume, VolumeMut};
 
 use crate::builder::Random;
 use crate::geometry::{Case, network};
 use crate::{bits, on_gpu, stand_in};
 
 /// 3 x 2 patches on each of 3 slices.
-pub fn small_case(seed: u64) -> (Case, patchmask::weights::Model) {
+pub fn small_case(seed: u64) -> (Case, patchmask::Model) {
     let mut random = Random(seed);
     let case = Case::whole(&mut random, Padding::Patch, (32, 16), (33, 20, 3));
     let model = network(&mut random, 32);

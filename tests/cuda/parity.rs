@@ -2,10 +2,10 @@
 
 use std::ops::Range;
 
-use patchmask::lattice::Padding;
-use patchmask::mask::Fill;
-use patchmask::session::{Options, Session};
-use patchmask::weights::Model;
+use patchmask::Interpolation;
+use patchmask::Model;
+use patchmask::Padding;
+use patchmask::{Options, Session};
 
 use crate::agreement::Agreement;
 use crate::builder::Random;
@@ -38,7 +38,7 @@ pub fn random_cases(
             prepare(number);
             let mut random = Random(seed);
             let mut case = Case::random(&mut random, padding);
-            case.options.fill = [Fill::Nearest, Fill::Linear][number as usize % 2];
+            case.options.interpolation = [Interpolation::Nearest, Interpolation::Linear][number as usize % 2];
             case.options.equalize = number % 3 == 1;
             let model = network(&mut random, case.options.patch_size);
             agreement.compare(&case, &model, on_gpu(&case));
@@ -70,8 +70,8 @@ fn without_sharing() {
 /// NaN and infinite voxels, every voxel type, strides.
 #[test]
 fn voxels_of_every_type() {
-    use patchmask::session::Outputs;
-    use patchmask::volume::{Volume, VolumeMut, Voxel};
+    use patchmask::Outputs;
+    use patchmask::{Volume, VolumeMut, Voxel};
     let Some(gpu) = stand_in::take() else {
         return;
     };

@@ -6,9 +6,9 @@ use std::path::Path;
 use std::process::Command;
 use std::{env, fs};
 
-use patchmask::engine::DeviceChoice;
-use patchmask::error::Error;
-use patchmask::session::{Options, Session};
+use patchmask::DeviceChoice;
+use patchmask::Error;
+use patchmask::{Options, Session};
 
 use crate::host::small_case;
 use crate::{cxx, on_gpu, stand_in};

@@ -1,7 +1,7 @@
 //! The same bits on the GPU for any tile size, budget, ROI, order of work and repeat.
 
-use patchmask::lattice::Padding;
-use patchmask::session::{Options, Session};
+use patchmask::Padding;
+use patchmask::{Options, Session};
 
 use crate::builder::Random;
 use crate::geometry::{Case, network};

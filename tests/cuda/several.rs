@@ -1,11 +1,11 @@
 //! Two GPUs: a session on each, and a session on both.
 
-use patchmask::engine::{Device, DeviceChoice};
-use patchmask::error::Error;
-use patchmask::lattice::Padding;
-use patchmask::session::{Options, Outputs, Session};
-use patchmask::volume::{Volume, VolumeMut};
-use patchmask::weights::Model;
+use patchmask::Error;
+use patchmask::Model;
+use patchmask::Padding;
+use patchmask::{DeviceChoice, DeviceKind};
+use patchmask::{Options, Outputs, Session};
+use patchmask::{Volume, VolumeMut};
 
 use crate::builder::Random;
 use crate::geometry::{Case, network};
@@ -69,7 +69,7 @@ fn both_give_the_bits_of_one_in_any_order() {
             let outcome = case.run_in(&session, &model);
             assert!(bits(&outcome) == bits(&one), "{gpus:?}");
             assert_eq!(outcome.report.work, one.report.work);
-            assert_eq!(outcome.report.device, Device::Cuda);
+            assert_eq!(outcome.report.device, DeviceKind::Cuda);
             // A second call, in the memory that the first one left.
             assert!(bits(&case.run_in(&session, &model)) == bits(&one), "{gpus:?} again");
             for number in gpus {

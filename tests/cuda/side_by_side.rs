@@ -3,11 +3,11 @@
 
 use std::collections::HashSet;
 
-use patchmask::engine::Span;
-use patchmask::lattice::Padding;
-use patchmask::session::{Estimate, Options, Session};
-use patchmask::volume::Extents;
-use patchmask::weights::Model;
+use patchmask::Extents;
+use patchmask::Model;
+use patchmask::Padding;
+use patchmask::Span;
+use patchmask::{Estimate, Options, Session};
 
 use crate::builder::Random;
 use crate::geometry::{Case, in_turn, network};

@@ -2,11 +2,10 @@
 
     python3 tests/docs/page.py docs/itk.md
 
-In order: a block fenced as ```sh is run by bash from the repository's root; a block that follows a line with a file's
-name and a colon (`build/organ.c`:) is written to that file. What a page means for another machine, such as a path inside
-3D Slicer, is fenced as ```text."""
+In order: a block fenced as ```sh is run by bash from the repository's root; a block that follows a file's name and a colon
+(`examples/c/organ.c`:) must stand in that file, letter by letter. What a page means for another machine, such as a path
+inside 3D Slicer, is fenced as ```text."""
 
-import os
 import re
 import subprocess
 import sys
@@ -25,13 +24,13 @@ def blocks(path):
 
 
 def run(path):
-    """How many commands' blocks the page has; leaves at the first that fails."""
+    """Number of command blocks on the page; exits at the first that fails."""
     count = 0
     for name, language, text in blocks(path):
         if name:
-            os.makedirs(os.path.dirname(name) or ".", exist_ok=True)
-            with open(name, "w", encoding="utf-8") as file:
-                file.write(text)
+            with open(name, encoding="utf-8") as file:
+                if text not in file.read():
+                    sys.exit(f"{path}: {name} does not have\n{text}")
         elif language == "sh":
             done = subprocess.run(["bash", "-euo", "pipefail", "-c", text], capture_output=True, text=True)
             if done.returncode != 0:

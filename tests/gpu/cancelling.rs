@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use patchmask::error::Error;
-use patchmask::session::{Options, Session};
-use patchmask::volume::Extents;
-use patchmask::weights::Model;
+use patchmask::Error;
+use patchmask::Extents;
+use patchmask::Model;
+use patchmask::{Options, Session};
 
 use crate::builder::Random;
 use crate::cases::{FULL, discs, network, size, small};

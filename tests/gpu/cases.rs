@@ -1,7 +1,7 @@
 //! Slices with something in them, and networks of VGG16's real widths.
 
-use patchmask::lattice::Padding;
-use patchmask::weights::Model;
+use patchmask::Model;
+use patchmask::Padding;
 
 use crate::builder::{File, Random};
 use crate::geometry::Case;

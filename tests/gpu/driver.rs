@@ -6,7 +6,7 @@ use std::ops::Deref;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
-use patchmask::session::Session;
+use patchmask::Session;
 
 use crate::builder::{File, Random};
 use crate::cases::discs;

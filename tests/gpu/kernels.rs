@@ -1,6 +1,6 @@
 //! Every kernel in one short run: what compute-sanitizer looks at (tests/gpu/run.sh).
 
-use patchmask::mask::Fill;
+use patchmask::Interpolation;
 
 use crate::agreement::Agreement;
 use crate::builder::Random;
@@ -20,7 +20,7 @@ fn every_kernel() {
     let model = network(&mut random, &WIDTHS, 33);
     let mut case = discs(&mut random, (33, 16), (35, 20, 3));
     case.options.equalize = true;
-    case.options.fill = Fill::Linear;
+    case.options.interpolation = Interpolation::Linear;
     case.roi = Some((0..35 * 20 * 3).map(|i| u8::from(i % 35 < 30)).collect());
     let mut agreement = Agreement::default();
     agreement.compare(&case, &model, on_gpu(&case));

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use patchmask::session::Session;
+use patchmask::Session;
 
 use crate::builder::Random;
 use crate::cases::{FULL, discs, network, size};

@@ -1,7 +1,7 @@
 //! Activations beyond fp16 are an error that names the layer, not a mask made of infinities.
 
-use patchmask::error::Error;
-use patchmask::session::Session;
+use patchmask::Error;
+use patchmask::Session;
 use safetensors::Dtype;
 
 use crate::builder::{File, Random};

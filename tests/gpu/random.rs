@@ -1,8 +1,8 @@
 //! Random geometries and tiny networks.
 
-use patchmask::lattice::Padding;
-use patchmask::mask::Fill;
-use patchmask::session::Options;
+use patchmask::Interpolation;
+use patchmask::Options;
+use patchmask::Padding;
 
 use crate::agreement::Agreement;
 use crate::builder::Random;
@@ -21,7 +21,7 @@ fn random_geometries_agree_with_the_cpu() {
         for number in 0..size(12, 2) as u64 {
             let mut random = Random(1000 + number);
             let mut case = Case::random(&mut random, padding);
-            case.options.fill = [Fill::Nearest, Fill::Linear][number as usize % 2];
+            case.options.interpolation = [Interpolation::Nearest, Interpolation::Linear][number as usize % 2];
             case.options.equalize = number % 3 == 1;
             let model = network(&mut random, case.options.patch_size);
             let options = Options { sharing, ..on_gpu(&case) };

@@ -2,15 +2,15 @@
 
 use std::collections::BTreeSet;
 
-use patchmask::error::Error;
-use patchmask::session::{Options, Session};
+use patchmask::Error;
+use patchmask::{Options, Session};
 
 use crate::builder::Random;
 use crate::cases::{FULL, discs, network, size};
 use crate::geometry::{Case, in_turn};
 use crate::{bits, driver, on_gpu};
 
-fn case(depth: usize) -> (Case, patchmask::weights::Model) {
+fn case(depth: usize) -> (Case, patchmask::Model) {
     let mut random = Random(31);
     let model = network(&mut random, &FULL, 65);
     let extents = (size(161, 45), size(122, 37), depth);

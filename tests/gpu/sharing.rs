@@ -1,6 +1,6 @@
 //! One GPU for several threads of the host, each with a session of its own.
 
-use patchmask::session::Session;
+use patchmask::Session;
 
 use crate::builder::Random;
 use crate::cases::{FULL, discs, network, size};

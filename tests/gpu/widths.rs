@@ -1,6 +1,6 @@
 //! VGG16's real widths, patches of 64 to 257 pixels.
 
-use patchmask::lattice::Padding;
+use patchmask::Padding;
 
 use crate::agreement::Agreement;
 use crate::builder::Random;

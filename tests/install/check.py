@@ -22,7 +22,7 @@ SONAME = "libpatchmask.so." + VERSION.rsplit(".", 1)[0]
 SHARED = f"libpatchmask.so.{VERSION}"
 FOREIGN = ("lib/libother.so", "lib/pkgconfig/other.pc", "share/doc/other/README")
 
-# What the make around this test was told, such as PREFIX, must not reach the ones that it starts.
+# Variables of the make around this test, such as PREFIX, must not reach the ones that it starts.
 ENVIRONMENT = {
     name: value
     for name, value in os.environ.items()

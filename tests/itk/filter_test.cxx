@@ -1,6 +1,6 @@
-/* What itk::PatchMaskImageFilter promises, in a program: filter_test MODEL.safetensors
+/* The promises of itk::PatchMaskImageFilter, in a program: filter_test MODEL.safetensors
  *
- * The model is the one of tests/c/maximum_model.py: patches of 32 pixels every 8, of the lesion class where any of
+ * The model is the one of tests/cli/maximum_model.py: patches of 32 pixels every 8, of the lesion class where any of
  * their pixels is above 40 HU. */
 #include <algorithm>
 #include <atomic>
@@ -390,46 +390,30 @@ TestErrors()
       filter->Update();
     },
     "Input");
-  ExpectError(
-    [&] {
-      auto filter = MakeFilter(scan);
-      auto options = filter->GetOptions();
-      options.stride = 0;
-      filter->SetOptions(options);
-      filter->Update();
-    },
-    "stride 0");
-  ExpectError(
-    [&] {
-      auto filter = MakeFilter(scan);
-      auto options = filter->GetOptions();
-      options.crop_x1 = 1000;
-      options.crop_y1 = 10;
-      filter->SetOptions(options);
-      filter->Update();
-    },
-    "1000");
-  ExpectError( // a ROI of another size, at the same place
-    [&] {
-      auto roi = Filter::MaskImageType::New();
-      roi->SetRegions(Filter::MaskImageType::SizeType{ { 8, 8, 3 } });
+  const auto update_with = [&](auto change) {
+    auto filter = MakeFilter(scan);
+    auto options = filter->GetOptions();
+    change(options);
+    filter->SetOptions(options);
+    filter->Update();
+  };
+  ExpectError([&] { update_with([](auto & options) { options.stride = 0; }); }, "stride 0");
+  ExpectError([&] { update_with([](auto & options) { options.crop_x1 = 1000, options.crop_y1 = 10; }); }, "1000");
+  const auto update_within = [&](const itk::ImageRegion<3> & region, bool place) {
+    auto roi = Filter::MaskImageType::New();
+    roi->SetRegions(region);
+    roi->Allocate(true);
+    if (place)
+    {
       Place(roi.GetPointer());
-      roi->Allocate(true);
-      auto filter = MakeFilter(scan);
-      filter->SetROI(roi);
-      filter->Update();
-    },
-    "8");
-  ExpectError( // a ROI elsewhere
-    [&] {
-      auto roi = Filter::MaskImageType::New();
-      roi->SetRegions(scan->GetLargestPossibleRegion());
-      roi->Allocate(true);
-      auto filter = MakeFilter(scan);
-      filter->SetROI(roi);
-      filter->Update();
-    },
-    "same physical space");
+    }
+    auto filter = MakeFilter(scan);
+    filter->SetROI(roi);
+    filter->Update();
+  };
+  // of another size, at the same place; elsewhere
+  ExpectError([&] { update_within(itk::Size<3>{ { 8, 8, 3 } }, true); }, "8");
+  ExpectError([&] { update_within(scan->GetLargestPossibleRegion(), false); }, "same physical space");
 }
 
 } // namespace

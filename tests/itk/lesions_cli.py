@@ -16,7 +16,7 @@ import numpy as np
 import SimpleITK as sitk
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-sys.path.insert(0, os.path.join(ROOT, "tests", "c"))
+sys.path.insert(0, os.path.join(ROOT, "tests", "cli"))
 import maximum_model  # noqa: E402
 
 LESIONS = os.path.abspath(os.environ.get("LESIONS", os.path.join(ROOT, "build", "itk", "lesions")))

@@ -31,7 +31,7 @@ public:
 
     double hu(int x, int y) const {
         const uint8_t* at = voxels.data + x * voxels.stride_x + y * voxels.stride_y;
-        switch (voxels.type) {
+        switch (voxels.voxel_type) {
             case I8: return rescale(value<int8_t>(at));
             case U8: return rescale(value<uint8_t>(at));
             case I16: return rescale(value<int16_t>(at));

@@ -1,4 +1,4 @@
-"""What the tests share: the demo model and phantom, a part of it that takes a second, and the command itself."""
+"""Shared by the tests: the demo model and phantom, a part of it that takes a second, and the command itself."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 DEMO = ROOT / "examples/demo"
 MODEL = DEMO / "model.safetensors"
 
-# Where the tests are started in the background, a shell has Ctrl-C ignored: by this process and by those that it starts.
+# A shell that starts the tests in the background has Ctrl-C ignored, by this process and by those that it starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

@@ -108,7 +108,7 @@ def test_failures(command, scans, tmp_path):
 
 
 def test_changed_scans(command, scans, tmp_path, part):
-    """What has changed since is done again: a file, the data beside a header, a slice of a DICOM series."""
+    """Scans that have changed since are done again: a file, the data beside a header, a slice of a DICOM series."""
     out = tmp_path / "out"
     sitk.WriteImage(part[:, :, :1], str(scans / "f.mhd"))
     command("batch", scans, "--out", out, *OPTIONS)
@@ -310,7 +310,7 @@ def test_dask_with_a_worker_killed(scans, tmp_path, phantom):
     assert [n for n, r in records.items() if r["status"] != "done"] == ["broken"]
     (out / "broken.json").unlink()
     assert results_of(out) == names  # each once, nothing left over
-    # What was finished when the worker died is untouched; the interrupted one was done by another process.
+    # Scans that were finished when the worker died are untouched; the interrupted one was done by another process.
     kept = {n: s for n, s in finished.items() if not Path(n).name.startswith(".partial")}
     assert kept.items() <= {**stamps(out), "broken.json": kept.get("broken.json")}.items()
     assert f"{name}.json" not in kept and records[name]["process"] != int(process)

@@ -280,7 +280,7 @@ def test_slicer_progress(command, tmp_path, part):
 
 
 def test_leftovers(tmp_path):
-    """What a killed process has left goes; what a living one writes stays."""
+    """Files that a killed process has left go; those that a living one writes stay."""
     import os
     import socket
 

@@ -14,7 +14,7 @@ from conftest import DEMO, MODEL, ROOT
 sys.path.insert(0, str(ROOT / "tests/docs"))
 import page as page_blocks  # noqa: E402
 
-PAGES = ("docs/python.md", "docs/cluster.md", "examples/python/README.md")
+PAGES = ("docs/python.md", "docs/cluster.md", "python/README.md")
 CONVERSION = "docs/weights.md"  # run by `make test-convert`, which has the frameworks
 
 

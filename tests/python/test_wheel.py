@@ -64,5 +64,5 @@ def test_other_libraries(tmp_path):
 def test_builds_only_with_a_library(tmp_path):
     settings = {**os.environ, "PATCHMASK_LIBRARY": str(tmp_path / "none.so")}
     line = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", tmp_path]
-    done = subprocess.run([*line, ROOT / "examples/python"], env=settings, capture_output=True, encoding="utf-8")
+    done = subprocess.run([*line, ROOT / "python"], env=settings, capture_output=True, encoding="utf-8")
     assert done.returncode != 0 and "run make at the top of the repository first" in done.stdout + done.stderr

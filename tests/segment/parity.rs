@@ -1,6 +1,6 @@
 //! Shared evaluation against patch by patch: plain loops in f64, and the library without sharing.
 
-use patchmask::lattice::Padding;
+use patchmask::Padding;
 
 use crate::builder::{File, Random};
 use crate::geometry::{Case, Outcome, network};
@@ -37,7 +37,7 @@ fn largest(outcome: &Outcome) -> f32 {
 }
 
 /// Checks every logit and voxel; returns the relative error.
-fn compare(case: &Case, model: &patchmask::weights::Model, outcome: &Outcome, number: usize) -> f64 {
+fn compare(case: &Case, model: &patchmask::Model, outcome: &Outcome, number: usize) -> f64 {
     let (columns, rows) = case.lattice();
     let classes = model.describe().classes as usize;
     let points =

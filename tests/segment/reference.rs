@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use patchmask::lattice::Padding;
-use patchmask::weights::Model;
+use patchmask::Model;
+use patchmask::Padding;
 
 use crate::geometry::Case;
 

@@ -1,10 +1,10 @@
 //! The same bits for any number of threads, tile size, budget, ROI and repeat.
 
-use patchmask::error::Error;
-use patchmask::lattice::Padding;
-use patchmask::session::{Options, Outputs, Session};
-use patchmask::volume::{Extents, Volume, VolumeMut};
-use patchmask::weights::Model;
+use patchmask::Error;
+use patchmask::Model;
+use patchmask::Padding;
+use patchmask::{Extents, Volume, VolumeMut};
+use patchmask::{Options, Outputs, Session};
 
 use crate::builder::Random;
 use crate::geometry::{Case, network};
@@ -117,7 +117,7 @@ fn the_estimate_is_what_then_happens() {
     let outcome = case.run_in(&session, &model);
     assert_eq!(estimate.work, outcome.report.work);
     assert_eq!(estimate.peak.host, outcome.report.peak.host);
-    assert_eq!((estimate.lattice_width, estimate.lattice_height), (24, 20));
+    assert_eq!((estimate.grid_width, estimate.grid_height), (24, 20));
 }
 
 /// 4096 x 4096 x 200 voxels are more than 2^31, and so are the multiply-accumulates of one slice.

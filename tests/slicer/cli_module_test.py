@@ -10,12 +10,12 @@ import numpy as np
 from ctk_cli import CLIModule
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-sys.path.insert(0, os.path.join(ROOT, "tests", "c"))
+sys.path.insert(0, os.path.join(ROOT, "tests", "cli"))
 import maximum_model  # noqa: E402
 import volume_files  # noqa: E402
 from segment_case import SEGMENT, SIZES, SegmentCase  # noqa: E402
 
-# What Slicer's NRRD writer puts into a header, in its order and spelling.
+# The header that Slicer's NRRD writer makes, in its order and spelling.
 SLICER_HEADER = (
     "NRRD0004",
     "# Complete NRRD file format specification at:",
@@ -103,7 +103,7 @@ class Calls(SegmentCase):
         self.assertTrue(output.startswith("<filter-start>\n"), output)
         self.assertRegex(output, r"<filter-progress>[0-9.e-]+</filter-progress>\n")
         self.assertIn("<filter-end>\n", output)
-        # What Slicer shows once it has taken the tags out has none left.
+        # Slicer shows the text without the tags.
         plain = re.sub(r"<filter-(progress|name|comment|time)>[^<]*</filter-\1>\s*", "", output)
         plain = re.sub(r"<filter-(start|end)>[^<]*</filter-\1>\s*", "", plain)
         self.assertNotIn("<", plain)

@@ -26,7 +26,7 @@ from vtk.util.numpy_support import vtk_to_numpy
 ROOT = Path(__file__).resolve().parents[2]
 EXTENSION = ROOT / "examples" / "slicer"
 MODULE = EXTENSION / "PatchmaskSegmentation"
-sys.path[:0] = [str(MODULE), str(ROOT / "tests" / "c")]
+sys.path[:0] = [str(MODULE), str(ROOT / "tests" / "cli")]
 import maximum_model  # noqa: E402
 import slicer_double  # noqa: E402
 import volume_files  # noqa: E402
@@ -64,7 +64,7 @@ def wait_until(condition, seconds=30):
         time.sleep(0.01)
 
 
-# What version 1.0.2 of Slicer's schema for catalogue entries asks (Schemas/ in Slicer's sources).
+# The rules of version 1.0.2 of Slicer's schema for catalogue entries (Schemas/ in Slicer's sources).
 TEXT, SWITCH = {"type": "string"}, {"type": "boolean"}
 CATALOGUE = {
     "type": "object",
@@ -114,7 +114,7 @@ class Masks(unittest.TestCase):
         np.testing.assert_array_equal(voxels, mask[:, ::2] == 1)
 
     def test_closed_surface_lies_where_the_lesions_do(self):
-        """What a segmentation node makes of the labelmap: closed, of about the volume, around the centroids."""
+        """The surface that a segmentation node makes of the labelmap: closed, of about the volume and centroids."""
         mask = two_lesions()
         pad = vtk.vtkImageConstantPad()
         pad.SetInputData(binary_labelmap(mask))
@@ -220,7 +220,7 @@ class PackageCase(SegmentCase):
 
     def setUp(self):
         super().setUp()
-        self.enterContext(mock.patch.dict(os.environ, PYTHONPATH=str(ROOT / "examples" / "python")))
+        self.enterContext(mock.patch.dict(os.environ, PYTHONPATH=str(ROOT / "python")))
         os.environ.pop("PYTHONUNBUFFERED", None)
 
     def make_it_slow(self):

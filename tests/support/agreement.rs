@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-use patchmask::engine::Device;
-use patchmask::session::Options;
-use patchmask::weights::Model;
+use patchmask::DeviceKind;
+use patchmask::Model;
+use patchmask::Options;
 
 use crate::geometry::Case;
 
@@ -29,7 +29,7 @@ impl Agreement {
     pub fn compare(&mut self, case: &Case, model: &Model, options: Options) {
         let cpu = case.run(model, case.options.clone());
         let gpu = case.run(model, options);
-        assert_eq!(gpu.report.device, Device::Cuda);
+        assert_eq!(gpu.report.device, DeviceKind::Cuda);
         assert_eq!(cpu.report.work.patches, gpu.report.work.patches);
         assert_eq!(cpu.report.nonfinite_voxels, gpu.report.nonfinite_voxels);
         assert_eq!(cpu.coverage, gpu.coverage);

@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, HashMap};
 
 use half::{bf16, f16};
-use patchmask::error::Error;
-use patchmask::weights::Model;
+use patchmask::Error;
+use patchmask::Model;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 

@@ -1,12 +1,12 @@
 //! Random cases: a small volume, a tiny network and options that fit each other.
 #![allow(dead_code)] // each test binary uses a part
 
-use patchmask::engine::DeviceChoice;
-use patchmask::error::Error;
-use patchmask::lattice::{Crop, Padding};
-use patchmask::session::{Options, Outputs, Report, Session};
-use patchmask::volume::{Extents, Volume, VolumeMut};
-use patchmask::weights::Model;
+use patchmask::DeviceChoice;
+use patchmask::Error;
+use patchmask::Model;
+use patchmask::{Crop, Padding};
+use patchmask::{Extents, Volume, VolumeMut};
+use patchmask::{Options, Outputs, Report, Session};
 
 use crate::builder::{File, Random};
 

@@ -12,7 +12,7 @@ from pathlib import Path
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # also of the processes that the tests start
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parents[1] / "examples/training")]
+sys.path[:0] = [str(HERE), str(HERE.parents[1] / "training")]
 
 
 def main():

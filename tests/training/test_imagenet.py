@@ -42,7 +42,7 @@ class Imagenet(TrainingCase):
 
     @torch.no_grad()
     def assert_sees_the_same(self, layers, network, last):
-        """What three normalised channels give in torchvision, one gives here, except on the rim, where zeros differ."""
+        """Three normalised channels in torchvision and one here give the same, except on the rim: zeros differ."""
         grey = torch.rand(2, 1, 20, 20)
         means, deviations = (torch.tensor(v)[:, None, None] for v in (imagenet.MEANS, imagenet.DEVIATIONS))
         expected = layers[:last]((grey - means) / deviations)

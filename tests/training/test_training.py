@@ -7,7 +7,7 @@ import numpy as np
 import scans
 import torch
 from export import load
-from lattice import logits_at
+from patch_grid import logits_at
 from training_case import SEGMENT, SPACING, TrainingCase, scan, write_lits
 from volume_io import Volume, write_nrrd
 

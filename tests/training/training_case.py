@@ -1,4 +1,4 @@
-"""What the tests of training share: tiny scans of a disc with dark spots, and train.py in this process."""
+"""Shared by the tests of training: tiny scans of a disc with dark spots, and train.py in this process."""
 
 import contextlib
 import io
@@ -9,18 +9,18 @@ import unittest
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-TRAINING = ROOT / "examples/training"
+TRAINING = ROOT / "training"
 SEGMENT = ROOT / os.environ.get("SEGMENT", "build/segment")
 sys.path.insert(0, str(TRAINING))
 
-import nibabel  # noqa: E402
 import numpy as np  # noqa: E402
+import SimpleITK as sitk  # noqa: E402
 import torch  # noqa: E402
 import train  # noqa: E402
 from processes import Group  # noqa: E402
 from safetensors.torch import load_file  # noqa: E402
 from trainer import Training  # noqa: E402
-from volume_io import Volume, write_nrrd  # noqa: E402
+from volume_io import Volume, image_of, images, write_nrrd  # noqa: E402
 
 SHAPE, SPACING = (4, 52, 60), (5.0, 1.5, 1.25)  # slices, rows, columns; mm
 TINY = (
@@ -42,25 +42,21 @@ def scan(seed):
     return np.rint(hu + rng.normal(0, 8, SHAPE)).astype(np.int16), labels
 
 
-def write_nifti(path, voxels, codes="LPS"):
-    """Voxels that run to the patient's left, back and head, stored with the axes `codes`, as nibabel names them."""
-    image = nibabel.Nifti1Image(voxels.transpose(2, 1, 0), np.diag([-SPACING[2], -SPACING[1], SPACING[0], 1]))
-    turn = nibabel.orientations.ornt_transform(
-        nibabel.io_orientation(image.affine), nibabel.orientations.axcodes2ornt(codes)
-    )
-    nibabel.save(image.as_reoriented(turn), path)
+def write_nifti(path, voxels, axes="LPS"):
+    """Voxels that run to the patient's left, back and head, stored with other axes."""
+    sitk.WriteImage(images.turn(image_of(Volume(voxels, SPACING)), axes), str(path))
 
 
 def write_lits(folder, seeds=(0, 1, 2), end=".nii"):
     """The challenge's layout; scans are stored one way or another, as there."""
     folder.mkdir(parents=True, exist_ok=True)
-    for seed, codes in zip(seeds, ("LPS", "RAS", "LAS")):
+    for seed, axes in zip(seeds, ("LPS", "RAS", "LAS")):
         for name, voxels in zip(("volume", "segmentation"), scan(seed)):
             path = folder / f"{name}-{seed}{end}"
             if end == ".nrrd":
                 write_nrrd(path, Volume(voxels, SPACING))
             else:
-                write_nifti(path, voxels, codes)
+                write_nifti(path, voxels, axes)
     return folder
 
 

@@ -1,7 +1,7 @@
 //! Values: rounding once to fp16, batch norm and adaptive pooling against their definitions in f64.
 
 use half::f16;
-use patchmask::weights::Model;
+use patchmask::Model;
 use safetensors::Dtype;
 
 use crate::builder::{File, PLAIN, Random, WIDTHS, WITH_BATCH_NORM, refused};

@@ -4,8 +4,8 @@ use std::fs;
 use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 
-use patchmask::error::Error;
-use patchmask::weights::Model;
+use patchmask::Error;
+use patchmask::Model;
 use safetensors::Dtype;
 
 use crate::builder::{File, Random, raw_file, refused};

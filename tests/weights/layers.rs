@@ -5,8 +5,8 @@ use std::io::Write;
 #[cfg(unix)]
 use std::process::{Command, Stdio};
 
-use patchmask::error::Error;
-use patchmask::weights::Model;
+use patchmask::Error;
+use patchmask::Model;
 use safetensors::Dtype;
 
 use crate::builder::{File, WIDTHS, refused};

@@ -1,8 +1,8 @@
-"""What the tests of conversion share: a slice, its patches as the library cuts them, the command, `segment --logits`.
+"""Shared by the tests of conversion: a slice, its patches as the library cuts them, the command, `segment --logits`.
 
 Weights are random and representable in fp16, as far as possible: the library rounds to fp16 once, and a comparison is
-then as tight as f32 arithmetic. One test has weights as training leaves them, f32. Where folding gives other numbers (batch norm, average pooling), rounding to fp16 is in
-the difference.
+then as tight as f32 arithmetic. One test has weights as training leaves them, f32. Where folding gives other numbers
+(batch norm, average pooling), rounding to fp16 is in the difference.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ SLICE = np.rint(_smooth + _rng.normal(0, 60, (52, 60))).astype("<i2")  # [row][c
 
 
 def patches(side=PATCH, channels=1, mean=0.0, std=1.0):
-    """float32 [patches][channels][side][side], normalised; one per lattice point, rows of the lattice outside."""
+    """float32 [patches][channels][side][side], normalised; rows of the patch grid outside."""
     low, high = WINDOW
     image = np.clip((SLICE.astype(np.float64) - low) / (high - low), 0, 1)
     padded = np.pad(image, side)
@@ -96,7 +96,7 @@ class ConvertCase(unittest.TestCase):
         self.assertEqual(done.returncode, 0, done.stderr)
         head, data = (self.folder / "logits.nrrd").read_bytes().split(b"\n\n", 1)
         fields = dict(line.split(": ", 1) for line in head.decode().splitlines()[1:] if ": " in line)
-        sizes = [int(word) for word in fields["sizes"].split()]  # class, lattice x, lattice y, slice
+        sizes = [int(word) for word in fields["sizes"].split()]  # class, patch x, patch y, slice
         return np.frombuffer(data, "<f4").reshape(sizes[1] * sizes[2], sizes[0])
 
     def assert_logits(self, expected, limit=EXACT, side=PATCH, options=()):

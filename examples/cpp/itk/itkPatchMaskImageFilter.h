@@ -1,4 +1,4 @@
-/* itk::PatchMaskImageFilter: libpatchmask as a filter of an ITK pipeline. Header-only, on the C interface.
+/* itk::PatchMaskImageFilter: libpatchmask as a filter of an ITK pipeline. Header-only, on patchmask.hpp.
  *
  *   auto filter = itk::PatchMaskImageFilter<itk::Image<short, 3>>::New();
  *   filter->LoadModel("liver.safetensors");        // options start from the model's metadata
@@ -6,7 +6,7 @@
  *   filter->Update();                              // itk::ExceptionObject, itk::ProcessAborted
  *   filter->GetOutput();                           // class of each voxel, on the grid of the input
  *
- * What the library needs to know of ITK's world:
+ * Conventions of ITK that matter here:
  *   voxels      read and written where ITK keeps them: no copy. The type of the input is one of the C interface's.
  *   regions     a patch needs its surroundings and a slice its histogram: always the largest possible region.
  *   grid        origin, spacing and direction of the input are those of the outputs. A slice is one index of the
@@ -18,49 +18,15 @@
 #ifndef itkPatchMaskImageFilter_h
 #define itkPatchMaskImageFilter_h
 
-#include <array>
-#include <cstdint>
-#include <exception>
-#include <memory>
 #include <string>
 #include <type_traits>
 
 #include "itkImage.h"
 #include "itkImageToImageFilter.h"
-#include "patchmask.h"
+#include "patchmask.hpp"
 
 namespace itk
 {
-
-/** The voxel type of the C interface (PATCHMASK_VOXEL_*) for a type of C++; 0 where there is none. */
-template <typename TPixel>
-constexpr int32_t
-PatchMaskVoxelType()
-{
-  if (std::is_same<TPixel, float>::value)
-  {
-    return PATCHMASK_VOXEL_F32;
-  }
-  if (std::is_same<TPixel, double>::value)
-  {
-    return PATCHMASK_VOXEL_F64;
-  }
-  if (!std::is_integral<TPixel>::value || std::is_same<TPixel, bool>::value)
-  {
-    return 0;
-  }
-  switch (sizeof(TPixel))
-  {
-    case 1:
-      return std::is_signed<TPixel>::value ? PATCHMASK_VOXEL_I8 : PATCHMASK_VOXEL_U8;
-    case 2:
-      return std::is_signed<TPixel>::value ? PATCHMASK_VOXEL_I16 : PATCHMASK_VOXEL_U16;
-    case 4:
-      return std::is_signed<TPixel>::value ? PATCHMASK_VOXEL_I32 : 0;
-    default:
-      return 0;
-  }
-}
 
 /** \class PatchMaskImageFilter
  * Lesion mask of a CT image (2-D, or 3-D slice by slice) by a VGG16 on every overlapping patch. */
@@ -85,8 +51,6 @@ public:
   using DataObjectIdentifierType = typename Superclass::DataObjectIdentifierType;
 
   static_assert(ImageDimension == 2 || ImageDimension == 3, "images have two or three dimensions");
-  static_assert(PatchMaskVoxelType<typename InputImageType::PixelType>() != 0,
-                "voxels are (unsigned) char or short, int, float or double: put an itk::CastImageFilter before");
 
   itkNewMacro(Self);
   itkTypeMacro(PatchMaskImageFilter, ImageToImageFilter);
@@ -95,18 +59,10 @@ public:
   void
   LoadModel(const std::string & fileName)
   {
-    if (patchmask_abi_version() != PATCHMASK_ABI_VERSION)
-    {
-      itkExceptionMacro(<< "libpatchmask " << patchmask_version()
-                        << " has another ABI than this program: install the same version of both");
-    }
-    patchmask_model * loaded = nullptr;
-    this->Check(patchmask_model_load(fileName.c_str(), &loaded));
-    std::shared_ptr<patchmask_model> model(loaded, patchmask_model_free);
-    patchmask_options options;
-    this->Check(patchmask_options_init(&options, sizeof options, loaded));
-    m_Model = std::move(model);
-    m_Options = options;
+    this->Try([&] {
+      m_Model = patchmask::model::load(fileName);
+      m_Options = m_Model.options();
+    });
     this->Modified();
   }
 
@@ -209,54 +165,39 @@ protected:
   void
   GenerateData() override
   {
-    if (m_Model == nullptr)
+    if (!m_Model)
     {
       itkExceptionMacro(<< "no model: call LoadModel() before Update()");
     }
     this->AllocateOutputs();
 
-    const patchmask_volume volume = this->Describe(this->GetInput());
-    patchmask_volume       roi{};
-    if (this->GetROI() != nullptr)
-    {
-      roi = this->Describe(this->GetROI());
-    }
-    patchmask_outputs outputs;
-    this->Check(patchmask_outputs_init(&outputs, sizeof outputs));
-    const auto stride = Strides(this->GetOutput());
+    patchmask_outputs outputs{};
+    outputs.struct_size = sizeof outputs;
     outputs.mask = this->GetOutput()->GetBufferPointer();
-    outputs.mask_stride_x = stride[0];
-    outputs.mask_stride_y = stride[1];
-    outputs.mask_stride_z = stride[2];
+    SetStrides(this->GetOutput(), outputs.mask_stride_x, outputs.mask_stride_y, outputs.mask_stride_z);
     if (ProbabilityImageType * probability = this->GetProbabilityOutput())
     {
-      const auto probabilityStride = Strides(probability);
       outputs.probability = probability->GetBufferPointer();
-      outputs.probability_stride_x = probabilityStride[0];
-      outputs.probability_stride_y = probabilityStride[1];
-      outputs.probability_stride_z = probabilityStride[2];
+      SetStrides(probability,
+                 outputs.probability_stride_x,
+                 outputs.probability_stride_y,
+                 outputs.probability_stride_z);
     }
-
-    // One session for one update: between updates the filter holds the model alone.
-    Run               run{ this, nullptr };
-    patchmask_options options = m_Options;
-    options.progress = &Self::OnProgress;
-    options.progress_user_data = &run;
-    if (options.log == nullptr)
+    const auto progress = [this](double fraction, patchmask::stage) {
+      this->UpdateProgress(static_cast<float>(fraction));
+      return !this->GetAbortGenerateData();
+    };
+    patchmask::log_function log;
+    if (m_Options.log == nullptr)
     {
-      options.log = &Self::OnLog;
-      options.log_user_data = &run;
+      log = [this](patchmask::log_level level, std::string_view message) { this->Log(level, message); };
     }
-    patchmask_session * made = nullptr;
-    this->CheckRun(patchmask_session_new(m_Model.get(), &options, &made), run);
-    const std::unique_ptr<patchmask_session, void (*)(patchmask_session *)> session(made, patchmask_session_free);
-
-    patchmask_result result;
-    this->Check(patchmask_result_init(&result, sizeof result));
-    this->CheckRun(patchmask_session_segment(
-                     session.get(), &volume, this->GetROI() != nullptr ? &roi : nullptr, &outputs, &result),
-                   run);
-    m_Result = result;
+    this->Try([&] {
+      // One session for one update: between updates the filter holds the model alone.
+      patchmask::session     session(m_Model, m_Options, progress, log);
+      const patchmask_volume roi = this->GetROI() != nullptr ? Describe(this->GetROI()) : patchmask_volume{};
+      m_Result = session.segment(Describe(this->GetInput()), outputs, this->GetROI() != nullptr ? &roi : nullptr);
+    });
   }
 
   void
@@ -264,7 +205,7 @@ protected:
   {
     Superclass::PrintSelf(os, indent);
     os << indent << "Library: " << patchmask_version() << std::endl;
-    os << indent << "Model: " << (m_Model != nullptr ? "loaded" : "none") << std::endl;
+    os << indent << "Model: " << (m_Model ? "loaded" : "none") << std::endl;
     os << indent << "PatchSize: " << m_Options.patch_size << std::endl;
     os << indent << "Stride: " << m_Options.stride << std::endl;
     os << indent << "Window (HU): " << m_Options.window_low << " to " << m_Options.window_high << std::endl;
@@ -272,13 +213,6 @@ protected:
   }
 
 private:
-  /** What the callbacks see. An exception must not pass through the library: it waits in `thrown`. */
-  struct Run
-  {
-    Self *             filter;
-    std::exception_ptr thrown;
-  };
-
   static const char *
   ProbabilityName()
   {
@@ -287,99 +221,59 @@ private:
 
   /** Bytes from a voxel to its neighbours along x, y and z; along a z that the image lacks: its whole size. */
   template <typename TImage>
-  static std::array<uint64_t, 3>
-  Strides(const TImage * image)
+  static void
+  SetStrides(const TImage * image, uint64_t & x, uint64_t & y, uint64_t & z)
   {
-    const auto *            table = image->GetOffsetTable();
-    const uint64_t          bytes = sizeof(typename TImage::PixelType);
-    std::array<uint64_t, 3> stride{};
-    for (unsigned int axis = 0; axis < 3; ++axis)
-    {
-      stride[axis] = static_cast<uint64_t>(table[axis]) * bytes;
-    }
-    return stride;
+    const auto *   table = image->GetOffsetTable();
+    const uint64_t bytes = sizeof(typename TImage::PixelType);
+    x = static_cast<uint64_t>(table[0]) * bytes;
+    y = static_cast<uint64_t>(table[1]) * bytes;
+    z = static_cast<uint64_t>(table[2]) * bytes;
   }
 
   template <typename TImage>
-  patchmask_volume
-  Describe(const TImage * image) const
+  static patchmask_volume
+  Describe(const TImage * image)
   {
-    const auto       size = image->GetBufferedRegion().GetSize();
-    const auto       stride = Strides(image);
-    patchmask_volume volume;
-    this->Check(patchmask_volume_init(&volume,
-                                      sizeof volume,
-                                      image->GetBufferPointer(),
-                                      PatchMaskVoxelType<typename TImage::PixelType>(),
-                                      size[0],
-                                      size[1],
-                                      ImageDimension > 2 ? size[ImageDimension - 1] : 1));
-    volume.stride_x = stride[0];
-    volume.stride_y = stride[1];
-    volume.stride_z = stride[2];
+    using Pixel = typename TImage::PixelType;
+    using Char = std::conditional_t<std::is_signed<char>::value, signed char, unsigned char>;
+    using Voxel = std::conditional_t<std::is_same<Pixel, char>::value, Char, Pixel>;
+    const auto             region = image->GetBufferedRegion();
+    const auto             size = region.GetSize();
+    const auto *           first = reinterpret_cast<const Voxel *>(image->GetBufferPointer());
+    patchmask_volume       volume = patchmask::volume(
+      patchmask::span<const Voxel>(first, region.GetNumberOfPixels()),
+      patchmask::extents{ size[0], size[1], ImageDimension > 2 ? size[ImageDimension - 1] : 1 });
+    SetStrides(image, volume.stride_x, volume.stride_y, volume.stride_z);
     return volume;
   }
 
+  /** Runs calls of the library, with its errors as ITK's. */
+  template <typename TCalls>
   void
-  Check(patchmask_status status) const
+  Try(const TCalls & calls) const
   {
-    if (status != PATCHMASK_OK)
+    try
     {
-      itkExceptionMacro(<< patchmask_last_error());
+      calls();
     }
-  }
-
-  void
-  CheckRun(patchmask_status status, const Run & run) const
-  {
-    if (run.thrown != nullptr)
-    {
-      std::rethrow_exception(run.thrown);
-    }
-    if (status == PATCHMASK_CANCELLED)
+    catch (const patchmask::cancelled & stopped)
     {
       ProcessAborted aborted(__FILE__, __LINE__);
-      aborted.SetDescription(patchmask_last_error());
+      aborted.SetDescription(stopped.what());
       aborted.SetLocation(ITK_LOCATION);
       throw aborted;
     }
-    this->Check(status);
-  }
-
-  static int32_t
-  OnProgress(double fraction, int32_t, void * userData)
-  {
-    Run * run = static_cast<Run *>(userData);
-    try
+    catch (const patchmask::error & failed)
     {
-      run->filter->UpdateProgress(static_cast<float>(fraction));
-      return run->filter->GetAbortGenerateData() ? 1 : 0;
-    }
-    catch (...)
-    {
-      run->thrown = std::current_exception();
-      return 1;
-    }
-  }
-
-  static void
-  OnLog(int32_t level, const char * message, void * userData)
-  {
-    Run * run = static_cast<Run *>(userData);
-    try
-    {
-      run->filter->Log(level, message);
-    }
-    catch (...)
-    {
-      run->thrown = std::current_exception();
+      itkExceptionMacro(<< failed.what());
     }
   }
 
   void
-  Log(int32_t level, const char * message) const
+  Log(patchmask::log_level level, std::string_view message) const
   {
-    if (level == PATCHMASK_LOG_WARNING)
+    if (level == patchmask::log_level::warning)
     {
       itkWarningMacro(<< message);
     }
@@ -389,9 +283,9 @@ private:
     }
   }
 
-  std::shared_ptr<patchmask_model> m_Model;
-  patchmask_options                m_Options;
-  patchmask_result                 m_Result;
+  patchmask::model  m_Model{ nullptr };
+  patchmask_options m_Options;
+  patchmask_result  m_Result;
 };
 
 } // namespace itk

@@ -9,9 +9,10 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <iomanip>
 #include <iostream>
-#include <limits>
+#include <map>
 #include <sstream>
 #include <stdexcept>
 #include <string>
@@ -60,7 +61,7 @@ struct Arguments
 {
   std::string model, series, mask, input, labels, table;
   uint32_t    stride = 0; // pixels; 0: the model's
-  int32_t     fill = PATCHMASK_FILL_NEAREST;
+  int32_t     fill = PATCHMASK_INTERPOLATION_NEAREST;
   int32_t     device = PATCHMASK_DEVICE_AUTO;
   double      minVolume = 0; // mm3
   bool        progress = false, help = false;
@@ -96,72 +97,60 @@ ParseNumber(const std::string & option, const std::string & text, double lowest,
   return number;
 }
 
+uint32_t
+ParseWhole(const std::string & option, const std::string & text)
+{
+  const double number = ParseNumber(option, text, 1, PATCHMASK_PATCH_SIZE_MAX);
+  if (number != std::floor(number))
+  {
+    throw Misuse{ option + ": must be a whole number of pixels" };
+  }
+  return static_cast<uint32_t>(number);
+}
+
 Arguments
 Parse(const std::vector<std::string> & words)
 {
   Arguments                arguments;
   std::vector<std::string> paths;
+  const std::map<std::string, std::function<void(const std::string &)>> options = {
+    { "--model", [&](const auto & value) { arguments.model = value; } },
+    { "--series", [&](const auto & value) { arguments.series = value; } },
+    { "--mask", [&](const auto & value) { arguments.mask = value; } },
+    { "--stride", [&](const auto & value) { arguments.stride = ParseWhole("--stride", value); } },
+    { "--fill", [&](const auto & value) { arguments.fill = ParseWord("--fill", value, { "nearest", "linear" }); } },
+    { "--device",
+      [&](const auto & value) { arguments.device = ParseWord("--device", value, { "auto", "cpu", "cuda" }); } },
+    { "--min-volume", [&](const auto & value) { arguments.minVolume = ParseNumber("--min-volume", value, 0, 1e30); } },
+  };
   for (size_t at = 0; at < words.size(); ++at)
   {
     const std::string & word = words[at];
+    const auto          option = options.find(word);
     if (word.size() < 2 || word[0] != '-')
     {
       paths.push_back(word);
-      continue;
     }
-    if (word == "--help")
+    else if (word == "--help")
     {
       arguments.help = true;
       return arguments;
     }
-    if (word == "--progress")
+    else if (word == "--progress")
     {
       arguments.progress = true;
-      continue;
     }
-    const auto value = [&]() -> const std::string & {
-      if (at + 1 == words.size())
-      {
-        throw Misuse{ word + ": needs a value" };
-      }
-      return words[++at];
-    };
-    if (word == "--model")
+    else if (option == options.end())
     {
-      arguments.model = value();
+      throw Misuse{ word + ": unknown option; lesions --help lists them" };
     }
-    else if (word == "--series")
+    else if (++at == words.size())
     {
-      arguments.series = value();
-    }
-    else if (word == "--mask")
-    {
-      arguments.mask = value();
-    }
-    else if (word == "--stride")
-    {
-      const double number = ParseNumber(word, value(), 1, PATCHMASK_PATCH_SIZE_MAX);
-      if (number != std::floor(number))
-      {
-        throw Misuse{ word + ": must be a whole number of pixels" };
-      }
-      arguments.stride = static_cast<uint32_t>(number);
-    }
-    else if (word == "--fill")
-    {
-      arguments.fill = ParseWord(word, value(), { "nearest", "linear" });
-    }
-    else if (word == "--device")
-    {
-      arguments.device = ParseWord(word, value(), { "auto", "cpu", "cuda" });
-    }
-    else if (word == "--min-volume")
-    {
-      arguments.minVolume = ParseNumber(word, value(), 0, std::numeric_limits<float>::max());
+      throw Misuse{ word + ": needs a value" };
     }
     else
     {
-      throw Misuse{ word + ": unknown option; lesions --help lists them" };
+      option->second(words[at]);
     }
   }
   if (paths.size() != 3)
@@ -349,7 +338,7 @@ Run(const Arguments & arguments, const std::vector<std::string> & files, itk::Im
   classify->LoadModel(arguments.model);
   patchmask_options options = classify->GetOptions();
   options.stride = arguments.stride != 0 ? arguments.stride : options.stride;
-  options.fill = arguments.fill;
+  options.interpolation = arguments.fill;
   options.device = arguments.device;
   classify->SetOptions(options);
   classify->SetInput(Read<ScanType>(files, io));

@@ -197,7 +197,7 @@ class PatchmaskSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMi
 
 
 class Found(NamedTuple):
-    """What a run has found, in the order of fillSegmentation's arguments."""
+    """The findings of a run, in the order of fillSegmentation's arguments."""
 
     volume: vtkMRMLScalarVolumeNode
     mask: np.ndarray  # [slice][row][column], class numbers
@@ -314,7 +314,7 @@ class PatchmaskSegmentationLogic(ScriptedLoadableModuleLogic):
         return path
 
     def _results(self):
-        """Where the process writes the mask and the report."""
+        """The paths to which the process writes the mask and the report."""
         return [Path(self._folder.name, name) for name in ("mask.nrrd", "report.json")]
 
     def _load(self, path, report) -> Found:

@@ -10,7 +10,7 @@ use crate::memory::{ensure_headroom, out_of_memory};
 /// Zeros to begin with, on a boundary of cache lines, large ones on one of large pages.
 #[derive(Default)]
 pub(super) struct Floats {
-    /// With room to spare in front.
+    /// With space to spare in front.
     storage: Vec<f32>,
     first: usize,
 }
@@ -28,17 +28,17 @@ impl Floats {
         let large = len >= 2 * LARGE_PAGE / size_of::<f32>();
         let boundary = if large { LARGE_PAGE } else { LINE };
         let failed = || out_of_memory(len.saturating_mul(size_of::<f32>()), what);
-        let room = len.saturating_add(boundary / size_of::<f32>());
-        let layout = Layout::array::<f32>(room).map_err(|_| failed())?;
+        let capacity = len.saturating_add(boundary / size_of::<f32>());
+        let layout = Layout::array::<f32>(capacity).map_err(|_| failed())?;
         // SAFETY: the layout is not empty.
         let data = unsafe { alloc_zeroed(layout) }.cast::<f32>();
         if data.is_null() {
             return Err(failed());
         }
-        // SAFETY: from the global allocator with the layout of `room` f32, and all zero bits is 0.0.
-        let mut storage = unsafe { Vec::from_raw_parts(data, room, room) };
+        // SAFETY: from the global allocator with the layout of `capacity` f32, and all zero bits is 0.0.
+        let mut storage = unsafe { Vec::from_raw_parts(data, capacity, capacity) };
         ensure_headroom(0, what)?;
-        let first = data.align_offset(boundary).min(room - len);
+        let first = data.align_offset(boundary).min(capacity - len);
         storage.truncate(first + len);
         let floats = Self { storage, first };
         if large {

@@ -1,9 +1,9 @@
 //! The CPU engine: f32 arithmetic on the widest vectors that the machine has.
 //!
 //! ```text
-//! convolutions but the first   `winograd`: a quarter of the multiplications, on the chains of the plan
-//! first convolution, dense     `table_conv`: taps gathered into rows, then a matrix product
-//! pools                        `table_max`
+//! convolutions but the first   `winograd`: a quarter of the multiplications, on the Winograd runs of the plan
+//! first convolution, dense     `gather_conv`: taps gathered into rows, then a matrix product
+//! pools                        `gather_max_pool`
 //! ```
 //! All of them come down to `product` (rows by a packed panel of weights), written once over `simd` for every
 //! instruction set. Activations are [stored pixels][channels], channels padded to a multiple of 16 with zeros.
@@ -13,34 +13,97 @@
 //! tiles, budget or ROI.
 
 mod arena;
-mod network;
+mod forward;
+mod gather_conv;
+mod gather_max_pool;
 mod product;
 mod simd;
-mod table_conv;
-mod table_max;
 mod weights;
 mod winograd;
 mod workspace;
 
-use crate::engine::{Bytes, Call, Device, Engine, Geometry, LayerWork, Pieces, Room, Settings};
-use crate::error::Error;
-use crate::lattice::Selection;
-use crate::mask::{Grids, Painter, Scores};
-use crate::memory::{try_filled, usable_bytes};
-use crate::plan::{AxisPlan, PlannedPiece};
-use network::Network;
-pub(crate) use simd::Instructions;
+use std::sync::Arc;
 
-/// See the module.
-pub(crate) struct CpuEngine {
-    network: Network,
+use crate::axes::Axes;
+use crate::engine::{
+    Bytes, DeviceKind, Engine, EngineCall, EngineInfo, Geometry, LayerWork, MemoryModel, Request, Reservation,
+    Settings, SliceId, TileMemory, Tiles,
+};
+use crate::error::Error;
+use crate::mask::{MaskWriter, OutputViews, Scores};
+use crate::memory::{try_filled, usable_bytes};
+use crate::patch_grid::Selection;
+use crate::plan::{AxisPlan, PlannedTile};
+use forward::Forward;
+use simd::Instructions;
+use weights::PackedWeights;
+
+pub(super) struct CpuEngine {
+    forward: Forward,
     threads: usize,
-    /// Of the call that runs.
-    slice: Option<Slice>,
 }
 
-/// The slice at work.
-struct Slice {
+impl CpuEngine {
+    pub fn new(settings: &Settings<'_>) -> Result<Self, Error> {
+        // Never empty.
+        let instructions = Instructions::available()[0];
+        Ok(Self { forward: Forward::new(settings, instructions)?, threads: settings.threads })
+    }
+
+    /// A quarter of the memory that the process may use, at most 8 GiB, and memory for tiles beside the weights however
+    /// small the machine.
+    fn automatic_budget(&self) -> Bytes {
+        const MAX: u64 = 8 << 30;
+        const MIN_FOR_TILES: u64 = 256 << 20;
+        let bytes = usable_bytes().map_or(MAX, |bytes| bytes / 4).min(MAX);
+        Bytes::host(bytes.max(self.forward.fixed_bytes() + MIN_FOR_TILES))
+    }
+}
+
+impl Engine for CpuEngine {
+    fn info(&self) -> EngineInfo {
+        let simd = self.forward.instructions().name();
+        let plural = if self.threads == 1 { "" } else { "s" };
+        let weights = &self.forward.weights;
+        EngineInfo {
+            name: format!("cpu ({simd}, {} thread{plural})", self.threads),
+            device: DeviceKind::Cpu,
+            automatic_budget: self.automatic_budget(),
+            fixed: Bytes::host(self.forward.fixed_bytes()),
+            max_run: Some(weights.max_run()),
+            pipeline_depth: 0,
+            preferred_tile_bytes: 256 << 20,
+            macs_per_output: weights.macs_per_output.clone(),
+            memory: Arc::clone(weights) as Arc<dyn MemoryModel>,
+        }
+    }
+
+    fn layers(&self) -> Vec<LayerWork> {
+        self.forward.layers.clone()
+    }
+
+    fn trim(&mut self) {
+        self.forward.trim_to(0);
+    }
+
+    fn begin<'a>(&'a mut self, request: Request<'a>) -> Result<Box<dyn EngineCall + 'a>, Error> {
+        let Geometry { extents, grid, classes, .. } = request.geometry;
+        Ok(Box::new(CpuCall {
+            forward: &mut self.forward,
+            request,
+            image: try_filled(extents.pixels(), 0.0, "one slice")?,
+            row: try_filled(extents.width, 0.0, "one row")?,
+            nonfinite: 0,
+            scores: Scores::new(grid.patches(), classes)?,
+            selection: Selection::everything(),
+        }))
+    }
+}
+
+/// One slice at a time.
+struct CpuCall<'a> {
+    forward: &'a mut Forward,
+    request: Request<'a>,
     /// Intensities, [height][width].
     image: Vec<f32>,
     /// One row of voxels.
@@ -50,116 +113,25 @@ struct Slice {
     selection: Selection,
 }
 
-impl CpuEngine {
-    pub fn new(settings: &Settings<'_>) -> Result<Self, Error> {
-        // Never empty.
-        let instructions = Instructions::available()[0];
-        Ok(Self { network: Network::new(settings, instructions)?, threads: settings.threads, slice: None })
-    }
-
-    /// What [`Engine::begin`] made.
-    fn slice(&mut self) -> Result<(&mut Network, &mut Slice), Error> {
-        let slice = self.slice.as_mut();
-        Ok((&mut self.network, slice.ok_or_else(|| Error::Panic("no call has begun".into()))?))
-    }
-}
-
-impl Engine for CpuEngine {
-    fn name(&self) -> String {
-        let simd = self.network.instructions().name();
-        let plural = if self.threads == 1 { "" } else { "s" };
-        format!("cpu ({simd}, {} thread{plural})", self.threads)
-    }
-
-    fn device(&self) -> Device {
-        Device::Cpu
-    }
-
-    /// A quarter of the memory that the process may use, at most 8 GiB, and room for tiles beside the weights however small
-    /// the machine.
-    fn automatic_budget(&self) -> Bytes {
-        const MOST: u64 = 8 << 30;
-        const LEAST_FOR_TILES: u64 = 256 << 20;
-        let bytes = usable_bytes().map_or(MOST, |bytes| bytes / 4).min(MOST);
-        Bytes::host(bytes.max(self.network.fixed_bytes() + LEAST_FOR_TILES))
-    }
-
-    fn fixed_bytes(&self) -> Bytes {
-        Bytes::host(self.network.fixed_bytes())
-    }
-
-    fn most_chain(&self) -> Option<usize> {
-        Some(self.network.weights.most_chain())
-    }
-
-    fn call_bytes(&self, geometry: &Geometry) -> Bytes {
-        let pixels = geometry.extents.pixels() as u64;
-        let points = geometry.lattice.points();
-        Bytes::host(4 * pixels + 8 * geometry.extents.width as u64 + Scores::bytes(points, geometry.classes))
-    }
-
-    fn tile_bytes(&self, rows: &AxisPlan, columns: &AxisPlan) -> Bytes {
-        Bytes::host(self.network.tile_bytes(rows, columns))
-    }
-
-    fn small_tile_bytes(&self) -> u64 {
-        256 << 20
-    }
-
-    fn piece_bytes(&self, piece: &PlannedPiece) -> Bytes {
-        Bytes::host(self.network.piece_bytes(&piece.plan))
-    }
-
-    fn unit_macs(&self) -> (&[u64], u64) {
-        let weights = &self.network.weights;
-        (&weights.convolution_macs, weights.head_macs)
-    }
-
-    fn layers(&self) -> Vec<LayerWork> {
-        self.network.layers.clone()
-    }
-
-    fn lag(&self) -> usize {
-        0
-    }
-
-    fn reserve(&mut self, room: Room) -> Result<(), Error> {
-        self.network.trim_to(room.budget.host);
+impl EngineCall for CpuCall<'_> {
+    fn reserve(&mut self, reservation: Reservation) -> Result<(), Error> {
+        self.forward.trim_to(reservation.budget.host);
         Ok(())
     }
 
-    fn trim(&mut self) {
-        self.network.trim();
+    fn slice(&mut self, z: usize) -> Result<SliceId, Error> {
+        let Request { intensity, volume, control, .. } = self.request;
+        self.nonfinite = intensity.slice(volume, z, &mut self.row, &mut self.image, &control.cancel)?;
+        self.scores.clear();
+        Ok(SliceId { z, slot: 0 })
     }
 
-    fn begin(&mut self, call: &Call<'_>) -> Result<(), Error> {
-        let Geometry { extents, lattice, classes, .. } = call.geometry;
-        self.slice = Some(Slice {
-            image: try_filled(extents.pixels(), 0.0, "one slice")?,
-            row: try_filled(extents.width, 0.0, "one row")?,
-            nonfinite: 0,
-            scores: Scores::new(lattice.points(), classes)?,
-            selection: Selection::everything(),
-        });
-        Ok(())
-    }
-
-    fn intensity(&mut self, call: &Call<'_>, z: usize) -> Result<(), Error> {
-        let (_, slice) = self.slice()?;
-        let Slice { image, row, .. } = slice;
-        let check = || call.control.check();
-        slice.nonfinite = call.intensity.slice(call.volume, z, row, image, &check)?;
-        slice.scores.clear();
-        Ok(())
-    }
-
-    fn network(&mut self, call: &Call<'_>, pieces: Pieces<'_>) -> Result<(), Error> {
-        let Geometry { extents, lattice, classes, .. } = call.geometry;
-        let (network, slice) = self.slice()?;
-        for piece in pieces.as_slice() {
-            let (image, width) = (&slice.image, extents.width);
-            let (logits, padded) = network.run(piece, &lattice, image, width, call.control)?;
-            for (&point, logits) in piece.points.iter().zip(logits.chunks_exact(padded)) {
+    fn evaluate(&mut self, _slice: SliceId, tiles: Tiles<'_>) -> Result<(), Error> {
+        let Geometry { extents, grid, classes, .. } = self.request.geometry;
+        for tile in tiles.as_slice() {
+            let (logits, padded) =
+                self.forward.evaluate(tile, &grid, &self.image, extents.width, self.request.control)?;
+            for (&patch, logits) in tile.patches.iter().zip(logits.chunks_exact(padded)) {
                 let logits = &logits[..classes];
                 if logits.iter().any(|logit| !logit.is_finite()) {
                     return Err(Error::bad_model(
@@ -168,36 +140,47 @@ impl Engine for CpuEngine {
                             .into(),
                     ));
                 }
-                slice.scores.set(point, logits);
+                self.scores.set(patch, logits);
             }
         }
         Ok(())
     }
 
-    fn submit(&mut self, _call: &Call<'_>, selection: Selection) -> Result<(), Error> {
-        self.slice()?.1.selection = selection;
+    fn submit(&mut self, _slice: SliceId, selection: Selection) -> Result<(), Error> {
+        self.selection = selection;
         Ok(())
     }
 
-    fn wait(&mut self, _call: &Call<'_>) -> Result<u64, Error> {
-        Ok(self.slice()?.1.nonfinite)
+    fn wait(&mut self, _slice: SliceId) -> Result<u64, Error> {
+        Ok(self.nonfinite)
     }
 
-    fn mask(&mut self, call: &Call<'_>, z: usize, grids: &mut Grids<'_>) -> Result<(), Error> {
-        let (_, slice) = self.slice()?;
-        let check = || call.control.check();
-        slice.scores.softmax(&check)?;
-        let painter = Painter {
-            lattice: call.geometry.lattice,
-            width: call.geometry.extents.width,
-            height: call.geometry.extents.height,
-            fill: call.fill,
-            lesion_class: call.lesion_class,
+    fn write(&mut self, slice: SliceId, outputs: &mut OutputViews<'_>) -> Result<(), Error> {
+        let Request { geometry, interpolation, lesion_class, control, .. } = self.request;
+        self.scores.softmax(&control.cancel)?;
+        let writer = MaskWriter {
+            grid: geometry.grid,
+            width: geometry.extents.width,
+            height: geometry.extents.height,
+            interpolation,
+            lesion_class,
         };
-        painter.slice(grids, z, &slice.selection, &slice.scores, &check)
+        writer.write_slice(outputs, slice.z, &self.selection, &self.scores, &control.cancel)
+    }
+}
+
+impl MemoryModel for PackedWeights {
+    fn call(&self, geometry: &Geometry) -> Result<Bytes, Error> {
+        let pixels = geometry.extents.pixels() as u64;
+        let scores = Scores::bytes(geometry.grid.patches(), geometry.classes);
+        Ok(Bytes::host(4 * pixels + 8 * geometry.extents.width as u64 + scores))
     }
 
-    fn end(&mut self) {
-        self.slice = None;
+    fn tile(&self, axes: &Axes<Arc<AxisPlan>>) -> TileMemory {
+        TileMemory { whole: Bytes::host(self.activation_bytes_of_axes(axes)), ..TileMemory::default() }
+    }
+
+    fn planned(&self, tile: &PlannedTile) -> Bytes {
+        Bytes::host(self.activation_bytes(&tile.plan))
     }
 }

@@ -10,12 +10,25 @@
 use std::ops::Range;
 
 use super::simd::{Instructions, Kernel, Simd};
+use crate::error::Error;
+use crate::memory::try_filled;
 
 /// Outputs of a panel of weights.
 pub(super) const PANEL: usize = 32;
 
 /// Inputs that are summed by themselves.
 const SUMMED: usize = 128;
+
+/// Outputs are padded to a multiple of this: the widest register of f32.
+const LANES: usize = 16;
+
+/// `values`, and zeros up to the next multiple of [`LANES`].
+pub(super) fn padded(values: impl ExactSizeIterator<Item = f32>) -> Result<Vec<f32>, Error> {
+    let len = values.len().next_multiple_of(LANES);
+    let mut padded = try_filled(len, 0.0, "packed weights")?;
+    padded.iter_mut().zip(values).for_each(|(to, from)| *to = from);
+    Ok(padded)
+}
 
 /// Rows of a matrix, by stride.
 #[derive(Clone, Copy)]
@@ -30,7 +43,7 @@ pub(super) struct Sums<'a> {
     pub data: &'a mut [f32],
     /// Floats from one row to the next.
     pub stride: usize,
-    /// Of the panel's outputs, how many are wanted: a multiple of 16, at most [`PANEL`].
+    /// Wanted outputs of the panel: a multiple of 16, at most [`PANEL`].
     pub outputs: usize,
     /// Added to what is there.
     pub add: bool,
@@ -77,7 +90,7 @@ impl Kernel for Product {
     unsafe fn run<S: Simd>(mut self) {
         while self.rows > 0 {
             let rows = self.rows.min(S::ROWS);
-            // SAFETY: of the rows that are left, the first ones.
+            // SAFETY: the first of the rows that are left.
             unsafe {
                 match rows {
                     1 => self.rows::<S, 1>(),
@@ -111,13 +124,13 @@ impl Product {
         for first in (0..self.inputs).step_by(SUMMED) {
             let inputs = first..self.inputs.min(first + SUMMED);
             // SAFETY: as for the whole.
-            unsafe { self.part::<S, ROWS>(inputs, self.add || first > 0) };
+            unsafe { self.partial_sums::<S, ROWS>(inputs, self.add || first > 0) };
         }
     }
 
     /// The sums over some `inputs`, added to what is there or not.
     #[inline(always)]
-    unsafe fn part<S: Simd, const ROWS: usize>(&self, inputs: Range<usize>, add: bool) {
+    unsafe fn partial_sums<S: Simd, const ROWS: usize>(&self, inputs: Range<usize>, add: bool) {
         // As many registers of a panel as the narrowest has.
         let mut sums = [[S::splat(0.0); 8]; ROWS];
         let registers = PANEL / S::LANES;
@@ -170,8 +183,8 @@ mod tests {
                     let sums = Sums { data: &mut into, stride, outputs, add };
                     let a_rows = Rows { data: &a, stride: a_stride };
                     product(instructions, a_rows, rows, &panel, sums);
-                    for (place, &have) in into.iter().enumerate() {
-                        let (row, output) = (place / stride, place % stride);
+                    for (index, &have) in into.iter().enumerate() {
+                        let (row, output) = (index / stride, index % stride);
                         let mut want = 0.5;
                         if row < rows && output < outputs {
                             let terms = (0..inputs).map(|i| a[row * a_stride + i] * panel[i * PANEL + output]);

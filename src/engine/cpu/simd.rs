@@ -3,7 +3,7 @@
 //! A kernel is a [`Kernel`]: written once, over [`Simd`], and compiled for each instruction set. All of it must
 //! be `#[inline(always)]`, so that it becomes part of the function that the instruction set is enabled for.
 
-/// What a kernel is run with.
+/// Instruction sets of kernels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Instructions {
     /// AVX-512F: 32 registers of 16 lanes.
@@ -12,12 +12,12 @@ pub(crate) enum Instructions {
     /// AVX2 and FMA: 16 registers of 8 lanes.
     #[cfg(target_arch = "x86_64")]
     Avx2,
-    /// What every machine of this architecture has, 4 lanes.
+    /// Plain Rust for every machine of this architecture, 4 lanes.
     Portable,
 }
 
 impl Instructions {
-    /// Those that this machine has, best first.
+    /// The instruction sets of this machine, best first.
     pub fn available() -> Vec<Self> {
         #[allow(unused_mut)]
         let mut available = vec![Self::Portable];
@@ -179,75 +179,68 @@ mod x86 {
 
     // SAFETY of all that follows: a `Kernel` runs these only inside a function that has the instructions.
 
-    impl Simd for Avx512 {
-        const LANES: usize = 16;
-        const ROWS: usize = 12;
+    macro_rules! simd {
+        ($name:ident, $lanes:literal, $rows:literal, $set:ident, $load:ident, $store:ident, $add:ident, $fmadd:ident,
+         $max:ident, $zero:ident) => {
+            impl Simd for $name {
+                const LANES: usize = $lanes;
+                const ROWS: usize = $rows;
 
-        #[inline(always)]
-        fn splat(value: f32) -> Self {
-            Self(unsafe { _mm512_set1_ps(value) })
-        }
+                #[inline(always)]
+                fn splat(value: f32) -> Self {
+                    Self(unsafe { $set(value) })
+                }
 
-        #[inline(always)]
-        unsafe fn load(from: *const f32) -> Self {
-            Self(unsafe { _mm512_loadu_ps(from) })
-        }
+                #[inline(always)]
+                unsafe fn load(from: *const f32) -> Self {
+                    Self(unsafe { $load(from) })
+                }
 
-        #[inline(always)]
-        unsafe fn store(self, into: *mut f32) {
-            unsafe { _mm512_storeu_ps(into, self.0) }
-        }
+                #[inline(always)]
+                unsafe fn store(self, into: *mut f32) {
+                    unsafe { $store(into, self.0) }
+                }
 
-        #[inline(always)]
-        fn add(self, other: Self) -> Self {
-            Self(unsafe { _mm512_add_ps(self.0, other.0) })
-        }
+                #[inline(always)]
+                fn add(self, other: Self) -> Self {
+                    Self(unsafe { $add(self.0, other.0) })
+                }
 
-        #[inline(always)]
-        fn add_product(self, a: Self, b: Self) -> Self {
-            Self(unsafe { _mm512_fmadd_ps(a.0, b.0, self.0) })
-        }
+                #[inline(always)]
+                fn add_product(self, a: Self, b: Self) -> Self {
+                    Self(unsafe { $fmadd(a.0, b.0, self.0) })
+                }
 
-        #[inline(always)]
-        fn relu(self) -> Self {
-            // Of 0 and NaN the maximum is the second operand.
-            Self(unsafe { _mm512_max_ps(_mm512_setzero_ps(), self.0) })
-        }
+                #[inline(always)]
+                fn relu(self) -> Self {
+                    // max(0, NaN) is the second operand.
+                    Self(unsafe { $max($zero(), self.0) })
+                }
+            }
+        };
     }
-
-    impl Simd for Avx2 {
-        const LANES: usize = 8;
-        const ROWS: usize = 3;
-
-        #[inline(always)]
-        fn splat(value: f32) -> Self {
-            Self(unsafe { _mm256_set1_ps(value) })
-        }
-
-        #[inline(always)]
-        unsafe fn load(from: *const f32) -> Self {
-            Self(unsafe { _mm256_loadu_ps(from) })
-        }
-
-        #[inline(always)]
-        unsafe fn store(self, into: *mut f32) {
-            unsafe { _mm256_storeu_ps(into, self.0) }
-        }
-
-        #[inline(always)]
-        fn add(self, other: Self) -> Self {
-            Self(unsafe { _mm256_add_ps(self.0, other.0) })
-        }
-
-        #[inline(always)]
-        fn add_product(self, a: Self, b: Self) -> Self {
-            Self(unsafe { _mm256_fmadd_ps(a.0, b.0, self.0) })
-        }
-
-        #[inline(always)]
-        fn relu(self) -> Self {
-            // Of 0 and NaN the maximum is the second operand.
-            Self(unsafe { _mm256_max_ps(_mm256_setzero_ps(), self.0) })
-        }
-    }
+    simd!(
+        Avx512,
+        16,
+        12,
+        _mm512_set1_ps,
+        _mm512_loadu_ps,
+        _mm512_storeu_ps,
+        _mm512_add_ps,
+        _mm512_fmadd_ps,
+        _mm512_max_ps,
+        _mm512_setzero_ps
+    );
+    simd!(
+        Avx2,
+        8,
+        3,
+        _mm256_set1_ps,
+        _mm256_loadu_ps,
+        _mm256_storeu_ps,
+        _mm256_add_ps,
+        _mm256_fmadd_ps,
+        _mm256_max_ps,
+        _mm256_setzero_ps
+    );
 }

@@ -1,10 +1,9 @@
-//! What the threads work in: a buffer each, taken when the engine is made.
+//! A buffer for each thread, taken when the engine is made.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::arena::Floats;
 use super::simd::Instructions;
-use super::weights::Weights;
 use crate::error::Error;
 use crate::memory::try_filled;
 
@@ -14,18 +13,13 @@ pub(super) struct Workspace {
     /// As many as any layer has channels, for taps that read nothing.
     pub zeros: Vec<f32>,
     buffers: Vec<Mutex<Floats>>,
-    /// Of one buffer.
+    /// Size of one buffer.
     floats: usize,
 }
 
 impl Workspace {
-    pub fn new(instructions: Instructions, threads: usize, weights: &Weights) -> Result<Self, Error> {
-        let (floats, channels) = (weights.gathered_floats(), weights.most_channels());
-        Self::with(instructions, threads, floats, channels)
-    }
-
     /// Buffers of `floats`, for layers that read up to `channels` channels.
-    pub fn with(instructions: Instructions, threads: usize, floats: usize, channels: usize) -> Result<Self, Error> {
+    pub fn new(instructions: Instructions, threads: usize, floats: usize, channels: usize) -> Result<Self, Error> {
         let buffers = (0..threads).map(|_| Ok(Mutex::new(Floats::new(floats, "gathered inputs")?)));
         Ok(Self {
             instructions,

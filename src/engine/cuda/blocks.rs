@@ -1,12 +1,14 @@
 //! Axes cut into blocks of values, whose products are the tiles that a block of threads evaluates.
 
 use super::params::{AxisBlock, BLOCK_ZERO, TILE_COLUMNS, TILE_ROWS, Tile};
-use crate::error::{Check, Error};
+use crate::axes::Axes;
+use crate::cancel::Cancel;
+use crate::error::Error;
 use crate::memory::{try_filled, try_with_capacity};
 use crate::plan::{Image, TapTable};
 
-/// Most blocks of `values` values: all but the last are full, and each value has 3 taps at most.
-pub(super) fn most_blocks(values: usize, inputs: usize) -> usize {
+/// Maximum blocks of `values` values: all but the last are full, and each value has 3 taps at most.
+pub(super) fn max_blocks(values: usize, inputs: usize) -> usize {
     values.div_ceil(inputs / 3)
 }
 
@@ -39,16 +41,16 @@ fn push<const VALUES: usize, const INPUTS: usize>(block: &mut AxisBlock<VALUES, 
     let mut local = [BLOCK_ZERO; 4];
     for (tap, &input) in taps.iter().enumerate().filter(|&(_, &input)| input >= 0) {
         let known = block.input[..inputs].iter().rposition(|&known| known == input);
-        let place = known.unwrap_or(inputs);
-        if place == INPUTS {
+        let index = known.unwrap_or(inputs);
+        if index == INPUTS {
             return false;
         }
-        if place == inputs {
+        if index == inputs {
             // Counts only if the value fits.
-            block.input[place] = input;
+            block.input[index] = input;
             inputs += 1;
         }
-        local[tap] = place as u8;
+        local[tap] = index as u8;
     }
     block.tap[block.count as usize] = local;
     block.inputs = inputs as i32;
@@ -56,12 +58,12 @@ fn push<const VALUES: usize, const INPUTS: usize>(block: &mut AxisBlock<VALUES, 
     true
 }
 
-/// For each value its block, and its place in it.
+/// For each value its block, and its index in it.
 pub(super) fn block_of_values<const VALUES: usize, const INPUTS: usize>(
     blocks: &[AxisBlock<VALUES, INPUTS>],
 ) -> Vec<(usize, usize)> {
     let of_block = |(number, block): (usize, &AxisBlock<VALUES, INPUTS>)| {
-        (0..block.count as usize).map(move |place| (number, place))
+        (0..block.count as usize).map(move |index| (number, index))
     };
     blocks.iter().enumerate().flat_map(of_block).collect()
 }
@@ -71,15 +73,15 @@ pub(super) fn even_blocks<const VALUES: usize>(values: usize) -> Vec<(usize, usi
     (0..values).map(|value| (value / VALUES, value % VALUES)).collect()
 }
 
-/// The tiles with at least one pixel that is stored; `None` where all pixels are. `rows`, `columns`: the block of each
-/// value, and its place in it.
+/// The tiles with at least one pixel that is stored; `None` where all pixels are. `values`: the block of each
+/// value, and its index in it.
 pub(super) fn wanted_tiles(
     image: &Image,
-    rows: &[(usize, usize)],
-    columns: &[(usize, usize)],
-    check: Check<'_>,
+    values: Axes<&[(usize, usize)]>,
+    cancel: &Cancel,
 ) -> Result<Option<Vec<Tile>>, Error> {
     const WHAT: &str = "tiles of a ROI";
+    let Axes { rows, columns } = values;
     let Some(stored) = image.listed() else {
         return Ok(None);
     };
@@ -88,10 +90,10 @@ pub(super) fn wanted_tiles(
     // For each set of columns a bit for each column of each block.
     let mut masks = try_filled(stored.sets() * column_blocks, 0_u32, WHAT)?;
     for (set, masks) in masks.chunks_exact_mut(column_blocks).enumerate() {
-        check()?;
+        cancel.check()?;
         for &column in stored.columns_of(set) {
-            let (block, place) = columns[column as usize];
-            masks[block] |= 1 << place;
+            let (block, index) = columns[column as usize];
+            masks[block] |= 1 << index;
         }
     }
     const NOTHING: [u32; TILE_ROWS * TILE_COLUMNS / 32] = [0; TILE_ROWS * TILE_COLUMNS / 32];
@@ -99,10 +101,10 @@ pub(super) fn wanted_tiles(
     let mut wanted = try_filled(column_blocks, NOTHING, WHAT)?;
     let mut values = rows.iter().enumerate().peekable();
     for row_block in 0..row_blocks {
-        check()?;
+        cancel.check()?;
         wanted.fill(NOTHING);
-        while let Some((row, (_, place))) = values.next_if(|(_, (block, _))| *block == row_block) {
-            let bit = place * TILE_COLUMNS;
+        while let Some((row, (_, index))) = values.next_if(|(_, (block, _))| *block == row_block) {
+            let bit = index * TILE_COLUMNS;
             let masks = &masks[stored.set_of_row(row) * column_blocks..];
             for (wanted, mask) in wanted.iter_mut().zip(masks) {
                 wanted[bit / 32] |= mask << (bit % 32);
@@ -124,7 +126,7 @@ pub(super) fn listed_pixels(image: &Image) -> Result<Option<Vec<u32>>, Error> {
     let Some(stored) = image.listed() else {
         return Ok(None);
     };
-    let mut pixels = try_with_capacity(stored.len(), "lattice points of a ROI")?;
+    let mut pixels = try_with_capacity(stored.len(), "patches of a ROI")?;
     for row in 0..image.rows {
         let first = (row * image.columns) as u32;
         let columns = stored.columns_of(stored.set_of_row(row));
@@ -139,16 +141,16 @@ pub(super) mod tests {
 
     use super::*;
     use crate::engine::cuda::params::{RowBlock, TILE_INPUT_COLUMNS, TILE_INPUT_ROWS};
-    use crate::lattice::{Lattice, Padding};
+    use crate::patch_grid::{Padding, PatchGrid};
     use crate::plan::{AxisPlan, AxisPlans, STEPS, Step, TilePlan};
     use crate::volume::Extents;
 
     /// All patches of an axis of `side` pixels.
     pub fn axis(patch_size: u32, stride: u32, side: u64, padding: Padding) -> Arc<AxisPlan> {
         let extents = Extents::new(side, side, 1, "volume").unwrap();
-        let lattice = Lattice::new(extents, patch_size, stride, None).unwrap();
-        let all: Vec<usize> = (0..lattice.x.count()).collect();
-        AxisPlans::new(None, 0).tile(&lattice.x, &all, padding, &|| Ok(())).unwrap()
+        let grid = PatchGrid::new(extents, patch_size, stride, None).unwrap();
+        let all: Vec<usize> = (0..grid.x.count()).collect();
+        AxisPlans::new(None, 0).tile(&grid.x, &all, padding, &Cancel::default()).unwrap()
     }
 
     /// Blocks say of every value's taps what the tap table says.
@@ -183,9 +185,9 @@ pub(super) mod tests {
     #[test]
     fn wanted_tiles_are_the_stored_pixels() {
         let axis = axis(65, 9, 120, Padding::Patch);
-        let points: Vec<bool> = (0..14 * 14).map(|k| k % 14 + k / 14 == 12).collect();
-        let go = || Ok(());
-        let plan = TilePlan::new(axis.clone(), axis.clone(), Some(&points), &go).unwrap();
+        let wanted: Vec<bool> = (0..14 * 14).map(|k| k % 14 + k / 14 == 12).collect();
+        let plan = TilePlan::new(Axes { rows: axis.clone(), columns: axis.clone() }, Some(&wanted), &Cancel::default())
+            .unwrap();
         for (index, step) in STEPS[..STEPS.len() - 1].iter().enumerate() {
             let (taps, image) = (axis.layer(index), plan.output_of(index));
             let (rows, columns) = match step {
@@ -195,9 +197,11 @@ pub(super) mod tests {
                 ),
                 _ => (even_blocks::<TILE_ROWS>(taps.len()), even_blocks::<TILE_COLUMNS>(taps.len())),
             };
-            let tiles = wanted_tiles(image, &rows, &columns, &go).unwrap().unwrap();
-            let at = |block: usize, place: usize, values: &[(usize, usize)]| {
-                values.iter().position(|&value| value == (block, place))
+            let tiles = wanted_tiles(image, Axes { rows: &rows[..], columns: &columns[..] }, &Cancel::default())
+                .unwrap()
+                .unwrap();
+            let at = |block: usize, index: usize, values: &[(usize, usize)]| {
+                values.iter().position(|&value| value == (block, index))
             };
             let mut bits = 0;
             for tile in &tiles {
@@ -211,20 +215,20 @@ pub(super) mod tests {
             }
             assert_eq!(bits, image.len(), "step {index}");
             let listed = listed_pixels(image).unwrap().unwrap();
-            assert!((0..image.len()).all(|slot| {
-                let (row, column) = image.position(slot);
-                listed[slot] as usize == row * image.columns + column
+            assert!((0..image.len()).all(|pixel| {
+                let (row, column) = image.position(pixel);
+                listed[pixel] as usize == row * image.columns + column
             }));
         }
     }
 
-    /// How many of a tile's pixels are wasted on full-width settings, by blocks that end early because their inputs do
-    /// not fit, and how many pixels its halo has for each of its own: 1.4 where all values are neighbours. Values in the
+    /// The share of a tile's pixels that is wasted on full-width settings, by blocks that end early because their inputs
+    /// do not fit, and the pixels of its halo for each of its own: 1.4 where all values are neighbours. Values in the
     /// order of their first patch, position by position, are nearly that; or the convolutions would be slower than they
     /// are meant to be.
     #[test]
     fn tiles_are_nearly_full_and_their_halos_compact() {
-        for (patch_size, stride, padding, most, most_halo) in [
+        for (patch_size, stride, padding, most, max_halo) in [
             (257, 8, Padding::Patch, 1.05, 2.0),
             (257, 7, Padding::Patch, 1.05, 2.0),
             (225, 8, Padding::Patch, 1.05, 2.0),
@@ -247,7 +251,7 @@ pub(super) mod tests {
                     ) / pixels;
                     let layer = format!("{patch_size}/{stride} {padding:?} convolution {i}");
                     println!("{layer}: {waste:.3} pixels made for one, {halo:.2} read");
-                    assert!(waste <= most && halo <= most_halo, "{layer}: {waste} {halo}");
+                    assert!(waste <= most && halo <= max_halo, "{layer}: {waste} {halo}");
                 }
             }
         }

@@ -17,7 +17,7 @@ pub(super) const TILE_INPUT_COLUMNS: usize = 22;
 pub(super) const BLOCK_ZERO: u8 = 255;
 /// The source of an input value that is black.
 pub(super) const BLACK: i32 = i32::MIN;
-/// Bit of the overflow word that a kernel sets which waited in vain.
+/// Bit of the overflow word that a kernel sets when it times out waiting for data.
 pub(super) const TIMEOUT: u32 = 31;
 /// Levels of the histogram.
 pub(super) const LEVELS: usize = 256;
@@ -83,210 +83,94 @@ pub(super) struct AxisBlock<const VALUES: usize, const INPUTS: usize> {
 pub(super) type RowBlock = AxisBlock<TILE_ROWS, TILE_INPUT_ROWS>;
 pub(super) type ColumnBlock = AxisBlock<TILE_COLUMNS, TILE_INPUT_COLUMNS>;
 
-/// A tile of which some pixels are wanted.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub(super) struct Tile {
-    pub row_block: i32,
-    pub column_block: i32,
-    pub wanted: [u32; TILE_ROWS * TILE_COLUMNS / 32],
+/// Structs of kernels/params.h, where their fields are explained, and for the test where each field lies.
+macro_rules! mirrored {
+    ($($(#[$doc:meta])* $name:ident { $($($field:ident),+: $type:ty;)+ })+) => {
+        $(
+            $(#[$doc])*
+            #[repr(C)]
+            #[derive(Clone, Copy)]
+            pub(super) struct $name { $($(pub $field: $type,)+)+ }
+        )+
+
+        #[cfg(test)]
+        const MIRRORED: &[(&str, usize, &[Field])] = &[$(
+            (stringify!($name), size_of::<$name>(), &[$($(
+                (stringify!($field), std::mem::offset_of!($name, $field), size_of::<$type>()),
+            )+)+]),
+        )+];
+    };
 }
 
-/// One slice of voxels.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub(super) struct Voxels {
-    pub data: u64,
-    pub stride_x: i64,
-    pub stride_y: i64,
-    pub voxel_type: i32,
-    pub width: i32,
-    pub height: i32,
-    pub unused: i32,
-    pub slope: f64,
-    pub intercept: f64,
-    pub low: f64,
-    pub high: f64,
-}
+/// Name, offset and size.
+#[cfg(test)]
+type Field = (&'static str, usize, usize);
 
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub(super) struct HistogramParams {
-    pub voxels: Voxels,
-    pub counts: u64,
-    pub nonfinite: u64,
-    pub cancel: u64,
-}
-
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub(super) struct EqualizeParams {
-    pub counts: u64,
-    pub table: u64,
-    pub cancel: u64,
-}
-
-/// Where a band of input rows begins in the crop.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub(super) struct Start {
-    pub row: i32,
-    pub column: i32,
-}
-
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub(super) struct FirstParams {
-    pub voxels: Voxels,
-    pub table: u64,
-    pub output: u64,
-    pub weights: u64,
-    pub bias: u64,
-    pub row_taps: u64,
-    pub column_taps: u64,
-    pub row_sources: u64,
-    pub column_sources: u64,
-    pub starts: u64,
-    pub tiles: u64,
-    pub cancel: u64,
-    pub overflow: u64,
-    pub rows: i32,
-    pub columns: i32,
-    pub channels: i32,
-    pub band_rows: i32,
-    pub crop_x: i32,
-    pub crop_y: i32,
-    pub crop_width: i32,
-    pub crop_height: i32,
-    pub layer: i32,
-    pub unused: i32,
-}
-
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub(super) struct ConvParams {
-    pub input: u64,
-    pub output: u64,
-    pub weights: u64,
-    pub bias: u64,
-    pub row_blocks: u64,
-    pub column_blocks: u64,
-    pub tiles: u64,
-    pub cancel: u64,
-    pub overflow: u64,
-    pub column_block_count: i32,
-    pub input_columns: i32,
-    pub input_channels: i32,
-    pub columns: i32,
-    pub output_channels: i32,
-    pub layer: i32,
-    pub tile_count: i32,
-    pub unused: i32,
-}
-
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub(super) struct MaxParams {
-    pub input: u64,
-    pub output: u64,
-    pub row_taps: u64,
-    pub column_taps: u64,
-    pub tiles: u64,
-    pub cancel: u64,
-    pub rows: i32,
-    pub columns: i32,
-    pub input_columns: i32,
-    pub channels: i32,
-}
-
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub(super) struct DenseParams {
-    pub input: u64,
-    pub sums: u64,
-    pub weights: u64,
-    pub row_taps: u64,
-    pub column_taps: u64,
-    pub pixels: u64,
-    pub cancel: u64,
-    pub points: i32,
-    pub columns: i32,
-    pub side: i32,
-    pub part_rows: i32,
-    pub input_columns: i32,
-    pub input_channels: i32,
-    pub output_channels: i32,
-    pub unused: i32,
-}
-
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub(super) struct SumsParams {
-    pub sums: u64,
-    pub bias: u64,
-    pub output: u64,
-    pub cancel: u64,
-    pub overflow: u64,
-    pub points: i32,
-    pub output_channels: i32,
-    pub parts: i32,
-    pub layer: i32,
-}
-
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub(super) struct ScoresParams {
-    pub sums: u64,
-    pub bias: u64,
-    pub lattice_points: u64,
-    pub logits: u64,
-    pub probabilities: u64,
-    pub cancel: u64,
-    pub overflow: u64,
-    pub points: i32,
-    pub classes: i32,
-    pub padded_classes: i32,
-    pub parts: i32,
-    pub layer: i32,
-    pub unused: i32,
-}
-
-/// The centres whose classes a pixel of an axis takes.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub(super) struct AxisFill {
-    pub low: i32,
-    pub high: i32,
-    pub weight: f32,
-}
-
-/// One output on the voxel grid; address 0 where it is not wanted.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub(super) struct Plane {
-    pub data: u64,
-    pub stride_x: i64,
-    pub stride_y: i64,
-}
-
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub(super) struct PaintParams {
-    pub logits: u64,
-    pub probabilities: u64,
-    pub rows: u64,
-    pub columns: u64,
-    pub roi: u64,
-    pub mask: Plane,
-    pub probability: Plane,
-    pub coverage: Plane,
-    pub cancel: u64,
-    pub width: i32,
-    pub height: i32,
-    pub lattice_columns: i32,
-    pub classes: i32,
-    pub lesion_class: i32,
-    pub linear: i32,
+mirrored! {
+    /// A tile of which some pixels are wanted.
+    Tile {
+        row_block, column_block: i32;
+        wanted: [u32; TILE_ROWS * TILE_COLUMNS / 32];
+    }
+    /// One slice of voxels.
+    Voxels {
+        data: u64;
+        stride_x, stride_y: i64;
+        voxel_type, width, height, unused: i32;
+        slope, intercept, low, high: f64;
+    }
+    HistogramParams {
+        voxels: Voxels;
+        counts, nonfinite, cancel: u64;
+    }
+    EqualizeParams {
+        counts, table, cancel: u64;
+    }
+    /// Where a band of input rows begins in the crop.
+    Start {
+        row, column: i32;
+    }
+    FirstParams {
+        voxels: Voxels;
+        table, output, weights, bias, row_taps, column_taps, row_sources, column_sources, starts, tiles, cancel, overflow: u64;
+        rows, columns, channels, band_rows, crop_x, crop_y, crop_width, crop_height, layer, unused: i32;
+    }
+    ConvParams {
+        input, output, weights, bias, row_blocks, column_blocks, tiles, cancel, overflow: u64;
+        column_block_count, input_columns, input_channels, columns, output_channels, layer, tile_count, unused: i32;
+    }
+    MaxParams {
+        input, output, row_taps, column_taps, tiles, cancel: u64;
+        rows, columns, input_columns, channels: i32;
+    }
+    DenseParams {
+        input, sums, weights, row_taps, column_taps, pixels, cancel: u64;
+        points, columns, side, part_rows, input_columns, input_channels, output_channels, unused: i32;
+    }
+    SumsParams {
+        sums, bias, output, cancel, overflow: u64;
+        points, output_channels, parts, layer: i32;
+    }
+    ScoresParams {
+        sums, bias, lattice_points, logits, probabilities, cancel, overflow: u64;
+        points, classes, padded_classes, parts, layer, unused: i32;
+    }
+    /// The patch centres whose classes a pixel of an axis takes.
+    AxisFill {
+        low, high: i32;
+        weight: f32;
+    }
+    /// One output on the voxel grid; address 0 where it is not wanted.
+    Plane {
+        data: u64;
+        stride_x, stride_y: i64;
+    }
+    PaintParams {
+        logits, probabilities, rows, columns, roi: u64;
+        mask, probability, coverage: Plane;
+        cancel: u64;
+        width, height, lattice_columns, classes, lesion_class, linear: i32;
+    }
 }
 
 /// The number that the kernels know a voxel type by.
@@ -311,102 +195,42 @@ mod tests {
 
     use super::*;
 
-    /// The size of a field.
-    fn size_of_field<S, F>(_: impl Fn(&S) -> &F) -> usize {
-        size_of::<F>()
+    /// The fields of a block of either axis.
+    fn block<const VALUES: usize, const INPUTS: usize>() -> [Field; 5] {
+        type Block<const V: usize, const I: usize> = AxisBlock<V, I>;
+        [
+            ("first", offset_of!(Block<VALUES, INPUTS>, first), 4),
+            ("count", offset_of!(Block<VALUES, INPUTS>, count), 4),
+            ("inputs", offset_of!(Block<VALUES, INPUTS>, inputs), 4),
+            ("input", offset_of!(Block<VALUES, INPUTS>, input), INPUTS * 4),
+            ("tap", offset_of!(Block<VALUES, INPUTS>, tap), VALUES * 4),
+        ]
     }
 
-    /// "struct.field" -> offset and size, "struct" -> size; and a C++ program that prints the same of kernels/params.h.
-    /// The fields here fill their struct without a gap, so that a field which is there only has no place to hide.
-    macro_rules! layout {
-        ($($name:ty as $c_name:literal { $($field:ident as $c_field:ident),* $(,)? })*) => {{
-            let mut layout = BTreeMap::new();
-            let mut program = String::new();
-            $(
-                layout.insert($c_name.to_owned(), size_of::<$name>());
-                writeln!(program, "print(\"{0}\", sizeof({0}));", $c_name).unwrap();
-                let mut end = 0;
-                $(
-                    let field = concat!($c_name, "::", stringify!($c_field));
-                    assert_eq!(end, offset_of!($name, $field), "a gap before {field}");
-                    let size = size_of_field(|of: &$name| &of.$field);
-                    end += size;
-                    writeln!(program, "print(\"offset of {field}\", offsetof({}, {}));", $c_name, stringify!($c_field))
-                        .unwrap();
-                    writeln!(program, "print(\"size of {field}\", sizeof({field}));").unwrap();
-                    layout.insert(format!("offset of {field}"), offset_of!($name, $field));
-                    layout.insert(format!("size of {field}"), size);
-                )*
-                assert_eq!(end, size_of::<$name>(), "a gap at the end of {}", $c_name);
-            )*
-            (layout, program)
-        }};
-    }
-
+    /// What is known here, and a C++ program that prints the same of kernels/params.h. The fields fill their struct without a
+    /// gap, so that a field which is there only has no place to hide.
     #[test]
     fn structs_and_numbers_are_those_of_the_kernels() {
-        let (mut layout, mut program) = layout! {
-            RowBlock as "RowBlock" { first as first, count as count, inputs as inputs, input as input, tap as tap }
-            ColumnBlock as "ColumnBlock" { first as first, count as count, inputs as inputs, input as input, tap as tap }
-            Tile as "Tile" { row_block as row_block, column_block as column_block, wanted as wanted }
-            Voxels as "Voxels" {
-                data as data, stride_x as stride_x, stride_y as stride_y, voxel_type as type, width as width,
-                height as height, unused as unused, slope as slope, intercept as intercept, low as low, high as high,
-            }
-            HistogramParams as "HistogramParams" {
-                voxels as voxels, counts as counts, nonfinite as nonfinite, cancel as cancel,
-            }
-            EqualizeParams as "EqualizeParams" { counts as counts, table as table, cancel as cancel }
-            Start as "Start" { row as row, column as column }
-            FirstParams as "FirstParams" {
-                voxels as voxels, table as table, output as output, weights as weights, bias as bias,
-                row_taps as row_taps, column_taps as column_taps, row_sources as row_sources,
-                column_sources as column_sources, starts as starts, tiles as tiles, cancel as cancel,
-                overflow as overflow, rows as rows, columns as columns, channels as channels, band_rows as band_rows,
-                crop_x as crop_x, crop_y as crop_y, crop_width as crop_width, crop_height as crop_height,
-                layer as layer, unused as unused,
-            }
-            ConvParams as "ConvParams" {
-                input as input, output as output, weights as weights, bias as bias, row_blocks as row_blocks,
-                column_blocks as column_blocks, tiles as tiles, cancel as cancel, overflow as overflow,
-                column_block_count as column_block_count, input_columns as input_columns,
-                input_channels as input_channels, columns as columns, output_channels as output_channels,
-                layer as layer, tile_count as tile_count, unused as unused,
-            }
-            MaxParams as "MaxParams" {
-                input as input, output as output, row_taps as row_taps, column_taps as column_taps, tiles as tiles,
-                cancel as cancel, rows as rows, columns as columns, input_columns as input_columns,
-                channels as channels,
-            }
-            DenseParams as "DenseParams" {
-                input as input, sums as sums, weights as weights, row_taps as row_taps, column_taps as column_taps,
-                pixels as pixels, cancel as cancel, points as points, columns as columns, side as side,
-                part_rows as part_rows, input_columns as input_columns, input_channels as input_channels,
-                output_channels as output_channels, unused as unused,
-            }
-            SumsParams as "SumsParams" {
-                sums as sums, bias as bias, output as output, cancel as cancel, overflow as overflow, points as points,
-                output_channels as output_channels, parts as parts, layer as layer,
-            }
-            ScoresParams as "ScoresParams" {
-                sums as sums, bias as bias, lattice_points as lattice_points, logits as logits,
-                probabilities as probabilities, cancel as cancel, overflow as overflow, points as points,
-                classes as classes, padded_classes as padded_classes, parts as parts, layer as layer,
-                unused as unused,
-            }
-            AxisFill as "AxisFill" { low as low, high as high, weight as weight }
-            Plane as "Plane" { data as data, stride_x as stride_x, stride_y as stride_y }
-            PaintParams as "PaintParams" {
-                logits as logits, probabilities as probabilities, rows as rows, columns as columns, roi as roi,
-                mask as mask, probability as probability, coverage as coverage, cancel as cancel, width as width,
-                height as height, lattice_columns as lattice_columns, classes as classes,
-                lesion_class as lesion_class, linear as linear,
-            }
-        };
+        let rows = block::<TILE_ROWS, TILE_INPUT_ROWS>();
+        let columns = block::<TILE_COLUMNS, TILE_INPUT_COLUMNS>();
+        let blocks =
+            [("RowBlock", size_of::<RowBlock>(), &rows[..]), ("ColumnBlock", size_of::<ColumnBlock>(), &columns[..])];
+        let (mut layout, mut program) = (BTreeMap::new(), String::new());
         let mut number = |expression: &str, value: usize| {
             layout.insert(expression.to_owned(), value);
             writeln!(program, "print(\"{expression}\", {expression});").unwrap();
         };
+        for (name, size, fields) in blocks.iter().chain(MIRRORED) {
+            number(&format!("sizeof({name})"), *size);
+            let mut end = 0;
+            for (field, offset, size) in *fields {
+                assert_eq!(end, *offset, "a gap before {name}::{field}");
+                number(&format!("offsetof({name}, {field})"), *offset);
+                number(&format!("sizeof({name}::{field})"), *size);
+                end += size;
+            }
+            assert_eq!(end, *size, "a gap at the end of {name}");
+        }
         number("CHANNEL_GRAIN", CHANNEL_GRAIN);
         number("TILE_ROWS", TILE_ROWS);
         number("TILE_COLUMNS", TILE_COLUMNS);

@@ -1,4 +1,4 @@
-//! A model's parameters as the kernels want them: fp16 (the first layer f32), in the order of shared memory.
+//! A model's parameters in the kernels' layout: fp16 (the first layer f32), in the order of shared memory.
 //!
 //! ```text
 //! convolution  [block of outputs][chunk of inputs][tap][output][channel, 16-byte pieces swizzled]
@@ -21,9 +21,10 @@ use crate::engine::first_layer::{INPUT_CHANNELS, first_layer_weight};
 use crate::error::Error;
 use crate::memory::try_filled;
 use crate::network::Convolution;
+use crate::plan::MacsPerOutput;
 
 /// Weights and bias of a layer on the device.
-pub(super) struct Layer {
+pub(super) struct PackedLayer {
     pub weights: DeviceMemory,
     pub bias: DeviceMemory,
     /// Index of the kernel among the device's convolutions; the other layers have one kernel.
@@ -34,60 +35,50 @@ pub(super) struct Layer {
 }
 
 /// A dense layer, the head among them.
-pub(super) struct Dense {
-    pub layer: Layer,
-    /// Taps along each axis, and the rows of them that are a part of its sums.
+pub(super) struct PackedDense {
+    pub layer: PackedLayer,
+    /// Taps along each axis, and the rows of them in a split of its sums (split-K).
     pub side: usize,
-    pub part_rows: usize,
+    pub split_rows: usize,
 }
 
-impl Dense {
-    /// Parts of its sums.
-    pub fn parts(&self) -> usize {
-        self.side.div_ceil(self.part_rows)
+impl PackedDense {
+    pub fn splits(&self) -> usize {
+        self.side.div_ceil(self.split_rows)
     }
 }
 
-/// So many parts that a slice of some thousand lattice points has blocks for a whole GPU; not more, for every part takes
-/// memory. Of the layer alone, for another split gives other last bits.
-fn part_rows(side: usize, outputs: usize) -> usize {
-    const OUTPUTS_OF_ALL_PARTS: usize = 2048;
-    side.div_ceil((OUTPUTS_OF_ALL_PARTS / outputs).clamp(1, side))
+/// So many splits that a slice of some thousand patches has blocks for a whole GPU; not more, for every split takes
+/// memory. It depends on the layer alone: another split gives other last bits.
+fn split_rows(side: usize, outputs: usize) -> usize {
+    const OUTPUTS_OF_ALL_SPLITS: usize = 2048;
+    side.div_ceil((OUTPUTS_OF_ALL_SPLITS / outputs).clamp(1, side))
 }
 
-/// All layers.
-pub(super) struct Weights {
-    pub first: Layer,
+pub(super) struct PackedWeights {
+    pub first: PackedLayer,
     /// Convolutions 1..13.
-    pub convolutions: Vec<Layer>,
+    pub convolutions: Vec<PackedLayer>,
     /// The first is the head.
-    pub dense: Vec<Dense>,
-    pub convolution_macs: Vec<u64>,
-    pub head_macs: u64,
+    pub dense: Vec<PackedDense>,
+    pub macs_per_output: MacsPerOutput,
 }
 
-impl Weights {
+impl PackedWeights {
     pub fn new(device: &Arc<Device>, settings: &Settings<'_>) -> Result<Self, Error> {
         let model = settings.model;
         let convolutions = model.convolutions();
         let first = first_layer(device, &convolutions[0], settings)?;
-        let mut layers: Vec<Layer> = Vec::new();
+        let mut layers: Vec<PackedLayer> = Vec::new();
         for convolution in &convolutions[1..] {
             let inputs = layers.last().unwrap_or(&first).outputs;
             layers.push(hidden_layer(device, convolution, inputs)?);
         }
         let inputs = layers.last().unwrap_or(&first).outputs;
-        let (dense, head_macs) = dense_layers(device, settings, inputs)?;
-        Ok(Self {
-            first,
-            convolutions: layers,
-            dense,
-            convolution_macs: convolutions.iter().map(|c| c.weight.len() as u64).collect(),
-            head_macs,
-        })
+        let dense = dense_layers(device, settings, inputs)?;
+        Ok(Self { first, convolutions: layers, dense, macs_per_output: settings.macs_per_output() })
     }
 
-    /// Bytes on the device.
     pub fn bytes(&self) -> u64 {
         let dense = self.dense.iter().map(|dense| &dense.layer);
         let layers = self.convolutions.iter().chain(dense);
@@ -109,7 +100,7 @@ fn bias(device: &Arc<Device>, bias: impl Iterator<Item = f16>, len: usize) -> Re
     DeviceMemory::from_slice(&device.context, &values, "weights")
 }
 
-fn first_layer(device: &Arc<Device>, convolution: &Convolution, settings: &Settings<'_>) -> Result<Layer, Error> {
+fn first_layer(device: &Arc<Device>, convolution: &Convolution, settings: &Settings<'_>) -> Result<PackedLayer, Error> {
     let outputs = convolution.bias.len();
     let channels = padded(outputs);
     // [tap][input][output]
@@ -119,7 +110,7 @@ fn first_layer(device: &Arc<Device>, convolution: &Convolution, settings: &Setti
             *value = first_layer_weight(convolution, settings, output, row / INPUT_CHANNELS, row % INPUT_CHANNELS);
         }
     }
-    Ok(Layer {
+    Ok(PackedLayer {
         weights: DeviceMemory::from_slice(&device.context, &packed, "weights")?,
         bias: bias(device, convolution.bias.iter().copied(), channels)?,
         kernel: 0,
@@ -128,7 +119,7 @@ fn first_layer(device: &Arc<Device>, convolution: &Convolution, settings: &Setti
     })
 }
 
-/// Where channel `channel` of output `output` lies in a block of `chunk` channels per output.
+/// Offset of channel `channel` of output `output` in a block of `chunk` channels per output.
 fn swizzled(output: usize, channel: usize, chunk: usize) -> usize {
     let swizzle = match chunk {
         16 => output / 4 % 2,
@@ -138,14 +129,14 @@ fn swizzled(output: usize, channel: usize, chunk: usize) -> usize {
     output * chunk + ((channel / 8) ^ swizzle) * 8 + channel % 8
 }
 
-/// How a layer is packed.
+/// The packing of a layer.
 struct Packing {
     taps: usize,
-    /// That exist, and with padding.
+    /// Existing inputs, and those with padding.
     inputs: usize,
     padded_inputs: usize,
     outputs: usize,
-    /// Of a block.
+    /// Inputs and outputs of a block.
     chunk: usize,
     block: usize,
     /// Chunks outside, taps inside, as convolutions walk; else the other way round.
@@ -171,8 +162,8 @@ impl Packing {
             let first_input = chunk * self.chunk;
             for output in first_output..(first_output + self.block).min(self.outputs) {
                 for input in first_input..(first_input + self.chunk).min(self.inputs) {
-                    let place = swizzled(output - first_output, input - first_input, self.chunk);
-                    values[place] = weight(output, tap, input).to_bits();
+                    let offset = swizzled(output - first_output, input - first_input, self.chunk);
+                    values[offset] = weight(output, tap, input).to_bits();
                 }
             }
         }
@@ -181,7 +172,7 @@ impl Packing {
 }
 
 /// A convolution after the first, which reads `inputs` channels, padding included.
-fn hidden_layer(device: &Arc<Device>, convolution: &Convolution, inputs: usize) -> Result<Layer, Error> {
+fn hidden_layer(device: &Arc<Device>, convolution: &Convolution, inputs: usize) -> Result<PackedLayer, Error> {
     let weight = &convolution.weight;
     let outputs = convolution.bias.len();
     let index = device.kernels.choose(inputs, padded(outputs))?;
@@ -196,7 +187,7 @@ fn hidden_layer(device: &Arc<Device>, convolution: &Convolution, inputs: usize) 
         chunks_outside: true,
     }
     .pack(|output, tap, input| weight[[output, input, tap / 3, tap % 3]])?;
-    Ok(Layer {
+    Ok(PackedLayer {
         weights: DeviceMemory::from_slice(&device.context, &packed, "weights")?,
         bias: bias(device, convolution.bias.iter().copied(), outputs.next_multiple_of(kernel.outputs))?,
         kernel: index,
@@ -206,18 +197,16 @@ fn hidden_layer(device: &Arc<Device>, convolution: &Convolution, inputs: usize) 
 }
 
 /// The head (a convolution over the whole feature map) and the layers after it.
-fn dense_layers(device: &Arc<Device>, settings: &Settings<'_>, inputs: usize) -> Result<(Vec<Dense>, u64), Error> {
+fn dense_layers(device: &Arc<Device>, settings: &Settings<'_>, inputs: usize) -> Result<Vec<PackedDense>, Error> {
     let side = settings.feature_side;
     let taps = side * side;
     let first = settings.model.first_dense(side)?;
     let channels = first.weight.dim().1 / taps;
-    let mut macs = first.weight.len() as u64;
     let mut layers =
         vec![dense_layer(device, [side, channels, inputs], first.bias.iter().copied(), |output, tap, input| {
             first.weight[[output, input * taps + tap]]
         })?];
     for dense in settings.model.dense() {
-        macs += dense.weight.len() as u64;
         let inputs = layers[layers.len() - 1].layer.outputs;
         layers.push(dense_layer(
             device,
@@ -226,16 +215,16 @@ fn dense_layers(device: &Arc<Device>, settings: &Settings<'_>, inputs: usize) ->
             |output, _, input| dense.weight[[output, input]],
         )?);
     }
-    Ok((layers, macs))
+    Ok(layers)
 }
 
-/// Of `side` x `side` taps; `inputs` and those with padding.
+/// A layer of `side` x `side` taps; `inputs` and those with padding.
 fn dense_layer(
     device: &Arc<Device>,
     [side, inputs, padded_inputs]: [usize; 3],
     biases: impl ExactSizeIterator<Item = f16>,
     weight: impl Fn(usize, usize, usize) -> f16,
-) -> Result<Dense, Error> {
+) -> Result<PackedDense, Error> {
     let outputs = biases.len();
     let packed = Packing {
         taps: side * side,
@@ -247,8 +236,8 @@ fn dense_layer(
         chunks_outside: false,
     }
     .pack(weight)?;
-    Ok(Dense {
-        layer: Layer {
+    Ok(PackedDense {
+        layer: PackedLayer {
             weights: DeviceMemory::from_slice(&device.context, &packed, "weights")?,
             bias: bias(device, biases, padded(outputs))?,
             kernel: 0,
@@ -256,7 +245,7 @@ fn dense_layer(
             outputs: padded(outputs),
         },
         side,
-        part_rows: part_rows(side, padded(outputs)),
+        split_rows: split_rows(side, padded(outputs)),
     })
 }
 
@@ -265,11 +254,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn wide_layers_have_few_parts() {
+    fn wide_layers_have_few_splits() {
         for (side, outputs, rows) in
             [(8, 256, 1), (8, 16, 1), (8, 512, 2), (8, 1024, 4), (7, 4096, 7), (7, 1024, 4), (1, 256, 1), (2, 8192, 2)]
         {
-            assert_eq!(part_rows(side, outputs), rows, "{side}, {outputs}");
+            assert_eq!(split_rows(side, outputs), rows, "{side}, {outputs}");
         }
     }
 }

@@ -4,15 +4,14 @@ use rayon::prelude::*;
 
 use super::points::{KERNELS, POINTS, SIDE};
 use crate::engine::cpu::arena::Floats;
-use crate::engine::cpu::product::PANEL;
-use crate::engine::cpu::weights::padded;
+use crate::engine::cpu::product::{PANEL, padded};
 use crate::error::Error;
 use crate::network::Convolution;
 
 /// Floats of a block's transformed inputs and sums: a quarter of those of the weights, so that fetching these again
 /// for every block costs little, but no more than caches hold. Measured.
-const LEAST_BLOCK: usize = 1 << 20;
-const MOST_BLOCK: usize = 4 << 20;
+const MIN_BLOCK: usize = 1 << 20;
+const MAX_BLOCK: usize = 4 << 20;
 /// Between rows of transformed inputs, so that they do not all fall on the same cache lines.
 const GAP: usize = 16;
 
@@ -49,7 +48,6 @@ impl WinogradLayer {
         Ok(Self { panels, bias: padded(convolution.bias.iter().map(|bias| bias.to_f32()))?, channels })
     }
 
-    /// Outputs, padding included.
     pub fn outputs(&self) -> usize {
         self.bias.len()
     }
@@ -64,19 +62,18 @@ impl WinogradLayer {
         4 * (self.panels.len() + self.bias.len()) as u64
     }
 
-    /// Panels of outputs.
     pub fn panels(&self) -> usize {
         self.outputs().div_ceil(PANEL)
     }
 
     /// Floats that a block needs for transformed inputs and sums.
-    pub fn room(&self) -> usize {
+    pub fn scratch_floats(&self) -> usize {
         self.block_rows() * self.row_floats()
     }
 
-    /// Rows of a block, those of all points taken together: a tile has one at each of its points.
+    /// Rows of a block, those of all points taken together: a pair has one at each of its points.
     pub fn block_rows(&self) -> usize {
-        let floats = (self.panels.len() / 4).clamp(LEAST_BLOCK, MOST_BLOCK);
+        let floats = (self.panels.len() / 4).clamp(MIN_BLOCK, MAX_BLOCK);
         (floats / self.row_floats()).max(POINTS)
     }
 

@@ -1,19 +1,19 @@
-//! table_conv by Winograd's method on the chains of the plan (see `plan::chains`).
+//! gather_conv by Winograd's method on the runs of the plan (see `plan::winograd_runs`).
 //!
 //! ```text
-//! a tile = a chain of rows x a chain of columns: reads (m + 2) x (n + 2) pixels, writes m x n
-//! for each block of tiles:
-//!     inputs[point][tile][channel] = B x B^T              in parallel over tiles
-//!     sums[point][panel][tile][output] = inputs[point][tile][..] * weights[panel][point]
+//! a run pair = a run of rows x a run of columns: reads (m + 2) x (n + 2) pixels, writes m x n
+//! for each block of pairs:
+//!     inputs[point][pair][channel] = B x B^T              in parallel over pairs
+//!     sums[point][panel][pair][output] = inputs[point][pair][..] * weights[panel][point]
 //!                                                         in parallel over points and panels of outputs
-//!     out = relu(A sums A^T + bias)                       in parallel over tiles
+//!     out = relu(A sums A^T + bias)                       in parallel over pairs
 //! ```
-//! A point (i, j) has only the tiles with m + 2 > i and n + 2 > j. All threads work on one block, so that each
-//! weight is fetched once for it. Tiles and blocks do not mix sums: results depend on neither.
+//! A point (i, j) has only the pairs with m + 2 > i and n + 2 > j. All threads work on one block, so that each
+//! weight is fetched once for it. Pairs and blocks do not mix sums: results depend on neither.
 
-mod grid;
 mod layer;
 mod points;
+mod run_pairs;
 #[cfg(test)]
 mod tests;
 mod transform;
@@ -27,17 +27,17 @@ use super::workspace::Workspace;
 use crate::engine::Control;
 use crate::error::Error;
 use crate::plan::{TilePlan, ZERO};
-use grid::{Grid, Tile};
 pub(super) use layer::WinogradLayer;
 use points::{POINTS, SIDE};
+use run_pairs::{RunPair, RunPairs};
 use transform::{InputTransform, OutputTransform};
 
-/// Points of all tiles of step `index`: products of one input and one output.
+/// Points of all pairs of step `index`: products of one input and one output.
 pub(super) fn winograd_products(plan: &TilePlan, index: usize) -> Result<u64, Error> {
-    Ok(Grid::new(plan, index)?.points())
+    Ok(RunPairs::new(plan, index)?.points())
 }
 
-/// One layer of one tile of the plan.
+/// One layer of one tile.
 pub(super) struct Winograd<'a> {
     pub layer: &'a WinogradLayer,
     /// Multiply-accumulates of one output pixel that are counted for the progress.
@@ -48,18 +48,18 @@ pub(super) struct Winograd<'a> {
 
 /// Rows that threads write to, each row by one of them.
 #[derive(Clone, Copy)]
-struct Shared<'a> {
+struct SharedRows<'a> {
     floats: *mut f32,
     len: usize,
     _of: std::marker::PhantomData<&'a mut [f32]>,
 }
 
-// SAFETY: whoever writes through it sees to it that no row has two writers.
-unsafe impl Send for Shared<'_> {}
+// SAFETY: users ensure that no row has two writers.
+unsafe impl Send for SharedRows<'_> {}
 // SAFETY: as above.
-unsafe impl Sync for Shared<'_> {}
+unsafe impl Sync for SharedRows<'_> {}
 
-impl<'a> Shared<'a> {
+impl<'a> SharedRows<'a> {
     fn new(rows: &'a mut [f32]) -> Self {
         Self { floats: rows.as_mut_ptr(), len: rows.len(), _of: std::marker::PhantomData }
     }
@@ -70,23 +70,23 @@ impl<'a> Shared<'a> {
     }
 }
 
-/// Tiles that a thread transforms at a time.
-const TILES_AT_A_TIME: usize = 4;
+/// Pairs that a thread transforms at a time.
+const PAIRS_AT_A_TIME: usize = 4;
 
-/// Of a block, for each point: how many tiles have it, or how many rows come before its own.
+/// For each point of a block: the number of pairs that have it, or of rows before its own.
 type PerPoint = [[usize; SIDE]; SIDE];
 
-/// Some neighbouring tiles of a block.
-struct Run {
-    /// Numbers in the grid.
-    tiles: Range<usize>,
-    /// For each point, the row of the first of these tiles that has it, counted from the point's first.
+/// Some neighbouring pairs of a block.
+struct Batch {
+    /// Numbers of the pairs.
+    pairs: Range<usize>,
+    /// For each point, the row of the first of these pairs that has it, counted from the point's first.
     first: PerPoint,
 }
 
-/// A block's tiles, and where their rows are.
+/// A block's pairs and their rows.
 struct Block {
-    runs: Vec<Run>,
+    batches: Vec<Batch>,
     /// Rows of each point.
     count: PerPoint,
     /// Rows of all points before.
@@ -98,22 +98,22 @@ struct Block {
 }
 
 impl Block {
-    fn new(grid: &Grid<'_>, numbers: Range<usize>) -> Self {
+    fn new(pairs: &RunPairs<'_>, numbers: Range<usize>) -> Self {
         let mut count = [[0; SIDE]; SIDE];
         let mut pixels = 0;
-        let runs = (numbers.clone().step_by(TILES_AT_A_TIME)).map(|start| {
-            let tiles = start..numbers.end.min(start + TILES_AT_A_TIME);
+        let batches = (numbers.clone().step_by(PAIRS_AT_A_TIME)).map(|start| {
+            let batch = start..numbers.end.min(start + PAIRS_AT_A_TIME);
             let first = count;
-            for tile in grid.tiles(tiles.clone()) {
-                let (rows, columns) = tile.points();
+            for pair in pairs.select(batch.clone()) {
+                let (rows, columns) = pair.points();
                 for count in &mut count[..rows] {
                     count[..columns].iter_mut().for_each(|count| *count += 1);
                 }
-                pixels += tile.pixels();
+                pixels += pair.pixels();
             }
-            Run { tiles, first }
+            Batch { pairs: batch, first }
         });
-        let runs = runs.collect();
+        let batches = batches.collect();
         let mut rows = 0;
         let before = count.map(|count| {
             count.map(|count| {
@@ -121,58 +121,58 @@ impl Block {
                 rows - count
             })
         });
-        Self { runs, count, before, rows, pixels }
+        Self { batches, count, before, rows, pixels }
     }
 }
 
 impl Winograd<'_> {
-    /// Step `index` of the plan. `room`: [`WinogradLayer::room`] floats.
+    /// Step `index` of the plan. `scratch`: [`WinogradLayer::scratch_floats`] floats.
     pub fn step(
         &self,
         plan: &TilePlan,
         index: usize,
         from: &[f32],
         into: &mut [f32],
-        room: &mut [f32],
+        scratch: &mut [f32],
     ) -> Result<(), Error> {
-        let grid = Grid::new(plan, index)?;
-        let into = Shared::new(into);
-        for numbers in grid.blocks(self.layer.block_rows()) {
-            let block = Block::new(&grid, numbers);
-            let (inputs, sums) = room.split_at_mut(block.rows * self.layer.input_stride());
-            self.transform_inputs(&grid, &block, from, Shared::new(inputs));
+        let pairs = RunPairs::new(plan, index)?;
+        let into = SharedRows::new(into);
+        for numbers in pairs.blocks(self.layer.block_rows()) {
+            let block = Block::new(&pairs, numbers);
+            let (inputs, sums) = scratch.split_at_mut(block.rows * self.layer.input_stride());
+            self.transform_inputs(&pairs, &block, from, SharedRows::new(inputs));
             self.multiply(&block, inputs, sums)?;
-            self.transform_sums(&grid, &block, sums, into);
+            self.transform_sums(&pairs, &block, sums, into);
             self.control.add_macs(self.macs * block.pixels as u64);
         }
         Ok(())
     }
 
     /// Fills `into`, [rows of all points][input stride].
-    fn transform_inputs(&self, grid: &Grid<'_>, block: &Block, from: &[f32], into: Shared<'_>) {
+    fn transform_inputs(&self, pairs: &RunPairs<'_>, block: &Block, from: &[f32], into: SharedRows<'_>) {
         let channels = self.layer.channels;
         let stride = self.layer.input_stride();
-        assert!(from.len() >= grid.input.len() * channels && into.len >= block.rows * stride);
+        assert!(from.len() >= pairs.input.len() * channels && into.len >= block.rows * stride);
         let zeros = &self.workspace.zeros[..channels];
-        block.runs.par_iter().with_max_len(1).for_each(|run| {
-            let mut points = each(|i, j| into.start().wrapping_add((block.before[i][j] + run.first[i][j]) * stride));
-            for tile in grid.tiles(run.tiles.clone()) {
-                let Tile { rows, columns } = tile;
+        block.batches.par_iter().with_max_len(1).for_each(|batch| {
+            let mut points = each(|i, j| into.start().wrapping_add((block.before[i][j] + batch.first[i][j]) * stride));
+            for pair in pairs.select(batch.pairs.clone()) {
+                let RunPair { rows, columns } = pair;
                 let mut pixels = [[zeros.as_ptr(); SIDE]; SIDE];
                 for (pixels, &row) in pixels.iter_mut().zip(&rows.taps[..rows.len + 2]) {
                     for (pixel, &column) in pixels.iter_mut().zip(&columns.taps[..columns.len + 2]) {
                         if row != ZERO && column != ZERO {
-                            let slot = grid.input.slot(row as usize, column as usize);
-                            *pixel = from.as_ptr().wrapping_add(slot * channels);
+                            let index = pairs.input.index_of(row as usize, column as usize);
+                            *pixel = from.as_ptr().wrapping_add(index * channels);
                         }
                     }
                 }
                 let transform =
                     InputTransform { from: &pixels, into: &points, values: [rows.len, columns.len], channels };
-                // SAFETY: the machine has these instructions; pixels that a stored tile reads are stored, and all lie in
-                // `from`; every point has a row for each of its tiles, which all lie in `into`.
+                // SAFETY: the machine has these instructions; pixels that a stored pair reads are stored, and all lie in
+                // `from`; every point has a row for each of its pairs, which all lie in `into`.
                 unsafe { self.workspace.instructions.run(transform) };
-                tile.advance(&mut points, stride);
+                pair.advance(&mut points, stride);
             }
         });
     }
@@ -190,7 +190,7 @@ impl Winograd<'_> {
             }
         }
         (products.into_par_iter().with_max_len(1)).try_for_each(|(point, panel, sums)| {
-            self.control.check()?;
+            self.control.cancel.check()?;
             let (i, j) = (point / SIDE, point % SIDE);
             let rows = Rows { data: &inputs[block.before[i][j] * stride..], stride };
             let sums = Sums { data: sums, stride: PANEL, outputs: PANEL, add: false };
@@ -202,24 +202,24 @@ impl Winograd<'_> {
     }
 
     /// Makes output pixels of `sums`.
-    fn transform_sums(&self, grid: &Grid<'_>, block: &Block, sums: &[f32], into: Shared<'_>) {
+    fn transform_sums(&self, pairs: &RunPairs<'_>, block: &Block, sums: &[f32], into: SharedRows<'_>) {
         let layer = self.layer;
         let outputs = layer.outputs();
         assert!(sums.len() >= block.rows * layer.panels() * PANEL);
-        assert!(into.len >= grid.output.len() * outputs);
-        block.runs.par_iter().with_max_len(1).for_each(|run| {
+        assert!(into.len >= pairs.output.len() * outputs);
+        block.batches.par_iter().with_max_len(1).for_each(|batch| {
             // In the first panel of each point.
             let mut points = each(|i, j| {
-                let row = block.before[i][j] * layer.panels() + run.first[i][j];
+                let row = block.before[i][j] * layer.panels() + batch.first[i][j];
                 sums.as_ptr().cast_mut().wrapping_add(row * PANEL)
             });
-            for tile in grid.tiles(run.tiles.clone()) {
-                let Tile { rows, columns } = tile;
+            for pair in pairs.select(batch.pairs.clone()) {
+                let RunPair { rows, columns } = pair;
                 let mut pixels = [[std::ptr::null_mut(); SIDE]; SIDE];
                 for (i, pixels) in pixels[..rows.len].iter_mut().enumerate() {
                     for (j, pixel) in pixels[..columns.len].iter_mut().enumerate() {
-                        let slot = grid.output.slot(rows.first + i, columns.first + j);
-                        *pixel = into.start().wrapping_add(slot * outputs);
+                        let index = pairs.output.index_of(rows.first + i, columns.first + j);
+                        *pixel = into.start().wrapping_add(index * outputs);
                     }
                 }
                 let transform = OutputTransform {
@@ -230,10 +230,10 @@ impl Winograd<'_> {
                     bias: &layer.bias,
                 };
                 // SAFETY: the machine has these instructions; every point has a row in every panel for each of its
-                // tiles, which all lie in `sums`; the tile's pixels are stored, lie in `into`, and no other tile has
+                // pairs, which all lie in `sums`; the pair's pixels are stored, lie in `into`, and no other pair has
                 // them.
                 unsafe { self.workspace.instructions.run(transform) };
-                tile.advance(&mut points, PANEL);
+                pair.advance(&mut points, PANEL);
             }
         });
     }

@@ -1,20 +1,20 @@
-//! The matrices of F(m, 3), for chains of m = 1 to [`MOST_CHAIN`] values.
+//! The matrices of F(m, 3), for runs of m = 1 to [`MAX_RUN`] values.
 //!
 //! ```text
-//! y = A [(G w) * (B x)]     x: the m + 2 inputs of a chain; w: three taps; y: m outputs; *: element by element
+//! y = A [(G w) * (B x)]     x: the m + 2 inputs of a run; w: three taps; y: m outputs; *: element by element
 //! ```
 //! Toom-Cook (Winograd, "Arithmetic complexity of computations", 1980; Lavin and Gray, "Fast algorithms for
 //! convolutional neural networks", 2016): the product of polynomials, transposed, through their values at m + 2
 //! points. Here F(m) uses the first m + 2 of one list of points, and everything that depends on m goes into B,
-//! so that one set of transformed weights G w serves all chains. The points are those with the smallest
+//! so that one set of transformed weights G w serves all runs. The points are those with the smallest
 //! rounding errors (Barabasz et al., "Error analysis and improving the accuracy of Winograd convolution",
 //! 2020), most important first.
 
-use crate::plan::MOST_CHAIN;
+use crate::plan::MAX_RUN;
 
 /// Points along one axis.
-pub(super) const SIDE: usize = MOST_CHAIN + 2;
-/// Points of the largest tile.
+pub(super) const SIDE: usize = MAX_RUN + 2;
+/// Points of the largest run pair.
 pub(super) const POINTS: usize = SIDE * SIDE;
 
 /// A matrix in the top left corner.
@@ -22,14 +22,14 @@ pub(super) type Matrix = [[f32; SIDE]; SIDE];
 
 const INFINITY: f64 = f64::INFINITY;
 
-const PLACES: [f64; SIDE] = [0.0, INFINITY, 1.0, -1.0, 0.5, -2.0, -0.5, 2.0];
+const COORDINATES: [f64; SIDE] = [0.0, INFINITY, 1.0, -1.0, 0.5, -2.0, -0.5, 2.0];
 
 /// G: the taps' polynomial at each point, at points beyond 1 scaled to keep all weights of one size.
 pub(super) const KERNELS: [[f64; 3]; SIDE] = {
     let mut rows = [[0.0, 0.0, 1.0]; SIDE];
     let mut i = 0;
     while i < SIDE {
-        let p = PLACES[i];
+        let p = COORDINATES[i];
         if p != INFINITY {
             rows[i] = [scale(p), scale(p) * p, scale(p) * p * p];
         }
@@ -53,7 +53,7 @@ pub(super) const fn input(m: usize) -> Matrix {
         let mut value = 1.0;
         let mut j = 0;
         while j < m + 2 {
-            let p = PLACES[j];
+            let p = COORDINATES[j];
             if j != i && p != INFINITY {
                 let mut power = SIDE - 1;
                 while power > 0 {
@@ -61,14 +61,14 @@ pub(super) const fn input(m: usize) -> Matrix {
                     power -= 1;
                 }
                 coefficients[0] *= -p;
-                if PLACES[i] != INFINITY {
-                    value *= PLACES[i] - p;
+                if COORDINATES[i] != INFINITY {
+                    value *= COORDINATES[i] - p;
                 }
             }
             j += 1;
         }
-        if PLACES[i] != INFINITY {
-            value *= scale(PLACES[i]);
+        if COORDINATES[i] != INFINITY {
+            value *= scale(COORDINATES[i]);
         }
         let mut power = 0;
         while power < m + 2 {
@@ -85,7 +85,7 @@ pub(super) const fn output(m: usize) -> Matrix {
     let mut matrix = [[0.0; SIDE]; SIDE];
     let mut j = 0;
     while j < m + 2 {
-        let p = PLACES[j];
+        let p = COORDINATES[j];
         let mut power = 1.0;
         let mut i = 0;
         while i < m {
@@ -111,7 +111,7 @@ mod tests {
     /// On numbers that f32 holds exactly the transforms are exact: they equal the sums that they stand for.
     #[test]
     fn transforms_equal_the_plain_sums() {
-        for m in 1..=MOST_CHAIN {
+        for m in 1..=MAX_RUN {
             for seed in 0..50u32 {
                 let number = |i: usize| f64::from((seed * 7919 + i as u32 * 104_729) % 17) - 8.0;
                 let taps = [number(0), number(1), number(2)];

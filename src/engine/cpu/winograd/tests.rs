@@ -4,18 +4,14 @@ use half::f16;
 use ndarray::{Array1, Array4};
 
 use super::{Winograd, WinogradLayer};
+use crate::axes::Axes;
+use crate::cancel::Cancel;
 use crate::engine::Control;
 use crate::engine::cpu::simd::Instructions;
 use crate::engine::cpu::workspace::Workspace;
-use crate::error::Error;
-use crate::lattice::{Axis, Padding};
 use crate::network::Convolution;
-use crate::plan::{AxisPlans, MOST_CHAIN, STEPS, Step, TilePlan, ZERO};
-
-fn go() -> Result<(), Error> {
-    Ok(())
-}
-
+use crate::patch_grid::{Axis, Padding};
+use crate::plan::{AxisPlans, MAX_RUN, STEPS, Step, TilePlan, ZERO};
 /// Numbers in -1..1 that need few bits; the same for the same `seed`.
 fn noise(seed: u64) -> impl FnMut() -> f32 {
     let mut state = seed;
@@ -33,16 +29,16 @@ fn convolution(inputs: usize, outputs: usize) -> Convolution {
     Convolution { weight, bias: Array1::from_shape_simple_fn(outputs, || f16::from_f32(0.1)) }
 }
 
-/// A tile of a lattice, one in `wanted` of its points wanted.
+/// A tile, one in `wanted` of its patches wanted.
 fn plan(len: usize, patch_size: usize, stride: usize, wanted: usize) -> TilePlan {
     let axis = Axis { origin: 0, len, patch_size, stride };
     let all: Vec<usize> = (0..axis.count()).collect();
-    let mut plans = AxisPlans::new(Some(MOST_CHAIN), usize::MAX);
-    let rows = plans.tile(&axis, &all, Padding::Patch, &go).unwrap();
-    let columns = plans.tile(&axis, &all[..all.len().div_ceil(2)], Padding::Patch, &go).unwrap();
+    let mut plans = AxisPlans::new(Some(MAX_RUN), usize::MAX);
+    let rows = plans.tile(&axis, &all, Padding::Patch, &Cancel::default()).unwrap();
+    let columns = plans.tile(&axis, &all[..all.len().div_ceil(2)], Padding::Patch, &Cancel::default()).unwrap();
     let count = all.len() * all.len().div_ceil(2);
-    let points: Vec<bool> = (0..count).map(|point| point % wanted == 0).collect();
-    TilePlan::new(rows, columns, (wanted > 1).then_some(&points), &go).unwrap()
+    let patches: Vec<bool> = (0..count).map(|patch| patch % wanted == 0).collect();
+    TilePlan::new(Axes { rows, columns }, (wanted > 1).then_some(&patches), &Cancel::default()).unwrap()
 }
 
 /// Largest and mean square error of step `index`, relative to the root of the mean square output.
@@ -58,47 +54,47 @@ fn errors(plan: &TilePlan, index: usize, (inputs, outputs): (usize, usize), inst
         .map(|used| used * noise().max(0.0))
         .collect();
     let mut into = vec![f32::NAN; output.len() * packed.outputs()];
-    let workspace = Workspace::with(instructions, 2, 0, channels).unwrap();
-    let mut room = vec![f32::NAN; packed.room()];
+    let workspace = Workspace::new(instructions, 2, 0, channels).unwrap();
+    let mut scratch = vec![f32::NAN; packed.scratch_floats()];
     let winograd = Winograd { layer: &packed, macs: 1, workspace: &workspace, control: &Control::default() };
-    winograd.step(plan, index, &from, &mut into, &mut room).unwrap();
-    let (rows, columns) = (plan.rows.layer(index), plan.columns.layer(index));
+    winograd.step(plan, index, &from, &mut into, &mut scratch).unwrap();
+    let Axes { rows, columns } = plan.axes.layer(index);
     let (mut worst, mut squares, mut scale) = (0.0_f64, 0.0, 0.0);
-    for slot in 0..output.len() {
-        let (row, column) = output.position(slot);
+    for pixel in 0..output.len() {
+        let (row, column) = output.position(pixel);
         for k in 0..outputs {
             let mut sum = layer.bias[k].to_f64();
             for (i, &r) in rows.taps_of(row).iter().enumerate() {
                 for (j, &c) in columns.taps_of(column).iter().enumerate() {
                     if r != ZERO && c != ZERO {
-                        let pixel = &from[input.slot(r as usize, c as usize) * channels..];
-                        for (channel, &x) in pixel[..inputs].iter().enumerate() {
+                        let from = &from[input.index_of(r as usize, c as usize) * channels..];
+                        for (channel, &x) in from[..inputs].iter().enumerate() {
                             sum += layer.weight[[k, channel, i, j]].to_f64() * f64::from(x);
                         }
                     }
                 }
             }
             let want = sum.max(0.0);
-            let error = (f64::from(into[slot * packed.outputs() + k]) - want).abs();
+            let error = (f64::from(into[pixel * packed.outputs() + k]) - want).abs();
             assert!(error < 1e-3, "row {row} column {column} output {k}: {error} from {want}");
             worst = worst.max(error);
             squares += error * error;
             scale += want * want;
         }
-        let padding = &into[slot * packed.outputs()..][outputs..packed.outputs()];
-        assert!(padding.iter().all(|&x| x == 0.0), "padding of pixel {slot}: {padding:?}");
+        let padding = &into[pixel * packed.outputs()..][outputs..packed.outputs()];
+        assert!(padding.iter().all(|&x| x == 0.0), "padding of pixel {pixel}: {padding:?}");
     }
     let count = (output.len() * outputs) as f64;
     (worst / (scale / count).sqrt(), (squares / scale).sqrt())
 }
 
-/// Chains of all lengths, widths that fill no register, with and without a ROI.
+/// WinogradRuns of all lengths, widths that fill no register, with and without a ROI.
 #[test]
 fn awkward_shapes_equal_plain_sums() {
     for instructions in Instructions::available() {
         for wanted in [1, 3] {
             let plan = plan(75, 48, 5, wanted);
-            for (index, _) in chained_steps() {
+            for (index, _) in steps_with_runs() {
                 let width = [(1, 1), (3, 17), (16, 33), (20, 64)][index % 4];
                 let (worst, _) = errors(&plan, index, width, instructions);
                 assert!(worst < 1e-4, "{instructions:?}, step {index}, {width:?}: {worst}");
@@ -107,7 +103,7 @@ fn awkward_shapes_equal_plain_sums() {
     }
 }
 
-fn chained_steps() -> impl Iterator<Item = (usize, usize)> {
+fn steps_with_runs() -> impl Iterator<Item = (usize, usize)> {
     let steps = STEPS.iter().enumerate();
     steps.filter_map(|(index, step)| match step {
         Step::Convolution(i @ 1..) => Some((index, *i)),
@@ -121,7 +117,7 @@ fn rounding_errors_stay_small_at_full_width() {
     const INPUTS: [usize; 13] = [3, 64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512];
     let plan = plan(257, 257, 257, 1);
     for instructions in Instructions::available() {
-        for (index, layer) in chained_steps().filter(|&(_, layer)| layer > 4) {
+        for (index, layer) in steps_with_runs().filter(|&(_, layer)| layer > 4) {
             let (worst, mean) = errors(&plan, index, (INPUTS[layer], 4), instructions);
             println!(
                 "{:8} convolution {:2}, {:3} inputs: mean {mean:.1e}, largest {worst:.1e}",

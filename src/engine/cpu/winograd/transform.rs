@@ -1,4 +1,4 @@
-//! The transforms of a tile, all channels: rows first, then columns.
+//! The transforms of a run pair, all channels: rows first, then columns.
 
 use std::mem::MaybeUninit;
 
@@ -6,13 +6,13 @@ use super::points::{Matrix, SIDE, input, output};
 use crate::engine::cpu::product::PANEL;
 use crate::engine::cpu::simd::{Kernel, Simd};
 
-/// A tile's inputs, x to B x B^T.
+/// A run pair's inputs, x to B x B^T.
 pub(super) struct InputTransform<'a> {
-    /// Pixel (i, j) of the tile: `channels` floats.
+    /// Pixel (i, j) of the pair: `channels` floats.
     pub from: &'a [[*const f32; SIDE]; SIDE],
-    /// Point (i, j) of the tile: room for `channels` floats.
+    /// Point (i, j) of the pair: space for `channels` floats.
     pub into: &'a [[*mut f32; SIDE]; SIDE],
-    /// Of the row chain and of the column chain.
+    /// Values of the row run and of the column run.
     pub values: [usize; 2],
     /// A multiple of 16.
     pub channels: usize,
@@ -40,14 +40,14 @@ impl Kernel for InputTransform<'_> {
     }
 }
 
-/// A tile's outputs, A z A^T + bias, negative ones made 0.
+/// A run pair's outputs, A z A^T + bias, negative ones made 0.
 pub(super) struct OutputTransform<'a> {
-    /// Point (i, j) of the tile: its sums in the first panel. Those of the next panel are `counts[i][j]` rows on.
+    /// Point (i, j) of the pair: its sums in the first panel. Those of the next panel are `counts[i][j]` rows on.
     pub from: &'a [[*mut f32; SIDE]; SIDE],
     pub counts: &'a [[usize; SIDE]; SIDE],
-    /// Pixel (i, j) of the tile: room for all outputs.
+    /// Pixel (i, j) of the pair: space for all outputs.
     pub into: &'a [[*mut f32; SIDE]; SIDE],
-    /// Of the row chain and of the column chain.
+    /// Values of the row run and of the column run.
     pub values: [usize; 2],
     /// [outputs]; a multiple of 16.
     pub bias: &'a [f32],
@@ -63,9 +63,9 @@ impl Kernel for OutputTransform<'_> {
             // first loop has written is read.
             unsafe {
                 let bias = S::load(self.bias.as_ptr().add(output));
-                let (panel, place) = (output / PANEL, output % PANEL);
+                let (panel, offset) = (output / PANEL, output % PANEL);
                 for (j, half) in half[..columns + 2].iter_mut().enumerate() {
-                    let load = |i: usize| S::load(self.from[i][j].add(panel * self.counts[i][j] * PANEL + place));
+                    let load = |i: usize| S::load(self.from[i][j].add(panel * self.counts[i][j] * PANEL + offset));
                     output_values(rows, load, |i, y| half[i] = MaybeUninit::new(y));
                 }
                 for (i, into) in self.into[..rows].iter().enumerate() {
@@ -79,7 +79,7 @@ impl Kernel for OutputTransform<'_> {
     }
 }
 
-/// B x for a chain of so many values.
+/// B x for a run of so many values.
 #[inline(always)]
 fn input_values<S: Simd>(values: usize, x: impl Fn(usize) -> S, y: impl FnMut(usize, S)) {
     match values {
@@ -92,7 +92,7 @@ fn input_values<S: Simd>(values: usize, x: impl Fn(usize) -> S, y: impl FnMut(us
     }
 }
 
-/// A z for a chain of so many values.
+/// A z for a run of so many values.
 #[inline(always)]
 fn output_values<S: Simd>(values: usize, z: impl Fn(usize) -> S, y: impl FnMut(usize, S)) {
     match values {

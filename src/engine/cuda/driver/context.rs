@@ -6,7 +6,7 @@ use std::sync::Arc;
 use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys;
 
-use super::failed;
+use super::failure::failed;
 use crate::error::Error;
 
 /// A context of a device.

@@ -9,35 +9,13 @@
 //! kernels.
 
 mod context;
+mod failure;
 mod memory;
 mod module;
 mod stream;
 
 pub(super) use context::Context;
+pub(super) use failure::describe;
 pub(super) use memory::{DeviceMemory, HostMemory};
 pub(super) use module::{Kernel, Module};
 pub(super) use stream::{Event, Graph, Stream};
-
-use std::ffi::CStr;
-
-use cudarc::driver::result::DriverError;
-use cudarc::driver::sys;
-
-use crate::error::Error;
-
-/// What a failed driver call becomes. `what` names the action in the error's text.
-pub(super) fn failed(what: &str, error: DriverError) -> Error {
-    let text = format!("{what}: {}", describe(error));
-    match error.0 {
-        sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => Error::DeviceOutOfMemory(format!(
-            "{text}; close other programs that use the device, or lower the memory budget"
-        )),
-        _ => Error::DeviceFailed(text),
-    }
-}
-
-/// Name and number of an error. The driver's library is there: it gave the error.
-pub(super) fn describe(error: DriverError) -> String {
-    let name = error.error_name().map(CStr::to_string_lossy);
-    format!("{} ({})", name.as_deref().unwrap_or("CUDA error"), error.0 as u32)
-}

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use cudarc::driver::{result, sys};
 
-use super::{Context, failed};
+use super::context::Context;
+use super::failure::failed;
 use crate::error::Error;
 
 /// Compiled device code.

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys;
 
-use super::{Context, Kernel, failed};
+use super::context::Context;
+use super::failure::failed;
+use super::module::Kernel;
 use crate::error::Error;
 
 /// A queue of work that is done in order.

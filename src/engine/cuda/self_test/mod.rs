@@ -18,28 +18,29 @@ use std::time::{Duration, Instant};
 
 use half::f16;
 
-use super::CudaEngine;
+use super::buffers::region_bytes;
 use super::device::{Device, Verdict};
 use super::driver::Event;
-use super::network::Launches;
+use super::forward::Launches;
 use super::params::TIMEOUT;
+use super::pipeline::{CudaCall, Pipeline};
 use super::status::Status;
-use super::tables::PieceTables;
-use crate::engine::{Call, Control, Engine, Geometry, Settings};
+use super::tables::TileTables;
+use super::weights::PackedWeights;
+use crate::axes::Axes;
+use crate::cancel::Cancel;
+use crate::engine::{Bytes, Control, EngineCall, Geometry, Request, Reservation, Settings, SliceId};
 use crate::error::Error;
 use crate::intensity::Intensity;
-use crate::lattice::{Lattice, Padding, Selection};
-use crate::mask::{Fill, Grids, Painter, Scores};
-use crate::plan::{AxisPlans, PlannedPiece, STEPS, Step, TilePlan};
+use crate::mask::{Interpolation, MaskWriter, OutputViews, Scores};
+use crate::patch_grid::{Padding, PatchGrid, Selection};
+use crate::plan::{AxisPlans, PlannedTile, STEPS, Step, TilePlan};
 use crate::volume::{Volume, VolumeMut};
-use model::{CLASSES, Random, SIDE, tiny_model};
+use model::{CLASSES, HEIGHT, Random, SIDE, WIDTH, tiny_model};
 use reference::{first_layer, layer};
 
 const PATCH_SIZE: u32 = 64;
 const STRIDE: u32 = 16;
-/// Of the slice. Its lattice has 2 x 2 points.
-const WIDTH: usize = 20;
-const HEIGHT: usize = 17;
 
 const WRONG_RESULT: &str = "gave a wrong result in the self-test";
 /// Kernels of the self-test take milliseconds; one that waits for its own data gives up after 9 s.
@@ -79,74 +80,150 @@ pub(super) fn run(device: &Arc<Device>) -> Result<Verdict, Error> {
     let control = Control::default();
     let mut mask = vec![0; WIDTH * HEIGHT];
     let mut probability = vec![0.0; WIDTH * HEIGHT];
-    let (mut mask_out, mut probability_out) = outputs(&mut mask, &mut probability);
-    let mut grids = grids(&mut mask_out, &mut probability_out)?;
-    let call = Call {
+    let (mut mask_out, mut probability_out) = buffers(&mut mask, &mut probability);
+    let mut outputs = views(&mut mask_out, &mut probability_out)?;
+    let request = Request {
         geometry: Geometry {
             extents: volume.extents(),
-            lattice: Lattice::new(volume.extents(), PATCH_SIZE, STRIDE, None)?,
+            grid: PatchGrid::new(volume.extents(), PATCH_SIZE, STRIDE, None)?,
             roi: false,
             classes: CLASSES,
         },
         volume: &volume,
-        wanted: grids.wanted(),
+        wanted: outputs.wanted(),
         planes: None,
         intensity: Intensity::new((-160.0, 240.0), true)?,
-        fill: Fill::Nearest,
+        interpolation: Interpolation::Nearest,
         lesion_class: 1,
         control: &control,
     };
-    let piece = whole_slice(&call.geometry.lattice)?;
-    // Before the engine, which waits for the device when it goes.
-    let tables = PieceTables::new(&piece, &|| Ok(()))?;
-    let mut engine = CudaEngine::on(Arc::clone(device), 0, &settings)?;
-    let outcome = try_slice(&mut engine, &call, &piece, &tables, &settings, &mut grids);
+    let tile = whole_slice(&request.geometry.grid)?;
+    // Before the call, which waits for the device when it ends.
+    let tables = TileTables::new(&tile, &Cancel::default())?;
+    let weights = Arc::new(PackedWeights::new(device, &settings)?);
+    let mut pipeline = Pipeline::new(device, &weights, 0)?;
+    let mut call = pipeline.begin(request)?;
+    let outcome = try_slice(&mut call, &request, &tile, &tables, &settings, &mut outputs);
     if let Err(Stop::Verdict(Verdict::Hangs { .. })) = outcome {
-        forget(engine); // ending it would wait for the kernel
+        // Ending any of them would wait for the kernel.
+        forget(call);
+        forget(pipeline);
+        forget(weights);
     } else {
-        drop(engine);
+        drop(call);
     }
     let logits = match outcome {
         Ok(logits) => logits,
         Err(Stop::Verdict(verdict)) => return Ok(verdict),
         Err(Stop::Error(error)) => return Err(error),
     };
-    Ok(match painted_wrong(&call, &logits, &mask, &probability)? {
+    Ok(match mask_is_wrong(&request, &logits, &mask, &probability)? {
         false => Verdict::Passed,
         true => Verdict::Wrong { kernel: "scores or paint".into(), why: WRONG_RESULT.into() },
     })
 }
 
-/// The whole slice, its mask into `grids`; the logits of the lattice.
+/// The whole slice, its mask into `outputs`; the logits of the grid.
 fn try_slice(
-    engine: &mut CudaEngine,
-    call: &Call<'_>,
-    piece: &PlannedPiece,
-    tables: &PieceTables,
+    call: &mut CudaCall<'_>,
+    request: &Request<'_>,
+    tile: &PlannedTile,
+    tables: &TileTables,
     settings: &Settings<'_>,
-    grids: &mut Grids<'_>,
+    outputs: &mut OutputViews<'_>,
 ) -> Result<Vec<f32>, Stop> {
-    engine.begin(call)?;
-    let bytes = engine.piece_bytes(piece);
-    engine.reserve(engine.room(1, bytes, bytes))?;
-    of_kernel("histogram or equalize", engine.intensity(call, 0))?;
-    let logits = try_layers(engine, call, piece, tables, settings)?;
-    let of_mask = "histogram or paint";
-    of_kernel(of_mask, engine.submit(call, Selection::everything()))?;
-    finish(engine, of_mask)?;
-    if of_kernel(of_mask, engine.wait(call))? > 0 {
+    let bytes = Bytes { host: 0, device: region_bytes(call.weights, &tile.plan.axes) as u64 };
+    call.reserve(Reservation::in_turn(bytes, bytes))?;
+    let slice = of_kernel("histogram or equalize", call.slice(0))?;
+    let logits = try_layers(call, slice, request, tile, tables, settings)?;
+    let kernel = "histogram or paint";
+    of_kernel(kernel, call.submit(slice, Selection::everything()))?;
+    finish(call, kernel)?;
+    if of_kernel(kernel, call.wait(slice))? > 0 {
         return Err(wrong("histogram", WRONG_RESULT));
     }
-    engine.mask(call, 0, grids)?;
-    engine.end();
+    call.write(slice, outputs)?;
     Ok(logits)
 }
 
+/// Layer by layer; the logits of the grid.
+fn try_layers(
+    call: &mut CudaCall<'_>,
+    slice: SliceId,
+    request: &Request<'_>,
+    tile: &PlannedTile,
+    tables: &TileTables,
+    settings: &Settings<'_>,
+) -> Result<Vec<f32>, Stop> {
+    let device = call.device;
+    let _entered = device.context.enter()?;
+    let region = call.claim(slice, tile, tables)?;
+    let call = &*call;
+    let tables_at = call.arena.at(region.bytes.start);
+    let compute = &call.streams.compute[0];
+    let mut launches = call.launches(slice, tile, tables, region);
+    // So that a block has several tiles to go through, small as the images are.
+    launches.multiprocessors = 1;
+    let mut bytes = vec![0; tables.len()];
+    tables.write(tile, &mut bytes);
+    finish(call, "histogram or equalize")?;
+    // SAFETY: all of it lives until `synchronize`.
+    let sent = unsafe { compute.upload(tables_at, &bytes) };
+    compute.synchronize()?;
+    sent?;
+
+    let mut image = vec![0.0; WIDTH * HEIGHT];
+    let mut row = vec![0.0; WIDTH];
+    request.intensity.slice(request.volume, 0, &mut row, &mut image, &Cancel::default())?;
+    let kernel = "histogram, equalize or conv3_first";
+    let (voxels, table) = call.input(slice);
+    // SAFETY: all of it lives until `finish`, or for ever.
+    of_kernel(kernel, unsafe { launches.first(voxels, table) })?;
+    finish(call, kernel)?;
+    let mut last = of_kernel(kernel, read_f16(&launches, 0))?;
+    check_status(call, slice, kernel)?;
+    if !close(&last, &first_layer(tile, &request.geometry.grid, &image, settings)) {
+        return Err(wrong(kernel, WRONG_RESULT));
+    }
+    let [logits, probabilities] = call.slot(slice).score_addresses();
+    for index in 1..=launches.last() {
+        let is_last = index == launches.last();
+        let kernel = match STEPS.get(index) {
+            Some(Step::Convolution(i)) => {
+                device.kernels.convolutions()[call.weights.convolutions[i - 1].kernel].kernel.name
+            }
+            Some(Step::Pool) => "table_max",
+            _ if is_last => "dense_products or scores",
+            _ => "dense_products or dense_sums",
+        };
+        // SAFETY: all of it lives until `finish`, or for ever.
+        of_kernel(kernel, unsafe { launches.layer(index) })?;
+        if is_last {
+            // SAFETY: as above.
+            of_kernel(kernel, unsafe { launches.scores(logits, probabilities) })?;
+        }
+        finish(call, kernel)?;
+        let output = if is_last {
+            let mut logits = vec![0.0; CLASSES * tile.patches.len()];
+            of_kernel(kernel, call.slot(slice).scores.read(0, &mut logits))?;
+            logits
+        } else {
+            of_kernel(kernel, read_f16(&launches, index))?
+        };
+        check_status(call, slice, kernel)?;
+        if !close(&output, &layer(&launches, index, &last, settings.model)?) {
+            return Err(wrong(kernel, WRONG_RESULT));
+        }
+        last = output;
+    }
+    Ok(last)
+}
+
 /// Waits for the work of the slice, which ends with this kernel.
-fn finish(engine: &CudaEngine, kernel: &str) -> Result<(), Stop> {
-    let _entered = engine.device.context.enter()?;
-    let done = of_kernel(kernel, Event::new(&engine.device.context))?;
-    of_kernel(kernel, done.record(engine.compute()))?;
+fn finish(call: &CudaCall<'_>, kernel: &str) -> Result<(), Stop> {
+    let _entered = call.device.context.enter()?;
+    let done = of_kernel(kernel, Event::new(&call.device.context))?;
+    of_kernel(kernel, done.record(&call.streams.compute[0]))?;
     let began = Instant::now();
     while !of_kernel(kernel, done.is_done())? {
         if began.elapsed() > HANGS_AFTER {
@@ -159,10 +236,10 @@ fn finish(engine: &CudaEngine, kernel: &str) -> Result<(), Stop> {
 }
 
 /// Fails where a kernel says that it timed out, or that a value was beyond fp16: none is, in this network.
-fn check_status(engine: &CudaEngine, kernel: &str) -> Result<(), Stop> {
+fn check_status(call: &CudaCall<'_>, slice: SliceId, kernel: &str) -> Result<(), Stop> {
     let mut word = [0_u32];
     let at = std::mem::offset_of!(Status, overflow);
-    of_kernel(kernel, engine.slot()?.status.device.read(at, &mut word))?;
+    of_kernel(kernel, call.slot(slice).status.device.read(at, &mut word))?;
     match word[0] {
         0 => Ok(()),
         word if word >> TIMEOUT & 1 == 1 => Err(wrong(kernel, "timed out waiting for data in the self-test")),
@@ -170,120 +247,59 @@ fn check_status(engine: &CudaEngine, kernel: &str) -> Result<(), Stop> {
     }
 }
 
-/// Layer by layer; the logits of the lattice.
-fn try_layers(
-    engine: &mut CudaEngine,
-    call: &Call<'_>,
-    piece: &PlannedPiece,
-    tables: &PieceTables,
-    settings: &Settings<'_>,
-) -> Result<Vec<f32>, Stop> {
-    let device = Arc::clone(&engine.device);
-    let _entered = device.context.enter()?;
-    let part = engine.claim(piece, tables)?;
-    let tables_at = engine.arena()?.at(part.bytes.start);
-    let engine = &*engine;
-    let compute = engine.compute();
-    let mut launches = engine.launches(call, piece, tables, part)?;
-    // So that a block has several tiles to go through, small as the images are.
-    launches.multiprocessors = 1;
-    let mut bytes = vec![0; tables.len()];
-    tables.write(piece, &mut bytes);
-    finish(engine, "histogram or equalize")?;
-    // SAFETY: all of it lives until `synchronize`.
-    let sent = unsafe { compute.upload(tables_at, &bytes) };
-    compute.synchronize()?;
-    sent?;
-
-    let mut image = vec![0.0; WIDTH * HEIGHT];
-    let mut row = vec![0.0; WIDTH];
-    (call.intensity).slice(call.volume, 0, &mut row, &mut image, &|| Ok(()))?;
-    let kernel = "histogram, equalize or conv3_first";
-    // SAFETY: all of it lives until `finish`, or for ever.
-    of_kernel(kernel, unsafe { launches.first(engine.voxels()?, engine.table) })?;
-    finish(engine, kernel)?;
-    let mut last = of_kernel(kernel, read_f16(&launches, 0))?;
-    check_status(engine, kernel)?;
-    if !close(&last, &first_layer(piece, &call.geometry.lattice, &image, settings)) {
-        return Err(wrong(kernel, WRONG_RESULT));
-    }
-    let [logits, probabilities] = engine.slot()?.lattice_scores();
-    for index in 1..=launches.last() {
-        let is_last = index == launches.last();
-        let weights = &engine.weights.convolutions;
-        let kernel = match STEPS.get(index) {
-            Some(Step::Convolution(i)) => device.kernels.convolutions()[weights[i - 1].kernel].kernel.name,
-            Some(Step::Pool) => "table_max",
-            _ if is_last => "dense_products or scores",
-            _ => "dense_products or dense_sums",
-        };
-        // SAFETY: all of it lives until `finish`, or for ever.
-        of_kernel(kernel, unsafe { launches.layer(index) })?;
-        if is_last {
-            // SAFETY: as above.
-            of_kernel(kernel, unsafe { launches.scores(logits, probabilities) })?;
-        }
-        finish(engine, kernel)?;
-        let output = if is_last {
-            let mut logits = vec![0.0; CLASSES * piece.points.len()];
-            of_kernel(kernel, engine.slot()?.scores.read(0, &mut logits))?;
-            logits
-        } else {
-            of_kernel(kernel, read_f16(&launches, index))?
-        };
-        check_status(engine, kernel)?;
-        if !close(&output, &layer(&launches, index, &last, settings.model)?) {
-            return Err(wrong(kernel, WRONG_RESULT));
-        }
-        last = output;
-    }
-    Ok(last)
-}
-
 /// Whether the mask or the probabilities differ from those that `mask` makes of the same logits.
-fn painted_wrong(call: &Call<'_>, logits: &[f32], mask: &[u8], probability: &[f32]) -> Result<bool, Error> {
-    let lattice = call.geometry.lattice;
-    let mut scores = Scores::new(lattice.points(), CLASSES)?;
-    for (point, logits) in logits.chunks_exact(CLASSES).enumerate() {
-        scores.set(point, logits);
+fn mask_is_wrong(request: &Request<'_>, logits: &[f32], mask: &[u8], probability: &[f32]) -> Result<bool, Error> {
+    let grid = request.geometry.grid;
+    let mut scores = Scores::new(grid.patches(), CLASSES)?;
+    for (patch, logits) in logits.chunks_exact(CLASSES).enumerate() {
+        scores.set(patch, logits);
     }
-    scores.softmax(&|| Ok(()))?;
+    scores.softmax(&Cancel::default())?;
     let mut expected_mask = vec![0; WIDTH * HEIGHT];
     let mut expected = vec![0.0; WIDTH * HEIGHT];
-    let (mut mask_out, mut probability_out) = outputs(&mut expected_mask, &mut expected);
-    let painter = Painter { lattice, width: WIDTH, height: HEIGHT, fill: call.fill, lesion_class: call.lesion_class };
-    let mut grids = grids(&mut mask_out, &mut probability_out)?;
-    painter.slice(&mut grids, 0, &Selection::everything(), &scores, &|| Ok(()))?;
+    let (mut mask_out, mut probability_out) = buffers(&mut expected_mask, &mut expected);
+    let writer = MaskWriter {
+        grid,
+        width: WIDTH,
+        height: HEIGHT,
+        interpolation: request.interpolation,
+        lesion_class: request.lesion_class,
+    };
+    let mut outputs = views(&mut mask_out, &mut probability_out)?;
+    writer.write_slice(&mut outputs, 0, &Selection::everything(), &scores, &Cancel::default())?;
     let expected: Vec<f64> = expected.into_iter().map(f64::from).collect();
     Ok(mask != expected_mask || !close(probability, &expected))
 }
 
-fn outputs<'a>(mask: &'a mut [u8], probability: &'a mut [f32]) -> (VolumeMut<'a, u8>, VolumeMut<'a, f32>) {
+fn buffers<'a>(mask: &'a mut [u8], probability: &'a mut [f32]) -> (VolumeMut<'a, u8>, VolumeMut<'a, f32>) {
     (VolumeMut::from_slice(mask), VolumeMut::from_slice(probability))
 }
 
-fn grids<'a>(mask: &'a mut VolumeMut<'_, u8>, probability: &'a mut VolumeMut<'_, f32>) -> Result<Grids<'a>, Error> {
+fn views<'a>(
+    mask: &'a mut VolumeMut<'_, u8>,
+    probability: &'a mut VolumeMut<'_, f32>,
+) -> Result<OutputViews<'a>, Error> {
     let shape = [1, WIDTH, HEIGHT, 1];
-    Ok(Grids {
-        mask: Some(mask.grid(shape, "mask")?),
-        probability: Some(probability.grid(shape, "probability")?),
+    Ok(OutputViews {
+        mask: Some(mask.view(shape, "mask")?),
+        probability: Some(probability.view(shape, "probability")?),
         coverage: None,
         logits: None,
     })
 }
 
 /// All patches of the slice as one tile.
-fn whole_slice(lattice: &Lattice) -> Result<PlannedPiece, Error> {
+fn whole_slice(grid: &PatchGrid) -> Result<PlannedTile, Error> {
     let mut plans = AxisPlans::new(None, 0);
-    let mut axis = |axis: &crate::lattice::Axis| {
+    let mut axis = |axis: &crate::patch_grid::Axis| {
         let all: Vec<usize> = (0..axis.count()).collect();
-        plans.tile(axis, &all, Padding::Patch, &|| Ok(()))
+        plans.tile(axis, &all, Padding::Patch, &Cancel::default())
     };
-    let (rows, columns) = (axis(&lattice.y)?, axis(&lattice.x)?);
-    Ok(PlannedPiece {
-        plan: TilePlan::new(rows, columns, None, &|| Ok(()))?,
-        starts: vec![(lattice.y.start(0), lattice.x.start(0))],
-        points: (0..lattice.points()).collect(),
+    let axes = Axes { rows: axis(&grid.y)?, columns: axis(&grid.x)? };
+    Ok(PlannedTile {
+        plan: TilePlan::new(axes, None, &Cancel::default())?,
+        starts: vec![(grid.y.start(0), grid.x.start(0))],
+        patches: (0..grid.patches()).collect(),
     })
 }
 
@@ -295,7 +311,7 @@ fn read_f16(launches: &Launches<'_>, index: usize) -> Result<Vec<f32>, Error> {
 }
 
 fn len(launches: &Launches<'_>, index: usize) -> usize {
-    let image = (launches.piece.plan).output_of(index.min(STEPS.len() - 1));
+    let image = (launches.tile.plan).output_of(index.min(STEPS.len() - 1));
     image.len() * launches.channels_of(index)
 }
 

@@ -7,13 +7,16 @@ use crate::error::Error;
 use crate::network::CONVOLUTIONS;
 use crate::weights::Model;
 
+/// Of the slice, which has 2 x 2 patches.
+pub(super) const WIDTH: usize = 20;
+pub(super) const HEIGHT: usize = 17;
 /// Side of the last feature map.
 pub(super) const SIDE: usize = 2;
 pub(super) const CLASSES: usize = 3;
 /// Inputs that chunks of 64, of 32 and only of 16 channels divide, each with outputs for a block of 64 and of 128: what any
 /// layer of any model gets, one of these gets too. One chunk of input channels and several, and tails; the most work where
 /// the images are small.
-pub(super) const WIDTHS: [usize; CONVOLUTIONS] = [16, 16, 16, 72, 24, 32, 32, 96, 64, 128, 128, 16, 40];
+pub(super) const WIDTHS: [usize; CONVOLUTIONS] = [16, 16, 72, 32, 24, 128, 64, 128, 128, 96, 128, 48, 128];
 /// More than one block of outputs, and steps enough to go round the stages of shared memory.
 pub(super) const DENSE: [usize; 2] = [272, CLASSES];
 /// torchvision's indices of the convolutions.

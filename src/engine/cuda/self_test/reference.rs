@@ -11,15 +11,15 @@
 use half::f16;
 use ndarray::Array1;
 
-use super::WIDTH;
-use super::model::{DENSE, SIDE, WIDTHS};
+use super::model::{DENSE, SIDE, WIDTH, WIDTHS};
+use crate::axes::Axes;
 use crate::engine::Settings;
-use crate::engine::cuda::network::Launches;
+use crate::engine::cuda::forward::Launches;
 use crate::engine::cuda::params::CHANNEL_GRAIN;
 use crate::engine::first_layer::{INPUT_CHANNELS, first_layer_weight};
 use crate::error::Error;
-use crate::lattice::Lattice;
-use crate::plan::{PlannedPiece, STEPS, Step};
+use crate::patch_grid::PatchGrid;
+use crate::plan::{PlannedTile, STEPS, Step};
 use crate::weights::Model;
 
 /// Taps of a convolution along each axis.
@@ -27,30 +27,30 @@ const CONV_SIDE: usize = 3;
 const CONV_TAPS: usize = CONV_SIDE * CONV_SIDE;
 
 /// The first layer in f64, [rows][columns][channels].
-pub(super) fn first_layer(piece: &PlannedPiece, lattice: &Lattice, image: &[f32], settings: &Settings<'_>) -> Vec<f64> {
-    let (rows, columns) = (&piece.plan.rows, &piece.plan.columns);
-    let (top, left) = piece.starts[0];
+pub(super) fn first_layer(tile: &PlannedTile, grid: &PatchGrid, image: &[f32], settings: &Settings<'_>) -> Vec<f64> {
+    let (rows, columns) = (&tile.plan.axes.rows, &tile.plan.axes.columns);
+    let (top, left) = tile.starts[0];
     let convolution = &settings.model.convolutions()[0];
     let weight = |output, tap, channel| first_layer_weight(convolution, settings, output, tap, channel).into();
     let outputs = padded(WIDTHS[0]);
     let filters = Filters::new([CONV_TAPS, INPUT_CHANNELS, WIDTHS[0]], weight, &convolution.bias);
     let pixel = |r: i32, c: i32| {
-        let y = rows.pixel(r as usize, top, lattice.y.len);
-        let x = columns.pixel(c as usize, left, lattice.x.len);
+        let y = rows.pixel(r as usize, top, grid.y.len);
+        let x = columns.pixel(c as usize, left, grid.x.len);
         let intensity = y.zip(x).map_or(0.0, |(y, x)| image[y * WIDTH + x]);
         [intensity, 1.0]
     };
-    relu(convolve(piece, 0, &filters, outputs, pixel))
+    relu(convolve(tile, 0, &filters, outputs, pixel))
 }
 
 /// Layer `index`, not the first, in f64, from the device's input [pixels][channels]. The last one gives logits, without
 /// padding.
 pub(super) fn layer(launches: &Launches<'_>, index: usize, input: &[f32], model: &Model) -> Result<Vec<f64>, Error> {
-    let piece = launches.piece;
+    let tile = launches.tile;
     let inputs = launches.channels_of(index - 1);
     let outputs = launches.channels_of(index);
     let at = |r: i32, c: i32| {
-        let width = piece.plan.input_of(index.min(STEPS.len() - 1)).columns;
+        let width = tile.plan.input_of(index.min(STEPS.len() - 1)).columns;
         &input[(r as usize * width + c as usize) * inputs..][..inputs]
     };
     Ok(match STEPS.get(index) {
@@ -62,10 +62,10 @@ pub(super) fn layer(launches: &Launches<'_>, index: usize, input: &[f32], model:
                 convolution.weight[[output, channel, tap.0, tap.1]].to_f64()
             };
             let filters = Filters::new([CONV_TAPS, read, made], weight, &convolution.bias);
-            relu(convolve(piece, index, &filters, outputs, at))
+            relu(convolve(tile, index, &filters, outputs, at))
         }
         Some(Step::Pool) => {
-            let (rows, columns) = (piece.plan.rows.layer(index), piece.plan.columns.layer(index));
+            let Axes { rows, columns } = tile.plan.axes.layer(index);
             let mut values = Vec::new();
             for r in 0..rows.len() {
                 for c in 0..columns.len() {
@@ -92,7 +92,7 @@ pub(super) fn layer(launches: &Launches<'_>, index: usize, input: &[f32], model:
             let is_last = number + 1 == DENSE.len();
             let outputs = if is_last { made } else { outputs };
             let values = match number {
-                0 => convolve(piece, index, &filters, outputs, at),
+                0 => convolve(tile, index, &filters, outputs, at),
                 _ => (input.chunks_exact(inputs))
                     .flat_map(|features| {
                         let mut sums = filters.bias.clone();
@@ -147,14 +147,13 @@ impl Filters {
 
 /// Bias and the sum over the taps that exist, [rows][columns][`outputs`], 0 beyond those that the layer has.
 fn convolve<Pixel: AsRef<[f32]>>(
-    piece: &PlannedPiece,
+    tile: &PlannedTile,
     index: usize,
     filters: &Filters,
     outputs: usize,
     pixel: impl Fn(i32, i32) -> Pixel,
 ) -> Vec<f64> {
-    let rows = piece.plan.rows.layer(index);
-    let columns = piece.plan.columns.layer(index);
+    let Axes { rows, columns } = tile.plan.axes.layer(index);
     let mut values = vec![0.0; rows.len() * columns.len() * outputs];
     for (at, sums) in values.chunks_exact_mut(outputs).enumerate() {
         let (row, column) = (at / columns.len(), at % columns.len());

@@ -1,0 +1,27 @@
+/* The place of an NRRD volume's voxels in the patient, and the comparison of two volumes' places. */
+#ifndef SEGMENT_GRID_H
+#define SEGMENT_GRID_H
+
+#include <stdbool.h>
+
+#include "nrrd.h"
+#include "problem.h"
+
+/* The grid's place according to a header; what it leaves out is unknown. */
+typedef struct grid_placement {
+    bool directions_known, origin_known;
+    double direction[NRRD_AXES][NRRD_AXES]; /* mm from a voxel to the next, for x, y, z */
+    double origin[NRRD_AXES];               /* mm, centre of the first voxel */
+    double spacing[NRRD_AXES];              /* mm; NAN: unknown */
+} grid_placement;
+
+/* Reads the placement; a malformed or non-spatial one is a problem. */
+bool grid_placement_read(grid_placement *out, const nrrd_header *header, const char *path,
+                         problem *problem);
+
+/* True if both volumes have the same sizes and, as far as both say, the same space, directions,
+ * spacing and origin. LPS, LAS and RAS are compared as places in the patient, not as words. */
+bool grid_check_same(const nrrd_header *input, const char *input_path, const nrrd_header *other,
+                     const char *other_path, problem *problem);
+
+#endif

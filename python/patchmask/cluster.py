@@ -1,0 +1,74 @@
+"""A batch on Dask: an existing scheduler, or a local cluster.
+
+Each worker process has one session, used by one scan at a time. A scan of a worker that dies goes to another one
+(Dask's scheduler sees to that); since a finished scan is known by its record, none is done twice.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from contextlib import ExitStack
+from functools import partial
+from typing import Any, Iterator, Optional
+
+from .batch import Fatal, Setup, Task, Worker, is_finished, record_of, write_failure
+
+_workers: dict[str, Worker] = {}
+_making = threading.Lock()
+
+
+def run_here(setup: Setup, task: Task) -> dict[str, Any]:
+    """A Dask worker's task: a scan, with the session of this process."""
+    with _making:
+        worker = _workers.setdefault(repr(setup), Worker(setup))
+    return worker.run(task)
+
+
+def run(
+    setup: Setup, tasks: list[Task], address: Optional[str], workers: int, resources: Optional[dict[str, float]]
+) -> Iterator[dict[str, Any]]:
+    """Records of `tasks` as they come. `address` None: a cluster of `workers` processes on this machine.
+
+    `resources` are what a scan occupies, such as {"GPU": 1}; workers of an existing scheduler must offer them.
+    """
+    from distributed import Client, KilledWorker, LocalCluster, as_completed
+
+    with ExitStack() as stack:
+        if address is None:
+            cluster = LocalCluster(
+                n_workers=workers,
+                threads_per_worker=1,
+                processes=True,
+                dashboard_address=None,
+                resources=resources,
+                memory_limit=0,  # the library keeps its own budget
+            )
+            stack.enter_context(cluster)
+            client = stack.enter_context(Client(cluster))
+        else:
+            client = stack.enter_context(Client(address, timeout=30))
+        futures = client.map(
+            partial(run_here, setup),
+            tasks,
+            key=[f"patchmask-{os.getpid()}-{index}" for index in range(len(tasks))],
+            pure=False,
+            resources=resources,
+        )
+        task_of = {future.key: task for future, task in zip(futures, tasks)}
+        try:
+            for future in as_completed(futures):
+                task = task_of[future.key]
+                failed = future.exception()
+                if failed is None:
+                    yield future.result()
+                elif isinstance(failed, Fatal):
+                    raise failed
+                elif is_finished(task):  # the worker died after the last rename
+                    yield record_of(task) or {}
+                elif isinstance(failed, KilledWorker):
+                    yield write_failure(task, "every worker that tried it was killed (out of memory?)")
+                else:
+                    yield write_failure(task, f"{type(failed).__name__}: {failed}")
+        finally:
+            client.cancel(futures)

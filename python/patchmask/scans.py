@@ -1,0 +1,134 @@
+"""One scan from file to files: what `patchmask segment` and `patchmask batch` share."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Optional, Union
+
+import numpy as np
+import SimpleITK as sitk
+
+from . import __version__, images, library_version
+from .errors import InvalidArgument
+from .model import Model
+from .pending import Pending
+from .session import Progress, Segmentation, Session
+
+Report = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Scan:
+    """A scan to read: a file, or a folder with a DICOM series."""
+
+    path: Path
+    series: Optional[str] = None  #: UID, where the folder has several
+    roi: Optional[Path] = None
+    axes: str = "LPS"  #: how slices lie before the network sees them, or "file"
+
+    def state(self) -> dict[str, int]:
+        """Number, bytes and sum of the times of the scan's files: differs once one of them has changed."""
+        found = [file.stat() for path in (self.path, self.roi) if path is not None for file in images.files_of(path)]
+        return {
+            "files": len(found),
+            "bytes": sum(file.st_size for file in found),
+            "modified_ns": sum(file.st_mtime_ns for file in found),
+        }
+
+
+@dataclass(frozen=True)
+class Places:
+    """The paths of the results; None: not wanted."""
+
+    mask: Path
+    probability: Optional[Path] = None
+    report: Optional[Path] = None
+
+    def check(self) -> None:
+        """Raises InvalidArgument where an image would have a suffix that cannot be written at once."""
+        for path in (self.mask, self.probability):
+            if path is not None and images.suffix_of(path, images.WRITE_SUFFIXES) is None:
+                raise InvalidArgument(f"{path}: must end in one of {', '.join(images.WRITE_SUFFIXES)}")
+
+
+def segment_file(
+    session: Session,
+    model: Model,
+    scan: Scan,
+    places: Places,
+    *,
+    progress: Union[None, bool, Progress] = None,
+    extra: Optional[Report] = None,
+) -> Report:
+    """Reads, segments and writes a scan; returns the report, which `extra` is added to.
+
+    Masks lie on the grid of the scan's file. The files appear when all are complete, the report last.
+    """
+    places.check()
+    with Pending() as pending:
+        pending.place(places.mask)  # a folder that cannot be written is known before the work
+        began = time.perf_counter()
+        image = images.read(scan.path, scan.series)
+        turned = images.turn(image, scan.axes)
+        region = None if scan.roi is None else _read_roi(scan, image)
+        read = time.perf_counter()
+        done = session.segment(
+            sitk.GetArrayViewFromImage(turned),
+            None if region is None else sitk.GetArrayViewFromImage(region),
+            probability=places.probability is not None,
+            progress=progress,
+        )
+        segmented = time.perf_counter()
+        assert done.mask is not None
+        images.write(images.turn_back(images.like(done.mask, turned), image), places.mask, pending)
+        if places.probability is not None:
+            assert done.probability is not None
+            images.write(images.turn_back(images.like(done.probability, turned), image), places.probability, pending)
+        seconds = {"load": read - began, "write": time.perf_counter() - segmented}
+        report = {**_report(session, model, scan, places, image, done, seconds), **(extra or {})}
+        if places.report is not None:
+            pending.text(json.dumps(report, indent=1) + "\n", places.report)
+        pending.commit()
+    return report
+
+
+def _read_roi(scan: Scan, image: sitk.Image) -> sitk.Image:
+    assert scan.roi is not None
+    region = images.read(scan.roi)
+    images.check_same_grid(region, scan.roi, image, scan.path)
+    return images.turn(region, scan.axes)
+
+
+def _report(
+    session: Session,
+    model: Model,
+    scan: Scan,
+    places: Places,
+    image: sitk.Image,
+    done: Segmentation,
+    seconds: dict[str, float],
+) -> Report:
+    """As the report of the program `segment`, with geometry and the volume of the lesions."""
+    counts = asdict(done.result)
+    stages = {name.removesuffix("_seconds"): counts.pop(name) for name in list(counts) if name.endswith("_seconds")}
+    lesion_voxels = np.count_nonzero(done.mask == session.options["lesion_class"])
+    return {
+        "version": library_version(),
+        "package": __version__,
+        "input": str(scan.path),
+        "series": scan.series,
+        "mask": str(places.mask),
+        "options": {**session.options, "axes": scan.axes, "roi": None if scan.roi is None else str(scan.roi)},
+        "model_sha256": model.info.sha256,
+        **counts,
+        "engine": session.engine,
+        "size": list(image.GetSize()),
+        "spacing_mm": list(image.GetSpacing()),
+        "axes": images.axes_of(image),
+        "lesion_mm3": round(float(lesion_voxels) * math.prod(image.GetSpacing()), 3),
+        "timings_s": {"load": seconds["load"], **stages, "write": seconds["write"]},
+    }

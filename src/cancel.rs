@@ -1,0 +1,25 @@
+//! The request to stop: set from any thread, checked by everything that takes long.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::error::Error;
+
+/// A flag that is handed down by reference.
+#[derive(Default)]
+pub(crate) struct Cancel(AtomicBool);
+
+impl Cancel {
+    pub fn request(&self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+
+    /// Forgets the request, once a call has returned [`Error::Cancelled`].
+    pub fn clear(&self) {
+        self.0.store(false, Ordering::SeqCst);
+    }
+
+    /// Fails once a stop is requested.
+    pub fn check(&self) -> Result<(), Error> {
+        if self.0.load(Ordering::Relaxed) { Err(Error::Cancelled) } else { Ok(()) }
+    }
+}

@@ -1,0 +1,111 @@
+//! The run pairs of a step: its runs of rows times its runs of columns.
+
+use std::ops::Range;
+
+use super::points::SIDE;
+use crate::error::Error;
+use crate::memory::try_with_capacity;
+use crate::plan::{Image, TapTable, TilePlan, ZERO};
+
+/// A run of the plan, its inputs written out.
+pub(super) struct Run {
+    /// The first of its values.
+    pub first: usize,
+    /// Number of its values.
+    pub len: usize,
+    /// The inputs that it reads, `len + 2` of them.
+    pub taps: [i32; SIDE],
+}
+
+/// `rows.len` x `columns.len` pixels.
+#[derive(Clone, Copy)]
+pub(super) struct RunPair<'a> {
+    pub rows: &'a Run,
+    pub columns: &'a Run,
+}
+
+impl RunPair<'_> {
+    pub fn points(&self) -> (usize, usize) {
+        (self.rows.len + 2, self.columns.len + 2)
+    }
+
+    /// To the next row of each of its points.
+    pub fn advance(&self, points: &mut [[*mut f32; SIDE]; SIDE], stride: usize) {
+        let (rows, columns) = self.points();
+        for point in points[..rows].iter_mut().flat_map(|row| &mut row[..columns]) {
+            *point = point.wrapping_add(stride);
+        }
+    }
+
+    pub fn pixels(&self) -> usize {
+        self.rows.len * self.columns.len
+    }
+}
+
+/// The runs of a step, and the images that they read and write.
+pub(super) struct RunPairs<'a> {
+    rows: Vec<Run>,
+    columns: Vec<Run>,
+    pub input: &'a Image,
+    pub output: &'a Image,
+}
+
+impl<'a> RunPairs<'a> {
+    /// The pairs of step `index` of the plan.
+    pub fn new(plan: &'a TilePlan, index: usize) -> Result<Self, Error> {
+        Ok(Self {
+            rows: runs(plan.axes.rows.layer(index))?,
+            columns: runs(plan.axes.columns.layer(index))?,
+            input: plan.input_of(index),
+            output: plan.output_of(index),
+        })
+    }
+
+    fn len(&self) -> usize {
+        self.rows.len() * self.columns.len()
+    }
+
+    /// The pairs `numbers`, those of them whose pixels are stored: whole pairs are or are not.
+    pub fn select(&self, numbers: Range<usize>) -> impl Iterator<Item = RunPair<'_>> {
+        let pair = |number: usize| RunPair {
+            rows: &self.rows[number / self.columns.len()],
+            columns: &self.columns[number % self.columns.len()],
+        };
+        let stored = |pair: &RunPair<'_>| self.output.stores(pair.rows.first, pair.columns.first);
+        numbers.map(pair).filter(stored)
+    }
+
+    pub fn points(&self) -> u64 {
+        let points = self.select(0..self.len()).map(|pair| pair.points());
+        points.map(|(rows, columns)| (rows * columns) as u64).sum()
+    }
+
+    /// All pairs, in blocks with at most `max` points together, one pair at least.
+    pub fn blocks(&self, max: usize) -> Vec<Range<usize>> {
+        let mut blocks = Vec::new();
+        let (mut first, mut points) = (0, 0);
+        for number in 0..self.len() {
+            let own: usize = (self.select(number..number + 1)).map(|pair| pair.points().0 * pair.points().1).sum();
+            if points > 0 && points + own > max {
+                blocks.push(first..number);
+                (first, points) = (number, 0);
+            }
+            points += own;
+        }
+        blocks.push(first..self.len());
+        blocks
+    }
+}
+
+fn runs(table: &TapTable) -> Result<Vec<Run>, Error> {
+    let mut runs = try_with_capacity(table.runs(), "runs of a tile")?;
+    runs.extend((0..table.runs()).map(|run| {
+        let values = table.run(run);
+        let mut taps = [ZERO; SIDE];
+        for (to, tap) in taps.iter_mut().zip(table.inputs_of_run(run)) {
+            *to = tap;
+        }
+        Run { first: values.start, len: values.len(), taps }
+    }));
+    Ok(runs)
+}

@@ -1,0 +1,5 @@
+//! Plans of real geometries.
+
+mod figures;
+mod roi;
+mod winograd_runs;

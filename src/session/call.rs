@@ -1,0 +1,171 @@
+//! One call with its volume's geometry checked: the dry run, and what segmenting begins with.
+
+use super::options::{Estimate, Options, Outputs};
+use super::slice_tiles::{CachedTiles, SliceTiles};
+use super::tally::Tally;
+use super::tiling::Tiling;
+use crate::engine::{Bytes, Control, DeviceKind, EngineInfo, Geometry, Request};
+use crate::error::Error;
+use crate::intensity::Intensity;
+use crate::mask::{Interpolation, OutputViews};
+use crate::patch_grid::{PatchGrid, Selection};
+use crate::plan::AxisPlans;
+use crate::volume::{Extents, Memory, Volume};
+
+pub(super) struct Call<'a> {
+    pub options: &'a Options,
+    pub info: &'a EngineInfo,
+    pub control: &'a Control,
+    pub geometry: Geometry,
+    roi: Option<&'a Volume<'a>>,
+    /// For everything.
+    budget: Bytes,
+    /// Held for the whole call, besides tiles and plans.
+    pub held: Bytes,
+}
+
+impl<'a> Call<'a> {
+    /// `classes`: the model's; `budget`: the session's.
+    pub fn new(
+        options: &'a Options,
+        info: &'a EngineInfo,
+        control: &'a Control,
+        (classes, budget): (usize, Bytes),
+        extents: Extents,
+        roi: Option<&'a Volume<'a>>,
+    ) -> Result<Self, Error> {
+        if let Some(roi) = roi
+            && roi.extents() != extents
+        {
+            let r = roi.extents();
+            return Err(Error::invalid(format!(
+                "roi of {} x {} x {} voxels: must have the volume's extents, {} x {} x {}",
+                r.width, r.height, r.depth, extents.width, extents.height, extents.depth
+            )));
+        }
+        if roi.is_some_and(|roi| roi.memory() != Memory::Host) {
+            return Err(Error::invalid("roi in device memory: copy it to host memory".into()));
+        }
+        let grid = PatchGrid::new(extents, options.patch_size, options.stride, options.crop)?;
+        let geometry = Geometry { extents, grid, roi: roi.is_some(), classes };
+        let selection = if roi.is_some() { (extents.pixels() + grid.patches()) as u64 } else { 0 };
+        let held = info.fixed + info.memory.call(&geometry)? + Bytes::host(selection);
+        Ok(Self { options, info, control, geometry, roi, budget, held })
+    }
+
+    /// The caller's buffers, checked against the shapes and against each other.
+    pub fn outputs<'o>(&self, volume: &Volume<'_>, outputs: &'o mut Outputs<'_>) -> Result<OutputViews<'o>, Error> {
+        let Extents { width, height, depth } = self.geometry.extents;
+        let voxels = [1, width, height, depth];
+        let PatchGrid { x, y } = self.geometry.grid;
+        let patches = [self.geometry.classes, x.count(), y.count(), depth];
+        let views = OutputViews {
+            mask: outputs.mask.as_mut().map(|o| o.view(voxels, "mask")).transpose()?,
+            probability: outputs.probability.as_mut().map(|o| o.view(voxels, "probability")).transpose()?,
+            coverage: outputs.coverage.as_mut().map(|o| o.view(voxels, "coverage")).transpose()?,
+            logits: outputs.logits.as_mut().map(|o| o.view(patches, "logits")).transpose()?,
+        };
+        let written = [
+            views.mask.as_ref().map(|view| ("mask", view.footprint())),
+            views.probability.as_ref().map(|view| ("probability", view.footprint())),
+            views.coverage.as_ref().map(|view| ("coverage", view.footprint())),
+            views.logits.as_ref().map(|view| ("logits", view.footprint())),
+        ];
+        let written: Vec<_> = written.into_iter().flatten().collect();
+        if written.is_empty() {
+            return Err(Error::invalid(
+                "outputs: no buffer is given, set at least one of mask, probability, coverage and \
+                 logits"
+                    .into(),
+            ));
+        }
+        let mut others = vec![("volume", volume.footprint())];
+        others.extend(self.roi.map(|roi| ("roi", roi.footprint())));
+        for (index, (name, footprint)) in written.iter().enumerate() {
+            for (other, theirs) in others.iter().chain(&written[..index]) {
+                if footprint.overlaps(theirs) {
+                    return Err(Error::invalid(format!(
+                        "{name} overlaps {other}: every buffer needs memory of its own"
+                    )));
+                }
+            }
+        }
+        Ok(views)
+    }
+
+    pub fn request(&self, volume: &'a Volume<'a>, outputs: &OutputViews<'_>) -> Result<Request<'a>, Error> {
+        let planes = outputs.on_device()?;
+        let on_device = [("volume", volume.memory() != Memory::Host), ("outputs", planes.is_some())];
+        for (name, _) in on_device.into_iter().filter(|(_, on_device)| *on_device) {
+            if self.info.device == DeviceKind::Cpu {
+                return Err(Error::invalid(format!(
+                    "{name} in device memory: this session runs on the CPU; copy to host memory, or make the \
+                     session with the device cuda"
+                )));
+            }
+        }
+        Ok(Request {
+            geometry: self.geometry,
+            volume,
+            wanted: outputs.wanted(),
+            planes,
+            intensity: Intensity::new(self.options.window, self.options.equalize)?,
+            interpolation: self.options.interpolation,
+            lesion_class: self.options.lesion_class as usize,
+            control: self.control,
+        })
+    }
+
+    /// The wanted pixels and patches of slice `z`.
+    pub fn selection(&self, z: usize) -> Result<Selection, Error> {
+        let Some(roi) = self.roi else { return Ok(Selection::everything()) };
+        let interpolated = self.options.interpolation == Interpolation::Linear;
+        Selection::from_roi(roi, z, &self.geometry.grid, interpolated, &self.control.cancel)
+    }
+
+    pub fn tiling(&self, plans: &AxisPlans) -> Tiling<'_> {
+        Tiling {
+            grid: self.geometry.grid,
+            padding: self.options.padding,
+            sharing: self.options.sharing,
+            lists: self.roi.is_some(),
+            budget: self.budget.less(self.held + Bytes::host(plans.limit() as u64)),
+            info: self.info,
+            cancel: &self.control.cancel,
+        }
+    }
+
+    /// The dry run: cuts and plans every slice, evaluates nothing.
+    pub fn estimate(&self, plans: &mut AxisPlans) -> Result<Estimate, Error> {
+        let tiling = self.tiling(plans);
+        let mut tally = Tally::new(self.info, self.options.patch_size);
+        let depth = self.geometry.extents.depth;
+        for z in 0..if self.roi.is_some() { depth } else { 1 } {
+            self.control.cancel.check()?;
+            let (tiles, largest) = tiling.cut(&self.selection(z)?, plans)?;
+            tally.reserve(self.info.memory.reservation(depth, largest, tiling.budget).wanted);
+            match SliceTiles::new(&tiling, tiles, largest, plans)? {
+                SliceTiles::Cached(CachedTiles { tiles, bytes }) => {
+                    tally.add(&tiles, bytes, plans);
+                }
+                SliceTiles::OneByOne(tiles) => {
+                    for tile in &tiles {
+                        let planned = tiling.plan(tile, plans)?;
+                        tally.add(std::slice::from_ref(&planned), planned.bytes(), plans);
+                    }
+                }
+            }
+        }
+        if self.roi.is_none() {
+            tally.work = tally.work.times(depth as u64);
+        }
+        let PatchGrid { x, y } = self.geometry.grid;
+        Ok(Estimate {
+            grid_width: x.count() as u64,
+            grid_height: y.count() as u64,
+            classes: self.geometry.classes as u64,
+            work: tally.work,
+            peak: tally.peak(self.held),
+        })
+    }
+}

@@ -1,0 +1,148 @@
+//! The caller's output buffers.
+
+use std::marker::PhantomData;
+
+use super::extents::{AXES, Memory, checked_strides};
+use super::footprint::Footprint;
+use crate::error::Error;
+
+/// An output buffer of the caller, whose shape is not known yet.
+pub struct VolumeMut<'a, T> {
+    data: *mut T,
+    memory: Memory,
+    /// Elements behind `data`, where known.
+    len: Option<usize>,
+    /// Bytes, innermost (class) first; all zero: dense.
+    strides: [u64; 4],
+    borrow: PhantomData<&'a mut [T]>,
+}
+
+// SAFETY: an exclusive borrow of plain numbers.
+unsafe impl<T: Send> Send for VolumeMut<'_, T> {}
+
+impl<'a, T: Copy> VolumeMut<'a, T> {
+    /// A dense buffer.
+    pub fn from_slice(buffer: &'a mut [T]) -> Self {
+        Self {
+            data: buffer.as_mut_ptr(),
+            memory: Memory::Host,
+            len: Some(buffer.len()),
+            strides: [0; 4],
+            borrow: PhantomData,
+        }
+    }
+
+    /// A buffer at an address of the caller; `None` for NULL. Strides in bytes, innermost first.
+    ///
+    /// # Safety
+    /// Every element that the strides reach in the shape of this output is writable for `'a`, in `memory`.
+    pub unsafe fn from_raw(data: *mut T, memory: Memory, strides: [u64; 4]) -> Option<Self> {
+        (!data.is_null()).then_some(Self { data, memory, len: None, strides, borrow: PhantomData })
+    }
+
+    /// Checks the buffer against its shape (innermost first).
+    pub(crate) fn view(&mut self, shape: [usize; 4], name: &str) -> Result<OutputView<'_, T>, Error> {
+        let strides = checked_strides(self.strides, shape, size_of::<T>(), name)?;
+        let elements = shape.iter().product::<usize>();
+        if self.len.is_some_and(|len| len < elements) {
+            return Err(Error::invalid(format!(
+                "{name}: a buffer of {} elements given, {elements} needed",
+                self.len.unwrap_or(0)
+            )));
+        }
+        let mut order = [0, 1, 2, 3];
+        order.sort_by_key(|&axis| strides[axis]);
+        let mut reach = size_of::<T>();
+        for axis in order.into_iter().filter(|&axis| shape[axis] > 1) {
+            if strides[axis] < reach {
+                return Err(Error::invalid(format!(
+                    "{name} stride_{} {}: elements would overlap, must be at least {reach} bytes",
+                    AXES[axis], strides[axis]
+                )));
+            }
+            reach += strides[axis] * (shape[axis] - 1);
+        }
+        Ok(OutputView { data: self.data.cast(), memory: self.memory, strides, shape, element: PhantomData })
+    }
+}
+
+/// An output buffer with its shape, checked: elements never overlap.
+pub(crate) struct OutputView<'a, T> {
+    data: *mut u8,
+    memory: Memory,
+    strides: [usize; 4],
+    shape: [usize; 4],
+    element: PhantomData<&'a mut [T]>,
+}
+
+// SAFETY: an exclusive borrow of plain numbers.
+unsafe impl<T: Send> Send for OutputView<'_, T> {}
+
+impl<T: Copy> OutputView<'_, T> {
+    /// Writes element (class, x, y, z).
+    pub(crate) fn set(&mut self, index: [usize; 4], value: T) {
+        assert!(self.memory == Memory::Host);
+        let mut offset = 0;
+        for ((index, extent), stride) in index.into_iter().zip(self.shape).zip(self.strides) {
+            assert!(index < extent);
+            offset += index * stride;
+        }
+        // SAFETY: inside the shape, whose reach was checked and is writable by the contract of
+        // `from_raw` (or the length of the slice).
+        unsafe { self.data.add(offset).cast::<T>().write_unaligned(value) };
+    }
+
+    /// Writes a row of elements along x, all classes of each: `values` is [x][class].
+    pub(crate) fn set_row(&mut self, y: usize, z: usize, values: &[T]) {
+        let [classes, width, height, depth] = self.shape;
+        assert!(self.memory == Memory::Host);
+        assert!(y < height && z < depth);
+        assert_eq!(values.len(), classes * width);
+        let start = y * self.strides[2] + z * self.strides[3];
+        let size = size_of::<T>();
+        let classes_touch = classes == 1 || self.strides[0] == size;
+        if classes_touch && self.strides[1] == classes * size {
+            // SAFETY: the elements of a row follow each other, and all of them are writable, as in `set`.
+            unsafe {
+                let to = self.data.add(start);
+                let from = values.as_ptr().cast::<u8>();
+                std::ptr::copy_nonoverlapping(from, to, size_of_val(values));
+            }
+            return;
+        }
+        for (index, &value) in values.iter().enumerate() {
+            self.set([index % classes, index / classes, y, z], value);
+        }
+    }
+
+    pub(crate) fn memory(&self) -> Memory {
+        self.memory
+    }
+
+    /// Address of slice `z`, and all strides (class, x, y, z), for a device.
+    pub(crate) fn slice_at(&self, z: usize) -> (usize, [usize; 4]) {
+        assert!(z < self.shape[3]);
+        (self.data as usize + z * self.strides[3], self.strides)
+    }
+
+    /// The bytes that this output reaches, for overlap checks.
+    pub(crate) fn footprint(&self) -> Footprint {
+        Footprint::new(self.data as usize, self.strides, self.shape, size_of::<T>())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn output_elements_may_not_overlap_each_other() {
+        let mut byte = 0u8;
+        // SAFETY: `output` only checks; nothing is written.
+        let mut buffer = |strides| unsafe { VolumeMut::from_raw(&raw mut byte, Memory::Host, strides) }.unwrap();
+        assert!(buffer([0, 1, 5, 20]).view([1, 5, 4, 3], "mask").is_ok());
+        assert!(buffer([0, 12, 3, 1]).view([1, 5, 4, 3], "mask").is_ok());
+        let error = buffer([0, 1, 4, 20]).view([1, 5, 4, 3], "mask").err().unwrap();
+        assert!(error.to_string().contains("stride_y 4"), "{error}");
+    }
+}
