@@ -67,6 +67,8 @@ mod volume;
 
 mod memory;
 mod panics;
+#[cfg(feature = "reserve")]
+mod reserve;
 
 mod axes;
 mod cancel;
