@@ -4,7 +4,7 @@
 
 ROW is PATCH/STRIDE or PATCH/STRIDE/image as in gpu.py, full-width VGG16 on slices of 512 x 512. A kernel takes the longest
 of what its operations, its bytes from L2 and its bytes from memory need, in whole rounds of blocks, and a launch. Small slices
-(`--side`) are at work side by side (src/engine/cuda/arena.rs) and share launches' time and rounds:
+(`--side`) are at work side by side (src/engine/cuda/buffers/arena.rs) and share launches' time and rounds:
 
     seconds = launch + max(operations / matrix rate, L2 bytes / L2 rate, memory bytes / copy rate) * rounds
 

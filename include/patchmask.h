@@ -292,7 +292,7 @@ typedef int32_t (*patchmask_progress_callback)(double fraction, int32_t stage, v
 // `message` is UTF-8 and valid during the callback only. Must not throw or longjmp.
 typedef void (*patchmask_log_callback)(int32_t level, const char *message, void *user_data);
 
-// How to segment. patchmask_options_init fills it from the model's metadata, or with the defaults
+// Options of a session. patchmask_options_init fills it from the model's metadata, or with the defaults
 // named below where the model has none.
 typedef struct patchmask_options {
   // Set by patchmask_options_init.

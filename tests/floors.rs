@@ -1,12 +1,9 @@
 //! The floors of the house: who imports whom in src.
 //!
-//! `src/lib.rs` and `src/engine/cuda/mod.rs` list their modules in the order of imports, top floor first, in the first code
-//! block of their documentation: the names before two spaces of each line; `mod` is the folder's own file. From all paths in
-//! the code, of `use` and inline, follows which file imports which:
-//!
-//! ```text
-//! no file imports, by whatever way, itself          no import goes up a floor or stays on it
-//! ```
+//! `src/lib.rs`, `src/engine/mod.rs` and `src/engine/cuda/mod.rs` list their modules in the order of imports, top floor
+//! first, in the first text block of their documentation: the names before two spaces of each line; `mod` is the folder's
+//! own file. All paths in the code, of `use` and inline, say which file imports which. Then no file may import itself by
+//! way of others, and no import may go up a floor or stay on it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -51,7 +48,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// Notes a path that begins in module `here` of the file; `inline` is here's depth within it.
+    /// Notes a path that stands in module `here`: the file itself, or a module within it.
     fn note(&mut self, here: &Module, path: &[String], aliases: &BTreeMap<String, Module>) {
         let mut at = match path[0].as_str() {
             "crate" => Vec::new(),
@@ -69,14 +66,12 @@ impl Reader<'_> {
                 name => at.push(name.to_owned()),
             }
         }
-        // The longest beginning that is a file; other crates' paths have none.
-        let known = !matches!(path[0].as_str(), "crate" | "self" | "super");
+        // The longest beginning that is a file.
         let file = (0..=at.len()).rev().map(|len| at[..len].to_vec()).find(|module| self.tree.contains_key(module));
         let Some(file) = file else { return };
-        if known && !aliases.contains_key(&path[0]) && file.len() <= here.len() {
-            return;
-        }
-        if file != *self.file {
+        // Another crate's path, or a type's, leads to no module below this one.
+        let is_ours = matches!(path[0].as_str(), "crate" | "self" | "super") || aliases.contains_key(&path[0]);
+        if file != *self.file && (is_ours || file.len() > here.len()) {
             self.imports.entry(file).or_insert_with(|| path.join("::"));
         }
     }

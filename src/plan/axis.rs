@@ -61,8 +61,7 @@ impl TapTable {
         self.runs[run] as usize..self.runs[run + 1] as usize
     }
 
-    /// The values of the previous layer that a run reads, one tap after another: two more than it has
-    /// values.
+    /// The values of the previous layer that a run reads, one tap after another: two more than it has values.
     pub fn inputs_of_run(&self, run: usize) -> impl Iterator<Item = i32> {
         let values = self.run(run);
         let last = self.taps_of(values.end - 1);
@@ -98,9 +97,8 @@ impl AxisPlan {
         self.sources.len() * size_of::<i64>() + entries * size_of::<i32>()
     }
 
-    /// The part of this plan that `patches` (ascending) need, whole runs of it, with the
-    /// values renumbered in the same order. `base`: the pixel that its sources are counted from, relative
-    /// to where those of `self` are.
+    /// The part of this plan that `patches` (ascending) need, whole runs of it, with the values renumbered in the same
+    /// order. `base`: the pixel that its sources are counted from, relative to where those of `self` are.
     pub fn restrict(&self, patches: &[usize], base: i64) -> Self {
         // First the head's, then those of the layer before, at last the input's.
         let mut needed = vec![FixedBitSet::with_capacity(self.layers[HEAD].len())];

@@ -13,10 +13,9 @@
 //! ```text
 //! patch     | edge ][ interior ... | ... | ... ][ edge |
 //! ```
-//! Edge values (those that the zeros at the patch's border reach) are mostly the patch's own: they are cut
-//! evenly, counted from the border. Interior values are shared with all patches around: they are cut at
-//! multiples of the longest run on the layer's own pixels. Every value is in one run: the first that
-//! wants it.
+//! Edge values (those that the zeros at the patch's border reach) are mostly the patch's own: they are cut evenly,
+//! counted from the border. Interior values are shared with all patches around: they are cut at multiples of the
+//! longest run on the layer's own pixels. Every value is in one run: the first that wants it.
 
 use std::collections::BTreeMap;
 use std::ops::Range;

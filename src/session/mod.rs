@@ -139,8 +139,7 @@ impl Session {
         self.progress.slices_done()
     }
 
-    /// Requests that the current or next call stop. The request stays until a call has returned
-    /// [`Error::Cancelled`].
+    /// Requests that the current or next call stop. The request stays until a call has returned [`Error::Cancelled`].
     pub fn cancel(&self) {
         self.control.cancel.request();
     }

@@ -22,8 +22,7 @@ impl<'a> Tally<'a> {
         Self { info, patch_macs, work: Work::default(), tiles: Bytes::default(), plans: 0 }
     }
 
-    /// Counts tiles that are held together, which takes `held` bytes of the host; returns their
-    /// multiply-accumulates.
+    /// Counts tiles that are held together, which takes `held` bytes of the host; returns their multiply-accumulates.
     pub fn add(&mut self, tiles: &[PlannedTile], held: u64, plans: &AxisPlans) -> u64 {
         let mut macs = 0;
         for tile in tiles {

@@ -83,8 +83,7 @@ impl<'a> Volume<'a> {
         unsafe { Self::from_raw(voxels.as_ptr().cast(), Memory::Host, T::TYPE, extents, strides, (1.0, 0.0), "volume") }
     }
 
-    /// A volume at an address of the caller. `rescale` is (slope, intercept): HU = slope * voxel +
-    /// intercept.
+    /// A volume at an address of the caller. `rescale` is (slope, intercept): HU = slope * voxel + intercept.
     ///
     /// # Safety
     /// Every voxel that `extents` and `strides` reach from `data` is readable for `'a`, in `memory`.

@@ -1,5 +1,4 @@
-//! The safetensors container: tensors by name and the strings of `__metadata__`, borrowed from the
-//! file's bytes.
+//! The safetensors container: tensors by name and the strings of `__metadata__`, borrowed from the file's bytes.
 //!
 //! The `safetensors` crate parses; before it does, the header's length and the numbers in it are
 //! bounded here, so that what a file claims can neither make it allocate much nor overflow.
@@ -196,8 +195,7 @@ fn header(bytes: &[u8]) -> Result<&[u8], Error> {
     })
 }
 
-/// An error when a number outside the header's strings has too many digits: the parser adds up
-/// sizes unchecked.
+/// An error when a number outside the header's strings has too many digits: the parser adds up sizes unchecked.
 fn check_numbers(header: &[u8]) -> Result<(), Error> {
     let (mut in_string, mut escaped, mut digits) = (false, false, 0);
     for &byte in header {

@@ -4,11 +4,10 @@
 //! y = A [(G w) * (B x)]     x: the m + 2 inputs of a run; w: three taps; y: m outputs; *: element by element
 //! ```
 //! Toom-Cook (Winograd, "Arithmetic complexity of computations", 1980; Lavin and Gray, "Fast algorithms for
-//! convolutional neural networks", 2016): the product of polynomials, transposed, through their values at m + 2
-//! points. Here F(m) uses the first m + 2 of one list of points, and everything that depends on m goes into B,
-//! so that one set of transformed weights G w serves all runs. The points are those with the smallest
-//! rounding errors (Barabasz et al., "Error analysis and improving the accuracy of Winograd convolution",
-//! 2020), most important first.
+//! convolutional neural networks", 2016): the product of polynomials, transposed, through their values at m + 2 points.
+//! Here F(m) uses the first m + 2 of one list of points, and everything that depends on m goes into B, so that one set
+//! of transformed weights G w serves all runs. The points are those with the smallest rounding errors (Barabasz et al.,
+//! "Error analysis and improving the accuracy of Winograd convolution", 2020), most important first.
 
 use crate::plan::MAX_RUN;
 
