@@ -33,9 +33,12 @@
 //! intensity patch_grid weights
 //!                    a slice as network input; patch centres, crop, ROI; safetensors files
 //! volume network     the caller's voxels and buffers; VGG16
-//! memory panics      allocations that may fail; panics that stay inside
-//! axes cancel        rows and columns; the request to stop
-//! error
+//! memory reserve     allocations that may fail; the allocator of the C library
+//! threads axes cancel
+//!                    the library's own threads; rows and columns; the request to stop
+//! panics             panics that stay inside
+//! float_modes process error
+//!                    rounding modes; which process this is
 //! ```
 //!
 //! The flow of data:
@@ -66,12 +69,16 @@ mod network;
 mod volume;
 
 mod memory;
-mod panics;
 #[cfg(feature = "reserve")]
 mod reserve;
 
 mod axes;
 mod cancel;
+mod threads;
+
+mod float_modes;
+mod panics;
+mod process;
 
 mod error;
 

@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Once;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::Error;
 
@@ -29,15 +29,16 @@ pub(crate) fn mark_worker_thread() {
 
 /// WinogradRuns a panic hook to the host's: silent for the library's own code, the host's for all other.
 fn silence_own_panics() {
-    static INSTALL: Once = Once::new();
-    INSTALL.call_once(|| {
+    // No thread waits for another here: after a fork that one may be missing.
+    static INSTALLED: AtomicBool = AtomicBool::new(false);
+    if !INSTALLED.swap(true, Ordering::AcqRel) {
         let host = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
             if !GUARDED.try_with(Cell::get).unwrap_or(false) {
                 host(info);
             }
         }));
-    });
+    }
 }
 
 pub(crate) fn said(payload: &(dyn Any + Send)) -> &str {

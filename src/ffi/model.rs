@@ -9,6 +9,7 @@ use super::guard::{guard, guard_value};
 use super::pointers::{borrow, check_out, check_struct_size, invalid_null};
 use super::types::{patchmask_model_info, patchmask_status};
 use crate::error::Error;
+use crate::threads::run;
 use crate::weights::Model;
 
 /// A loaded model. Immutable: any number of threads and sessions may use it at once.
@@ -34,7 +35,7 @@ pub unsafe extern "C" fn patchmask_model_load(
         // SAFETY: not NULL, and zero-terminated by contract.
         let path = unsafe { std::ffi::CStr::from_ptr(path) };
         let path = path_from_bytes(path.to_bytes())?;
-        hand_out(Model::from_file(path)?, out_model)
+        hand_out(run("patchmask-load", || Model::from_file(path))?, out_model)
     })
 }
 
@@ -56,7 +57,7 @@ pub unsafe extern "C" fn patchmask_model_load_memory(
         }
         // SAFETY: not NULL, and readable for `size` bytes by contract.
         let bytes = unsafe { std::slice::from_raw_parts(data.cast::<u8>(), size) };
-        hand_out(Model::from_bytes(bytes)?, out_model)
+        hand_out(run("patchmask-load", || Model::from_bytes(bytes))?, out_model)
     })
 }
 

@@ -10,6 +10,7 @@ use super::model::patchmask_model;
 use super::pointers::{borrow, check_out, check_struct_size};
 use super::types::*;
 use crate::engine::DeviceKind;
+use crate::float_modes::as_host;
 use crate::session::{LogLevel, Session, Stage};
 
 /// Workspace and threads for segmenting with one model and one set of options. Runs one call at a
@@ -45,7 +46,7 @@ pub unsafe extern "C" fn patchmask_session_new(
                     LogLevel::Info => PATCHMASK_LOG_INFO,
                 };
                 // SAFETY: the caller's callback, with the pointer that it asked for.
-                unsafe { callback(level, text.as_ptr(), raw.log_user_data) };
+                as_host(|| unsafe { callback(level, text.as_ptr(), raw.log_user_data) });
             }
         };
         let session = Session::new(&model.model, options, &mut log)?;
@@ -151,7 +152,7 @@ pub unsafe extern "C" fn patchmask_session_segment(
                 Stage::Mask => PATCHMASK_STAGE_MASK,
             };
             // SAFETY: the caller's callback, with the pointer that it asked for.
-            unsafe { callback(fraction, stage, this.progress_user_data) == 0 }
+            as_host(|| unsafe { callback(fraction, stage, this.progress_user_data) == 0 })
         };
         let report = this.session.segment(&volume, roi.as_ref(), &mut outputs, &mut progress)?;
         if !out_result.is_null() {

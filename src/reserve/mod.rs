@@ -48,11 +48,8 @@ pub struct Reserve {
 unsafe impl Sync for Reserve {}
 
 #[global_allocator]
-static ALLOCATOR: Reserve = Reserve {
-    pool: UnsafeCell::new(Pool::new()),
-    locked: AtomicBool::new(false),
-    filled: AtomicBool::new(false),
-};
+static ALLOCATOR: Reserve =
+    Reserve { pool: UnsafeCell::new(Pool::new()), locked: AtomicBool::new(false), filled: AtomicBool::new(false) };
 
 impl Reserve {
     /// Runs `work` on the pool. The lock is held for some tens of instructions and never while memory is asked of the system.
@@ -63,9 +60,8 @@ impl Reserve {
         // SAFETY: locked.
         let pool = unsafe { &mut *self.pool.get() };
         if !self.filled.swap(true, Ordering::Relaxed) {
-            let bytes = NonNull::slice_from_raw_parts(NonNull::from(&BYTES).cast(), RESERVE_BYTES);
-            // SAFETY: static, and given to one pool once.
-            unsafe { pool.insert_free_block_ptr(bytes) };
+            // SAFETY: static, not null, and given to one pool once.
+            unsafe { pool.insert_free_block_ptr(NonNull::new_unchecked(BYTES.0.get() as *mut [u8; RESERVE_BYTES])) };
         }
         let outcome = work(pool);
         self.locked.store(false, Ordering::Release);

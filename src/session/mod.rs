@@ -28,6 +28,7 @@ use crate::mask::OutputViews;
 use crate::memory::ensure_headroom;
 use crate::network::feature_side;
 use crate::plan::AxisPlans;
+use crate::process::generation;
 use crate::volume::{Extents, Volume};
 use crate::weights::Model;
 use call::Call;
@@ -51,7 +52,8 @@ pub struct Session {
     /// `None` only while a session is dropped after a fork: the pool's locks may be held by threads that
     /// this process does not have.
     workers: Option<Workers>,
-    process: u32,
+    /// Of the process that made it.
+    generation: u64,
 }
 
 /// Kept between calls.
@@ -113,7 +115,7 @@ impl Session {
             control: Control::default(),
             progress: Progress::default(),
             workers: Some(workers),
-            process: std::process::id(),
+            generation: generation(),
             options,
         })
     }
@@ -236,7 +238,7 @@ impl Session {
 
     /// Begins a call: one at a time, in the process that made the session.
     fn enter(&self) -> Result<MutexGuard<'_, State>, Error> {
-        if std::process::id() != self.process {
+        if generation() != self.generation {
             return Err(Error::WrongProcess);
         }
         let state = match self.state.try_lock() {
@@ -280,7 +282,7 @@ fn engine_and_workers(
 
 impl Drop for Session {
     fn drop(&mut self) {
-        if std::process::id() == self.process {
+        if generation() == self.generation {
             // SAFETY: dropped once, and not used after this.
             unsafe { ManuallyDrop::drop(&mut self.state) };
         } else {

@@ -9,7 +9,7 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::error::Error;
 use crate::memory::ensure_headroom;
-use crate::panics::mark_worker_thread;
+use crate::threads::{STACK_BYTES, spawn};
 
 /// A pool whose threads have ended when it has been dropped: a host may unload the library then.
 pub(crate) struct Workers {
@@ -25,13 +25,7 @@ impl Workers {
         let pool = ThreadPoolBuilder::new()
             .num_threads(threads)
             .spawn_handler(|worker| {
-                let name = format!("patchmask-{}", worker.index());
-                let handle = std::thread::Builder::new().name(name).spawn(|| {
-                    mark_worker_thread();
-                    default_float_modes();
-                    worker.run();
-                })?;
-                handles.push(handle);
+                handles.push(spawn(format!("patchmask-{}", worker.index()), || worker.run())?);
                 Ok(())
             })
             .build();
@@ -71,21 +65,6 @@ pub(crate) fn worker_threads(asked: u32) -> Result<usize, Error> {
 }
 
 /// Address space of one worker: its stack and what the system keeps for it.
-const THREAD_BYTES: usize = 3 << 20;
+const THREAD_BYTES: usize = STACK_BYTES + (1 << 20);
 /// Maximum worker threads of one session.
 const MAX_THREADS: usize = 1024;
-
-/// Round to nearest, denormals kept, exceptions masked: a new thread inherits its parent's modes.
-fn default_float_modes() {
-    #[cfg(target_arch = "x86_64")]
-    {
-        let modes: u32 = 0x1f80;
-        // SAFETY: sets this thread's MXCSR to the value that the ABI prescribes at program start.
-        unsafe { std::arch::asm!("ldmxcsr [{}]", in(reg) &modes, options(nostack, readonly)) };
-    }
-    #[cfg(target_arch = "aarch64")]
-    // SAFETY: sets this thread's FPCR to the value that the ABI prescribes at program start.
-    unsafe {
-        std::arch::asm!("msr fpcr, xzr", options(nostack, nomem));
-    }
-}

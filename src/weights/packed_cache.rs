@@ -1,13 +1,14 @@
 //! A model's weights as engines pack them, shared by its sessions and freed with the last of them.
 
 use std::any::Any;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
 use crate::error::Error;
+use crate::process::ForkMutex;
 
 /// By key; nothing is kept alive here.
 #[derive(Default)]
-pub(super) struct PackedCache(Mutex<Vec<(String, Weak<dyn Any + Send + Sync>)>>);
+pub(super) struct PackedCache(ForkMutex<Vec<(String, Weak<dyn Any + Send + Sync>)>>);
 
 impl PackedCache {
     /// The value under `key`, or that of `make`: one session makes it, others wait.
@@ -16,7 +17,7 @@ impl PackedCache {
         key: &str,
         make: impl FnOnce() -> Result<T, Error>,
     ) -> Result<Arc<T>, Error> {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.0.lock();
         known.retain(|(_, value)| value.strong_count() > 0);
         let found = known.iter().find(|(of, _)| of == key);
         if let Some(value) = found.and_then(|(_, value)| value.upgrade())

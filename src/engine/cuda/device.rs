@@ -8,15 +8,15 @@
 //! A kernel that traps takes its context with it: in the self-test that is one which nobody else uses.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
 use cudarc::driver::{result, sys};
-use once_cell::sync::OnceCell;
 
 use super::driver::{Context, describe};
 use super::kernels::{FOR_EVERY_GPU, FOR_HOPPER, Kernels, LeftOut, Limits};
 use crate::error::Error;
 use crate::panics::said;
+use crate::process::{ForkMutex, generation};
 
 /// Oldest GPU that the kernels are compiled for, as (major, minor).
 const MIN_CAPABILITY: (i32, i32) = (8, 0);
@@ -62,24 +62,24 @@ struct Gpu {
     limits: Limits,
 }
 
-/// By process, for a child of `fork` cannot use what its parent had: the devices that some session uses, by their index,
-/// and what the self-test left out, by the GPU's UUID.
+/// By the process's generation, for a child of `fork` cannot use what its parent had: the devices that some session uses, by
+/// their index, and what the self-test left out, by the GPU's UUID.
+#[derive(Default)]
 struct Known {
-    devices: Vec<(u32, u32, Weak<Device>)>,
-    tested: Vec<(u32, [i8; 16], Vec<LeftOut>)>,
+    /// Until the driver has been initialised every session tries again.
+    driver: bool,
+    devices: Vec<(u64, u32, Weak<Device>)>,
+    tested: Vec<(u64, [i8; 16], Vec<LeftOut>)>,
 }
 
-static KNOWN: Mutex<Known> = Mutex::new(Known { devices: Vec::new(), tested: Vec::new() });
-
-/// The driver, once it has been initialised; until then every session tries again.
-static DRIVER: OnceCell<()> = OnceCell::new();
+static KNOWN: ForkMutex<Known> = ForkMutex::new(Known { driver: false, devices: Vec::new(), tested: Vec::new() });
 
 impl Device {
     /// GPU number `index`, opened now or by another session, tested now or before. Errors: NO_DEVICE with the reason,
     /// DEVICE_OUT_OF_MEMORY.
     pub fn open(index: u32, self_test: SelfTest) -> Result<Arc<Self>, Error> {
-        let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
-        let process = std::process::id();
+        let mut known = KNOWN.lock();
+        let process = generation();
         known.devices.retain(|(_, _, device)| device.strong_count() > 0);
         let open = known.devices.iter().find(|(of, number, _)| (*of, *number) == (process, index));
         if let Some(device) = open.and_then(|(_, _, device)| device.upgrade()) {
@@ -87,7 +87,10 @@ impl Device {
         }
         // cudarc panics where the driver lacks a function.
         let opened = catch_unwind(AssertUnwindSafe(|| {
-            DRIVER.get_or_try_init(initialise)?;
+            if !known.driver {
+                initialise()?;
+                known.driver = true;
+            }
             let gpu = Gpu::find(index)?;
             let tested = known.tested.iter().find(|(of, uuid, _)| (*of, *uuid) == (process, gpu.uuid));
             let left_out = match tested {

@@ -40,6 +40,7 @@ use crate::error::Error;
 use crate::mask::Wanted;
 use crate::memory::usable_bytes;
 use crate::plan::AxisPlan;
+use crate::process::generation;
 use buffers::{BufferLayout, MAX_PIXELS, SLOTS, region_bytes, wanted_bytes};
 use device::Device;
 use pipeline::Pipeline;
@@ -58,7 +59,7 @@ impl CudaEngine {
     /// An engine on GPU number `index`.
     pub fn new(index: u32, settings: &Settings<'_>) -> Result<Self, Error> {
         let device = Device::open(index, self_test::run)?;
-        let key = settings.key(&format!("cuda {index}, process {}", std::process::id()));
+        let key = settings.key(&format!("cuda {index}, process {}", generation()));
         let weights = settings.model.packed(&key, || PackedWeights::new(&device, settings))?;
         let (free, _) = device.context.memory()?;
         Ok(Self {
