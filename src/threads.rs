@@ -1,55 +1,100 @@
 //! Threads of the library's own: with a stack of known size, no signals of the host's, and the floating-point modes that a program
 //! starts with.
+//!
+//! Started by pthread_create: `std::thread` ends the process where it gets no memory for a thread's handle.
 
-use std::thread::{Builder, JoinHandle};
+use std::any::Any;
+use std::ffi::c_void;
+use std::mem::MaybeUninit;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::ptr::null_mut;
 
 use crate::error::Error;
 use crate::float_modes::{self, DEFAULT};
 use crate::panics::mark_worker_thread;
 
-/// Whatever RUST_MIN_STACK says.
 pub(crate) const STACK_BYTES: usize = 2 << 20;
 
-/// Starts a thread.
-pub(crate) fn spawn<T: Send + 'static>(
-    name: String,
-    body: impl FnOnce() -> T + Send + 'static,
-) -> std::io::Result<JoinHandle<T>> {
-    let _blocked = Blocked::signals();
-    Builder::new().name(name).stack_size(STACK_BYTES).spawn(|| begin(body))
-}
+type Body = Box<dyn FnOnce() + Send>;
 
-/// Runs `body` on a thread of its own while this one, whose stack may be small, waits.
-pub(crate) fn run<T: Send>(name: &str, body: impl FnOnce() -> Result<T, Error> + Send) -> Result<T, Error> {
-    std::thread::scope(|scope| {
-        let builder = Builder::new().name(name.to_owned()).stack_size(STACK_BYTES);
-        let thread = {
-            let _blocked = Blocked::signals();
-            builder.spawn_scoped(scope, || begin(body))
+/// A thread, which is waited for when this is dropped.
+pub(crate) struct Thread(libc::pthread_t);
+
+// SAFETY: any thread may wait for another, once.
+unsafe impl Send for Thread {}
+// SAFETY: as above.
+unsafe impl Sync for Thread {}
+
+impl Thread {
+    /// Starts `body`, whose panics end with it.
+    pub fn spawn(body: Body) -> Result<Self, Error> {
+        let argument = Box::into_raw(Box::new(body)).cast();
+        let _blocked = Blocked::signals();
+        let mut thread = MaybeUninit::uninit();
+        let mut attributes = MaybeUninit::uninit();
+        // SAFETY: attributes that were initialised, a start routine that takes the argument.
+        let failed = unsafe {
+            let mut failed = libc::pthread_attr_init(attributes.as_mut_ptr());
+            if failed == 0 {
+                failed = libc::pthread_attr_setstacksize(attributes.as_mut_ptr(), STACK_BYTES);
+                if failed == 0 {
+                    failed = libc::pthread_create(thread.as_mut_ptr(), attributes.as_ptr(), start, argument);
+                }
+                libc::pthread_attr_destroy(attributes.as_mut_ptr());
+            }
+            failed
         };
-        let thread = thread.map_err(|why| {
-            Error::OutOfMemory(format!("a thread of {STACK_BYTES} bytes of stack could not be started: {why}"))
-        })?;
-        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    })
+        if failed != 0 {
+            // SAFETY: made above, and no thread has it.
+            drop(unsafe { Box::from_raw(argument.cast::<Body>()) });
+            return Err(Error::OutOfMemory(format!(
+                "a thread with {STACK_BYTES} bytes of stack could not be started (error {failed}): free memory, or ask \
+                 for fewer threads"
+            )));
+        }
+        // SAFETY: written where the creation succeeded.
+        Ok(Self(unsafe { thread.assume_init() }))
+    }
 }
 
-fn begin<T>(body: impl FnOnce() -> T) -> T {
+impl Drop for Thread {
+    fn drop(&mut self) {
+        // SAFETY: a thread that was started and is waited for once.
+        unsafe { libc::pthread_join(self.0, null_mut()) };
+    }
+}
+
+extern "C" fn start(argument: *mut c_void) -> *mut c_void {
     mark_worker_thread();
     // A new thread inherits the modes of the one that made it.
     float_modes::set(DEFAULT);
-    body()
+    // SAFETY: made by `spawn` for this thread alone.
+    let body = unsafe { Box::from_raw(argument.cast::<Body>()) };
+    let _ = catch_unwind(AssertUnwindSafe(body));
+    null_mut()
+}
+
+/// Runs `body` on a thread of its own while this one, whose stack may be small, waits.
+pub(crate) fn run<T: Send>(body: impl FnOnce() -> Result<T, Error> + Send) -> Result<T, Error> {
+    let mut outcome: Option<Result<Result<T, Error>, Box<dyn Any + Send>>> = None;
+    let slot = &mut outcome;
+    let work: Box<dyn FnOnce() + Send + '_> = Box::new(move || *slot = Some(catch_unwind(AssertUnwindSafe(body))));
+    // SAFETY: the thread has ended before what it borrows goes away: it is waited for in the next line.
+    drop(Thread::spawn(unsafe { std::mem::transmute::<Box<dyn FnOnce() + Send + '_>, Body>(work) })?);
+    match outcome {
+        Some(Ok(outcome)) => outcome,
+        Some(Err(panic)) => resume_unwind(panic),
+        None => Err(Error::Panic("a thread ended without an outcome".into())),
+    }
 }
 
 /// While it lives, new threads of this one begin with all signals blocked but those of their own faults.
 struct Blocked {
-    #[cfg(unix)]
     before: libc::sigset_t,
 }
 
 impl Blocked {
     fn signals() -> Self {
-        #[cfg(unix)]
         // SAFETY: writes sets of signals and reads them.
         unsafe {
             let (mut all, mut before) = (std::mem::zeroed(), std::mem::zeroed());
@@ -62,17 +107,14 @@ impl Blocked {
             libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut before);
             Self { before }
         }
-        #[cfg(not(unix))]
-        Self {}
     }
 }
 
 impl Drop for Blocked {
     fn drop(&mut self) {
-        #[cfg(unix)]
         // SAFETY: the set that was there before.
         unsafe {
-            libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.before, std::ptr::null_mut());
+            libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.before, null_mut());
         }
     }
 }

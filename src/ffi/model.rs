@@ -35,7 +35,7 @@ pub unsafe extern "C" fn patchmask_model_load(
         // SAFETY: not NULL, and zero-terminated by contract.
         let path = unsafe { std::ffi::CStr::from_ptr(path) };
         let path = path_from_bytes(path.to_bytes())?;
-        hand_out(run("patchmask-load", || Model::from_file(path))?, out_model)
+        hand_out(run(|| Model::from_file(path))?, out_model)
     })
 }
 
@@ -57,7 +57,7 @@ pub unsafe extern "C" fn patchmask_model_load_memory(
         }
         // SAFETY: not NULL, and readable for `size` bytes by contract.
         let bytes = unsafe { std::slice::from_raw_parts(data.cast::<u8>(), size) };
-        hand_out(run("patchmask-load", || Model::from_bytes(bytes))?, out_model)
+        hand_out(run(|| Model::from_bytes(bytes))?, out_model)
     })
 }
 

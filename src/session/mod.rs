@@ -17,8 +17,8 @@ mod workers;
 pub use options::{Estimate, LogLevel, Options, Outputs, Report, Stage, Timings, Work};
 
 use std::mem::ManuallyDrop;
-use std::sync::mpsc::{self, RecvTimeoutError};
-use std::sync::{Mutex, MutexGuard, TryLockError};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use crate::engine::{Bytes, Control, DeviceChoice, Engine, EngineInfo, LayerWork, Note, Settings, Span, open};
@@ -200,7 +200,8 @@ impl Session {
         callback: &mut dyn FnMut(f64, Stage) -> bool,
     ) -> Result<Report, Error> {
         let pool = self.workers.as_ref().ok_or(Error::WrongProcess)?.pool()?;
-        let (done, wait) = mpsc::sync_channel(1);
+        // Not a channel: waiting for one takes memory that may be missing.
+        let (outcome, done) = (Mutex::new(None), Condvar::new());
         let mut told = 0.0_f64;
         let mut tell = |fraction: f64, stage: Stage| {
             told = told.max(fraction).min(1.0);
@@ -208,28 +209,32 @@ impl Session {
                 self.control.cancel.request();
             }
         };
+        let (slot, finished) = (&outcome, &done);
         let outcome = pool.in_place_scope(|scope| {
             scope.spawn(move |_| {
                 let State { engine, plans } = state;
-                let outcome = segment::segment(call, engine.as_mut(), plans, volume, &mut outputs, &self.progress);
-                // The receiver waits for this very message.
-                let _ = done.send(outcome);
+                let work = || segment::segment(call, engine.as_mut(), plans, volume, &mut outputs, &self.progress);
+                let outcome = catch_unwind(AssertUnwindSafe(work));
+                *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
+                finished.notify_one();
             });
+            let mut outcome = slot.lock().unwrap_or_else(PoisonError::into_inner);
             loop {
-                match wait.recv_timeout(PROGRESS_EVERY) {
-                    Ok(outcome) => return outcome,
-                    Err(RecvTimeoutError::Timeout) => {
-                        let (fraction, stage) = self.progress.now(&self.control);
-                        tell(fraction, stage);
-                    }
-                    // The worker panicked; the scope carries its panic on.
-                    Err(RecvTimeoutError::Disconnected) => {
-                        return Err(Error::Panic("a worker thread panicked".into()));
-                    }
+                if let Some(outcome) = outcome.take() {
+                    return outcome;
+                }
+                let (guard, timeout) =
+                    finished.wait_timeout(outcome, PROGRESS_EVERY).unwrap_or_else(PoisonError::into_inner);
+                outcome = guard;
+                if timeout.timed_out() && outcome.is_none() {
+                    drop(outcome);
+                    let (fraction, stage) = self.progress.now(&self.control);
+                    tell(fraction, stage);
+                    outcome = slot.lock().unwrap_or_else(PoisonError::into_inner);
                 }
             }
         });
-        let report = outcome?;
+        let report = outcome.unwrap_or_else(|panic| resume_unwind(panic))?;
         tell(1.0, Stage::Mask);
         // A request that the workers no longer checked is this call's, not the next one's.
         self.control.cancel.check()?;

@@ -3,19 +3,17 @@
 //! The host's threads only wait, so the host's floating-point modes (flush to zero, rounding) can
 //! neither change results nor be changed.
 
-use std::thread::JoinHandle;
-
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::error::Error;
 use crate::memory::ensure_headroom;
-use crate::threads::{STACK_BYTES, spawn};
+use crate::threads::{STACK_BYTES, Thread};
 
 /// A pool whose threads have ended when it has been dropped: a host may unload the library then.
 pub(crate) struct Workers {
     /// `None` while dropping.
     pool: Option<ThreadPool>,
-    threads: Vec<JoinHandle<()>>,
+    threads: Vec<Thread>,
 }
 
 impl Workers {
@@ -25,7 +23,9 @@ impl Workers {
         let pool = ThreadPoolBuilder::new()
             .num_threads(threads)
             .spawn_handler(|worker| {
-                handles.push(spawn(format!("patchmask-{}", worker.index()), || worker.run())?);
+                let thread =
+                    Thread::spawn(Box::new(|| worker.run())).map_err(|why| std::io::Error::other(why.to_string()))?;
+                handles.push(thread);
                 Ok(())
             })
             .build();
@@ -47,10 +47,7 @@ impl Workers {
 impl Drop for Workers {
     fn drop(&mut self) {
         drop(self.pool.take());
-        for thread in self.threads.drain(..) {
-            // A worker that panicked has told its caller already.
-            let _ = thread.join();
-        }
+        self.threads.clear(); // waits for them
     }
 }
 
