@@ -29,7 +29,7 @@ all: build/segment build/minimal build/minimal_cpp
 # cargo decides what is out of date. A new file takes the place of the old one, which running programs
 # keep.
 library:
-	@cargo build --release --lib
+	@cargo build --release --lib --features reserve
 	@mkdir -p build
 	@cmp -s target/release/libpatchmask.so build/libpatchmask.so.$(VERSION) || \
 	  { cp target/release/libpatchmask.so build/new.so && mv build/new.so build/libpatchmask.so.$(VERSION); }
@@ -105,7 +105,7 @@ build/tests/%: tests/c/%.c $(C_TEST_PARTS) | library
 	$(C) $< $(C_TEST_SUPPORT) -o $@ $(LINK_TEST)
 
 test-c: $(C_TESTS:%=build/tests/%)
-	@for test in $^; do $$test || exit 1; done
+	@for test in $^; do timeout -k 5 300 $$test || exit 1; done
 
 # memcheck offers AVX2 only. It slows arithmetic down a hundredfold: these tests are the ones that walk
 # through every argument, buffer layout and model file; PATCHMASK_SLOW=1 makes their work small.

@@ -13,9 +13,9 @@ impl Cancel {
         self.0.store(true, Ordering::SeqCst);
     }
 
-    /// Forgets the request, once a call has returned [`Error::Cancelled`].
-    pub fn clear(&self) {
-        self.0.store(false, Ordering::SeqCst);
+    /// Ends the request; true if there was one.
+    pub fn take(&self) -> bool {
+        self.0.swap(false, Ordering::SeqCst)
     }
 
     /// Fails once a stop is requested.

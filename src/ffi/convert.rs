@@ -3,7 +3,7 @@
 use std::ffi::c_void;
 
 use super::constants::*;
-use super::pointers::{check_struct_size, expect_size, invalid_null};
+use super::pointers::{invalid_null, read_struct};
 use super::types::*;
 use crate::engine::DeviceChoice;
 use crate::error::Error;
@@ -17,11 +17,8 @@ use crate::volume::{Extents, Memory, Strides, Volume, VolumeMut, VoxelType};
 /// # Safety
 /// NULL or a valid struct.
 pub(super) unsafe fn options_in(options: *const patchmask_options) -> Result<patchmask_options, Error> {
-    // SAFETY: by contract, and the size is checked before the whole is read.
-    unsafe {
-        check_struct_size(options, "options", "patchmask_options_init")?;
-        Ok(options.read())
-    }
+    // SAFETY: by contract.
+    unsafe { read_struct(options, "options", Options::for_model(None).into()) }
 }
 
 /// The caller's volume as a checked view.
@@ -29,11 +26,8 @@ pub(super) unsafe fn options_in(options: *const patchmask_options) -> Result<pat
 /// # Safety
 /// NULL or a valid struct; its buffer is as large as extents and strides say, for `'a`.
 pub(super) unsafe fn volume_in<'a>(volume: *const patchmask_volume, name: &'static str) -> Result<Volume<'a>, Error> {
-    // SAFETY: by contract, and the size is checked before the fields are read.
-    let raw = unsafe {
-        check_struct_size(volume, name, "patchmask_volume_init")?;
-        volume.read()
-    };
+    // SAFETY: by contract; numbers and pointers are zero and NULL by default.
+    let raw = unsafe { read_struct(volume, name, std::mem::zeroed()) }?;
     let extents = raw.extents_in(name)?;
     let voxel = voxel_type_in(raw.voxel_type, name)?;
     let strides = Strides::new([raw.stride_x, raw.stride_y, raw.stride_z], extents, voxel.size(), name)?;
@@ -59,11 +53,8 @@ pub(super) unsafe fn volume_in<'a>(volume: *const patchmask_volume, name: &'stat
 /// # Safety
 /// NULL or a valid struct; its buffers are valid for `'a`.
 pub(super) unsafe fn outputs_in<'a>(outputs: *const patchmask_outputs) -> Result<Outputs<'a>, Error> {
-    // SAFETY: by contract, and the size is checked before the fields are read.
-    let raw = unsafe {
-        check_struct_size(outputs, "outputs", "patchmask_outputs_init")?;
-        outputs.read()
-    };
+    // SAFETY: by contract; numbers and pointers are zero and NULL by default.
+    let raw = unsafe { read_struct(outputs, "outputs", std::mem::zeroed()) }?;
     let memory = memory_in(raw.memory, raw.stream, "outputs")?;
     // SAFETY: the buffers are as large as extents and strides say, by contract.
     Ok(unsafe {
@@ -90,7 +81,6 @@ pub(super) unsafe fn outputs_in<'a>(outputs: *const patchmask_outputs) -> Result
 
 impl patchmask_volume {
     pub(super) fn extents_in(&self, name: &str) -> Result<Extents, Error> {
-        expect_size::<Self>(self.struct_size, name, "initialise it with patchmask_volume_init")?;
         Extents::new(self.width, self.height, self.depth, name)
     }
 }

@@ -7,9 +7,8 @@ use super::constants::*;
 use super::convert::voxel_type_in;
 use super::guard::guard;
 use super::model::patchmask_model;
-use super::pointers::check_init;
+use super::pointers::init_struct;
 use super::types::*;
-use crate::error::Error;
 use crate::session::Options;
 use crate::volume::{Extents, Strides};
 
@@ -26,7 +25,6 @@ pub unsafe extern "C" fn patchmask_volume_init(
     depth: u64,
 ) -> patchmask_status {
     guard(|| {
-        check_init(out_volume, struct_size, "out_volume")?;
         let extents = Extents::new(width, height, depth, "volume")?;
         let voxel = voxel_type_in(voxel_type, "volume")?;
         let strides = Strides::dense(extents, voxel.size(), "volume")?;
@@ -45,9 +43,8 @@ pub unsafe extern "C" fn patchmask_volume_init(
             memory: PATCHMASK_MEMORY_HOST,
             stream: ptr::null_mut(),
         };
-        // SAFETY: checked above.
-        unsafe { out_volume.write(volume) };
-        Ok(())
+        // SAFETY: by contract of this function.
+        unsafe { init_struct(out_volume, struct_size, "out_volume", &volume) }
     })
 }
 
@@ -57,7 +54,10 @@ pub unsafe extern "C" fn patchmask_outputs_init(
     out_outputs: *mut patchmask_outputs,
     struct_size: usize,
 ) -> patchmask_status {
-    guard(|| init_zeroed(out_outputs, struct_size, "out_outputs"))
+    guard(|| {
+        // SAFETY: numbers and pointers, zero and NULL; writable by contract of this function.
+        unsafe { init_struct(out_outputs, struct_size, "out_outputs", &std::mem::zeroed()) }
+    })
 }
 
 /// Fills `*out_options` from the model's metadata; with the documented defaults where it has none
@@ -69,12 +69,55 @@ pub unsafe extern "C" fn patchmask_options_init(
     model: *const patchmask_model,
 ) -> patchmask_status {
     guard(|| {
-        check_init(out_options, struct_size, "out_options")?;
         // SAFETY: NULL or live by contract.
         let model = unsafe { model.as_ref() };
         let defaults = Options::for_model(model.map(|m| m.model.as_ref()));
-        let options = patchmask_options {
-            struct_size,
+        let options = patchmask_options::from(defaults);
+        // SAFETY: by contract of this function.
+        unsafe { init_struct(out_options, struct_size, "out_options", &options) }
+    })
+}
+
+/// Prepares `*out_info` for patchmask_model_get_info.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn patchmask_model_info_init(
+    out_info: *mut patchmask_model_info,
+    struct_size: usize,
+) -> patchmask_status {
+    guard(|| {
+        // SAFETY: numbers and pointers, zero and NULL; writable by contract of this function.
+        unsafe { init_struct(out_info, struct_size, "out_info", &std::mem::zeroed()) }
+    })
+}
+
+/// Prepares `*out_estimate` for patchmask_session_estimate.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn patchmask_estimate_init(
+    out_estimate: *mut patchmask_estimate,
+    struct_size: usize,
+) -> patchmask_status {
+    guard(|| {
+        // SAFETY: numbers and pointers, zero and NULL; writable by contract of this function.
+        unsafe { init_struct(out_estimate, struct_size, "out_estimate", &std::mem::zeroed()) }
+    })
+}
+
+/// Prepares `*out_result` for patchmask_session_segment.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn patchmask_result_init(
+    out_result: *mut patchmask_result,
+    struct_size: usize,
+) -> patchmask_status {
+    guard(|| {
+        // SAFETY: numbers and pointers, zero and NULL; writable by contract of this function.
+        unsafe { init_struct(out_result, struct_size, "out_result", &std::mem::zeroed()) }
+    })
+}
+
+impl From<Options> for patchmask_options {
+    fn from(defaults: Options) -> Self {
+        Self {
+            struct_size: size_of::<Self>(),
             patch_size: defaults.patch_size,
             stride: defaults.stride,
             padding: PATCHMASK_PADDING_PATCH,
@@ -98,60 +141,6 @@ pub unsafe extern "C" fn patchmask_options_init(
             progress_user_data: ptr::null_mut(),
             log: None,
             log_user_data: ptr::null_mut(),
-        };
-        // SAFETY: checked above.
-        unsafe { out_options.write(options) };
-        Ok(())
-    })
-}
-
-/// Prepares `*out_info` for patchmask_model_get_info.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn patchmask_model_info_init(
-    out_info: *mut patchmask_model_info,
-    struct_size: usize,
-) -> patchmask_status {
-    guard(|| init_zeroed(out_info, struct_size, "out_info"))
-}
-
-/// Prepares `*out_estimate` for patchmask_session_estimate.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn patchmask_estimate_init(
-    out_estimate: *mut patchmask_estimate,
-    struct_size: usize,
-) -> patchmask_status {
-    guard(|| init_zeroed(out_estimate, struct_size, "out_estimate"))
-}
-
-/// Prepares `*out_result` for patchmask_session_segment.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn patchmask_result_init(
-    out_result: *mut patchmask_result,
-    struct_size: usize,
-) -> patchmask_status {
-    guard(|| init_zeroed(out_result, struct_size, "out_result"))
-}
-
-/// Structs of plain numbers and nullable pointers whose first field is `struct_size`.
-///
-/// # Safety
-/// `repr(C)`, first field `struct_size: usize`, all-zero bytes are a valid value.
-unsafe trait Zeroable {}
-// SAFETY: as the trait asks, see `types`.
-unsafe impl Zeroable for patchmask_outputs {}
-// SAFETY: as above.
-unsafe impl Zeroable for patchmask_model_info {}
-// SAFETY: as above.
-unsafe impl Zeroable for patchmask_estimate {}
-// SAFETY: as above.
-unsafe impl Zeroable for patchmask_result {}
-
-fn init_zeroed<T: Zeroable>(out: *mut T, struct_size: usize, name: &str) -> Result<(), Error> {
-    check_init(out, struct_size, name)?;
-    // SAFETY: writable for a whole T (checked), and the trait promises the layout.
-    unsafe {
-        out.write_bytes(0, 1);
-        out.cast::<usize>().write(struct_size);
+        }
     }
-    Ok(())
 }

@@ -6,7 +6,7 @@ use std::ptr;
 use std::sync::Arc;
 
 use super::guard::{guard, guard_value};
-use super::pointers::{borrow, check_out, check_struct_size, invalid_null};
+use super::pointers::{borrow, check_out, invalid_null, struct_size, write_struct};
 use super::types::{patchmask_model_info, patchmask_status};
 use crate::error::Error;
 use crate::threads::run;
@@ -71,7 +71,7 @@ pub unsafe extern "C" fn patchmask_model_get_info(
         // SAFETY: by contract of this function.
         let model = &unsafe { borrow(model, "model") }?.model;
         // SAFETY: by contract of this function.
-        unsafe { check_struct_size(out_info, "out_info", "patchmask_model_info_init") }?;
+        unsafe { struct_size(out_info, "out_info") }?;
         let description = model.describe();
         let mut sha256 = [0 as c_char; 65];
         for (to, from) in sha256.iter_mut().zip(description.sha256.bytes()) {
@@ -87,9 +87,10 @@ pub unsafe extern "C" fn patchmask_model_get_info(
             stride: description.stride.unwrap_or(0),
             parameters: description.parameters,
             sha256,
+            unused: [0; 7],
         };
-        // SAFETY: checked above to be a full struct.
-        unsafe { out_info.write(info) };
+        // SAFETY: checked above.
+        unsafe { write_struct(out_info, &info) };
         Ok(())
     })
 }

@@ -1,12 +1,47 @@
-//! Pointers from the caller: NULL, alignment, `struct_size`.
+//! Pointers from the caller: NULL, alignment, and structs of other versions.
+//!
+//! A struct's first field says how large the caller's header has it. Fields are only appended, so that every size from the first
+//! release's on is good: what a shorter one lacks has its default, what a longer one has beyond is not looked at, and nothing is
+//! written past the caller's end.
 
+use super::types::*;
 use crate::error::Error;
 
-/// An out pointer to a struct, and the size of it that the caller knows.
-pub(super) fn check_init<T>(out: *mut T, struct_size: usize, name: &str) -> Result<(), Error> {
-    check_out(out, name)?;
-    expect_size::<T>(struct_size, name, "pass sizeof of the struct")
+/// A struct of the interface.
+///
+/// # Safety
+/// `repr(C)`, its first field `struct_size: usize`, no padding at its end, every combination of bytes from another value or zero
+/// is valid.
+pub(super) unsafe trait Versioned: Copy {
+    /// Its size in the first release.
+    const FIRST_SIZE: usize;
+    /// The function that initialises it.
+    const INIT: &str;
 }
+
+macro_rules! versioned {
+    ($($name:ty, $first_size:literal, $init:literal;)+) => {$(
+        // SAFETY: see `types`; the test below says that there is no padding at the end.
+        unsafe impl Versioned for $name {
+            const FIRST_SIZE: usize = $first_size;
+            const INIT: &str = $init;
+        }
+        const _: () = assert!(size_of::<$name>() >= $first_size);
+    )+};
+}
+
+// First sizes stay for ever.
+versioned! {
+    patchmask_volume, 104, "patchmask_volume_init";
+    patchmask_outputs, 160, "patchmask_outputs_init";
+    patchmask_options, 192, "patchmask_options_init";
+    patchmask_model_info, 112, "patchmask_model_info_init";
+    patchmask_estimate, 80, "patchmask_estimate_init";
+    patchmask_result, 112, "patchmask_result_init";
+}
+
+/// Larger structs than any version will have: a field that was not initialised.
+const MAX_SIZE: usize = 4096;
 
 /// An out pointer that is not NULL and aligned.
 pub(super) fn check_out<T>(out: *mut T, name: &str) -> Result<(), Error> {
@@ -27,20 +62,7 @@ pub(super) fn invalid_null(name: &str) -> Error {
     Error::invalid(format!("{name} is NULL: a valid pointer is needed"))
 }
 
-/// Fails unless the caller knows the struct as this version does.
-pub(super) fn expect_size<T>(struct_size: usize, name: &str, remedy: &str) -> Result<(), Error> {
-    if struct_size == size_of::<T>() {
-        return Ok(());
-    }
-    Err(Error::invalid(format!(
-        "{name}: struct_size {struct_size}, but patchmask {} knows {}: {remedy}, with the header of \
-         this version",
-        env!("CARGO_PKG_VERSION"),
-        size_of::<T>()
-    )))
-}
-
-/// Borrows a handle or struct for the time of a call.
+/// Borrows a handle for the time of a call.
 ///
 /// # Safety
 /// NULL or valid for `'a`.
@@ -52,16 +74,78 @@ pub(super) unsafe fn borrow<'a, T>(pointer: *const T, name: &str) -> Result<&'a 
     unsafe { pointer.as_ref() }.ok_or_else(|| invalid_null(name))
 }
 
-/// Checks a struct that an `_init` function must have prepared.
+fn check_size<T: Versioned>(struct_size: usize, name: &str, remedy: &str) -> Result<(), Error> {
+    if (T::FIRST_SIZE..=MAX_SIZE).contains(&struct_size) {
+        return Ok(());
+    }
+    Err(Error::invalid(format!(
+        "{name}: struct_size {struct_size}: must be at least {}, as in the first version's header: {remedy}",
+        T::FIRST_SIZE
+    )))
+}
+
+/// The size of a struct that an `_init` function has prepared.
 ///
 /// # Safety
 /// NULL, or readable for its first field at least.
-pub(super) unsafe fn check_struct_size<T>(pointer: *const T, name: &str, init: &str) -> Result<(), Error> {
+pub(super) unsafe fn struct_size<T: Versioned>(pointer: *const T, name: &str) -> Result<usize, Error> {
     if pointer.is_null() {
         return Err(invalid_null(name));
     }
     check_aligned(pointer, name)?;
     // SAFETY: every struct of the interface starts with struct_size.
     let struct_size = unsafe { pointer.cast::<usize>().read() };
-    expect_size::<T>(struct_size, name, &format!("initialise it with {init}"))
+    check_size::<T>(struct_size, name, &format!("initialise it with {}", T::INIT))?;
+    Ok(struct_size)
+}
+
+/// The caller's struct over `defaults`.
+///
+/// # Safety
+/// NULL or valid for its own size.
+pub(super) unsafe fn read_struct<T: Versioned>(pointer: *const T, name: &str, defaults: T) -> Result<T, Error> {
+    // SAFETY: by contract.
+    let known = unsafe { struct_size(pointer, name) }?.min(size_of::<T>());
+    let mut value = defaults;
+    // SAFETY: both have so many bytes, and the trait promises that they are a value together.
+    unsafe { std::ptr::copy_nonoverlapping(pointer.cast::<u8>(), (&raw mut value).cast(), known) };
+    Ok(value)
+}
+
+/// Writes as much of `value` as the caller's struct has, but for `struct_size`, which is the caller's.
+///
+/// # Safety
+/// Writable for its own size, which `struct_size` has checked.
+pub(super) unsafe fn write_struct<T: Versioned>(out: *mut T, value: &T) {
+    let header = size_of::<usize>();
+    // SAFETY: by contract; not more than both have.
+    unsafe {
+        let known = out.cast::<usize>().read().min(size_of::<T>());
+        std::ptr::copy_nonoverlapping(
+            (&raw const *value).cast::<u8>().add(header),
+            out.cast::<u8>().add(header),
+            known - header,
+        );
+    }
+}
+
+/// Initialises a struct of the caller's size: `value` as far as it goes, then zeros.
+///
+/// # Safety
+/// NULL, or writable for `struct_size` bytes.
+pub(super) unsafe fn init_struct<T: Versioned>(
+    out: *mut T,
+    struct_size: usize,
+    name: &str,
+    value: &T,
+) -> Result<(), Error> {
+    check_out(out, name)?;
+    check_size::<T>(struct_size, name, "pass sizeof of the struct")?;
+    // SAFETY: by contract.
+    unsafe {
+        out.cast::<u8>().write_bytes(0, struct_size);
+        out.cast::<usize>().write(struct_size);
+        write_struct(out, value);
+    }
+    Ok(())
 }

@@ -7,7 +7,7 @@ use super::constants::*;
 use super::convert::{options_in, outputs_in, volume_in};
 use super::guard::{guard, guard_value};
 use super::model::patchmask_model;
-use super::pointers::{borrow, check_out, check_struct_size};
+use super::pointers::{borrow, check_out, read_struct, struct_size, write_struct};
 use super::types::*;
 use crate::engine::DeviceKind;
 use crate::float_modes::as_host;
@@ -87,9 +87,9 @@ pub unsafe extern "C" fn patchmask_session_estimate(
         // SAFETY: by contract of this function.
         let session = unsafe { borrow(session, "session") }?;
         // SAFETY: by contract of this function.
-        unsafe { check_struct_size(out_estimate, "out_estimate", "patchmask_estimate_init") }?;
+        unsafe { struct_size(out_estimate, "out_estimate") }?;
         // SAFETY: by contract of this function.
-        let volume = unsafe { borrow(volume, "volume") }?.extents_in("volume")?;
+        let volume = unsafe { read_struct(volume, "volume", std::mem::zeroed()) }?.extents_in("volume")?;
         // SAFETY: by contract of this function.
         let roi = unsafe { roi_in(roi) }?;
         let estimate = session.session.estimate(volume, roi.as_ref())?;
@@ -105,8 +105,8 @@ pub unsafe extern "C" fn patchmask_session_estimate(
             tiles: estimate.work.tiles,
             device_peak_bytes: estimate.peak.device,
         };
-        // SAFETY: checked above to be a full struct.
-        unsafe { out_estimate.write(out) };
+        // SAFETY: checked above.
+        unsafe { write_struct(out_estimate, &out) };
         Ok(())
     })
 }
@@ -139,7 +139,7 @@ pub unsafe extern "C" fn patchmask_session_segment(
         let mut outputs = unsafe { outputs_in(outputs) }?;
         if !out_result.is_null() {
             // SAFETY: by contract of this function.
-            unsafe { check_struct_size(out_result, "out_result", "patchmask_result_init") }?;
+            unsafe { struct_size(out_result, "out_result") }?;
         }
         let mut progress = |fraction: f64, stage: Stage| {
             let Some(callback) = this.progress else {
@@ -175,8 +175,8 @@ pub unsafe extern "C" fn patchmask_session_segment(
                 segment_seconds: report.timings.segment.as_secs_f64(),
                 device_peak_bytes: report.peak.device,
             };
-            // SAFETY: checked above to be a full struct.
-            unsafe { out_result.write(result) };
+            // SAFETY: checked above.
+            unsafe { write_struct(out_result, &result) };
         }
         Ok(())
     })
@@ -210,9 +210,10 @@ pub unsafe extern "C" fn patchmask_session_slices_done(
     })
 }
 
-/// Asks the session's current call to stop: it returns PATCHMASK_CANCELLED within 100 ms on the CPU. A request that
-/// comes when no call runs stops the next one, so that none is lost between two calls; where that is not what you
-/// mean, cancel by the progress callback's return value. Any thread, the callbacks too; not from a signal handler.
+/// Asks the session's current call, an estimate or a segmentation, to stop: it returns PATCHMASK_CANCELLED within 100 ms on
+/// the CPU. While no call is running, the next patchmask_session_segment is stopped, also where an estimate comes before it, so
+/// that no request is lost between two calls. When a segmentation returns, for whatever reason, all requests made until then are
+/// gone. Any thread, the callbacks too; not from a signal handler.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn patchmask_session_cancel(session: *mut patchmask_session) -> patchmask_status {
     guard(|| {

@@ -195,6 +195,8 @@ pub struct patchmask_model_info {
     pub parameters: u64,
     /// SHA-256 of the model file, lower-case hexadecimal, zero-terminated.
     pub sha256: [c_char; 65],
+    /// Zeros, so that a field that a later version appends has bytes of its own.
+    pub unused: [c_char; 7],
 }
 
 /// Work and memory that a segmentation would take, without running it.

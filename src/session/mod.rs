@@ -8,6 +8,7 @@
 mod call;
 mod options;
 mod progress;
+mod requests;
 mod segment;
 mod slice_tiles;
 mod tally;
@@ -33,6 +34,7 @@ use crate::volume::{Extents, Volume};
 use crate::weights::Model;
 use call::Call;
 use progress::Progress;
+use requests::Requests;
 use workers::{Workers, worker_threads};
 
 /// Time between calls of the progress callback.
@@ -47,7 +49,7 @@ pub struct Session {
     /// Taken for the time of a call: a second call finds it taken.
     /// Forgotten with the workers: a GPU's driver does not survive a fork either.
     state: ManuallyDrop<Mutex<State>>,
-    control: Control,
+    requests: Requests,
     progress: Progress,
     /// `None` only while a session is dropped after a fork: the pool's locks may be held by threads that
     /// this process does not have.
@@ -112,7 +114,7 @@ impl Session {
             info,
             budget,
             state: ManuallyDrop::new(Mutex::new(State { engine, plans })),
-            control: Control::default(),
+            requests: Requests::default(),
             progress: Progress::default(),
             workers: Some(workers),
             generation: generation(),
@@ -141,9 +143,10 @@ impl Session {
         self.progress.slices_done()
     }
 
-    /// Requests that the current or next call stop. The request stays until a call has returned [`Error::Cancelled`].
+    /// Requests that the current call stop, or where none is running the next [`Session::segment`]; when that returns, for
+    /// whatever reason, the request is gone.
     pub fn cancel(&self) {
-        self.control.cancel.request();
+        self.requests.request();
     }
 
     /// True while a call is running.
@@ -154,8 +157,11 @@ impl Session {
     /// The work and memory of segmenting a volume of these extents.
     pub fn estimate(&self, extents: Extents, roi: Option<&Volume<'_>>) -> Result<Estimate, Error> {
         let mut state = self.enter()?;
-        let outcome = self.call(extents, roi).and_then(|call| call.estimate(&mut state.plans));
-        self.leave(outcome)
+        self.requests.begin_estimate();
+        let call = self.call(extents, roi, &self.requests.estimate);
+        let outcome = call.and_then(|call| call.estimate(&mut state.plans));
+        self.requests.end_estimate(matches!(outcome, Err(Error::Cancelled)));
+        outcome
     }
 
     /// Gives back the memory that a call leaves behind for the next one: activations, plans.
@@ -178,16 +184,24 @@ impl Session {
         let began = Instant::now();
         let mut state = self.enter()?;
         self.progress.reset();
-        let call = self.call(volume.extents(), roi)?;
-        let outputs = call.outputs(volume, outputs)?;
-        let outcome = self.work(&call, &mut state, volume, outputs, progress);
-        let mut report = self.leave(outcome)?;
+        let call = self.call(volume.extents(), roi, &self.requests.segment);
+        let outcome = call.and_then(|call| {
+            let outputs = call.outputs(volume, outputs)?;
+            self.work(&call, &mut state, volume, outputs, progress)
+        });
+        self.requests.end_segment();
+        let mut report = outcome?;
         report.timings.segment = began.elapsed();
         Ok(report)
     }
 
-    fn call<'a>(&'a self, extents: Extents, roi: Option<&'a Volume<'a>>) -> Result<Call<'a>, Error> {
-        Call::new(&self.options, &self.info, &self.control, (self.classes, self.budget), extents, roi)
+    fn call<'a>(
+        &'a self,
+        extents: Extents,
+        roi: Option<&'a Volume<'a>>,
+        control: &'a Control,
+    ) -> Result<Call<'a>, Error> {
+        Call::new(&self.options, &self.info, control, (self.classes, self.budget), extents, roi)
     }
 
     /// Runs the loop on the workers while this thread waits.
@@ -206,7 +220,7 @@ impl Session {
         let mut tell = |fraction: f64, stage: Stage| {
             told = told.max(fraction).min(1.0);
             if !callback(told, stage) {
-                self.control.cancel.request();
+                self.requests.segment.cancel.request();
             }
         };
         let (slot, finished) = (&outcome, &done);
@@ -228,7 +242,7 @@ impl Session {
                 outcome = guard;
                 if timeout.timed_out() && outcome.is_none() {
                     drop(outcome);
-                    let (fraction, stage) = self.progress.now(&self.control);
+                    let (fraction, stage) = self.progress.now(&self.requests.segment);
                     tell(fraction, stage);
                     outcome = slot.lock().unwrap_or_else(PoisonError::into_inner);
                 }
@@ -236,8 +250,8 @@ impl Session {
         });
         let report = outcome.unwrap_or_else(|panic| resume_unwind(panic))?;
         tell(1.0, Stage::Mask);
-        // A request that the workers no longer checked is this call's, not the next one's.
-        self.control.cancel.check()?;
+        // A request that the workers no longer checked is this call's.
+        self.requests.segment.cancel.check()?;
         Ok(report)
     }
 
@@ -256,14 +270,6 @@ impl Session {
         };
         ensure_headroom(0, "a call")?;
         Ok(state)
-    }
-
-    /// Ends a call: a cancellation that it has returned is forgotten.
-    fn leave<T>(&self, outcome: Result<T, Error>) -> Result<T, Error> {
-        if matches!(outcome, Err(Error::Cancelled)) {
-            self.control.cancel.clear();
-        }
-        outcome
     }
 }
 

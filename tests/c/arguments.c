@@ -29,7 +29,7 @@ static uint8_t mask[VOXELS];
         CHECK_INVALID("NULL", init(NULL, sizeof value));                                           \
         CHECK_INVALID("struct_size 0", init(&value, 0));                                           \
         CHECK_INVALID("struct_size", init(&value, sizeof value - 1));                              \
-        CHECK_INVALID("struct_size", init(&value, sizeof value + 8));                              \
+        CHECK_INVALID("struct_size", init(&value, 4097));                              \
         CHECK_INVALID("struct_size", init(&value, SIZE_MAX));                                      \
         CHECK_UNTOUCHED(value);                                                                    \
         CHECK_OK(init(&value, sizeof value));                                                      \
@@ -115,7 +115,7 @@ static void options(void)
 {
     BAD_OPTION("struct_size 0", struct_size, 0);
     BAD_OPTION("struct_size", struct_size, sizeof(patchmask_options) - 8);
-    BAD_OPTION("struct_size", struct_size, sizeof(patchmask_options) + 8);
+    BAD_OPTION("struct_size", struct_size, 4097);
     BAD_OPTION("patch_size 0", patch_size, 0);
     BAD_OPTION("patch_size 31", patch_size, 31);
     BAD_OPTION("patch_size 1025", patch_size, 1025);
@@ -207,7 +207,7 @@ static void volumes(void)
 {
     check_volume("volume", NULL, NULL, 0);
     BAD_VOLUME("struct_size 0", struct_size, 0, 0);
-    BAD_VOLUME("struct_size", struct_size, sizeof(patchmask_volume) + 8, 0);
+    BAD_VOLUME("struct_size", struct_size, 4097, 0);
     BAD_VOLUME("width 0", width, 0, 0);
     BAD_VOLUME("height 0", height, 0, 0);
     BAD_VOLUME("depth 0", depth, 0, 0);
