@@ -5,11 +5,11 @@
 //! ```
 //! ROW is PATCH/STRIDE or PATCH/STRIDE/image, default 257/8 257/7 257/8/image, full-width VGG16 on slices of 512 x 512.
 //! `--roi`: of each slice an ellipse, another one every time, about as large as a liver, whose patches are planned anew.
-//! `--plan` only plans all of it, which needs no kernels: on the stand-in driver, too, that takes what it takes anywhere.
+//! `--plan` only plans all of it, which needs no kernels: on the fake driver, too, that takes what it takes anywhere.
 //! Small slices (`--side`) are evaluated side by side; with `--in-turn` there is memory for one whole slice at a time.
 //! Each row is timed three times, after a first call that makes plans, graphs and buffers; the median counts. `--trace`
 //! writes a file of trace events for each row (chrome://tracing, Perfetto, benches/timeline.py). `--small` tries the
-//! program out on the stand-in driver.
+//! program out on the fake driver.
 
 #[path = "../tests/support/builder.rs"]
 mod builder;

@@ -9,7 +9,7 @@ use patchmask::weights::Model;
 use crate::builder::Random;
 use crate::geometry::{Case, network};
 use crate::host::small_case;
-use crate::{bits, on_gpu, repeatability, stand_in};
+use crate::{bits, fake_driver, on_gpu, repeatability};
 
 const OUT_OF_MEMORY: i32 = 2;
 
@@ -30,7 +30,7 @@ fn session(case: &Case, model: &Model, budget: u64) -> Option<(Session, Estimate
 /// not: either way as foreseen, within the budget, with the same bits, and from page-locked memory.
 #[test]
 fn what_is_held_is_foreseen_and_fits() {
-    let Some(gpu) = stand_in::take() else {
+    let Some(gpu) = fake_driver::take() else {
         return;
     };
     let mut random = Random(51);
@@ -70,7 +70,7 @@ fn what_is_held_is_foreseen_and_fits() {
 /// the end of a call waits in a way that a wish to stop could not interrupt.
 #[test]
 fn room_is_made_without_blocking() {
-    let Some(gpu) = stand_in::take() else {
+    let Some(gpu) = fake_driver::take() else {
         return;
     };
     let mut random = Random(52);
@@ -97,7 +97,7 @@ fn room_is_made_without_blocking() {
 /// Where the device has no room for the smallest tile, the error does not blame the budget.
 #[test]
 fn a_full_device_is_not_a_small_budget() {
-    let Some(gpu) = stand_in::take() else {
+    let Some(gpu) = fake_driver::take() else {
         return;
     };
     let (mut case, model) = small_case(53);
@@ -139,7 +139,7 @@ fn case_logits(case: &Case, model: &Model) -> usize {
 /// Each memory's budget has its error.
 #[test]
 fn a_budget_below_the_weights() {
-    let Some(gpu) = stand_in::take() else {
+    let Some(gpu) = fake_driver::take() else {
         return;
     };
     let (case, model) = small_case(54);
@@ -156,7 +156,7 @@ fn a_budget_below_the_weights() {
 /// Page-locked memory is scarcer than the host's: `auto` goes on without it.
 #[test]
 fn without_page_locked_memory_auto_is_the_cpu() {
-    let Some(gpu) = stand_in::take() else {
+    let Some(gpu) = fake_driver::take() else {
         return;
     };
     let (case, model) = small_case(55);
@@ -179,7 +179,7 @@ fn without_page_locked_memory_auto_is_the_cpu() {
 /// done, by the estimate too, and larger images are cut whatever the budget.
 #[test]
 fn no_more_than_32_bits_of_pixels() {
-    let Some(_gpu) = stand_in::take() else {
+    let Some(_gpu) = fake_driver::take() else {
         return;
     };
     let (case, model) = small_case(56);

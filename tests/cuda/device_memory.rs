@@ -6,14 +6,14 @@ use patchmask::error::Error;
 use patchmask::session::{Options, Outputs, Session};
 use patchmask::volume::{Extents, Memory, Strides, Volume, VolumeMut, VoxelType};
 
+use crate::fake_driver::FakeDriver;
 use crate::geometry::Case;
 use crate::host::small_case;
-use crate::stand_in::StandIn;
-use crate::{on_gpu, stand_in};
+use crate::{fake_driver, on_gpu};
 
 /// The host program's own use of the driver, on the primary context of device 0.
 struct Host<'a> {
-    gpu: &'a StandIn,
+    gpu: &'a FakeDriver,
     stream: u64,
 }
 
@@ -29,7 +29,7 @@ type Retain = unsafe extern "C" fn(*mut u64, c_int) -> c_int;
 type Release = unsafe extern "C" fn(c_int) -> c_int;
 
 impl<'a> Host<'a> {
-    fn new(gpu: &'a StandIn) -> Self {
+    fn new(gpu: &'a FakeDriver) -> Self {
         let (mut context, mut stream) = (0, 0);
         // SAFETY: functions of the driver with their signatures, here and below.
         unsafe {
@@ -109,7 +109,7 @@ fn bytes_of<T>(values: &[T]) -> &[u8] {
 
 #[test]
 fn nothing_goes_through_the_host() {
-    let Some(gpu) = stand_in::take() else {
+    let Some(gpu) = fake_driver::take() else {
         return;
     };
     let (case, model) = small_case(21);
@@ -160,7 +160,7 @@ fn nothing_goes_through_the_host() {
 
 #[test]
 fn wrong_addresses_are_refused() {
-    let Some(gpu) = stand_in::take() else {
+    let Some(gpu) = fake_driver::take() else {
         return;
     };
     gpu.devices(2, 1 << 30);

@@ -10,7 +10,7 @@ use safetensors::Dtype;
 use crate::builder::{File, Random};
 use crate::geometry::{Bits, Case, network};
 use crate::host::small_case;
-use crate::{bits, on_gpu, stand_in};
+use crate::{bits, fake_driver, on_gpu};
 
 const OUT_OF_MEMORY: i32 = 2;
 const LAUNCH_FAILED: i32 = 719;
@@ -55,7 +55,7 @@ fn whole(case: &Case, model: &Model) -> Result<Bits, Error> {
 
 #[test]
 fn every_call_may_fail() {
-    let Some(gpu) = stand_in::take() else {
+    let Some(gpu) = fake_driver::take() else {
         return;
     };
     let (case, model) = small_case(7);
@@ -92,7 +92,7 @@ fn every_call_may_fail() {
 /// Any allocation on the device may fail: tiles shrink and the call succeeds, or it is DEVICE_OUT_OF_MEMORY.
 #[test]
 fn device_memory_may_run_out_at_any_allocation() {
-    let Some(gpu) = stand_in::take() else {
+    let Some(gpu) = fake_driver::take() else {
         return;
     };
     let (case, model) = small_case(8);
@@ -120,7 +120,7 @@ fn device_memory_may_run_out_at_any_allocation() {
 /// A graph only saves time: without memory for it the layers are launched one by one.
 #[test]
 fn graphs_may_run_out_of_memory() {
-    let Some(gpu) = stand_in::take() else {
+    let Some(gpu) = fake_driver::take() else {
         return;
     };
     let (case, model) = small_case(14);
@@ -145,7 +145,7 @@ fn graphs_may_run_out_of_memory() {
 /// the same mask.
 #[test]
 fn tiles_shrink_to_the_memory_there_is() {
-    let Some(gpu) = stand_in::take() else {
+    let Some(gpu) = fake_driver::take() else {
         return;
     };
     let mut random = Random(9);
@@ -178,7 +178,7 @@ fn tiles_shrink_to_the_memory_there_is() {
 
 #[test]
 fn a_lost_device_is_an_error_and_leaves_nothing() {
-    let Some(gpu) = stand_in::take() else {
+    let Some(gpu) = fake_driver::take() else {
         return;
     };
     let (case, model) = small_case(10);
@@ -206,7 +206,7 @@ fn a_lost_device_is_an_error_and_leaves_nothing() {
 /// there is none.
 #[test]
 fn wrong_kernels_are_found_before_they_are_used() {
-    let Some(gpu) = stand_in::take() else {
+    let Some(gpu) = fake_driver::take() else {
         return;
     };
     let (case, model) = small_case(11);
@@ -253,7 +253,7 @@ fn wrong_kernels_are_found_before_they_are_used() {
 /// Activations beyond fp16 are an error that names the layer, not a mask made of infinities.
 #[test]
 fn overflow_names_the_layer() {
-    let Some(gpu) = stand_in::take() else {
+    let Some(gpu) = fake_driver::take() else {
         return;
     };
     let (case, _) = small_case(12);

@@ -6,9 +6,9 @@ use patchmask::weights::Model;
 
 use crate::agreement::Agreement;
 use crate::builder::{File, Random};
+use crate::fake_driver::{self, FakeDriver};
 use crate::geometry::Case;
 use crate::parity::random_cases;
-use crate::stand_in::{self, StandIn};
 use crate::{bits, on_gpu};
 
 const KERNELS: [&str; 2] = ["conv3_wgmma_128", "conv3_wgmma_64"];
@@ -16,7 +16,7 @@ const KERNELS: [&str; 2] = ["conv3_wgmma_128", "conv3_wgmma_64"];
 const IN_ANOTHER_ORDER: [&str; 2] = ["conv3_32_128", "conv3_32_64"];
 
 /// A Hopper on which these kernels compute something else.
-fn hopper(gpu: &StandIn, spoiled: &[&str]) {
+fn hopper(gpu: &FakeDriver, spoiled: &[&str]) {
     gpu.reset();
     gpu.hopper();
     for kernel in spoiled {
@@ -34,7 +34,7 @@ fn wide_model(random: &mut Random, patch_size: u32) -> Model {
 
 #[test]
 fn random_cases_agree_with_the_cpu() {
-    let Some(gpu) = stand_in::take() else {
+    let Some(gpu) = fake_driver::take() else {
         return;
     };
     let prepare = |number: u64| {
@@ -51,7 +51,7 @@ fn random_cases_agree_with_the_cpu() {
 /// in one tile or in many.
 #[test]
 fn same_bits_as_the_other_kernels() {
-    let Some(gpu) = stand_in::take() else {
+    let Some(gpu) = fake_driver::take() else {
         return;
     };
     let mut random = Random(310);
@@ -84,7 +84,7 @@ fn same_bits_as_the_other_kernels() {
 /// there is too little shared memory, which nobody needs to hear of. On any other GPU they are not even looked at.
 #[test]
 fn left_out() {
-    let Some(gpu) = stand_in::take() else {
+    let Some(gpu) = fake_driver::take() else {
         return;
     };
     let mut random = Random(320);

@@ -10,7 +10,7 @@ use patchmask::volume::{Volume, VolumeMut};
 
 use crate::builder::Random;
 use crate::geometry::{Case, network};
-use crate::{bits, on_gpu, stand_in};
+use crate::{bits, fake_driver, on_gpu};
 
 /// 3 x 2 patches on each of 3 slices.
 pub fn small_case(seed: u64) -> (Case, patchmask::weights::Model) {
@@ -22,7 +22,7 @@ pub fn small_case(seed: u64) -> (Case, patchmask::weights::Model) {
 
 #[test]
 fn the_callers_context_stays_current() {
-    let Some(gpu) = stand_in::take() else {
+    let Some(gpu) = fake_driver::take() else {
         return;
     };
     let own = gpu.make_context();
@@ -41,7 +41,7 @@ fn the_callers_context_stays_current() {
 
 #[test]
 fn sessions_share_weights_and_run_side_by_side() {
-    let Some(gpu) = stand_in::take() else {
+    let Some(gpu) = fake_driver::take() else {
         return;
     };
     let (case, model) = small_case(2);
@@ -72,7 +72,7 @@ fn sessions_share_weights_and_run_side_by_side() {
 
 #[test]
 fn cancelled_from_the_callback_and_from_another_thread() {
-    let Some(gpu) = stand_in::take() else {
+    let Some(gpu) = fake_driver::take() else {
         return;
     };
     let (case, model) = small_case(4);
@@ -109,7 +109,7 @@ fn cancelled_from_the_callback_and_from_another_thread() {
 /// However many threads the caller allows: the CPU engine is what they are for.
 #[test]
 fn one_thread_waits_for_the_gpu() {
-    let Some(_gpu) = stand_in::take() else {
+    let Some(_gpu) = fake_driver::take() else {
         return;
     };
     let (case, model) = small_case(5);
@@ -131,7 +131,7 @@ fn one_thread_waits_for_the_gpu() {
 /// A slice of many tiles is not done at once.
 #[test]
 fn progress_moves_within_a_slice() {
-    let Some(gpu) = stand_in::take() else {
+    let Some(gpu) = fake_driver::take() else {
         return;
     };
     let mut random = Random(6);

@@ -1,4 +1,4 @@
-//! The whole CUDA engine on a stand-in driver that runs the kernels on the CPU: planning, tables, arenas, launches,
+//! The whole CUDA engine on a fake driver that runs the kernels on the CPU: planning, tables, arenas, launches,
 //! graphs, copies, and what happens when any of it fails. Skipped where there is no C++ compiler.
 
 #[path = "../support/agreement.rs"]
@@ -9,6 +9,8 @@ mod builder;
 #[path = "../support/cxx.rs"]
 mod cxx;
 mod device_memory;
+#[path = "../support/fake_driver.rs"]
+mod fake_driver;
 mod faults;
 #[path = "../support/geometry.rs"]
 mod geometry;
@@ -19,7 +21,5 @@ mod probe;
 mod repeatability;
 mod several;
 mod side_by_side;
-#[path = "../support/stand_in.rs"]
-mod stand_in;
 
 use geometry::{bits, on_gpu};

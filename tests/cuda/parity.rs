@@ -10,11 +10,11 @@ use patchmask::weights::Model;
 use crate::agreement::Agreement;
 use crate::builder::Random;
 use crate::geometry::{Case, network};
-use crate::{on_gpu, stand_in};
+use crate::{fake_driver, on_gpu};
 
 #[test]
 fn random_cases_agree_with_the_cpu() {
-    let Some(gpu) = stand_in::take() else {
+    let Some(gpu) = fake_driver::take() else {
         return;
     };
     let in_order = |number: u64| gpu.completion(number as i32 % 3, number);
@@ -52,7 +52,7 @@ pub fn random_cases(
 /// the slice see more of it than those at its corners.
 #[test]
 fn without_sharing() {
-    let Some(gpu) = stand_in::take() else {
+    let Some(gpu) = fake_driver::take() else {
         return;
     };
     let mut random = Random(5);
@@ -72,7 +72,7 @@ fn without_sharing() {
 fn voxels_of_every_type() {
     use patchmask::session::Outputs;
     use patchmask::volume::{Volume, VolumeMut, Voxel};
-    let Some(gpu) = stand_in::take() else {
+    let Some(gpu) = fake_driver::take() else {
         return;
     };
     let mut random = Random(9);

@@ -12,7 +12,7 @@ use patchmask::session::{Options, Session};
 
 use crate::builder::{File, Random};
 use crate::host::small_case;
-use crate::{cxx, on_gpu, stand_in};
+use crate::{cxx, fake_driver, on_gpu};
 
 /// Tells `session` which device to ask for ("auto" or a number; "libcuda": only whether one loads) and where to write
 /// what it heard.
@@ -20,7 +20,7 @@ const DEVICE: &str = "PATCHMASK_PROBE_DEVICE";
 const HEARD: &str = "PATCHMASK_PROBE_HEARD";
 
 struct Machine {
-    /// PATCHMASK_STAND_IN
+    /// PATCHMASK_FAKE_DRIVER
     settings: &'static str,
     device: &'static str,
     /// What the reason names.
@@ -44,9 +44,9 @@ const MACHINES: [Machine; 10] = [
 
 #[test]
 fn machines_that_will_not_do() {
-    let library = match stand_in::build() {
+    let library = match fake_driver::build() {
         Ok(library) => library,
-        Err(why) => return println!("SKIPPED CUDA on the stand-in: {why}"),
+        Err(why) => return println!("SKIPPED CUDA on the fake driver: {why}"),
     };
     let folder = library.parent().unwrap();
     for machine in MACHINES {
@@ -99,9 +99,9 @@ fn hear(folder: &Path, settings: &str, device: &str) -> String {
     let number = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     let heard = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let heard = heard.join(format!("heard.{}.{number}", std::process::id()));
-    let output = stand_in::test_program("probe::session")
-        .env_remove("PATCHMASK_STAND_IN")
-        .envs((!settings.is_empty()).then_some(("PATCHMASK_STAND_IN", settings)))
+    let output = fake_driver::test_program("probe::session")
+        .env_remove("PATCHMASK_FAKE_DRIVER")
+        .envs((!settings.is_empty()).then_some(("PATCHMASK_FAKE_DRIVER", settings)))
         .env("LD_LIBRARY_PATH", folder)
         .env(DEVICE, device)
         .env(HEARD, &heard)
@@ -153,7 +153,7 @@ fn session() {
 /// On a GPU of 99 KiB (sm_86, sm_89), the least there is, the largest convolution has no room: others do its work.
 #[test]
 fn little_shared_memory() {
-    let Some(gpu) = stand_in::take() else {
+    let Some(gpu) = fake_driver::take() else {
         return;
     };
     let (case, model) = (small_case(21).0, wide_model());

@@ -5,7 +5,7 @@ use patchmask::session::{Options, Session};
 
 use crate::builder::Random;
 use crate::geometry::{Case, network};
-use crate::{bits, on_gpu, stand_in};
+use crate::{bits, fake_driver, on_gpu};
 
 /// 6 x 5 patches on each of 4 slices.
 pub fn case(random: &mut Random) -> Case {
@@ -14,7 +14,7 @@ pub fn case(random: &mut Random) -> Case {
 
 #[test]
 fn the_same_bits_in_any_order() {
-    let Some(gpu) = stand_in::take() else {
+    let Some(gpu) = fake_driver::take() else {
         return;
     };
     let mut random = Random(31);
@@ -34,7 +34,7 @@ fn the_same_bits_in_any_order() {
 /// A budget that makes tiles of a few patches, and a ROI, change nothing at the points that they evaluate.
 #[test]
 fn the_same_bits_for_any_tiles_and_roi() {
-    let Some(gpu) = stand_in::take() else {
+    let Some(gpu) = fake_driver::take() else {
         return;
     };
     let mut random = Random(32);

@@ -10,7 +10,7 @@ use patchmask::weights::Model;
 use crate::builder::Random;
 use crate::geometry::{Case, network};
 use crate::host::small_case;
-use crate::{bits, on_gpu, stand_in};
+use crate::{bits, fake_driver, on_gpu};
 
 fn session(model: &Model, case: &Case, gpus: &[u32]) -> Result<Session, Error> {
     let options = Options { device: DeviceChoice::Cuda(gpus.to_vec()), ..on_gpu(case) };
@@ -26,7 +26,7 @@ fn seven_slices(random: &mut Random) -> (Case, Model) {
 
 #[test]
 fn a_session_on_each() {
-    let Some(gpu) = stand_in::take() else {
+    let Some(gpu) = fake_driver::take() else {
         return;
     };
     gpu.devices(2, 1 << 30);
@@ -52,7 +52,7 @@ fn a_session_on_each() {
 
 #[test]
 fn both_give_the_bits_of_one_in_any_order() {
-    let Some(gpu) = stand_in::take() else {
+    let Some(gpu) = fake_driver::take() else {
         return;
     };
     let mut random = Random(51);
@@ -84,7 +84,7 @@ fn both_give_the_bits_of_one_in_any_order() {
 
 #[test]
 fn what_they_hold_is_foretold_and_within_the_budget() {
-    let Some(gpu) = stand_in::take() else {
+    let Some(gpu) = fake_driver::take() else {
         return;
     };
     gpu.devices(2, 1 << 30);
@@ -113,7 +113,7 @@ fn what_they_hold_is_foretold_and_within_the_budget() {
 
 #[test]
 fn one_of_both_is_lost() {
-    let Some(gpu) = stand_in::take() else {
+    let Some(gpu) = fake_driver::take() else {
         return;
     };
     gpu.devices(2, 1 << 30);
@@ -133,7 +133,7 @@ fn one_of_both_is_lost() {
 
 #[test]
 fn a_cancelled_call_leaves_both_usable() {
-    let Some(gpu) = stand_in::take() else {
+    let Some(gpu) = fake_driver::take() else {
         return;
     };
     gpu.devices(2, 1 << 30);
@@ -160,7 +160,7 @@ fn a_cancelled_call_leaves_both_usable() {
 /// Every slice goes up, is computed and comes back, in this order and on one device.
 #[test]
 fn a_trace_has_every_slice_once_on_each_lane() {
-    let Some(gpu) = stand_in::take() else {
+    let Some(gpu) = fake_driver::take() else {
         return;
     };
     gpu.devices(2, 1 << 30);

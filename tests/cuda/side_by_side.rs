@@ -11,7 +11,7 @@ use patchmask::weights::Model;
 
 use crate::builder::Random;
 use crate::geometry::{Case, in_turn, network};
-use crate::{bits, on_gpu, stand_in};
+use crate::{bits, fake_driver, on_gpu};
 
 /// 4 x 3 patches on each of 7 slices.
 fn seven_slices(random: &mut Random) -> (Case, Model) {
@@ -52,7 +52,7 @@ fn together(spans: &[Span]) -> bool {
 
 #[test]
 fn as_many_as_the_budget_has_room_for() {
-    let Some(gpu) = stand_in::take() else {
+    let Some(gpu) = fake_driver::take() else {
         return;
     };
     let (case, model) = seven_slices(&mut Random(71));
@@ -84,7 +84,7 @@ fn as_many_as_the_budget_has_room_for() {
 /// A budget that allows for it is no promise that the device has it.
 #[test]
 fn a_device_with_room_for_one_does_one() {
-    let Some(gpu) = stand_in::take() else {
+    let Some(gpu) = fake_driver::take() else {
         return;
     };
     let (case, model) = seven_slices(&mut Random(72));
@@ -107,7 +107,7 @@ fn a_device_with_room_for_one_does_one() {
 /// With a ROI every slice takes what it needs: some are alone on the device, others are not.
 #[test]
 fn slices_of_all_sizes() {
-    let Some(gpu) = stand_in::take() else {
+    let Some(gpu) = fake_driver::take() else {
         return;
     };
     let mut random = Random(73);

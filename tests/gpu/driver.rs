@@ -146,7 +146,7 @@ impl Driver {
         self.library
     }
 
-    // What only the stand-in can do or tell, for tests that run on both.
+    // What only the fake driver can do or tell, for tests that run on both.
 
     /// The hardware has an order of its own.
     pub fn completion(&self, _mode: i32, _seed: u64) {}

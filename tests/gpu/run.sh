@@ -8,7 +8,7 @@ cd "$here"
 python=${PYTHON:-python3}
 size=257 stride=8 small=()   # what is profiled
 small_slices=(257/16 65/4) # of 96 x 96 pixels
-# To try this script on the stand-in driver.
+# To try this script on the fake driver.
 [ "${PATCHMASK_GPU_SMALL:-}" != 1 ] || size=33 stride=16 small=(--small) small_slices=(33/16)
 table=() failures=0
 [ $# -gt 0 ] || set -- all

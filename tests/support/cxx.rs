@@ -8,7 +8,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::{env, fs};
 
-/// With the kernels and `tests/kernels`.
+/// With the kernels, their tests and the fake driver.
 pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
@@ -90,7 +90,7 @@ fn sources_key() -> Result<u64, String> {
     let compiler = found()?;
     Ok(*KEY.get_or_init(|| {
         let mut files = BTreeMap::new();
-        for folder in ["kernels", "tests/kernels"] {
+        for folder in ["kernels", "tests/kernels", "tests/fake_driver"] {
             read(&root().join(folder), &mut files);
         }
         let mut key = DefaultHasher::new();

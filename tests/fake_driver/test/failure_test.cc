@@ -1,0 +1,152 @@
+// Things that go wrong: kernels, devices, chosen calls, and the settings of a whole program.
+
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "testing.h"
+
+// A kernel's error stays with its context; a new context is well.
+static void a_broken_kernel() {
+    for (int round = 0; round < 2; ++round) {
+        Gpu gpu;
+        const CUstream stream = gpu.stream();
+        const CUdeviceptr array = gpu.array(1);
+        CUdeviceptr pointer;
+        OK(gpu.launch(gpu.broken, stream, array, array, 1, 0));
+        OK(cuMemsetD8Async(array, 0, 4, stream));
+        GIVES(CUDA_ERROR_ILLEGAL_ADDRESS, cuStreamSynchronize(stream));
+        CHECK(strcmp(fake_driver_error(), "broken: thread 7 read past shared memory") == 0);
+        GIVES(CUDA_ERROR_ILLEGAL_ADDRESS, cuMemAlloc_v2(&pointer, 4));
+        GIVES(CUDA_ERROR_ILLEGAL_ADDRESS, cuStreamQuery(stream));
+        CUcontext current;
+        OK(cuCtxGetCurrent(&current));
+        CHECK(current == gpu.context);
+    }
+}
+
+// A lost device answers nothing, but what is freed counts as freed.
+static void a_lost_device() {
+    CHECK(fake_driver_reset() == 0);
+    OK(cuInit(0));
+    CUcontext context, none;
+    CUmodule module;
+    CUfunction add;
+    CUstream stream;
+    CUevent event;
+    CUdeviceptr array;
+    void* pinned;
+    OK(cuDevicePrimaryCtxRetain(&context, 0));
+    OK(cuCtxSetCurrent(context));
+    OK(cuModuleLoadData(&module, PTX));
+    OK(cuModuleGetFunction(&add, module, "add"));
+    OK(cuStreamCreate(&stream, 0));
+    OK(cuEventCreate(&event, 0));
+    OK(cuMemAlloc_v2(&array, 400));
+    OK(cuMemHostAlloc(&pinned, 400, 0));
+    fake_driver_lose_device(0, 2);
+    AddParams p{reinterpret_cast<uint32_t*>(array), reinterpret_cast<uint32_t*>(array), 100, 1};
+    void* params[] = {&p};
+    for (int launch = 0; launch < 3; ++launch) {
+        OK(cuLaunchKernel(add, 1, 1, 1, 32, 1, 1, 0, stream, params, nullptr));
+        GIVES(launch < 2 ? CUDA_SUCCESS : CUDA_ERROR_LAUNCH_FAILED, cuStreamSynchronize(stream));
+    }
+    CHECK(fake_driver_kernel_runs() == 2);
+    GIVES(CUDA_ERROR_LAUNCH_FAILED, cuMemcpyDtoH_v2(pinned, array, 4));
+    GIVES(CUDA_ERROR_DEVICE_UNAVAILABLE, cuDevicePrimaryCtxRetain(&none, 0));
+    CHECK(fake_driver_live("") == 6);
+    GIVES(CUDA_ERROR_LAUNCH_FAILED, cuMemFree_v2(array));
+    GIVES(CUDA_ERROR_LAUNCH_FAILED, cuMemFreeHost(pinned));
+    GIVES(CUDA_ERROR_LAUNCH_FAILED, cuEventDestroy_v2(event));
+    GIVES(CUDA_ERROR_LAUNCH_FAILED, cuStreamDestroy_v2(stream));
+    GIVES(CUDA_ERROR_LAUNCH_FAILED, cuModuleUnload(module));
+    GIVES(CUDA_ERROR_LAUNCH_FAILED, cuDevicePrimaryCtxRelease_v2(0));
+    OK(cuCtxSetCurrent(nullptr));
+    CHECK(fake_driver_live("") == 0);
+    CHECK(fake_driver_error()[0] == '\0');
+}
+
+static void chosen_calls_fail() {
+    Gpu gpu;
+    CUdeviceptr pointer;
+    const uint64_t before = fake_driver_calls("cuMemAlloc_v2");
+    fake_driver_fail("cuMemAlloc_v2", 2, CUDA_ERROR_OUT_OF_MEMORY);
+    fake_driver_fail("cuMemAlloc_v2", 3, CUDA_ERROR_UNKNOWN);
+    fake_driver_fail("cuMemFree_v2", 1, CUDA_ERROR_UNKNOWN);
+    OK(cuMemAlloc_v2(&pointer, 4));
+    GIVES(CUDA_ERROR_UNKNOWN, cuMemFree_v2(pointer)); // yet it is freed
+    GIVES(CUDA_ERROR_OUT_OF_MEMORY, cuMemAlloc_v2(&pointer, 4));
+    GIVES(CUDA_ERROR_UNKNOWN, cuMemAlloc_v2(&pointer, 4));
+    CHECK(fake_driver_live("allocation") == 0);
+    OK(cuMemAlloc_v2(&pointer, 4));
+    OK(cuMemFree_v2(pointer));
+    CHECK(fake_driver_calls("cuMemAlloc_v2") == before + 4);
+    CHECK(fake_driver_calls("cuMemcpyDtoH_v2") == 0);
+}
+
+// What is not freed is counted, by kind; a context destroyed with work in it is noticed.
+static void leaks() {
+    CHECK(fake_driver_reset() == 0);
+    fake_driver_completion(LAZY, 1);
+    OK(cuInit(0));
+    CUcontext context, again;
+    CUstream stream;
+    CUdeviceptr array;
+    OK(cuDevicePrimaryCtxRetain(&context, 0));
+    OK(cuCtxSetCurrent(context));
+    OK(cuStreamCreate(&stream, 0));
+    OK(cuMemAlloc_v2(&array, 400));
+    OK(cuMemsetD8Async(array, 0, 400, stream));
+    OK(cuDevicePrimaryCtxRelease_v2(0));
+    CHECK(error_has("context destroyed while 1 tasks had not run"));
+    CHECK(fake_driver_live("context") == 0 && fake_driver_live("stream") == 1);
+    CHECK(fake_driver_live("bytes") == 400 && fake_driver_live("") == 2);
+    CHECK(fake_driver_reset() == 2); // it keeps them
+    OK(cuInit(0));
+    OK(cuDevicePrimaryCtxRetain(&again, 0));
+    CHECK(again != context);
+    OK(cuCtxSetCurrent(again));
+    OK(cuStreamDestroy_v2(stream));
+    OK(cuMemFree_v2(array));
+    OK(cuDevicePrimaryCtxRelease_v2(0));
+    OK(cuCtxSetCurrent(nullptr));
+}
+
+// Runs this program's leaking part with a setting; returns its exit status.
+static int run_with(const std::string& setting) {
+    const pid_t child = fork();
+    if (child == 0) {
+        setenv("PATCHMASK_FAKE_DRIVER", setting.c_str(), 1);
+        if (freopen("/dev/null", "w", stderr) == nullptr) _exit(98);
+        execl("/proc/self/exe", "self_test", "leaking", static_cast<char*>(nullptr));
+        _exit(98);
+    }
+    int status = 0;
+    waitpid(child, &status, 0);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+static void the_environment() {
+    const std::string report = std::string(getenv("SELF_TEST")) + ".report";
+    CHECK(run_with("devices=2,sm=90,memory=2500,fail=cuMemAlloc_v2:2:2,seed=5,report=" + report) == 0);
+    std::string text;
+    FILE* file = fopen(report.c_str(), "r");
+    CHECK(file != nullptr);
+    for (int byte; (byte = fgetc(file)) != EOF;) text.push_back(static_cast<char>(byte));
+    fclose(file);
+    remove(report.c_str());
+    CHECK(text == "context 1\nallocation 1\nbytes 1000\nhost 0\nstream 1\nevent 0\nmodule 0\ngraph 0\nexec 0\nruns 0\n"
+                  "error \n");
+    CHECK(run_with("init=100") == 3);
+    CHECK(run_with("devices=0") == 3);
+    for (const char* wrong : {"sm", "devices=9", "colour=1", "memory=1k", "fail=cuInit:1"}) {
+        CHECK(run_with(wrong) == 97);
+    }
+}
+
+void failure_tests() {
+    RUN(a_broken_kernel);
+    RUN(a_lost_device);
+    RUN(chosen_calls_fail);
+    RUN(leaks);
+    RUN(the_environment);
+}

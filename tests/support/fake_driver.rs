@@ -1,0 +1,245 @@
+//! The fake CUDA driver: compiled from `tests/kernels` and loaded before the library looks for the real
+//! one.
+
+#![allow(dead_code)] // each test binary uses a part
+
+use std::env;
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::os::unix::fs::symlink;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use crate::cxx;
+
+/// With the project's kernels: where `libcuda.so.1` lies, and `libcuda.so` beside it, or why there is no compiler.
+pub fn build() -> Result<PathBuf, String> {
+    compile(&[
+        "-Itests/kernels",
+        "-Ikernels",
+        "tests/fake_driver/fake_driver.cc",
+        "tests/kernels/registry.cc",
+        "tests/kernels/shim.cc",
+    ])
+}
+
+/// With the kernels of its self-test.
+pub fn build_for_self_test() -> Result<PathBuf, String> {
+    compile(&[
+        "-Itests/fake_driver/test",
+        "-Itests/kernels",
+        "tests/fake_driver/fake_driver.cc",
+        "tests/fake_driver/test/kernels.cc",
+    ])
+}
+
+fn compile(arguments: &[&str]) -> Result<PathBuf, String> {
+    let cxx = cxx::compiler()?;
+    static ONE: Mutex<()> = Mutex::new(());
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let library = cxx::kept("libcuda.so.1", arguments, |library| {
+        cxx::succeed(Command::new(cxx).arg("@tests/fake_driver/flags").args(arguments).arg("-o").arg(library))
+    });
+    let library = library.expect("the fake driver compiles");
+    let _ = symlink("libcuda.so.1", library.with_file_name("libcuda.so"));
+    Ok(library)
+}
+
+/// The functions of `tests/fake_driver/control.h`.
+pub struct FakeDriver {
+    handle: usize,
+}
+
+/// In the environment of a process that runs one test.
+const ALONE: &str = "PATCHMASK_TEST_ALONE";
+
+/// The fake driver, with a default machine, for one test.
+///
+/// A process has one driver, and tests run side by side: the first process has each test run by one of its own, and gets
+/// `None`. So do all, with the reason printed, where the fake driver cannot be compiled.
+pub fn take() -> Option<&'static FakeDriver> {
+    let library = match build() {
+        Ok(library) => library,
+        Err(why) => {
+            println!("SKIPPED CUDA on the fake driver: {why}");
+            return None;
+        }
+    };
+    let thread = std::thread::current();
+    let name = thread.name().expect("the test's name");
+    // Where tests come one after another (--test-threads=1), it is the main thread that runs them.
+    if env::var_os(ALONE).is_none() && name != "main" {
+        run_alone(name);
+        return None;
+    }
+    static LOADED: OnceLock<FakeDriver> = OnceLock::new();
+    let fake_driver = LOADED.get_or_init(|| {
+        let path = CString::new(library.to_str().unwrap()).unwrap();
+        // SAFETY: a library of our own, whose initialisers only read the environment.
+        let handle = unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_NOW | libc::RTLD_GLOBAL) };
+        assert!(!handle.is_null(), "{} does not load", library.display());
+        FakeDriver { handle: handle as usize }
+    });
+    fake_driver.reset();
+    Some(fake_driver)
+}
+
+/// Runs a test in a process of its own; panics where it fails there.
+fn run_alone(name: &str) {
+    let output = test_program(name).env(ALONE, "1").output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    println!("{said}");
+    assert!(
+        output.status.success() && said.contains("1 passed"),
+        "{name}: {}\n{}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+/// This test program, for the test `name` alone.
+pub fn test_program(name: &str) -> Command {
+    let mut program = Command::new(env::current_exe().unwrap());
+    program.args([name, "--exact", "--include-ignored", "--nocapture"]);
+    program.arg("--test-threads=1");
+    program
+}
+
+macro_rules! function {
+    ($fake_driver:expr, $name:literal, fn($($argument:ty),*) $(-> $result:ty)?) => {{
+        let name = concat!($name, "\0");
+        // SAFETY: the library exports it with this signature.
+        unsafe {
+            let symbol = libc::dlsym($fake_driver.handle as *mut c_void, name.as_ptr().cast());
+            assert!(!symbol.is_null(), "the fake driver lacks {}", $name);
+            std::mem::transmute::<*mut c_void, unsafe extern "C" fn($($argument),*) $(-> $result)?>(symbol)
+        }
+    }};
+}
+
+impl FakeDriver {
+    /// A function of the driver or the fake driver.
+    ///
+    /// # Safety
+    /// `F` is its type.
+    pub unsafe fn function<F: Copy>(&self, name: &str) -> F {
+        let symbol = CString::new(name).unwrap();
+        // SAFETY: the library stays loaded; the type is the caller's word.
+        unsafe {
+            let address = libc::dlsym(self.handle as *mut c_void, symbol.as_ptr());
+            assert!(!address.is_null(), "the fake driver lacks {name}");
+            assert_eq!(size_of::<F>(), size_of_val(&address));
+            std::mem::transmute_copy(&address)
+        }
+    }
+
+    /// Forgets faults and counts; the default machine again. Returns how many objects are still live.
+    pub fn reset(&self) -> u64 {
+        let reset = function!(self, "fake_driver_reset", fn() -> u64);
+        let init = function!(self, "cuInit", fn(u32) -> c_int);
+        // SAFETY: as declared. The library initialises the driver once in a process, and a reset undoes that.
+        unsafe {
+            let live = reset();
+            assert_eq!(init(0), 0);
+            live
+        }
+    }
+
+    pub fn devices(&self, count: i32, memory_bytes: u64) {
+        self.machine(count, memory_bytes, 163 << 10);
+    }
+
+    /// Devices with so much memory, and so much shared memory for a block, in bytes.
+    pub fn machine(&self, count: i32, memory_bytes: u64, shared_bytes: u64) {
+        self.machine_of((8, 0), count, memory_bytes, shared_bytes);
+    }
+
+    /// One device of Hopper's kind.
+    pub fn hopper(&self) {
+        self.machine_of((9, 0), 1, 1 << 30, 227 << 10);
+    }
+
+    /// The same with devices of this capability, (major, minor).
+    pub fn machine_of(&self, (major, minor): (i32, i32), count: i32, memory_bytes: u64, shared_bytes: u64) {
+        let devices = function!(self, "fake_driver_devices", fn(c_int, c_int, c_int, u64, u64));
+        // SAFETY: as declared.
+        unsafe { devices(count, major, minor, memory_bytes, shared_bytes) };
+    }
+
+    /// The `nth` call of `call` from now on fails with this CUDA error, once.
+    pub fn fail(&self, call: &str, nth: u64, error: i32) {
+        let fail = function!(self, "fake_driver_fail", fn(*const c_char, u64, c_int));
+        let call = CString::new(call).unwrap();
+        // SAFETY: as declared.
+        unsafe { fail(call.as_ptr(), nth, error) };
+    }
+
+    /// From now on the kernel of this name does nothing.
+    pub fn spoil(&self, kernel: &str) {
+        let spoil = function!(self, "fake_driver_spoil", fn(*const c_char));
+        let kernel = CString::new(kernel).unwrap();
+        // SAFETY: as declared.
+        unsafe { spoil(kernel.as_ptr()) };
+    }
+
+    /// The device is gone after so many more kernel runs.
+    pub fn lose(&self, device: i32, after_launches: u64) {
+        let lose = function!(self, "fake_driver_lose_device", fn(c_int, u64));
+        // SAFETY: as declared.
+        unsafe { lose(device, after_launches) };
+    }
+
+    /// When work runs: 0 eager, 1 lazy, 2 random.
+    pub fn completion(&self, mode: i32, seed: u64) {
+        let completion = function!(self, "fake_driver_completion", fn(c_int, u64));
+        // SAFETY: as declared.
+        unsafe { completion(mode, seed) };
+    }
+
+    /// How often a function was called.
+    pub fn calls(&self, call: &str) -> u64 {
+        let calls = function!(self, "fake_driver_calls", fn(*const c_char) -> u64);
+        let call = CString::new(call).unwrap();
+        // SAFETY: as declared.
+        unsafe { calls(call.as_ptr()) }
+    }
+
+    /// How many objects of this kind are live; "": all.
+    pub fn live(&self, kind: &str) -> u64 {
+        let live = function!(self, "fake_driver_live", fn(*const c_char) -> u64);
+        let kind = CString::new(kind).unwrap();
+        // SAFETY: as declared.
+        unsafe { live(kind.as_ptr()) }
+    }
+
+    /// The first thing that went wrong, or "".
+    pub fn error(&self) -> String {
+        let error = function!(self, "fake_driver_error", fn() -> *const c_char);
+        // SAFETY: as declared; a text that stays until the next call.
+        unsafe { CStr::from_ptr(error()) }.to_string_lossy().into_owned()
+    }
+
+    /// Makes a context of device 0 and leaves it current on this thread.
+    pub fn make_context(&self) -> usize {
+        let create = function!(self, "cuCtxCreate_v2", fn(*mut usize, u32, c_int) -> c_int);
+        let mut context = 0;
+        // SAFETY: as declared.
+        assert_eq!(unsafe { create(&raw mut context, 0, 0) }, 0);
+        context
+    }
+
+    /// The context that is current on this thread.
+    pub fn current_context(&self) -> usize {
+        let current = function!(self, "cuCtxGetCurrent", fn(*mut usize) -> c_int);
+        let mut context = 0;
+        // SAFETY: as declared.
+        assert_eq!(unsafe { current(&raw mut context) }, 0);
+        context
+    }
+
+    pub fn destroy_context(&self, context: usize) {
+        let destroy = function!(self, "cuCtxDestroy_v2", fn(usize) -> c_int);
+        // SAFETY: as declared.
+        assert_eq!(unsafe { destroy(context) }, 0);
+    }
+}
