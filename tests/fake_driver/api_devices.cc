@@ -28,9 +28,8 @@ std::shared_ptr<Context> make_context(int device) {
 // What lives in it stays in the leak list, for whoever did not free it.
 void destroy(Context& context) {
     context.alive = false;
-    if (const size_t tasks = world().scheduler.abandon(context)) {
+    if (const size_t tasks = world().scheduler.abandon(context))
         world().problem("context destroyed while " + std::to_string(tasks) + " tasks had not run");
-    }
     context.default_stream = nullptr;
 }
 
@@ -71,37 +70,37 @@ int attribute_value(int attribute) {
     const Settings& settings = world().settings;
     const int optin = static_cast<int>(settings.shared_optin_bytes);
     switch (attribute) {
-    case MAX_THREADS_PER_BLOCK: return 1024;
-    case MAX_BLOCK_X: return 1024;
-    case MAX_BLOCK_Y: return 1024;
-    case MAX_BLOCK_Z: return 64;
-    case MAX_GRID_X: return 2147483647;
-    case MAX_GRID_Y: return 65535;
-    case MAX_GRID_Z: return 65535;
-    case MAX_SHARED_PER_BLOCK: return 48 << 10;
-    case WARP_SIZE: return 32;
-    case REGISTERS_PER_BLOCK: return 65536;
-    case CLOCK_KHZ: return 1000000;
-    case MULTIPROCESSORS: return 4;
-    case CAN_MAP_HOST_MEMORY: return 1;
-    case CONCURRENT_KERNELS: return 1;
-    case L2_BYTES: return 4 << 20;
-    case THREADS_PER_MULTIPROCESSOR: return 2048;
-    case ASYNC_ENGINES: return 2;
-    case UNIFIED_ADDRESSING: return 1;
-    case CAPABILITY_MAJOR: return settings.major;
-    case CAPABILITY_MINOR: return settings.minor;
-    case STREAM_PRIORITIES: return 1;
-    case SHARED_PER_MULTIPROCESSOR: return optin + 1024;
-    case REGISTERS_PER_MULTIPROCESSOR: return 65536;
-    case MAX_SHARED_OPTIN: return optin;
-    case BLOCKS_PER_MULTIPROCESSOR: return 32;
-    case RESERVED_SHARED_PER_BLOCK: return 1024;
-    default: return 0; // not offered
+        case MAX_THREADS_PER_BLOCK: return 1024;
+        case MAX_BLOCK_X: return 1024;
+        case MAX_BLOCK_Y: return 1024;
+        case MAX_BLOCK_Z: return 64;
+        case MAX_GRID_X: return 2147483647;
+        case MAX_GRID_Y: return 65535;
+        case MAX_GRID_Z: return 65535;
+        case MAX_SHARED_PER_BLOCK: return 48 << 10;
+        case WARP_SIZE: return 32;
+        case REGISTERS_PER_BLOCK: return 65536;
+        case CLOCK_KHZ: return 1000000;
+        case MULTIPROCESSORS: return 4;
+        case CAN_MAP_HOST_MEMORY: return 1;
+        case CONCURRENT_KERNELS: return 1;
+        case L2_BYTES: return 4 << 20;
+        case THREADS_PER_MULTIPROCESSOR: return 2048;
+        case ASYNC_ENGINES: return 2;
+        case UNIFIED_ADDRESSING: return 1;
+        case CAPABILITY_MAJOR: return settings.major;
+        case CAPABILITY_MINOR: return settings.minor;
+        case STREAM_PRIORITIES: return 1;
+        case SHARED_PER_MULTIPROCESSOR: return optin + 1024;
+        case REGISTERS_PER_MULTIPROCESSOR: return 65536;
+        case MAX_SHARED_OPTIN: return optin;
+        case BLOCKS_PER_MULTIPROCESSOR: return 32;
+        case RESERVED_SHARED_PER_BLOCK: return 1024;
+        default: return 0;  // not offered
     }
 }
 
-} // namespace
+}  // namespace
 
 CUresult cuInit(unsigned flags) {
     return anyhow(__func__, [&] {
@@ -125,7 +124,8 @@ CUresult cuGetErrorName(CUresult error, const char** name) {
     return anyhow(__func__, [&] {
         *name = nullptr;
         switch (error) {
-#define X(id, number, text) case id: *name = #id; break;
+#define X(id, number, text) \
+    case id: *name = #id; break;
             FAKE_DRIVER_CUDA_ERRORS(X)
 #undef X
         }
@@ -137,7 +137,8 @@ CUresult cuGetErrorString(CUresult error, const char** string) {
     return anyhow(__func__, [&] {
         *string = nullptr;
         switch (error) {
-#define X(id, number, text) case id: *string = text; break;
+#define X(id, number, text) \
+    case id: *string = text; break;
             FAKE_DRIVER_CUDA_ERRORS(X)
 #undef X
         }
@@ -198,9 +199,7 @@ CUresult cuDevicePrimaryCtxRetain(CUcontext* context, CUdevice number) {
         if (!is_device(number)) return CUDA_ERROR_INVALID_DEVICE;
         Device& device = world().devices[number];
         if (device.lost) return CUDA_ERROR_DEVICE_UNAVAILABLE;
-        if (device.primary == nullptr) {
-            device.primary = make_context(number);
-        }
+        if (device.primary == nullptr) device.primary = make_context(number);
         ++device.retains;
         *context = device.primary->handle;
         return CUDA_SUCCESS;
@@ -245,9 +244,7 @@ CUresult cuCtxDestroy_v2(CUcontext handle) {
         if (context == world().devices[context->device].primary) return CUDA_ERROR_INVALID_CONTEXT;
         const CUresult error = context->state();
         destroy(*context);
-        if (current_context() == handle) {
-            pop_context();
-        }
+        if (current_context() == handle) pop_context();
         return error;
     });
 }
@@ -263,9 +260,7 @@ CUresult cuCtxGetCurrent(CUcontext* context) {
 CUresult cuCtxSetCurrent(CUcontext context) { return set_current(__func__, context, replace_context); }
 
 CUresult cuCtxPushCurrent_v2(CUcontext context) {
-    if (context == nullptr) {
-        return in_driver(__func__, [] { return CUDA_ERROR_INVALID_CONTEXT; });
-    }
+    if (context == nullptr) return in_driver(__func__, [] { return CUDA_ERROR_INVALID_CONTEXT; });
     return set_current(__func__, context, push_context);
 }
 
@@ -273,9 +268,7 @@ CUresult cuCtxPopCurrent_v2(CUcontext* context) {
     return in_driver(__func__, [&] {
         if (current_context() == nullptr) return CUDA_ERROR_INVALID_CONTEXT;
         const CUcontext popped = pop_context();
-        if (context != nullptr) {
-            *context = popped;
-        }
+        if (context != nullptr) *context = popped;
         return CUDA_SUCCESS;
     });
 }

@@ -33,7 +33,7 @@ template <class F> CUresult with_exec(const char* name, CUgraphExec exec_handle,
     });
 }
 
-} // namespace
+}  // namespace
 
 CUresult cuGraphInstantiateWithFlags(CUgraphExec* exec, CUgraph graph, unsigned long long) {
     return instantiate(__func__, exec, graph);
@@ -50,7 +50,7 @@ CUresult cuGraphUpload(CUgraphExec exec, CUstream stream) {
 CUresult cuGraphLaunch(CUgraphExec exec_handle, CUstream stream_handle) {
     return with_exec(__func__, exec_handle, stream_handle, [](const auto& exec, const auto& stream) {
         Task task;
-        task.wait = exec->last; // one replay of it at a time
+        task.wait = exec->last;  // one replay of it at a time
         task.replay = std::make_shared<Replay>(exec->graph);
         task.reach = std::make_shared<Moment>();
         task.reach->stream = stream;
@@ -66,6 +66,5 @@ CUresult cuGraphExecDestroy(CUgraphExec exec) {
 }
 
 CUresult cuGraphDestroy(CUgraph graph) {
-    return releasing(__func__,
-                     [&] { return world().graphs.remove(graph) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE; });
+    return releasing(__func__, [&] { return world().graphs.remove(graph) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE; });
 }

@@ -14,7 +14,7 @@ namespace {
 
 // A part of memory that an operation reads or writes. Checked when enqueued and again when the operation runs.
 struct Range {
-    int owner; // a device, or PAGEABLE for host memory of any kind
+    int owner;  // a device, or PAGEABLE for host memory of any kind
     uint8_t* address;
     size_t bytes;
 
@@ -62,9 +62,7 @@ CUresult fill8(const char* name, const std::shared_ptr<Stream>& stream, Range to
 CUresult fill32(const char* name, const std::shared_ptr<Stream>& stream, Range to, unsigned value) {
     if (reinterpret_cast<uintptr_t>(to.address) % sizeof value != 0) return CUDA_ERROR_INVALID_VALUE;
     return submit_using(name, stream, {to}, [=] {
-        for (size_t at = 0; at < to.bytes; at += sizeof value) {
-            memcpy(to.address + at, &value, sizeof value);
-        }
+        for (size_t at = 0; at < to.bytes; at += sizeof value) memcpy(to.address + at, &value, sizeof value);
     });
 }
 
@@ -72,11 +70,9 @@ CUresult fill32(const char* name, const std::shared_ptr<Stream>& stream, Range t
 template <class F> CUresult at_once(const char* name, F f) {
     return in_context(name, [&](const std::shared_ptr<Context>& context) {
         if (const CUresult error = world().captures.forbid_unsafe(CUDA_ERROR_STREAM_CAPTURE_IMPLICIT)) return error;
-        for (const auto& [handle, stream] : std::unordered_map<CUstream, std::shared_ptr<Stream>>(
-                 world().streams.all())) {
-            if (stream->context == context && !stream->non_blocking) {
-                world().scheduler.finish(stream);
-            }
+        for (const auto& [handle, stream] :
+             std::unordered_map<CUstream, std::shared_ptr<Stream>>(world().streams.all())) {
+            if (stream->context == context && !stream->non_blocking) world().scheduler.finish(stream);
         }
         if (const CUresult error = f(context, context->default_stream)) return error;
         world().scheduler.finish(context->default_stream);
@@ -97,25 +93,25 @@ CUresult pointer_attribute(void* value, int attribute, const Allocation* a, CUde
     const bool pinned = a != nullptr && a->owner == PINNED;
     const auto put = [&](auto number) { memcpy(value, &number, sizeof number); };
     switch (attribute) {
-    case POINTER_CONTEXT: put(a ? a->context : nullptr); break;
-    case POINTER_MEMORY_TYPE: put(a ? unsigned(pinned ? MEMORY_HOST : MEMORY_DEVICE) : 0u); break;
-    case POINTER_DEVICE_POINTER: put(a ? pointer : CUdeviceptr(0)); break;
-    case POINTER_HOST_POINTER: put(pinned ? pointer : CUdeviceptr(0)); break;
-    case POINTER_IS_MANAGED: put(0u); break;
-    case POINTER_DEVICE_ORDINAL: {
-        const std::shared_ptr<Context> context = a ? world().contexts.find(a->context) : nullptr;
-        put(context ? context->device : -2);
-        break;
-    }
-    case POINTER_RANGE_START: put(a ? reinterpret_cast<CUdeviceptr>(a->data) : CUdeviceptr(0)); break;
-    case POINTER_RANGE_SIZE: put(a ? a->bytes : size_t(0)); break;
-    case POINTER_MAPPED: put(a ? 1u : 0u); break;
-    default: return CUDA_ERROR_INVALID_VALUE;
+        case POINTER_CONTEXT: put(a ? a->context : nullptr); break;
+        case POINTER_MEMORY_TYPE: put(a ? unsigned(pinned ? MEMORY_HOST : MEMORY_DEVICE) : 0u); break;
+        case POINTER_DEVICE_POINTER: put(a ? pointer : CUdeviceptr(0)); break;
+        case POINTER_HOST_POINTER: put(pinned ? pointer : CUdeviceptr(0)); break;
+        case POINTER_IS_MANAGED: put(0u); break;
+        case POINTER_DEVICE_ORDINAL: {
+            const std::shared_ptr<Context> context = a ? world().contexts.find(a->context) : nullptr;
+            put(context ? context->device : -2);
+            break;
+        }
+        case POINTER_RANGE_START: put(a ? reinterpret_cast<CUdeviceptr>(a->data) : CUdeviceptr(0)); break;
+        case POINTER_RANGE_SIZE: put(a ? a->bytes : size_t(0)); break;
+        case POINTER_MAPPED: put(a ? 1u : 0u); break;
+        default: return CUDA_ERROR_INVALID_VALUE;
     }
     return CUDA_SUCCESS;
 }
 
-} // namespace
+}  // namespace
 
 CUresult cuMemGetInfo_v2(size_t* free, size_t* total) {
     return in_context(__func__, [&](const std::shared_ptr<Context>& context) {
@@ -189,9 +185,8 @@ CUresult cuPointerGetAttributes(unsigned count, int* attributes, void** values, 
     return in_driver(__func__, [&] {
         if (attributes == nullptr || values == nullptr) return CUDA_ERROR_INVALID_VALUE;
         const Allocation* allocation = world().memory.find(reinterpret_cast<void*>(pointer));
-        for (unsigned i = 0; i < count; ++i) {
+        for (unsigned i = 0; i < count; ++i)
             if (const CUresult error = pointer_attribute(values[i], attributes[i], allocation, pointer)) return error;
-        }
         return CUDA_SUCCESS;
     });
 }

@@ -20,7 +20,7 @@ CUresult check_shape(const Function& function, Dim3 grid, Dim3 block, size_t sha
     return legal ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
 }
 
-} // namespace
+}  // namespace
 
 CUresult cuModuleLoadData(CUmodule* handle, const void* image) {
     return in_context_uncaptured(__func__, [&](const std::shared_ptr<Context>& context) {
@@ -43,14 +43,9 @@ CUresult cuModuleUnload(CUmodule module) {
         if (const CUresult error = world().captures.forbid_unsafe()) return error;
         if (!world().modules.remove(module)) return CUDA_ERROR_INVALID_HANDLE;
         std::vector<CUfunction> gone;
-        for (const auto& [handle, function] : world().functions.all()) {
-            if (function->module == module) {
-                gone.push_back(handle);
-            }
-        }
-        for (const CUfunction function : gone) {
-            world().functions.remove(function);
-        }
+        for (const auto& [handle, function] : world().functions.all())
+            if (function->module == module) gone.push_back(handle);
+        for (const CUfunction function : gone) world().functions.remove(function);
         return CUDA_SUCCESS;
     });
 }
@@ -91,21 +86,19 @@ CUresult cuFuncGetAttribute(int* value, int attribute, CUfunction handle) {
         if (function == nullptr || function->context != context) return CUDA_ERROR_INVALID_HANDLE;
         if (value == nullptr) return CUDA_ERROR_INVALID_VALUE;
         switch (attribute) {
-        case FUNCTION_MAX_THREADS:
-            *value = function->entry.max_threads ? static_cast<int>(function->entry.max_threads) : 1024;
-            return CUDA_SUCCESS;
-        case FUNCTION_STATIC_SHARED: *value = 0; return CUDA_SUCCESS;
-        case FUNCTION_LOCAL_BYTES: *value = 0; return CUDA_SUCCESS;
-        case FUNCTION_REGISTERS: *value = 255; return CUDA_SUCCESS;
-        case FUNCTION_PTX_VERSION:
-            *value = world().modules.find(function->module)->ptx.target;
-            return CUDA_SUCCESS;
-        case FUNCTION_BINARY_VERSION:
-            *value = 10 * world().settings.major + world().settings.minor;
-            return CUDA_SUCCESS;
-        case FUNCTION_MAX_DYNAMIC_SHARED: *value = function->max_dynamic_shared; return CUDA_SUCCESS;
-        case FUNCTION_CARVEOUT: *value = function->carveout; return CUDA_SUCCESS;
-        default: return CUDA_ERROR_INVALID_VALUE;
+            case FUNCTION_MAX_THREADS:
+                *value = function->entry.max_threads ? static_cast<int>(function->entry.max_threads) : 1024;
+                return CUDA_SUCCESS;
+            case FUNCTION_STATIC_SHARED: *value = 0; return CUDA_SUCCESS;
+            case FUNCTION_LOCAL_BYTES: *value = 0; return CUDA_SUCCESS;
+            case FUNCTION_REGISTERS: *value = 255; return CUDA_SUCCESS;
+            case FUNCTION_PTX_VERSION: *value = world().modules.find(function->module)->ptx.target; return CUDA_SUCCESS;
+            case FUNCTION_BINARY_VERSION:
+                *value = 10 * world().settings.major + world().settings.minor;
+                return CUDA_SUCCESS;
+            case FUNCTION_MAX_DYNAMIC_SHARED: *value = function->max_dynamic_shared; return CUDA_SUCCESS;
+            case FUNCTION_CARVEOUT: *value = function->carveout; return CUDA_SUCCESS;
+            default: return CUDA_ERROR_INVALID_VALUE;
         }
     });
 }
@@ -115,13 +108,10 @@ CUresult cuFuncSetAttribute(CUfunction handle, int attribute, int value) {
         const std::shared_ptr<Function> function = world().functions.find(handle);
         if (function == nullptr || function->context != context) return CUDA_ERROR_INVALID_HANDLE;
         const int optin = static_cast<int>(world().settings.shared_optin_bytes);
-        if (attribute == FUNCTION_MAX_DYNAMIC_SHARED && value >= 0 && value <= optin) {
+        if (attribute == FUNCTION_MAX_DYNAMIC_SHARED && value >= 0 && value <= optin)
             function->max_dynamic_shared = value;
-        } else if (attribute == FUNCTION_CARVEOUT && value >= -1 && value <= 100) {
-            function->carveout = value;
-        } else {
-            return CUDA_ERROR_INVALID_VALUE;
-        }
+        else if (attribute == FUNCTION_CARVEOUT && value >= -1 && value <= 100) function->carveout = value;
+        else return CUDA_ERROR_INVALID_VALUE;
         return CUDA_SUCCESS;
     });
 }
@@ -138,7 +128,11 @@ CUresult cuLaunchKernel(CUfunction handle, unsigned grid_x, unsigned grid_y, uns
         const Dim3 block{block_x, block_y, block_z};
         if (const CUresult error = check_shape(*function, grid, block, shared_bytes)) return error;
         const uint8_t* const from = static_cast<const uint8_t*>(params[0]);
-        const Launch launch{function->entry.name, function->kernel, grid, block, shared_bytes,
+        const Launch launch{function->entry.name,
+                            function->kernel,
+                            grid,
+                            block,
+                            shared_bytes,
                             std::vector<uint8_t>(from, from + function->kernel->params_bytes)};
         // The real driver would find out only when the kernel runs; here, with the call still on the stack.
         if (const std::string text = complaint(launch, *context); !text.empty()) {

@@ -52,7 +52,7 @@ CUresult wait_in_capture(Stream& stream, const Event& event) {
     Capture& capture = *stream.capture;
     if (!capture.valid) return CUDA_ERROR_STREAM_CAPTURE_INVALIDATED;
     if (event.capture == nullptr) {
-        if (event.moment == nullptr) return CUDA_SUCCESS; // never recorded
+        if (event.moment == nullptr) return CUDA_SUCCESS;  // never recorded
         capture.valid = false;
         return CUDA_ERROR_STREAM_CAPTURE_ISOLATION;
     }
@@ -60,15 +60,12 @@ CUresult wait_in_capture(Stream& stream, const Event& event) {
         capture.valid = event.capture->valid = false;
         return CUDA_ERROR_STREAM_CAPTURE_MERGE;
     }
-    for (const size_t node : event.tail) {
-        if (std::find(stream.tail.begin(), stream.tail.end(), node) == stream.tail.end()) {
-            stream.tail.push_back(node);
-        }
-    }
+    for (const size_t node : event.tail)
+        if (std::find(stream.tail.begin(), stream.tail.end(), node) == stream.tail.end()) stream.tail.push_back(node);
     return CUDA_SUCCESS;
 }
 
-} // namespace
+}  // namespace
 
 CUresult cuStreamCreate(CUstream* stream, unsigned flags) { return create(__func__, stream, flags); }
 CUresult cuStreamCreateWithPriority(CUstream* stream, unsigned flags, int) { return create(__func__, stream, flags); }
@@ -80,9 +77,8 @@ CUresult cuStreamDestroy_v2(CUstream handle) {
         if (stream == nullptr) return CUDA_ERROR_INVALID_HANDLE;
         if (stream->capture != nullptr) {
             stream->capture->valid = false;
-            if (stream->capture->origin.lock() == stream) {
+            if (stream->capture->origin.lock() == stream)
                 world().captures.end(std::shared_ptr<Capture>(stream->capture));
-            }
         }
         world().streams.remove(handle);
         return CUDA_SUCCESS;
@@ -111,7 +107,7 @@ CUresult cuStreamWaitEvent(CUstream stream_handle, CUevent event_handle, unsigne
         if (stream == nullptr || event == nullptr) return CUDA_ERROR_INVALID_HANDLE;
         if (flags != 0) return CUDA_ERROR_INVALID_VALUE;
         if (stream->capture != nullptr) return wait_in_capture(*stream, *event);
-        if (event->capture != nullptr) { // joins the capture
+        if (event->capture != nullptr) {  // joins the capture
             const std::shared_ptr<Stream> origin = event->capture->origin.lock();
             const bool over = origin == nullptr || origin->capture != event->capture;
             if (over) return CUDA_ERROR_CAPTURED_EVENT;
@@ -167,9 +163,8 @@ CUresult cuStreamEndCapture(CUstream handle, CUgraph* graph) {
             capture->valid = false;
             return CUDA_ERROR_STREAM_CAPTURE_UNMATCHED;
         }
-        if (capture->mode != CAPTURE_RELAXED && capture->thread != std::this_thread::get_id()) {
+        if (capture->mode != CAPTURE_RELAXED && capture->thread != std::this_thread::get_id())
             return CUDA_ERROR_STREAM_CAPTURE_WRONG_THREAD;
-        }
         const bool joined = capture->joined();
         world().captures.end(capture);
         if (!capture->valid) return CUDA_ERROR_STREAM_CAPTURE_INVALIDATED;
@@ -210,8 +205,7 @@ CUresult cuEventCreate(CUevent* handle, unsigned flags) {
 }
 
 CUresult cuEventDestroy_v2(CUevent event) {
-    return releasing(__func__,
-                     [&] { return world().events.remove(event) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE; });
+    return releasing(__func__, [&] { return world().events.remove(event) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE; });
 }
 
 CUresult cuEventRecord(CUevent event_handle, CUstream stream_handle) {
@@ -239,9 +233,7 @@ CUresult cuEventRecord(CUevent event_handle, CUstream stream_handle) {
 CUresult cuEventQuery(CUevent handle) {
     return with_event(__func__, handle, [&](const auto& context, const auto& event) {
         const std::shared_ptr<Moment> moment = event->moment;
-        if (moment != nullptr && !moment->reached) {
-            world().scheduler.nudge(moment->stream.lock());
-        }
+        if (moment != nullptr && !moment->reached) world().scheduler.nudge(moment->stream.lock());
         if (const CUresult error = context->state()) return error;
         return moment == nullptr || moment->reached ? CUDA_SUCCESS : CUDA_ERROR_NOT_READY;
     });
@@ -249,9 +241,7 @@ CUresult cuEventQuery(CUevent handle) {
 
 CUresult cuEventSynchronize(CUevent handle) {
     return with_event(__func__, handle, [&](const auto& context, const auto& event) {
-        if (const std::shared_ptr<Moment> moment = event->moment) {
-            world().scheduler.finish(moment);
-        }
+        if (const std::shared_ptr<Moment> moment = event->moment) world().scheduler.finish(moment);
         return context->state();
     });
 }

@@ -22,18 +22,14 @@ namespace {
 std::vector<std::string> parts_of(const std::string& text, char separator) {
     std::vector<std::string> parts;
     std::istringstream stream(text);
-    for (std::string part; std::getline(stream, part, separator);) {
-        parts.push_back(part);
-    }
+    for (std::string part; std::getline(stream, part, separator);) parts.push_back(part);
     return parts;
 }
 
 uint64_t number(const std::string& text, const std::string& setting) {
     char* end = nullptr;
     const uint64_t value = strtoull(text.c_str(), &end, 10);
-    if (text.empty() || *end != '\0') {
-        refuse(setting);
-    }
+    if (text.empty() || *end != '\0') refuse(setting);
     return value;
 }
 
@@ -41,23 +37,17 @@ uint64_t number(const std::string& text, const std::string& setting) {
 __attribute__((constructor)) void read_environment() {
     world().reset();
     const char* const text = getenv("PATCHMASK_FAKE_DRIVER");
-    if (text == nullptr) {
-        return;
-    }
+    if (text == nullptr) return;
     Settings& settings = world().settings;
     uint64_t completion = 2;
     uint64_t seed = 1;
     for (const std::string& setting : parts_of(text, ',')) {
         const size_t equals = setting.find('=');
-        if (equals == std::string::npos) {
-            refuse(setting);
-        }
+        if (equals == std::string::npos) refuse(setting);
         const std::string key = setting.substr(0, equals);
         const std::vector<std::string> values = parts_of(setting.substr(equals + 1), ':');
         const size_t wanted = key == "fail" ? 3 : key == "lose" ? 2 : 1;
-        if (values.size() != wanted) {
-            refuse(setting);
-        }
+        if (values.size() != wanted) refuse(setting);
         if (key == "report") {
             world().report_path = values[0];
             continue;
@@ -94,9 +84,7 @@ __attribute__((constructor)) void read_environment() {
 // When the program ends.
 __attribute__((destructor)) void write_report() {
     const std::string& path = world().report_path;
-    if (path.empty()) {
-        return;
-    }
+    if (path.empty()) return;
     if (FILE* file = fopen(path.c_str(), "w")) {
         for (const char* kind :
              {"context", "allocation", "bytes", "host", "stream", "event", "module", "graph", "exec"}) {
@@ -108,7 +96,7 @@ __attribute__((destructor)) void write_report() {
     }
 }
 
-} // namespace
+}  // namespace
 
 uint64_t fake_driver_reset(void) {
     const std::lock_guard<Turnstile> turn(world().turnstile);
@@ -175,11 +163,9 @@ uint64_t fake_driver_kernel_runs(void) {
 }
 
 const char* fake_driver_error(void) {
-    static std::string& text = *new std::string; // outlives everything, for the report
+    static std::string& text = *new std::string;  // outlives everything, for the report
     const std::lock_guard<Turnstile> turn(world().turnstile);
-    if (const std::string damage = world().memory.damage(); !damage.empty()) {
-        world().problem(damage);
-    }
+    if (const std::string damage = world().memory.damage(); !damage.empty()) world().problem(damage);
     text = world().first_problem();
     return text.c_str();
 }

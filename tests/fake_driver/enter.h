@@ -20,9 +20,7 @@ inline CUresult find_current(std::shared_ptr<Context>& context) {
 // Needs cuInit. f()
 template <class F> CUresult in_driver(const char* name, F f) {
     const std::lock_guard<Turnstile> turn(world().turnstile);
-    if (const CUresult error = world().faults.call(name)) {
-        return error;
-    }
+    if (const CUresult error = world().faults.call(name)) return error;
     return world().initialized ? f() : CUDA_ERROR_NOT_INITIALIZED;
 }
 
@@ -30,12 +28,8 @@ template <class F> CUresult in_driver(const char* name, F f) {
 template <class F> CUresult in_context(const char* name, F f) {
     return in_driver(name, [&] {
         std::shared_ptr<Context> context;
-        if (const CUresult error = find_current(context)) {
-            return error;
-        }
-        if (const CUresult error = context->state()) {
-            return error;
-        }
+        if (const CUresult error = find_current(context)) return error;
+        if (const CUresult error = context->state()) return error;
         return f(context);
     });
 }
@@ -52,25 +46,19 @@ template <class F> CUresult in_context_uncaptured(const char* name, F f) {
 template <class F> CUresult releasing(const char* name, F f) {
     const std::lock_guard<Turnstile> turn(world().turnstile);
     const CUresult injected = world().faults.call(name);
-    if (!world().initialized) {
-        return CUDA_ERROR_NOT_INITIALIZED;
-    }
+    if (!world().initialized) return CUDA_ERROR_NOT_INITIALIZED;
     std::shared_ptr<Context> context;
     const CUresult destroyed = find_current(context);
-    if (context == nullptr) {
-        return destroyed;
-    }
+    if (context == nullptr) return destroyed;
     const CUresult error = f();
     return error ? error : injected ? injected : context->state();
 }
 
 // The stream of a handle that a call in this context may use; 0 is the context's default stream.
 inline std::shared_ptr<Stream> stream_of(const std::shared_ptr<Context>& context, CUstream handle) {
-    if (handle == nullptr) {
-        return context->default_stream;
-    }
+    if (handle == nullptr) return context->default_stream;
     const std::shared_ptr<Stream> stream = world().streams.find(handle);
     return stream != nullptr && stream->context == context ? stream : nullptr;
 }
 
-} // namespace fake_driver
+}  // namespace fake_driver

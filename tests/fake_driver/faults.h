@@ -18,9 +18,7 @@ public:
         Calls& calls = calls_[name];
         ++calls.made;
         const auto fault = calls.fail_at.find(calls.made);
-        if (fault == calls.fail_at.end()) {
-            return CUDA_SUCCESS;
-        }
+        if (fault == calls.fail_at.end()) return CUDA_SUCCESS;
         const CUresult error = fault->second;
         calls.fail_at.erase(fault);
         return error;
@@ -41,11 +39,11 @@ public:
 private:
     struct Calls {
         uint64_t made = 0;
-        std::map<uint64_t, CUresult> fail_at; // by number of the call
+        std::map<uint64_t, CUresult> fail_at;  // by number of the call
     };
     std::map<std::string, Calls> calls_;
     std::set<std::string> spoilt_;
     uint64_t total_ = 0;
 };
 
-} // namespace fake_driver
+}  // namespace fake_driver

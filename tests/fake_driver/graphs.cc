@@ -9,26 +9,20 @@ namespace fake_driver {
 Replay::Replay(std::shared_ptr<const Graph> graph) : graph_(std::move(graph)) {
     for (size_t node = 0; node < graph_->nodes.size(); ++node) {
         missing_.push_back(graph_->nodes[node].before);
-        if (missing_.back() == 0) {
-            ready_.push_back(node);
-        }
+        if (missing_.back() == 0) ready_.push_back(node);
     }
 }
 
 bool Replay::step(Context& context) {
-    if (ready_.empty()) { // a graph without nodes
+    if (ready_.empty())  // a graph without nodes
         return true;
-    }
     const bool any = world().settings.completion == sim::Completion::Random;
     const size_t place = any ? world().random(ready_.size()) : 0;
     const Node& node = graph_->nodes[ready_[place]];
     ready_.erase(ready_.begin() + static_cast<ptrdiff_t>(place));
     node.work(context);
-    for (const size_t after : node.after) {
-        if (--missing_[after] == 0) {
-            ready_.push_back(after);
-        }
-    }
+    for (const size_t after : node.after)
+        if (--missing_[after] == 0) ready_.push_back(after);
     return ready_.empty();
 }
 
@@ -37,9 +31,7 @@ void Capture::add(Stream& stream, Work work) {
     Node node;
     node.work = std::move(work);
     node.before = stream.tail.size();
-    for (const size_t before : stream.tail) {
-        graph->nodes[before].after.push_back(number);
-    }
+    for (const size_t before : stream.tail) graph->nodes[before].after.push_back(number);
     graph->nodes.push_back(std::move(node));
     stream.tail = {number};
 }
@@ -48,11 +40,8 @@ void Capture::join(const std::shared_ptr<Stream>& stream) { streams.push_back(st
 
 bool Capture::joined() const {
     const std::vector<size_t>& tail = origin.lock()->tail;
-    for (size_t node = 0; node < graph->nodes.size(); ++node) {
-        if (graph->nodes[node].after.empty() && std::find(tail.begin(), tail.end(), node) == tail.end()) {
-            return false;
-        }
-    }
+    for (size_t node = 0; node < graph->nodes.size(); ++node)
+        if (graph->nodes[node].after.empty() && std::find(tail.begin(), tail.end(), node) == tail.end()) return false;
     return true;
 }
 
@@ -110,20 +99,16 @@ CUresult submit(const std::shared_ptr<Stream>& stream, Work work) {
     if (stream->capture == nullptr) {
         // The default stream waits for all others, and so for capturing ones.
         if (stream == stream->context->default_stream) {
-            if (const CUresult error = world().captures.forbid_unsafe(CUDA_ERROR_STREAM_CAPTURE_IMPLICIT)) {
-                return error;
-            }
+            if (const CUresult error = world().captures.forbid_unsafe(CUDA_ERROR_STREAM_CAPTURE_IMPLICIT)) return error;
         }
         Task task;
         task.work = std::move(work);
         world().scheduler.enqueue(*stream, std::move(task));
         return CUDA_SUCCESS;
     }
-    if (!stream->capture->valid) {
-        return CUDA_ERROR_STREAM_CAPTURE_INVALIDATED;
-    }
+    if (!stream->capture->valid) return CUDA_ERROR_STREAM_CAPTURE_INVALIDATED;
     stream->capture->add(*stream, std::move(work));
     return CUDA_SUCCESS;
 }
 
-} // namespace fake_driver
+}  // namespace fake_driver

@@ -15,8 +15,8 @@ namespace fake_driver {
 
 struct Node {
     Work work;
-    size_t before = 0;         // nodes that must run first
-    std::vector<size_t> after; // nodes that may run once this one did
+    size_t before = 0;          // nodes that must run first
+    std::vector<size_t> after;  // nodes that may run once this one did
 };
 
 struct Graph {
@@ -27,7 +27,7 @@ struct Graph {
 // An instantiated graph. Its replays run one after the other.
 struct Exec {
     std::shared_ptr<const Graph> graph;
-    std::shared_ptr<Moment> last; // end of the latest replay
+    std::shared_ptr<Moment> last;  // end of the latest replay
 };
 
 // One replay on its way.
@@ -38,7 +38,7 @@ struct Replay {
 
 private:
     std::shared_ptr<const Graph> graph_;
-    std::vector<size_t> missing_; // of each node, how many must still run before it
+    std::vector<size_t> missing_;  // of each node, how many must still run before it
     std::vector<size_t> ready_;
 };
 
@@ -47,13 +47,13 @@ struct Capture {
     CaptureMode mode;
     std::thread::id thread;
     std::weak_ptr<Stream> origin;
-    std::vector<std::weak_ptr<Stream>> streams; // origin included
+    std::vector<std::weak_ptr<Stream>> streams;  // origin included
     bool valid = true;
 
     void add(Stream& stream, Work work);
     void join(const std::shared_ptr<Stream>& stream);
-    bool joined() const; // every node leads to the origin's tail
-    void end();          // its streams run their work again
+    bool joined() const;  // every node leads to the origin's tail
+    void end();           // its streams run their work again
 };
 
 class Captures {
@@ -74,4 +74,4 @@ private:
 // Adds work to a stream: to its queue or to its capture.
 CUresult submit(const std::shared_ptr<Stream>& stream, Work work);
 
-} // namespace fake_driver
+}  // namespace fake_driver

@@ -34,4 +34,4 @@ private:
     std::unordered_map<Handle, std::shared_ptr<Object>> live_;
 };
 
-} // namespace fake_driver
+}  // namespace fake_driver

@@ -20,8 +20,8 @@
 namespace fake_driver {
 
 constexpr int MAX_DEVICES = 8;
-constexpr int PINNED = MAX_DEVICES; // the owner of pinned host memory
-constexpr int PAGEABLE = -1;        // of memory that is the program's own
+constexpr int PINNED = MAX_DEVICES;  // the owner of pinned host memory
+constexpr int PAGEABLE = -1;         // of memory that is the program's own
 
 // Where an owner's first allocation may lie: so that the low halves of pointers are no small numbers.
 constexpr uint64_t FIRST_OFFSET = uint64_t(1) << 28;
@@ -29,7 +29,7 @@ constexpr uint64_t FIRST_OFFSET = uint64_t(1) << 28;
 struct Allocation {
     uint8_t* data;
     size_t bytes;
-    int owner; // device or PINNED
+    int owner;  // device or PINNED
     CUcontext context;
     uint8_t* mapped;
     size_t mapped_bytes;
@@ -42,7 +42,7 @@ public:
     // False: not the start of a live allocation of this owner.
     bool release(int owner, const void* data);
 
-    static int owner(uintptr_t address); // a device, PINNED or PAGEABLE
+    static int owner(uintptr_t address);  // a device, PINNED or PAGEABLE
     const Allocation* find(const void* address) const;
 
     // Why [address, address + bytes) may not be used as this owner's memory; "" if it may.
@@ -56,13 +56,13 @@ public:
     uint64_t count(bool pinned) const;
 
 private:
-    std::map<uintptr_t, Allocation> live_; // by address of data
-    std::deque<Allocation> freed_;         // poisoned, oldest first
+    std::map<uintptr_t, Allocation> live_;  // by address of data
+    std::deque<Allocation> freed_;          // poisoned, oldest first
     uint64_t freed_bytes_ = 0;
     uint64_t live_bytes_[MAX_DEVICES + 1] = {};
-    uint64_t next_[MAX_DEVICES + 1] = {}; // offset in the owner's address space, less FIRST_OFFSET
+    uint64_t next_[MAX_DEVICES + 1] = {};  // offset in the owner's address space, less FIRST_OFFSET
 
     void forget_oldest();
 };
 
-} // namespace fake_driver
+}  // namespace fake_driver

@@ -15,7 +15,7 @@ int number_after(const std::string& text, const char* key) {
     return at == std::string::npos ? 0 : atoi(text.c_str() + at + strlen(key));
 }
 
-} // namespace
+}  // namespace
 
 bool read_ptx(const char* image, Ptx& ptx) {
     const std::string text = image;
@@ -37,9 +37,7 @@ bool read_ptx(const char* image, Ptx& ptx) {
         const size_t name = text.find_first_not_of(" \t\n", at + key.size());
         const size_t name_end = text.find_first_of(" \t\n(", name);
         const size_t body = text.find('{', at);
-        if (name_end == std::string::npos || body == std::string::npos) {
-            return false;
-        }
+        if (name_end == std::string::npos || body == std::string::npos) return false;
         const std::string head = text.substr(name_end, body - name_end);
         Entry entry;
         entry.name = text.substr(name, name_end - name);
@@ -57,14 +55,10 @@ std::string complaint(const Launch& launch, const Context& context) {
         const int owner = Memory::owner(word);
         // A small number, of either sign, above which padding holds half of some old pointer?
         const uint32_t low = static_cast<uint32_t>(word);
-        if (owner == PAGEABLE || low < FIRST_OFFSET || low > UINT32_MAX - FIRST_OFFSET) {
-            continue; // no pointer
-        }
+        if (owner == PAGEABLE || low < FIRST_OFFSET || low > UINT32_MAX - FIRST_OFFSET) continue;  // no pointer
         const int wanted = owner == PINNED ? PINNED : context.device;
         const std::string text = world().memory.complaint(wanted, reinterpret_cast<void*>(word), 1);
-        if (!text.empty()) {
-            return launch.name + ": parameter at byte " + std::to_string(at) + ": " + text;
-        }
+        if (!text.empty()) return launch.name + ": parameter at byte " + std::to_string(at) + ": " + text;
     }
     return "";
 }
@@ -89,9 +83,7 @@ void run(const Launch& launch, Context& context) {
             text = text.empty() ? text : "found after " + launch.name + ": " + text;
         }
     }
-    if (!text.empty()) {
-        context.fail(CUDA_ERROR_ILLEGAL_ADDRESS, text);
-    }
+    if (!text.empty()) context.fail(CUDA_ERROR_ILLEGAL_ADDRESS, text);
 }
 
-} // namespace fake_driver
+}  // namespace fake_driver

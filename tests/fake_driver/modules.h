@@ -17,14 +17,14 @@ struct Context;
 // A kernel as the PTX declares it.
 struct Entry {
     std::string name;
-    size_t params_bytes = 0;  // of its one parameter, a struct; 0: not said
-    unsigned max_threads = 0; // 0: not said
+    size_t params_bytes = 0;   // of its one parameter, a struct; 0: not said
+    unsigned max_threads = 0;  // 0: not said
 };
 
 struct Ptx {
-    int version = 0; // 84: ISA 8.4
-    int target = 0;  // 80: sm_80
-    bool only = false; // sm_90a: for that capability alone
+    int version = 0;    // 84: ISA 8.4
+    int target = 0;     // 80: sm_80
+    bool only = false;  // sm_90a: for that capability alone
     std::vector<Entry> entries;
 };
 
@@ -51,7 +51,7 @@ struct Launch {
     Dim3 grid;
     Dim3 block;
     size_t shared_bytes;
-    std::vector<uint8_t> params; // a copy of the struct
+    std::vector<uint8_t> params;  // a copy of the struct
 };
 
 // Why the parameters cannot be right: a word of them that looks like a device pointer leads to no live memory of the
@@ -60,4 +60,4 @@ std::string complaint(const Launch& launch, const Context& context);
 
 void run(const Launch& launch, Context& context);
 
-} // namespace fake_driver
+}  // namespace fake_driver

@@ -12,14 +12,12 @@ namespace fake_driver {
 namespace {
 
 bool ready(const Stream& stream) {
-    if (stream.queue.empty()) {
-        return false;
-    }
+    if (stream.queue.empty()) return false;
     const Moment* wait = stream.queue.front().wait.get();
     return wait == nullptr || wait->reached || stream.context->state() != CUDA_SUCCESS;
 }
 
-} // namespace
+}  // namespace
 
 void Scheduler::reach(Moment& moment) {
     const auto now = std::chrono::steady_clock::now().time_since_epoch();
@@ -34,37 +32,23 @@ void Scheduler::step(Stream& stream) {
     Context& context = *stream.context;
     Task& task = stream.queue.front();
     const bool healthy = context.state() == CUDA_SUCCESS;
-    if (healthy && task.work) {
-        task.work(context);
-    }
-    if (healthy && task.replay && !task.replay->step(context)) {
-        return;
-    }
-    if (task.reach) {
-        reach(*task.reach);
-    }
+    if (healthy && task.work) task.work(context);
+    if (healthy && task.replay && !task.replay->step(context)) return;
+    if (task.reach) reach(*task.reach);
     stream.queue.pop_front();
-    if (stream.queue.empty()) {
-        busy_.erase(std::find(busy_.begin(), busy_.end(), alive));
-    }
+    if (stream.queue.empty()) busy_.erase(std::find(busy_.begin(), busy_.end(), alive));
 }
 
 void Scheduler::enqueue(Stream& stream, Task task) {
-    if (stream.queue.empty()) {
-        busy_.push_back(stream.shared_from_this());
-    }
+    if (stream.queue.empty()) busy_.push_back(stream.shared_from_this());
     stream.queue.push_back(std::move(task));
     const sim::Completion mode = world().settings.completion;
     if (mode == sim::Completion::Eager) {
-        while (ready(stream)) {
-            step(stream);
-        }
+        while (ready(stream)) step(stream);
     } else if (mode == sim::Completion::Random && world().random(4) == 0) {
         for (uint64_t steps = world().random(3); steps > 0 && !busy_.empty(); --steps) {
             const std::shared_ptr<Stream> any = busy_[world().random(busy_.size())];
-            if (ready(*any)) {
-                step(*any);
-            }
+            if (ready(*any)) step(*any);
         }
     }
 }
@@ -75,14 +59,11 @@ std::shared_ptr<Stream> Scheduler::choose(const std::shared_ptr<Stream>& target)
     if (world().settings.completion == sim::Completion::Random) {
         std::vector<std::shared_ptr<Stream>> able;
         std::copy_if(busy_.begin(), busy_.end(), std::back_inserter(able), [](const auto& s) { return ready(*s); });
-        if (!able.empty()) {
-            return able[world().random(able.size())];
-        }
+        if (!able.empty()) return able[world().random(able.size())];
     }
     std::shared_ptr<Stream> stream = target;
-    while (stream && !ready(*stream)) {
+    while (stream && !ready(*stream))
         stream = stream->queue.empty() ? nullptr : stream->queue.front().wait->stream.lock();
-    }
     if (stream == nullptr) {
         fprintf(stderr, "fake driver: nothing can run, yet a thread waits\n");
         abort();
@@ -99,9 +80,7 @@ void Scheduler::run_until(const std::shared_ptr<Stream>& target, const std::func
 
 void Scheduler::finish(const std::shared_ptr<Stream>& stream) {
     // Until the last task of now is done; others may enqueue more meanwhile.
-    if (stream->queue.empty()) {
-        return;
-    }
+    if (stream->queue.empty()) return;
     if (stream->queue.back().reach == nullptr) {
         stream->queue.back().reach = std::make_shared<Moment>();
         stream->queue.back().reach->stream = stream;
@@ -115,30 +94,22 @@ void Scheduler::finish(const std::shared_ptr<Moment>& moment) {
 
 void Scheduler::finish(const Context& context) {
     const std::vector<std::shared_ptr<Stream>> now = busy_;
-    for (const std::shared_ptr<Stream>& stream : now) {
-        if (stream->context.get() == &context) {
-            finish(stream);
-        }
-    }
+    for (const std::shared_ptr<Stream>& stream : now)
+        if (stream->context.get() == &context) finish(stream);
 }
 
 void Scheduler::nudge(const std::shared_ptr<Stream>& stream) {
-    if (!stream->queue.empty()) {
-        step(*choose(stream));
-    }
+    if (!stream->queue.empty()) step(*choose(stream));
 }
 
 size_t Scheduler::abandon(const Context& context) {
     size_t tasks = 0;
     const std::vector<std::shared_ptr<Stream>> now = busy_;
     for (const std::shared_ptr<Stream>& stream : now) {
-        if (stream->context.get() == &context) {
-            for (; !stream->queue.empty(); ++tasks) {
-                step(*stream);
-            }
-        }
+        if (stream->context.get() == &context)
+            for (; !stream->queue.empty(); ++tasks) step(*stream);
     }
     return tasks;
 }
 
-} // namespace fake_driver
+}  // namespace fake_driver

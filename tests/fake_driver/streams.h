@@ -27,7 +27,7 @@ using Work = std::function<void(Context&)>;
 // A point in a stream's work.
 struct Moment {
     bool reached = false;
-    double milliseconds = 0; // when, on the host's clock
+    double milliseconds = 0;  // when, on the host's clock
     std::weak_ptr<Stream> stream;
 };
 
@@ -40,17 +40,17 @@ struct Task {
 
 struct Stream : std::enable_shared_from_this<Stream> {
     std::shared_ptr<Context> context;
-    bool non_blocking = false; // not ordered with copies that are not asynchronous
+    bool non_blocking = false;  // not ordered with copies that are not asynchronous
     std::deque<Task> queue;
-    std::shared_ptr<Capture> capture; // while capturing
-    std::vector<size_t> tail;         // the capture's nodes after which the next one comes
+    std::shared_ptr<Capture> capture;  // while capturing
+    std::vector<size_t> tail;          // the capture's nodes after which the next one comes
 };
 
 struct Event {
     std::shared_ptr<Context> context;
     bool timed = true;
-    std::shared_ptr<Moment> moment;   // last recorded; null: never, or in a capture
-    std::shared_ptr<Capture> capture; // in which it was last recorded
+    std::shared_ptr<Moment> moment;    // last recorded; null: never, or in a capture
+    std::shared_ptr<Capture> capture;  // in which it was last recorded
     std::vector<size_t> tail;
 };
 
@@ -71,11 +71,11 @@ public:
     size_t abandon(const Context& context);
 
 private:
-    std::vector<std::shared_ptr<Stream>> busy_; // with tasks; also streams destroyed since
+    std::vector<std::shared_ptr<Stream>> busy_;  // with tasks; also streams destroyed since
 
     std::shared_ptr<Stream> choose(const std::shared_ptr<Stream>& target);
     void step(Stream& stream);
     void reach(Moment& moment);
 };
 
-} // namespace fake_driver
+}  // namespace fake_driver

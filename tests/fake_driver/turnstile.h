@@ -40,4 +40,4 @@ private:
     uint64_t serving_ = 0;
 };
 
-} // namespace fake_driver
+}  // namespace fake_driver

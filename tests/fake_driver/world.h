@@ -32,7 +32,7 @@ struct Context {
     CUcontext handle = nullptr;
     int device = 0;
     bool alive = true;
-    CUresult error = CUDA_SUCCESS; // of a kernel; stays
+    CUresult error = CUDA_SUCCESS;  // of a kernel; stays
     std::shared_ptr<Stream> default_stream;
 
     // What every call in this context returns, if not success.
@@ -42,9 +42,9 @@ struct Context {
 };
 
 struct Device {
-    std::shared_ptr<Context> primary; // null: not retained
+    std::shared_ptr<Context> primary;  // null: not retained
     uint64_t retains = 0;
-    uint64_t runs_left = UINT64_MAX; // kernel runs until it is lost
+    uint64_t runs_left = UINT64_MAX;  // kernel runs until it is lost
     bool lost = false;
 };
 
@@ -58,9 +58,9 @@ struct World {
     Scheduler scheduler;
     Captures captures;
     uint64_t kernel_runs = 0;
-    std::string report_path; // written when the program ends; "": none
+    std::string report_path;  // written when the program ends; "": none
 
-    Table<CUcontext, Context> contexts; // destroyed ones too
+    Table<CUcontext, Context> contexts;  // destroyed ones too
     Table<CUstream, Stream> streams;
     Table<CUevent, Event> events;
     Table<CUmodule, Module> modules;
@@ -89,7 +89,7 @@ World& world();
 // The calling thread's stack of current contexts.
 CUcontext current_context();
 void push_context(CUcontext context);
-CUcontext pop_context(); // null: empty
+CUcontext pop_context();  // null: empty
 void replace_context(CUcontext context);
 
-} // namespace fake_driver
+}  // namespace fake_driver

@@ -40,9 +40,7 @@ public:
     // How many the thread has begun, and until the first so many of them have arrived.
     size_t begun() const { return forgotten + copies.size(); }
     void arrive_first(size_t count, uint8_t* shared) {
-        if (count > forgotten) {
-            arrive_until(count - forgotten, shared);
-        }
+        if (count > forgotten) arrive_until(count - forgotten, shared);
     }
 
     // All, also what is in no group yet.
@@ -60,17 +58,13 @@ private:
     size_t forgotten = 0;
 
     void arrive_until(size_t end, uint8_t* shared) {
-        for (; arrived < end && arrived < copies.size(); arrived++) {
-            copies[arrived].arrive(shared);
-        }
+        for (; arrived < end && arrived < copies.size(); arrived++) copies[arrived].arrive(shared);
     }
 
     void forget(size_t groups) {
         copies.erase(copies.begin(), copies.begin() + long(arrived));
         group_ends.erase(group_ends.begin(), group_ends.begin() + long(groups));
-        for (size_t& end : group_ends) {
-            end -= arrived;
-        }
+        for (size_t& end : group_ends) end -= arrived;
         forgotten += arrived;
         arrived = 0;
     }

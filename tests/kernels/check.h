@@ -25,7 +25,5 @@ struct Failure : std::runtime_error {
 }
 
 inline void check_equal(uint64_t have, uint64_t want, const char* what) {
-    if (have != want) {
-        fail("%s: %llu instead of %llu", what, (unsigned long long)have, (unsigned long long)want);
-    }
+    if (have != want) fail("%s: %llu instead of %llu", what, (unsigned long long)have, (unsigned long long)want);
 }

@@ -30,17 +30,13 @@ public:
           rows(row_blocks(random, row_taps, c.random_lengths)),
           columns(column_blocks(random, column_taps, c.random_lengths)),
           output(size_t(c.rows) * c.columns * c.output_channels) {
-        if (c.roi) {
-            tiles = random_tiles(random, rows.size(), columns.size());
-        }
+        if (c.roi) tiles = random_tiles(random, rows.size(), columns.size());
         make_wanted();
         make_input();
-        for (int i = 0; i < c.output_channels * c.input_channels * 9; i++) {
+        for (int i = 0; i < c.output_channels * c.input_channels * 9; i++)
             weights.push_back(float_to_half(random.between(-0.1f, 0.1f)));
-        }
-        for (unsigned i = 0; i < output_blocks() * c.outputs; i++) {
+        for (unsigned i = 0; i < output_blocks() * c.outputs; i++)
             bias.push_back(int(i) < c.output_channels ? random.between(-0.5f, 0.5f) : 0.0f);
-        }
     }
 
     void run() {
@@ -96,9 +92,8 @@ public:
                 const bool want = wanted[size_t(row) * c.columns + column];
                 for (int channel = 0; channel < c.output_channels; channel++) {
                     const size_t at = (size_t(row) * c.columns + column) * c.output_channels + channel;
-                    if (!want && !output.untouched(at)) {
+                    if (!want && !output.untouched(at))
                         fail("(row %d, column %d, channel %d) is not wanted, but stored", row, column, channel);
-                    }
                     if (want && !exact(row, column, channel).allows_half(output[at])) {
                         fail("(row %d, column %d, channel %d): %g instead of %g", row, column, channel,
                              half_to_float(output[at]), std::fmax(exact(row, column, channel).value, 0));
@@ -109,11 +104,8 @@ public:
     }
 
     bool all_untouched() const {
-        for (size_t i = 0; i < output.size(); i++) {
-            if (!output.untouched(i)) {
-                return false;
-            }
-        }
+        for (size_t i = 0; i < output.size(); i++)
+            if (!output.untouched(i)) return false;
         return true;
     }
 
@@ -123,9 +115,9 @@ public:
     std::vector<RowBlock> rows;
     std::vector<ColumnBlock> columns;
     std::vector<Tile> tiles;
-    std::vector<bool> wanted;          // [rows][columns]
-    std::vector<uint16_t> input;       // poison where no wanted pixel reads it
-    std::vector<uint16_t> weights;     // [output channels][input channels][9]
+    std::vector<bool> wanted;       // [rows][columns]
+    std::vector<uint16_t> input;    // poison where no wanted pixel reads it
+    std::vector<uint16_t> weights;  // [output channels][input channels][9]
     std::vector<float> bias;
     DeviceBuffer<uint16_t> output;
     Launch launch;

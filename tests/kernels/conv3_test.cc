@@ -39,9 +39,7 @@ void conv3_16_64() {
 
 void conv3_nothing_but_zeros() {
     Convolution convolution({16, 64, 9, 5, 3, 3, 16, 16, false, false}, 1);
-    for (RowBlock& block : convolution.rows) {
-        memset(block.tap, BLOCK_ZERO, sizeof(block.tap));
-    }
+    for (RowBlock& block : convolution.rows) memset(block.tap, BLOCK_ZERO, sizeof(block.tap));
     std::fill(convolution.row_taps.begin(), convolution.row_taps.end(), ZERO);
     convolution.run();
     convolution.check();
@@ -53,7 +51,7 @@ void conv3_overflow() {
     const struct {
         float bias;
         bool overflow;
-    } values[] = {{65519.99f, false}, {65520.0f, true},    {INFINITY, true},
+    } values[] = {{65519.99f, false}, {65520.0f, true},   {INFINITY, true},
                   {NAN, true},        {-INFINITY, false}, {-1e6f, false}};
     for (const auto& value : values) {
         Convolution convolution(whole, 3);
@@ -74,7 +72,5 @@ void conv3_cancelled() {
     Convolution convolution({16, 64, 9, 17, 9, 17, 16, 16, false, false}, 1);
     convolution.launch.cancel[0] = 1;
     convolution.run();
-    if (!convolution.all_untouched()) {
-        fail("a cancelled kernel has stored something");
-    }
+    if (!convolution.all_untouched()) fail("a cancelled kernel has stored something");
 }

@@ -73,9 +73,7 @@ void conv3_wgmma_cancelled() {
     Convolution convolution({64, 64, 9, 17, 9, 17, 64, 16, false, false, 2}, 1);
     convolution.launch.cancel[0] = 1;
     convolution.run();
-    if (!convolution.all_untouched()) {
-        fail("a cancelled kernel has stored something");
-    }
+    if (!convolution.all_untouched()) fail("a cancelled kernel has stored something");
 }
 
 // Cancelled by what the first item stores: no block begins more items than were handed out by then, and all end.
@@ -86,14 +84,11 @@ void conv3_wgmma_stopped() {
         convolution.bias[3] = INFINITY;
         convolution.run();
         size_t stored = 0;
-        for (size_t i = 0; i < convolution.output.size(); i++) {
-            stored += !convolution.output.untouched(i);
-        }
+        for (size_t i = 0; i < convolution.output.size(); i++) stored += !convolution.output.untouched(i);
         const size_t items = divide_up(convolution.rows.size() * convolution.columns.size(), WGMMA_TILES);
         check_equal(stored > 0, true, "something is stored");
         check_equal(items > 2 * (WGMMA_ITEMS + 1), true, "enough items");
-        if (stored > convolution.output.size() * (WGMMA_ITEMS + 1) / items * 3 / 2) {
+        if (stored > convolution.output.size() * (WGMMA_ITEMS + 1) / items * 3 / 2)
             fail("%zu of %zu values of %zu items are stored", stored, convolution.output.size(), items);
-        }
     });
 }

@@ -9,8 +9,8 @@
 namespace {
 
 struct Case {
-    int points;         // some of the lattice image; as many as it has: all of them
-    int side;           // 0: point by point, without tables
+    int points;  // some of the lattice image; as many as it has: all of them
+    int side;    // 0: point by point, without tables
     int part_rows;
     int rows, columns;  // of the lattice image
     int input_rows, input_columns;
@@ -27,17 +27,13 @@ public:
             row_taps = random_taps(random, c.rows, c.side, c.input_rows);
             column_taps = random_taps(random, c.columns, c.side, c.input_columns);
             const bool all = c.points == c.rows * c.columns;
-            for (int i = 0; i < c.points; i++) {
+            for (int i = 0; i < c.points; i++)
                 pixels.push_back(all ? i : int32_t(random.below(uint64_t(c.rows) * c.columns)));
-            }
         }
         const int inputs = (gathers ? c.input_rows * c.input_columns : c.points) * c.input_channels;
-        for (int i = 0; i < inputs; i++) {
-            input.push_back(float_to_half(random.between(0, 1)));
-        }
-        for (int i = 0; i < c.output_channels * side * side * c.input_channels; i++) {
+        for (int i = 0; i < inputs; i++) input.push_back(float_to_half(random.between(0, 1)));
+        for (int i = 0; i < c.output_channels * side * side * c.input_channels; i++)
             weights.push_back(float_to_half(random.between(-0.1f, 0.1f)));
-        }
     }
 
     void run() {
@@ -70,7 +66,8 @@ public:
                     const ExactSum sum = exact(part, point, channel);
                     const float have = sums[(size_t(part) * c.points + point) * c.output_channels + channel];
                     if (!sum.allows_float(have)) {
-                        fail("(part %d, point %d, channel %d): %g instead of %g", part, point, channel, have, sum.value);
+                        fail("(part %d, point %d, channel %d): %g instead of %g", part, point, channel, have,
+                             sum.value);
                     }
                 }
             }
@@ -80,9 +77,7 @@ public:
 private:
     // Pixel of the input, or ZERO.
     int64_t source(int point, int y_tap, int x_tap) const {
-        if (c.side == 0) {
-            return point;
-        }
+        if (c.side == 0) return point;
         const int row = pixels[size_t(point)] / c.columns, column = pixels[size_t(point)] % c.columns;
         const int y = row_taps[size_t(row) * side + y_tap];
         const int x = column_taps[size_t(column) * side + x_tap];
@@ -142,12 +137,8 @@ constexpr int LAYER = 14;
 struct Additions {
     Additions(int parts, int points, int channels, uint64_t seed) : parts(parts), points(points), channels(channels) {
         Random random(seed);
-        for (int i = 0; i < parts * points * channels; i++) {
-            sums.push_back(random.between(-1, 1));
-        }
-        for (int i = 0; i < channels; i++) {
-            bias.push_back(random.between(-0.5f, 0.5f));
-        }
+        for (int i = 0; i < parts * points * channels; i++) sums.push_back(random.between(-1, 1));
+        for (int i = 0; i < channels; i++) bias.push_back(random.between(-0.5f, 0.5f));
     }
 
     void run() {
@@ -168,9 +159,7 @@ struct Additions {
     void check() const {
         for (size_t at = 0; at < output_count(); at++) {
             float sum = sums[at];
-            for (int part = 1; part < parts; part++) {
-                sum += sums[size_t(part) * output_count() + at];
-            }
+            for (int part = 1; part < parts; part++) sum += sums[size_t(part) * output_count() + at];
             sum += bias[at % size_t(channels)];
             check_equal(output[at], float_to_half(sum > 0 ? sum : 0), "output");
         }
@@ -226,9 +215,8 @@ void dense_overflow() {
             in_bias.run();
             check_equal(in_bias.launch.overflow[0], value.overflows ? 1u << LAYER : 0, "overflow by a bias");
             Additions in_part(2, 70, 16, 1);
-            for (const size_t part : {0, 1}) {
+            for (const size_t part : {0, 1})
                 in_part.sums[part * in_part.output_count() + 69 * 16 + channel] = value.value / 2;
-            }
             in_part.bias[channel] = 0.0f;
             in_part.run();
             check_equal(in_part.launch.overflow[0], value.overflows ? 1u << LAYER : 0, "overflow by a sum");

@@ -32,21 +32,12 @@ public:
           row_sources(sources(c.bands * c.band_rows)),
           column_sources(sources(c.input_columns)),
           output(size_t(c.rows) * c.columns * c.channels) {
-        for (int i = 0; i < c.bands; i++) {
+        for (int i = 0; i < c.bands; i++)
             starts.push_back({int32_t(random.below(9)) - 4, int32_t(random.below(9)) - 4});
-        }
-        for (int i = 0; i < LEVELS; i++) {
-            table.push_back(random.between(0, 1));
-        }
-        for (int i = 0; i < 9 * 2 * c.channels; i++) {
-            weights.push_back(random.between(-0.5f, 0.5f));
-        }
-        for (int i = 0; i < c.channels; i++) {
-            bias.push_back(random.between(-0.5f, 0.5f));
-        }
-        if (c.roi) {
-            tiles = random_tiles(random, divide_up(c.rows, TILE_ROWS), divide_up(c.columns, TILE_COLUMNS));
-        }
+        for (int i = 0; i < LEVELS; i++) table.push_back(random.between(0, 1));
+        for (int i = 0; i < 9 * 2 * c.channels; i++) weights.push_back(random.between(-0.5f, 0.5f));
+        for (int i = 0; i < c.channels; i++) bias.push_back(random.between(-0.5f, 0.5f));
+        if (c.roi) tiles = random_tiles(random, divide_up(c.rows, TILE_ROWS), divide_up(c.columns, TILE_COLUMNS));
     }
 
     void run() {
@@ -88,9 +79,8 @@ public:
                 for (int channel = 0; channel < c.channels; channel++) {
                     const size_t at = (size_t(row) * c.columns + column) * c.channels + channel;
                     if (!wanted(row, column)) {
-                        if (!output.untouched(at)) {
+                        if (!output.untouched(at))
                             fail("(row %d, column %d, channel %d) is not wanted, but stored", row, column, channel);
-                        }
                     } else if (!exact(row, column, channel).allows_half(output[at])) {
                         fail("(row %d, column %d, channel %d): %g instead of %g", row, column, channel,
                              half_to_float(output[at]), exact(row, column, channel).value);
@@ -113,34 +103,24 @@ public:
 private:
     std::vector<int32_t> sources(int count) {
         std::vector<int32_t> result;
-        for (int i = 0; i < count; i++) {
-            result.push_back(random.below(5) == 0 ? BLACK : int32_t(random.below(24)) - 2);
-        }
+        for (int i = 0; i < count; i++) result.push_back(random.below(5) == 0 ? BLACK : int32_t(random.below(24)) - 2);
         return result;
     }
 
     float intensity(int v, int u) const {
-        if (row_sources[size_t(v)] == BLACK || column_sources[size_t(u)] == BLACK) {
-            return 0;
-        }
+        if (row_sources[size_t(v)] == BLACK || column_sources[size_t(u)] == BLACK) return 0;
         const Start& start = starts[size_t(v / c.band_rows)];
         const int row = start.row + row_sources[size_t(v)], column = start.column + column_sources[size_t(u)];
-        if (row < 0 || row >= CROP_HEIGHT || column < 0 || column >= CROP_WIDTH) {
-            return 0;
-        }
+        if (row < 0 || row >= CROP_HEIGHT || column < 0 || column >= CROP_WIDTH) return 0;
         const int x = CROP_X + column, y = CROP_Y + row;
-        if (!std::isfinite(slice.hu(x, y))) {
-            return 0;
-        }
+        if (!std::isfinite(slice.hu(x, y))) return 0;
         return c.equalized ? table[size_t(slice.level(x, y))] : float(slice.windowed(x, y));
     }
 
     bool wanted(int row, int column) const {
-        for (const Tile& tile : tiles) {
-            if (tile.row_block == row / TILE_ROWS && tile.column_block == column / TILE_COLUMNS) {
+        for (const Tile& tile : tiles)
+            if (tile.row_block == row / TILE_ROWS && tile.column_block == column / TILE_COLUMNS)
                 return is_wanted(tile, row % TILE_ROWS, column % TILE_COLUMNS);
-            }
-        }
         return !c.roi;
     }
 
@@ -171,17 +151,13 @@ void matches(const Case& c) {
 
 //           type rows columns bands band_rows inputs channels equalized roi
 void first_windows() {
-    for (int type = I8; type <= F64; type++) {
-        matches({type, 19, 35, 2, 8, 30, 64, false, false});
-    }
+    for (int type = I8; type <= F64; type++) matches({type, 19, 35, 2, 8, 30, 64, false, false});
     matches({I16, 1, 1, 1, 1, 1, 16, false, false});
     matches({I16, 17, 33, 3, 5, 29, 80, false, true});
 }
 
 void first_equalized() {
-    for (int type = I8; type <= F64; type++) {
-        matches({type, 9, 17, 1, 12, 20, 16, true, false});
-    }
+    for (int type = I8; type <= F64; type++) matches({type, 9, 17, 1, 12, 20, 16, true, false});
 }
 
 void first_overflow() {

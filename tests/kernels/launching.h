@@ -18,23 +18,18 @@ struct Launch {
     template <class Params>
     void run(const char* name, Params params, Dim3 grid, unsigned threads, size_t shared_bytes) {
         const Kernel* kernel = find_kernel(name);
-        if (kernel == nullptr) {
-            fail("%s: no such kernel", name);
-        }
+        if (kernel == nullptr) fail("%s: no such kernel", name);
         check_equal(sizeof(Params), kernel->params_bytes, "bytes of parameters");
         params.cancel = overflow_cancels ? overflow.data() : cancel.data();
         set_overflow(params);
         const std::string problem = sim::launch(grid, {threads, 1, 1}, shared_bytes, [&] { kernel->run(&params); });
-        if (!problem.empty()) {
-            fail("%s: %s", name, problem.c_str());
-        }
+        if (!problem.empty()) fail("%s: %s", name, problem.c_str());
         cancel.check_guards("cancel");
         overflow.check_guards("overflow");
     }
 
 private:
-    template <class Params>
-    auto set_overflow(Params& params) -> decltype(params.overflow, void()) {
+    template <class Params> auto set_overflow(Params& params) -> decltype(params.overflow, void()) {
         params.overflow = overflow.data();
     }
     void set_overflow(...) {}

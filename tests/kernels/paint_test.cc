@@ -35,15 +35,12 @@ void matches(const Picture& c) {
     const size_t points = size_t(c.lattice_columns) * c.lattice_rows;
     const std::vector<float> logits = random_logits(random, points * c.classes);
     std::vector<float> probabilities;
-    for (size_t i = 0; i < points * c.classes; i++) {
+    for (size_t i = 0; i < points * c.classes; i++)
         probabilities.push_back(random.below(3) == 0 ? 0.25f : random.between(0, 1));
-    }
     const std::vector<AxisFill> rows = random_fills(random, c.height, c.lattice_rows, c.linear);
     const std::vector<AxisFill> columns = random_fills(random, c.width, c.lattice_columns, c.linear);
     std::vector<uint8_t> roi;
-    for (int i = 0; i < c.width * c.height; i++) {
-        roi.push_back(uint8_t(random.below(3)));
-    }
+    for (int i = 0; i < c.width * c.height; i++) roi.push_back(uint8_t(random.below(3)));
     DeviceBuffer<float> device_logits(logits), device_probabilities(probabilities);
     DeviceBuffer<AxisFill> device_rows(rows), device_columns(columns);
     DeviceBuffer<uint8_t> device_roi(roi);
@@ -99,13 +96,11 @@ void matches(const Picture& c) {
                 want_class = largest(of(logits, row.low, column.low));
                 want_probability = of(probabilities, row.low, column.low)[size_t(c.lesion_class)];
             }
-            if (mask[voxel * 2] != want_class || mask[voxel * 2 + 1] != NOT_WRITTEN) {
+            if (mask[voxel * 2] != want_class || mask[voxel * 2 + 1] != NOT_WRITTEN)
                 fail("mask (row %d, column %d): %d instead of %zu", y, x, mask[voxel * 2], want_class);
-            }
             const float have = probability[size_t(x) * c.height + y];
-            if (c.all_planes && (have != want_probability || coverage[voxel] != covered)) {
+            if (c.all_planes && (have != want_probability || coverage[voxel] != covered))
                 fail("probability (row %d, column %d): %.9g instead of %.9g", y, x, have, want_probability);
-            }
         }
     }
 }

@@ -8,22 +8,18 @@
 // What a warpgroup's threads come together for, where all of them bring the same number.
 inline uint32_t same_number(void* const lanes[], const char* what) {
     const uint32_t number = *static_cast<uint32_t*>(lanes[0]);
-    for (uint32_t i = 1; i < sim::WARPGROUP; i++) {
-        if (*static_cast<uint32_t*>(lanes[i]) != number) {
+    for (uint32_t i = 1; i < sim::WARPGROUP; i++)
+        if (*static_cast<uint32_t*>(lanes[i]) != number)
             sim::fail("%s: %u, and %u of another thread", what, number, *static_cast<uint32_t*>(lanes[i]));
-        }
-    }
     return number;
 }
 
-template <int COUNT>
-inline void give_registers() {
+template <int COUNT> inline void give_registers() {
     static_assert(COUNT % 8 == 0 && COUNT >= 24 && COUNT <= 256);
     uint32_t count = COUNT;
     sim::warpgroup([](void* const lanes[]) { sim::set_registers(same_number(lanes, "registers"), false); }, &count);
 }
-template <int COUNT>
-inline void take_registers() {
+template <int COUNT> inline void take_registers() {
     static_assert(COUNT % 8 == 0 && COUNT >= 24 && COUNT <= 256);
     uint32_t count = COUNT;
     sim::warpgroup([](void* const lanes[]) { sim::set_registers(same_number(lanes, "registers"), true); }, &count);
@@ -53,8 +49,7 @@ inline void warpgroup_fence() {
 inline void warpgroup_commit() {
     sim::warpgroup([](void* const[]) { sim::warpgroup_products().commit(); }, nullptr);
 }
-template <int PENDING>
-inline void warpgroup_wait() {
+template <int PENDING> inline void warpgroup_wait() {
     sim::warpgroup([](void* const[]) { sim::warpgroup_products().wait(PENDING); }, nullptr);
 }
 
@@ -79,8 +74,7 @@ inline void begin_product(void* const lanes[]) {
     }
     sim::begin_product(product);
 }
-template <int EIGHTS>
-inline void warpgroup_multiply_add(float (&sums)[EIGHTS][4], const uint32_t (&a)[4], uint64_t b) {
+template <int EIGHTS> inline void warpgroup_multiply_add(float (&sums)[EIGHTS][4], const uint32_t (&a)[4], uint64_t b) {
     static_assert(EIGHTS == 8 || EIGHTS == 16, "as in ptx_90a.cuh");
     WarpgroupLane lane{&sums[0][0], a, 0, b, EIGHTS * 8};
     sim::warpgroup(begin_product, &lane);

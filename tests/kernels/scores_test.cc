@@ -17,11 +17,10 @@ struct Scores {
           classes(classes),
           padded_classes((classes + CHANNEL_GRAIN - 1) / CHANNEL_GRAIN * CHANNEL_GRAIN),
           lattice(2 * points + 3),
-          sums{random_logits(random, size_t(points) * padded_classes), random_logits(random, size_t(points) * padded_classes)},
+          sums{random_logits(random, size_t(points) * padded_classes),
+               random_logits(random, size_t(points) * padded_classes)},
           bias(random_logits(random, size_t(classes))) {
-        for (int i = 0; i < points; i++) {
-            places.push_back(i * 2 + int32_t(random.below(2)));
-        }
+        for (int i = 0; i < points; i++) places.push_back(i * 2 + int32_t(random.below(2)));
     }
 
     void run() {
@@ -71,23 +70,18 @@ void scores_softmax() {
             const size_t place = size_t(scores.places[size_t(point)]);
             written[place] = true;
             double sum = 0;
-            for (int i = 0; i < classes; i++) {
-                sum += std::exp(double(scores.logit(point, i)));
-            }
+            for (int i = 0; i < classes; i++) sum += std::exp(double(scores.logit(point, i)));
             for (int i = 0; i < classes; i++) {
                 const double want = std::exp(double(scores.logit(point, i))) / sum;
                 const float have = scores.probabilities[place * classes + i];
                 const bool right = std::fabs(have - want) <= std::ldexp(1.0, -20);
-                if (!right || scores.logits[place * classes + i] != scores.logit(point, i)) {
+                if (!right || scores.logits[place * classes + i] != scores.logit(point, i))
                     fail("%d classes, point %d, class %d: %g instead of %g", classes, point, i, have, want);
-                }
             }
         }
-        for (size_t place = 0; place < written.size(); place++) {
-            if (!written[place] && !scores.logits.untouched(place * classes)) {
+        for (size_t place = 0; place < written.size(); place++)
+            if (!written[place] && !scores.logits.untouched(place * classes))
                 fail("lattice point %zu is not in the tile, but stored", place);
-            }
-        }
         check_equal(scores.launch.overflow[0], 0, "overflow");
     }
     for (const float strange : {INFINITY, -INFINITY, NAN}) {

@@ -21,9 +21,8 @@ void wait_phase(uint32_t barrier, uint32_t parity) {
 }
 
 void expect_fault(const char* part, const std::string& problem) {
-    if (problem.find(part) == std::string::npos) {
+    if (problem.find(part) == std::string::npos)
         fail("a fault was reported as '%s', not as one of '%s'", problem.c_str(), part);
-    }
 }
 
 alignas(16) const uint32_t SOURCE[8] = {1, 2, 3, 4, 5, 6, 7, 8};
@@ -56,8 +55,7 @@ uint16_t half_of(uint64_t number) { return float_to_half(float(number)); }
 
 // One product of 64 x 16 by 16 x 8 EIGHTS; what the threads find in their sums before and after they wait, added up
 // over all that are wrong.
-template <int EIGHTS>
-struct Multiplied {
+template <int EIGHTS> struct Multiplied {
     int wrong_before = 0, wrong_after = 0;
     std::string problem;
 
@@ -65,16 +63,10 @@ struct Multiplied {
         constexpr int OUTPUTS = EIGHTS * 8;
         Random random(5);
         uint16_t a[64][16], b[OUTPUTS][64];
-        for (auto& row : a) {
-            for (uint16_t& value : row) {
-                value = half_of(random.below(8));
-            }
-        }
-        for (auto& row : b) {
-            for (uint16_t& value : row) {
-                value = half_of(random.below(8));
-            }
-        }
+        for (auto& row : a)
+            for (uint16_t& value : row) value = half_of(random.below(8));
+        for (auto& row : b)
+            for (uint16_t& value : row) value = half_of(random.below(8));
         problem = run(128, OUTPUTS * 128, [&] {
             SHARED_MEMORY(shared);
             const SharedArray<uint16_t> weights(shared, 0);
@@ -90,11 +82,8 @@ struct Multiplied {
                 words[i] = two[0] | uint32_t(two[1]) << 16;
             }
             float sums[EIGHTS][4];
-            for (auto& four : sums) {
-                for (float& sum : four) {
-                    sum = 100;
-                }
-            }
+            for (auto& four : sums)
+                for (float& sum : four) sum = 100;
             const auto wrong = [&] {
                 int count = 0;
                 for (int j = 0; j < EIGHTS; j++) {
@@ -163,23 +152,19 @@ void shim_warpgroup_products() {
         sim::configure(completion, 3);
         const Multiplied<8> narrow;
         const Multiplied<16> wide(true, 2);  // channels 16 to 31
-        for (const std::string& problem : {narrow.problem, wide.problem}) {
+        for (const std::string& problem : {narrow.problem, wide.problem})
             check_equal(problem.size(), 0, problem.c_str());
-        }
         check_equal(uint64_t(narrow.wrong_after), 0, "wrong sums of 64 outputs");
         check_equal(uint64_t(wide.wrong_after), 0, "wrong sums of 128 outputs");
-        if (completion == sim::Completion::Lazy && narrow.wrong_before == 0) {
+        if (completion == sim::Completion::Lazy && narrow.wrong_before == 0)
             fail("sums are there before they are waited for");
-        }
     }
     expect_fault("left before its warpgroup's products were done", Multiplied<8>(false).problem);
     static float sums[128][8][4];
     static const uint32_t a[4] = {};
     const auto product = [](uint64_t descriptor, bool fenced) {
         return run(128, 8192, [=] {
-            if (fenced) {
-                warpgroup_fence();
-            }
+            if (fenced) warpgroup_fence();
             warpgroup_multiply_add(sums[threadIdx.x], a, descriptor + (threadIdx.x == 77 && !fenced));
             warpgroup_commit();
             warpgroup_wait<0>();
@@ -190,14 +175,11 @@ void shim_warpgroup_products() {
     expect_fault("bits that must be 0", product(rows_of_64(0) | 1ull << 14, true));
     expect_fault("without a swizzle", product(rows, true));
     expect_fault("of shared memory, which has 8192", product(rows_of_64(1024), true));
-    expect_fault("written without a fence", run(128, 8192, [] {
-                     warpgroup_multiply_add(sums[threadIdx.x], a, rows_of_64(0));
-                 }));
+    expect_fault("written without a fence",
+                 run(128, 8192, [] { warpgroup_multiply_add(sums[threadIdx.x], a, rows_of_64(0)); }));
     expect_fault("not of warpgroups", run(96, 0, [] { warpgroup_fence(); }));
     expect_fault("for their warpgroup", run(128, 0, [] {
-                     if (threadIdx.x < 96) {
-                         warpgroup_fence();
-                     }
+                     if (threadIdx.x < 96) warpgroup_fence();
                  }));
     expect_fault("registers", run(256, 0, [] { take_registers<256>(), take_registers<248>(); }));
     // A block of 384 threads begins with 168 for each, 64512; a multiprocessor has 65536.

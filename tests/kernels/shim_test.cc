@@ -15,9 +15,8 @@ std::string run(unsigned threads, size_t shared_bytes, const std::function<void(
 }
 
 void expect_fault(const char* part, const std::string& problem) {
-    if (problem.find(part) == std::string::npos) {
+    if (problem.find(part) == std::string::npos)
         fail("a fault was reported as '%s', not as one of '%s'", problem.c_str(), part);
-    }
 }
 
 // Thread 0 writes, all read; returns how many seeds of 20 see all reads right.
@@ -29,12 +28,8 @@ int right_reads(bool with_barrier) {
         const std::string problem = run(64, 4, [&] {
             SHARED_MEMORY(shared);
             const SharedArray<uint32_t> word(shared, 0);
-            if (threadIdx.x == 0) {
-                word[0] = 7;
-            }
-            if (with_barrier) {
-                barrier();
-            }
+            if (threadIdx.x == 0) word[0] = 7;
+            if (with_barrier) barrier();
             good &= word[0] == 7;
         });
         right += good && problem.empty();
@@ -52,9 +47,7 @@ uint32_t read_copy(sim::Completion completion, bool waits) {
         if (threadIdx.x == 0) {
             copy_async(shared_address(shared), source, 16);
             commit_copies();
-            if (waits) {
-                wait_copies<0>();
-            }
+            if (waits) wait_copies<0>();
             seen = SharedArray<uint32_t>(shared, 0)[2];
         }
     });
@@ -83,19 +76,15 @@ void shim_multiplies() {
             sums_ready();
         });
         check_equal(problem.size(), 0, problem.c_str());
-        for (const auto& [have, want] : {std::pair{sums[0], c.row_0}, std::pair{sums[2], c.row_8}}) {
-            if (have != want && (have == have || want == want)) {
+        for (const auto& [have, want] : {std::pair{sums[0], c.row_0}, std::pair{sums[2], c.row_8}})
+            if (have != want && (have == have || want == want))
                 fail("a %04x, b %04x: %g instead of %g", c.a, c.b, have, want);
-            }
-        }
     }
 }
 
 void shim_orders() {
     check_equal(uint64_t(right_reads(true)), 20, "seeds with a barrier");
-    if (right_reads(false) > 10) {
-        fail("a missing barrier is seen by too few seeds");
-    }
+    if (right_reads(false) > 10) fail("a missing barrier is seen by too few seeds");
     check_equal(read_copy(sim::Completion::Lazy, true), 3, "a copy waited for");
     check_equal(read_copy(sim::Completion::Eager, false), 3, "a copy that arrives at once");
     check_equal(read_copy(sim::Completion::Lazy, false), 0xFFFFFFFFu, "a copy not waited for");
@@ -116,9 +105,7 @@ void shim_orders() {
 
 void shim_finds_faults() {
     alignas(16) static const uint8_t source[32] = {};
-    const auto copy = [](uint32_t to, const void* from) {
-        return run(32, 64, [=] { copy_async(to, from, 16); });
-    };
+    const auto copy = [](uint32_t to, const void* from) { return run(32, 64, [=] { copy_async(to, from, 16); }); };
     expect_fault("not aligned", copy(8, source));
     expect_fault("not aligned", copy(16, source + 8));
     expect_fault("of shared memory, which has 64", copy(64, source));
@@ -135,21 +122,14 @@ void shim_finds_faults() {
                      shared[8] = 0;
                  }));
     expect_fault("deadlock: of 64 threads 32 wait at a barrier", run(64, 0, [] {
-                     if (threadIdx.x < 32) {
-                         barrier();
-                     }
+                     if (threadIdx.x < 32) barrier();
                  }));
     expect_fault("deadlock", run(32, 0, [] {
-                     if (threadIdx.x != 5) {
-                         ballot(true);
-                     }
+                     if (threadIdx.x != 5) ballot(true);
                  }));
     expect_fault("different operations", run(32, 0, [] {
-                     if (threadIdx.x < 16) {
-                         ballot(true);
-                     } else {
-                         shuffle_xor(1, 1);
-                     }
+                     if (threadIdx.x < 16) ballot(true);
+                     else shuffle_xor(1, 1);
                  }));
     expect_fault("left before its sums were ready", run(32, 0, [] {
                      float sums[4] = {};
@@ -157,9 +137,7 @@ void shim_finds_faults() {
                  }));
     expect_fault("0 matrix products, and 1 of another lane", run(32, 0, [] {
                      float sums[4] = {};
-                     if (threadIdx.x == 9) {
-                         multiply_add(sums, {0, 0, 0, 0}, 0, 0);
-                     }
+                     if (threadIdx.x == 9) multiply_add(sums, {0, 0, 0, 0}, 0, 0);
                      sums_ready();
                  }));
     expect_fault("whole warps", run(33, 0, [] {}));
@@ -172,12 +150,9 @@ void halves() {
     for (uint32_t bits = 0; bits < 65536; bits++) {
         const float value = half_to_float(uint16_t(bits));
         const bool nan = (bits & 0x7fff) > 0x7c00;
-        if (nan ? value == value : float_to_half(value) != bits) {
+        if (nan ? value == value : float_to_half(value) != bits)
             fail("fp16 %04x becomes %g, and that %04x", bits, value, float_to_half(value));
-        }
-        if ((bits & 0x7c00) == 0x7c00 || (bits & 0x7fff) == 0x7bff) {
-            continue;
-        }
+        if ((bits & 0x7c00) == 0x7c00 || (bits & 0x7fff) == 0x7bff) continue;
         // Half way to the next rounds to even, and beside it to the nearer one.
         const float next = half_to_float(uint16_t(bits + 1)), middle = (value + next) / 2;
         const uint16_t even = uint16_t(bits + (bits & 1));

@@ -19,14 +19,9 @@ public:
         const int stride_y = stride_x * width + 3 * size;
         bytes.reset(new DeviceBuffer<uint8_t>(size_t(stride_y) * size_t(height)));
         voxels = {bytes->data(), stride_x, stride_y, type, width, height, 0, 2.0, -300.0, -160.0, 240.0};
-        if (type == U8) {
-            voxels.intercept = -170.0;
-        }
-        for (int y = 0; y < height; y++) {
-            for (int x = 0; x < width; x++) {
-                write(bytes->data() + y * stride_y + x * stride_x, type, random);
-            }
-        }
+        if (type == U8) voxels.intercept = -170.0;
+        for (int y = 0; y < height; y++)
+            for (int x = 0; x < width; x++) write(bytes->data() + y * stride_y + x * stride_x, type, random);
     }
 
     double hu(int x, int y) const {
@@ -54,16 +49,14 @@ public:
 private:
     std::unique_ptr<DeviceBuffer<uint8_t>> bytes;
 
-    template <class T>
-    static double value(const uint8_t* at) {
+    template <class T> static double value(const uint8_t* at) {
         T voxel;
         memcpy(&voxel, at, sizeof(T));
         return double(voxel);
     }
     double rescale(double voxel) const { return voxels.slope * voxel + voxels.intercept; }
 
-    template <class T>
-    static void put(uint8_t* at, double voxel) {
+    template <class T> static void put(uint8_t* at, double voxel) {
         const T typed = T(voxel);
         memcpy(at, &typed, sizeof(T));
     }

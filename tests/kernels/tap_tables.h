@@ -26,9 +26,7 @@ inline std::vector<int32_t> random_taps(Random& random, int values, int taps, in
 // [values][3]: of a convolution without padding.
 inline std::vector<int32_t> plain_taps(int values) {
     std::vector<int32_t> table;
-    for (int value = 0; value < values; value++) {
-        table.insert(table.end(), {value, value + 1, value + 2});
-    }
+    for (int value = 0; value < values; value++) table.insert(table.end(), {value, value + 1, value + 2});
     return table;
 }
 
@@ -47,9 +45,7 @@ std::vector<Block> cut_blocks(Random& random, const std::vector<int32_t>& table,
             for (int tap = 0; tap < 3; tap++) {
                 const int input = table[size_t(value) * 3 + size_t(tap)];
                 int local = 0;
-                while (local < longer.inputs && longer.input[local] != input) {
-                    local++;
-                }
+                while (local < longer.inputs && longer.input[local] != input) local++;
                 if (input != ZERO && local == longer.inputs) {
                     if (local == INPUTS) {
                         fits = false;
@@ -59,16 +55,12 @@ std::vector<Block> cut_blocks(Random& random, const std::vector<int32_t>& table,
                 }
                 longer.tap[longer.count][tap] = input == ZERO ? BLOCK_ZERO : uint8_t(local);
             }
-            if (!fits) {
-                break;
-            }
+            if (!fits) break;
             longer.count++;
             block = longer;
         }
         first += block.count;
-        if (block.inputs == 0) {
-            block.inputs = 1;  // all taps are zero
-        }
+        if (block.inputs == 0) block.inputs = 1;  // all taps are zero
         blocks.push_back(block);
     }
     return blocks;
@@ -86,13 +78,9 @@ inline std::vector<ColumnBlock> column_blocks(Random& random, const std::vector<
 inline std::vector<Tile> random_tiles(Random& random, size_t row_blocks, size_t column_blocks) {
     std::vector<Tile> tiles;
     for (size_t i = 0; i < row_blocks * column_blocks; i++) {
-        if (i != 0 && random.below(3) == 0) {
-            continue;
-        }
+        if (i != 0 && random.below(3) == 0) continue;
         Tile tile{int32_t(i / column_blocks), int32_t(i % column_blocks), {}};
-        for (uint32_t& wanted : tile.wanted) {
-            wanted = uint32_t(random.next() | random.next());
-        }
+        for (uint32_t& wanted : tile.wanted) wanted = uint32_t(random.next() | random.next());
         tiles.push_back(tile);
     }
     return tiles;

@@ -16,12 +16,10 @@ public:
         : start(uint32_t(bits & 0x3fff) << 4),
           eight_rows(uint32_t(bits >> 32 & 0x3fff) << 4),
           swizzle(uint32_t(bits >> 62)) {
-        if ((bits & 0x3fffc000c000c000) != 0) {  // reserved; and the base offset, which an aligned pattern does not need
+        if ((bits & 0x3fffc000c000c000) != 0)  // reserved; and the base offset, which an aligned pattern does not need
             fail("matrix descriptor %llx: bits that must be 0", (unsigned long long)bits);
-        }
-        if (swizzle == 0) {
+        if (swizzle == 0)
             fail("matrix descriptor %llx: without a swizzle, which no kernel uses", (unsigned long long)bits);
-        }
     }
 
     // Byte of shared memory of element k of row n; the hardware swizzles bits of the address, not of the offset.
@@ -44,9 +42,7 @@ public:
     void wait(size_t pending) {
         if (groups.size() > pending) {
             const size_t end = groups[groups.size() - pending - 1];
-            while (made < end) {
-                make_one();
-            }
+            while (made < end) make_one();
             groups.erase(groups.begin(), groups.end() - long(pending));
         }
     }
@@ -75,9 +71,8 @@ private:
     static void read_row(uint16_t (&halves)[DEPTH], const MatrixDescriptor& matrix, uint32_t row) {
         for (uint32_t k = 0; k < DEPTH; k += 8) {
             const uint32_t at = matrix.byte(row, k);
-            if (!is_published(at)) {
+            if (!is_published(at))
                 fail("a product reads byte %u of shared memory, which cp.async has written, without a fence", at);
-            }
             memcpy(halves + k, shared_at(at, 16, 16), 16);
         }
     }
@@ -122,18 +117,13 @@ private:
         }
         for (uint32_t row = 0; row < ROWS; row++) {
             for (uint32_t four = 0; four < product.outputs / 4; four++) {
-                if (zero[four] && finite) {
-                    continue;  // weights of outputs that a layer does not have
-                }
+                if (zero[four] && finite) continue;  // weights of outputs that a layer does not have
                 Columns sum = {};
 #pragma GCC unroll 16
-                for (uint32_t k = 0; k < DEPTH; k++) {
-                    sum += a[row][k] * b[four][k];
-                }
+                for (uint32_t k = 0; k < DEPTH; k++) sum += a[row][k] * b[four][k];
                 const uint32_t thread = row / 16 * 32 + row % 8 * 4 + four % 2 * 2;
-                for (uint32_t i = 0; i < 4; i++) {
+                for (uint32_t i = 0; i < 4; i++)
                     product.sums[thread + i / 2][four / 2 * 4 + row % 16 / 8 * 2 + i % 2] += sum[i];
-                }
             }
         }
     }

@@ -23,9 +23,7 @@ struct Fork {
         OK(cuMemsetD32Async(array, 10, 1, main));
         OK(cuMemsetD32Async(array + 4, 20, 1, side));
         OK(cuEventRecord(joined, side));
-        if (join) {
-            OK(cuStreamWaitEvent(main, joined, 0));
-        }
+        if (join) OK(cuStreamWaitEvent(main, joined, 0));
         OK(gpu.launch(gpu.add, main, array, array + 8, 2, 1));
     }
 };
@@ -46,7 +44,7 @@ void fork_and_join() {
         OK(cuGraphInstantiateWithFlags(&exec, graph, 0));
         CHECK(fake_driver_live("graph") == 1 && fake_driver_live("exec") == 1);
         OK(cuGraphDestroy(graph));
-        CHECK(fake_driver_kernel_runs() == 0); // captured, not run
+        CHECK(fake_driver_kernel_runs() == 0);  // captured, not run
         for (int replay = 0; replay < 3; ++replay) {
             OK(cuMemsetD32_v2(fork.array, 77, 4));
             OK(cuGraphLaunch(exec, replay % 2 ? fork.main : fork.side));
@@ -55,7 +53,7 @@ void fork_and_join() {
         }
         CHECK(fake_driver_kernel_runs() == 3);
         OK(cuGraphLaunch(exec, fork.main));
-        OK(cuGraphExecDestroy(exec)); // what is queued still runs
+        OK(cuGraphExecDestroy(exec));  // what is queued still runs
         GIVES(CUDA_ERROR_INVALID_HANDLE, cuGraphLaunch(exec, fork.main));
         OK(cuStreamSynchronize(fork.main));
         CHECK(fake_driver_kernel_runs() == 4);
@@ -70,7 +68,7 @@ void unjoined_branch() {
     fork.capture(false);
     GIVES(CUDA_ERROR_STREAM_CAPTURE_UNJOINED, cuStreamEndCapture(fork.main, &graph));
     CHECK(graph == nullptr);
-    OK(cuStreamSynchronize(fork.side)); // an ordinary stream again
+    OK(cuStreamSynchronize(fork.side));  // an ordinary stream again
 }
 
 // Two replays of one graph never overlap, whatever their streams.
@@ -85,9 +83,7 @@ void replays_take_turns() {
     OK(gpu.launch(gpu.add, streams[0], array + 4, array, 1, 1));
     OK(cuStreamEndCapture(streams[0], &graph));
     OK(cuGraphInstantiateWithFlags(&exec, graph, 0));
-    for (int replay = 0; replay < 100; ++replay) {
-        OK(cuGraphLaunch(exec, streams[replay % 2]));
-    }
+    for (int replay = 0; replay < 100; ++replay) OK(cuGraphLaunch(exec, streams[replay % 2]));
     OK(cuCtxSynchronize());
     CHECK(Gpu::read(array, 1)[0] == 100);
     OK(cuGraphExecDestroy(exec));
@@ -147,7 +143,7 @@ void illegal_calls() {
     GIVES(CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, cuStreamBeginCapture_v2(nullptr, CAPTURE_GLOBAL));
 }
 
-} // namespace
+}  // namespace
 
 void capture_tests() {
     RUN(fork_and_join);

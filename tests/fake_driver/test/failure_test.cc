@@ -73,7 +73,7 @@ static void chosen_calls_fail() {
     fake_driver_fail("cuMemAlloc_v2", 3, CUDA_ERROR_UNKNOWN);
     fake_driver_fail("cuMemFree_v2", 1, CUDA_ERROR_UNKNOWN);
     OK(cuMemAlloc_v2(&pointer, 4));
-    GIVES(CUDA_ERROR_UNKNOWN, cuMemFree_v2(pointer)); // yet it is freed
+    GIVES(CUDA_ERROR_UNKNOWN, cuMemFree_v2(pointer));  // yet it is freed
     GIVES(CUDA_ERROR_OUT_OF_MEMORY, cuMemAlloc_v2(&pointer, 4));
     GIVES(CUDA_ERROR_UNKNOWN, cuMemAlloc_v2(&pointer, 4));
     CHECK(fake_driver_live("allocation") == 0);
@@ -100,7 +100,7 @@ static void leaks() {
     CHECK(error_has("context destroyed while 1 tasks had not run"));
     CHECK(fake_driver_live("context") == 0 && fake_driver_live("stream") == 1);
     CHECK(fake_driver_live("bytes") == 400 && fake_driver_live("") == 2);
-    CHECK(fake_driver_reset() == 2); // it keeps them
+    CHECK(fake_driver_reset() == 2);  // it keeps them
     OK(cuInit(0));
     OK(cuDevicePrimaryCtxRetain(&again, 0));
     CHECK(again != context);
@@ -134,13 +134,13 @@ static void the_environment() {
     for (int byte; (byte = fgetc(file)) != EOF;) text.push_back(static_cast<char>(byte));
     fclose(file);
     remove(report.c_str());
-    CHECK(text == "context 1\nallocation 1\nbytes 1000\nhost 0\nstream 1\nevent 0\nmodule 0\ngraph 0\nexec 0\nruns 0\n"
-                  "error \n");
+    CHECK(text ==
+          "context 1\nallocation 1\nbytes 1000\nhost 0\nstream 1\nevent 0\nmodule 0\ngraph 0\nexec 0\nruns 0\n"
+          "error \n");
     CHECK(run_with("init=100") == 3);
     CHECK(run_with("devices=0") == 3);
-    for (const char* wrong : {"sm", "devices=9", "colour=1", "memory=1k", "fail=cuInit:1"}) {
+    for (const char* wrong : {"sm", "devices=9", "colour=1", "memory=1k", "fail=cuInit:1"})
         CHECK(run_with(wrong) == 97);
-    }
 }
 
 void failure_tests() {

@@ -13,9 +13,7 @@ std::string failure;
 
 void add(const void* raw) {
     const AddParams& p = *static_cast<const AddParams*>(raw);
-    for (uint64_t i = 0; i < p.count; ++i) {
-        p.to[i] = p.from[i] + p.addend;
-    }
+    for (uint64_t i = 0; i < p.count; ++i) p.to[i] = p.from[i] + p.addend;
 }
 
 void broken(const void*) { failure = "thread 7 read past shared memory"; }
@@ -26,14 +24,11 @@ const Kernel kernels[] = {
     {"resized", sizeof(AddParams), add},
 };
 
-} // namespace
+}  // namespace
 
 const Kernel* find_kernel(const char* name) {
-    for (const Kernel& kernel : kernels) {
-        if (strcmp(kernel.name, name) == 0) {
-            return &kernel;
-        }
-    }
+    for (const Kernel& kernel : kernels)
+        if (strcmp(kernel.name, name) == 0) return &kernel;
     return nullptr;
 }
 
@@ -47,4 +42,4 @@ std::string launch(Dim3, Dim3, size_t, const std::function<void()>& body) {
     return failure;
 }
 
-} // namespace sim
+}  // namespace sim

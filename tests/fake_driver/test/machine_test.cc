@@ -71,7 +71,7 @@ static void contexts() {
     OK(cuStreamDestroy_v2(stream));
     GIVES(CUDA_ERROR_INVALID_HANDLE, cuStreamDestroy_v2(stream));
 
-    OK(cuCtxSetCurrent(primary)); // in place of own
+    OK(cuCtxSetCurrent(primary));  // in place of own
     OK(cuDevicePrimaryCtxRelease_v2(0));
     OK(cuCtxSynchronize());
     OK(cuDevicePrimaryCtxRelease_v2(0));

@@ -19,16 +19,14 @@ static int leaking_program() {
     CHECK(major == 9);
     OK(cuStreamCreate(&stream, 0));
     OK(cuMemAlloc_v2(&pointer, 1000));
-    GIVES(CUDA_ERROR_OUT_OF_MEMORY, cuMemAlloc_v2(&pointer, 8)); // the second call, made to fail
-    GIVES(CUDA_ERROR_OUT_OF_MEMORY, cuMemAlloc_v2(&pointer, 2000)); // 2500 bytes in all
+    GIVES(CUDA_ERROR_OUT_OF_MEMORY, cuMemAlloc_v2(&pointer, 8));     // the second call, made to fail
+    GIVES(CUDA_ERROR_OUT_OF_MEMORY, cuMemAlloc_v2(&pointer, 2000));  // 2500 bytes in all
     return 0;
 }
 
 int main(int count, char** arguments) {
     setenv("SELF_TEST", arguments[0], 1);
-    if (count > 1 && strcmp(arguments[1], "leaking") == 0) {
-        return leaking_program();
-    }
+    if (count > 1 && strcmp(arguments[1], "leaking") == 0) return leaking_program();
     // Whoever asks for libcuda.so gets what is loaded, by its SONAME.
     CHECK(dlsym(dlopen("libcuda.so", RTLD_NOW), "cuInit") == reinterpret_cast<void*>(&cuInit));
     machine_tests();

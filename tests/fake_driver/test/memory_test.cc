@@ -11,7 +11,7 @@ static void poison() {
     CHECK(fake_driver_live("host") == 1);
     static_cast<unsigned char*>(pinned)[4] = 1;
     OK(cuMemFreeHost(pinned));
-    CHECK(static_cast<unsigned char*>(pinned)[4] == 0xFF); // still there, poisoned again
+    CHECK(static_cast<unsigned char*>(pinned)[4] == 0xFF);  // still there, poisoned again
     CHECK(fake_driver_error()[0] == '\0');
     GIVES(CUDA_ERROR_INVALID_VALUE, cuMemFreeHost(pinned));
     CHECK(error_has("freed before"));
@@ -58,8 +58,8 @@ static void bounds() {
     OK(cuMemcpyHtoD_v2(array + 20, host, 20));
     GIVES(CUDA_ERROR_INVALID_VALUE, cuMemsetD8_v2(array - 1, 0, 1));
     GIVES(CUDA_ERROR_INVALID_VALUE, cuMemsetD32_v2(array, 0, 11));
-    GIVES(CUDA_ERROR_INVALID_VALUE, cuMemcpyDtoH_v2(reinterpret_cast<void*>(array), array, 4)); // not host memory
-    GIVES(CUDA_ERROR_INVALID_VALUE, cuMemcpyDtoD_v2(reinterpret_cast<CUdeviceptr>(host), array, 4)); // not device's
+    GIVES(CUDA_ERROR_INVALID_VALUE, cuMemcpyDtoH_v2(reinterpret_cast<void*>(array), array, 4));       // not host memory
+    GIVES(CUDA_ERROR_INVALID_VALUE, cuMemcpyDtoD_v2(reinterpret_cast<CUdeviceptr>(host), array, 4));  // not device's
     OK(cuMemcpyHtoD_v2(array, host, 0));
 }
 
@@ -112,7 +112,7 @@ static void pointers_of_kernels() {
     OK(cuMemAlloc_v2(&short_lived, 16));
     const CUstream stream = gpu.stream();
     OK(gpu.launch(gpu.add, stream, gpu.array(4), short_lived, 4, 0));
-    OK(cuMemFree_v2(short_lived)); // before the kernel ran
+    OK(cuMemFree_v2(short_lived));  // before the kernel ran
     GIVES(CUDA_ERROR_ILLEGAL_ADDRESS, cuStreamSynchronize(stream));
     CHECK(error_has("add: parameter at byte 8"));
 }

@@ -13,10 +13,10 @@ static void nothing_runs_at_enqueue() {
     uint32_t value = 5;
     uint32_t result = 0;
     OK(cuMemcpyHtoDAsync_v2(array, &value, 4, stream));
-    value = 6; // too early
+    value = 6;  // too early
     OK(gpu.launch(gpu.add, stream, array, array, 1, 100));
     OK(cuMemcpyDtoHAsync_v2(&result, array, 4, stream));
-    CHECK(result == 0); // read too early
+    CHECK(result == 0);  // read too early
     OK(cuStreamSynchronize(stream));
     CHECK(result == 106);
 }
@@ -33,9 +33,7 @@ static bool second_stream_sees_the_first(int completion, uint64_t seed, bool wai
     OK(cuMemsetD32Async(array, 10, 1, first));
     OK(gpu.launch(gpu.add, first, array, array, 1, 1));
     OK(cuEventRecord(filled, first));
-    if (wait) {
-        OK(cuStreamWaitEvent(second, filled, 0));
-    }
+    if (wait) OK(cuStreamWaitEvent(second, filled, 0));
     OK(cuMemcpyDtoHAsync_v2(&result, array, 4, second));
     OK(cuStreamSynchronize(second));
     return result == 11;
@@ -43,15 +41,12 @@ static bool second_stream_sees_the_first(int completion, uint64_t seed, bool wai
 
 static void a_missing_wait_is_caught() {
     CHECK(!second_stream_sees_the_first(LAZY, 1, false));
-    CHECK(second_stream_sees_the_first(EAGER, 1, false)); // which is why eager is not the default
+    CHECK(second_stream_sees_the_first(EAGER, 1, false));  // which is why eager is not the default
     int right = 0;
-    for (uint64_t seed = 1; seed <= 100; ++seed) {
-        right += second_stream_sees_the_first(RANDOM, seed, false);
-    }
+    for (uint64_t seed = 1; seed <= 100; ++seed) right += second_stream_sees_the_first(RANDOM, seed, false);
     CHECK(right > 5 && right < 95);
-    for (uint64_t seed = 1; seed <= 100; ++seed) {
+    for (uint64_t seed = 1; seed <= 100; ++seed)
         CHECK(second_stream_sees_the_first(static_cast<int>(seed % 3), seed, true));
-    }
 }
 
 static void calls_that_wait_follow_ordinary_streams_only() {
@@ -70,7 +65,7 @@ static void events() {
     const CUevent start = gpu.event(0);
     const CUevent end = gpu.event(0);
     float milliseconds = -1;
-    OK(cuEventQuery(start)); // never recorded
+    OK(cuEventQuery(start));  // never recorded
     OK(cuStreamWaitEvent(stream, start, 0));
     GIVES(CUDA_ERROR_INVALID_HANDLE, cuEventElapsedTime(&milliseconds, start, end));
     OK(cuEventRecord(start, stream));
@@ -79,9 +74,8 @@ static void events() {
     GIVES(CUDA_ERROR_NOT_READY, cuEventElapsedTime(&milliseconds, start, end));
     GIVES(CUDA_ERROR_NOT_READY, cuEventQuery(end));
     int polls = 0;
-    for (CUresult result; (result = cuEventQuery(end)) != CUDA_SUCCESS; ++polls) {
+    for (CUresult result; (result = cuEventQuery(end)) != CUDA_SUCCESS; ++polls)
         CHECK(result == CUDA_ERROR_NOT_READY && polls < 10);
-    }
     OK(cuEventElapsedTime(&milliseconds, start, end));
     CHECK(milliseconds >= 0);
     GIVES(CUDA_ERROR_INVALID_HANDLE, cuEventElapsedTime(&milliseconds, start, gpu.event()));
@@ -122,9 +116,7 @@ static void threads() {
             OK(cuCtxSetCurrent(gpu.context));
             for (int round = 0; round < 200; ++round) {
                 OK(gpu.launch(gpu.add, stream, array, array, 1, 1));
-                if (round % 10 == 0) {
-                    OK(cuStreamSynchronize(stream));
-                }
+                if (round % 10 == 0) OK(cuStreamSynchronize(stream));
             }
             uint32_t result = 0;
             OK(cuMemcpyDtoHAsync_v2(&result, array, 4, stream));
@@ -132,9 +124,7 @@ static void threads() {
             right += result == worker + 200;
         });
     }
-    for (std::thread& worker : workers) {
-        worker.join();
-    }
+    for (std::thread& worker : workers) worker.join();
     CHECK(right == 4);
 }
 
@@ -147,17 +137,13 @@ static void a_waiting_thread_lets_others_in() {
         const CUstream stream = gpu.stream();
         const CUdeviceptr array = gpu.array(100000);
         OK(cuMemsetD32_v2(array, 0, 100000));
-        for (int task = 0; task < 500; ++task) {
-            OK(gpu.launch(gpu.add, stream, array, array, 100000, 1));
-        }
+        for (int task = 0; task < 500; ++task) OK(gpu.launch(gpu.add, stream, array, array, 100000, 1));
         std::thread waiter([&] {
             OK(cuCtxSetCurrent(gpu.context));
             OK(cuStreamSynchronize(stream));
         });
         uint64_t runs = 0;
-        while (runs == 0) {
-            runs = fake_driver_kernel_runs();
-        }
+        while (runs == 0) runs = fake_driver_kernel_runs();
         in_between = runs < 500;
         waiter.join();
         CHECK(fake_driver_kernel_runs() == 500);

@@ -16,4 +16,4 @@ enum class Completion { Eager, Lazy, Random };
 void configure(Completion completion, uint64_t seed);
 std::string launch(Dim3 grid, Dim3 block, size_t shared_bytes, const std::function<void()>& body);
 
-} // namespace sim
+}  // namespace sim

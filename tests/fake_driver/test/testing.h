@@ -98,7 +98,7 @@ public:
         AddParams p{reinterpret_cast<uint32_t*>(from), reinterpret_cast<uint32_t*>(to), count, addend};
         void* params[] = {&p};
         const CUresult result = cuLaunchKernel(function, 1, 1, 1, 128, 1, 1, shared_bytes, stream, params, nullptr);
-        memset(&p, 0, sizeof p); // they were copied
+        memset(&p, 0, sizeof p);  // they were copied
         return result;
     }
     static std::vector<uint32_t> read(CUdeviceptr from, size_t count) {

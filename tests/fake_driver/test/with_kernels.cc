@@ -41,9 +41,8 @@ CUdeviceptr array_of(const void* values, size_t bytes) {
 // table_max of a 2 x 2 image to one pixel.
 void run_table_max(CUmodule module) {
     std::vector<uint16_t> input(4 * CHANNEL_GRAIN);
-    for (size_t i = 0; i < input.size(); ++i) {
-        input[i] = static_cast<uint16_t>(0x3C00 + (i * 37) % 64); // fp16, 1 and a little more
-    }
+    for (size_t i = 0; i < input.size(); ++i)
+        input[i] = static_cast<uint16_t>(0x3C00 + (i * 37) % 64);  // fp16, 1 and a little more
     const int32_t taps[] = {0, 1};
     const uint32_t not_cancelled = 0;
     const CUdeviceptr image = array_of(input.data(), input.size() * 2);
@@ -66,22 +65,18 @@ void run_table_max(CUmodule module) {
     uint16_t result[CHANNEL_GRAIN];
     OK(cuMemcpyDtoH_v2(result, output, sizeof result));
     for (int channel = 0; channel < CHANNEL_GRAIN; ++channel) {
-        uint16_t expected = 0; // fp16 of one sign compare as integers
-        for (int pixel = 0; pixel < 4; ++pixel) {
-            expected = std::max(expected, input[pixel * CHANNEL_GRAIN + channel]);
-        }
+        uint16_t expected = 0;  // fp16 of one sign compare as integers
+        for (int pixel = 0; pixel < 4; ++pixel) expected = std::max(expected, input[pixel * CHANNEL_GRAIN + channel]);
         CHECK(result[channel] == expected);
     }
-    for (const CUdeviceptr pointer : {image, table, cancel, output}) {
-        OK(cuMemFree_v2(pointer));
-    }
+    for (const CUdeviceptr pointer : {image, table, cancel, output}) OK(cuMemFree_v2(pointer));
 }
 
-} // namespace
+}  // namespace
 
 int main(int count, char** paths) {
     CHECK(fake_driver_reset() == 0);
-    fake_driver_devices(1, 9, 0, 1 << 30, 227 << 10); // which takes all PTX
+    fake_driver_devices(1, 9, 0, 1 << 30, 227 << 10);  // which takes all PTX
     CUcontext context;
     int kernels = 0;
     bool ran = false;
