@@ -11,23 +11,19 @@
 //! writes a file of trace events for each row (chrome://tracing, Perfetto, benches/timeline.py). `--small` tries the
 //! program out on the fake driver.
 
-#[path = "../tests/support/builder.rs"]
-mod builder;
-#[path = "../tests/support/geometry.rs"]
-mod geometry;
+#[path = "../tests/support/mod.rs"]
+mod support;
 
 use std::path::PathBuf;
 use std::time::Instant;
 
-use builder::{File, Random};
-use geometry::in_turn;
 use nvml_wrapper::Nvml;
 use patchmask::engine::{DeviceChoice, Span};
 use patchmask::lattice::Padding;
 use patchmask::session::{Options, Outputs, Report, Session};
 use patchmask::volume::{Volume, VolumeMut};
-use patchmask::weights::Model;
 use serde_json::json;
+use support::{Random, TestModel, Vgg, in_turn};
 
 const FULL: [usize; 13] = [64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512];
 const RUNS: usize = 3;
@@ -101,13 +97,12 @@ fn energy(nvml: Option<&Nvml>, gpus: &[u32]) -> Option<u64> {
     gpus.iter().map(used).sum()
 }
 
-fn network(random: &mut Random, patch_size: u32, small: bool) -> Model {
+fn network(random: &mut Random, patch_size: u32, small: bool) -> TestModel {
     let divide = if small { 16 } else { 1 };
     let head = [256 / divide, 256 / divide, 2];
-    let side = (patch_size / 32) as usize;
     let widths = FULL.map(|width| width / divide);
-    let file = File::scaled(random, 3, &widths, side, &head, 0.02);
-    file.load().expect("a model")
+    let side = patch_size as usize / 32;
+    Vgg { channels: 3, widths: &widths, side, dense: &head, bias: 0.02, ..Vgg::GREY }.model(random)
 }
 
 /// Seconds in which some slice was at work on this GPU.

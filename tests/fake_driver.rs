@@ -1,13 +1,12 @@
 //! The fake driver itself: its self-test, and that it finds a kernel for every entry of the committed PTX.
 //! Skipped where there is no C++ compiler.
 
-#[path = "support/cxx.rs"]
-mod cxx;
-#[path = "support/fake_driver.rs"]
-mod fake_driver;
+mod support;
 
 use std::path::PathBuf;
 use std::process::Command;
+
+use support::{cxx, fake_driver};
 
 /// Runs a program of these sources, linked against a library of the fake driver.
 fn run(name: &str, library: Result<PathBuf, String>, sources: &[String], arguments: &[String]) {

@@ -4,10 +4,9 @@
 //!
 //! Skipped where there is no C++ compiler; `CXX` names one.
 
-#[path = "support/cxx.rs"]
-mod cxx;
 #[path = "kernels/mutants.rs"]
 mod mutants;
+mod support;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -16,6 +15,7 @@ use std::sync::{Mutex, OnceLock};
 use std::{fs, thread};
 
 use mutants::{MUTANTS, Mutant};
+use support::cxx;
 
 /// Floats as a GPU has them: nothing fused. Kernels look at bytes through other types.
 const FLAGS: &[&str] = &[

@@ -6,9 +6,8 @@ use patchmask::session::{Estimate, Options, Outputs, Session};
 use patchmask::volume::{Extents, Volume, VolumeMut};
 use patchmask::weights::Model;
 
-use crate::builder::Random;
-use crate::geometry::{Case, network};
 use crate::host::small_case;
+use crate::support::{Case, Random, network};
 use crate::{bits, fake_driver, on_gpu, repeatability};
 
 const OUT_OF_MEMORY: i32 = 2;
@@ -30,9 +29,7 @@ fn session(case: &Case, model: &Model, budget: u64) -> Option<(Session, Estimate
 /// not: either way as foreseen, within the budget, with the same bits, and from page-locked memory.
 #[test]
 fn what_is_held_is_foreseen_and_fits() {
-    let Some(gpu) = fake_driver::take() else {
-        return;
-    };
+    let Some(gpu) = fake_driver::take() else { return };
     let mut random = Random(51);
     let mut case = repeatability::case(&mut random);
     (case.options.patch_size, case.options.stride) = (32, 8);
@@ -70,9 +67,7 @@ fn what_is_held_is_foreseen_and_fits() {
 /// the end of a call waits in a way that a wish to stop could not interrupt.
 #[test]
 fn room_is_made_without_blocking() {
-    let Some(gpu) = fake_driver::take() else {
-        return;
-    };
+    let Some(gpu) = fake_driver::take() else { return };
     let mut random = Random(52);
     let mut case = repeatability::case(&mut random);
     let model = network(&mut random, case.options.patch_size);
@@ -97,9 +92,7 @@ fn room_is_made_without_blocking() {
 /// Where the device has no room for the smallest tile, the error does not blame the budget.
 #[test]
 fn a_full_device_is_not_a_small_budget() {
-    let Some(gpu) = fake_driver::take() else {
-        return;
-    };
+    let Some(gpu) = fake_driver::take() else { return };
     let (mut case, model) = small_case(53);
     let one_patch = |i: usize| (i == 0) as u8;
     case.depth = 1;
@@ -132,16 +125,14 @@ fn a_full_device_is_not_a_small_budget() {
 }
 
 fn case_logits(case: &Case, model: &Model) -> usize {
-    let (columns, rows) = case.lattice();
+    let (columns, rows) = case.grid();
     rows * columns * case.depth * model.describe().classes as usize
 }
 
 /// Each memory's budget has its error.
 #[test]
 fn a_budget_below_the_weights() {
-    let Some(gpu) = fake_driver::take() else {
-        return;
-    };
+    let Some(gpu) = fake_driver::take() else { return };
     let (case, model) = small_case(54);
     let options = Options { memory_budget: 1000, ..on_gpu(&case) };
     match Session::new(&model, options, &mut |_, _| ()) {
@@ -156,9 +147,7 @@ fn a_budget_below_the_weights() {
 /// Page-locked memory is scarcer than the host's: `auto` goes on without it.
 #[test]
 fn without_page_locked_memory_auto_is_the_cpu() {
-    let Some(gpu) = fake_driver::take() else {
-        return;
-    };
+    let Some(gpu) = fake_driver::take() else { return };
     let (case, model) = small_case(55);
     let choose = |device| {
         gpu.reset();
@@ -179,9 +168,7 @@ fn without_page_locked_memory_auto_is_the_cpu() {
 /// done, by the estimate too, and larger images are cut whatever the budget.
 #[test]
 fn no_more_than_32_bits_of_pixels() {
-    let Some(_gpu) = fake_driver::take() else {
-        return;
-    };
+    let Some(_gpu) = fake_driver::take() else { return };
     let (case, model) = small_case(56);
     let options = Options { patch_size: 63, stride: 32, memory_budget: 1 << 62, ..on_gpu(&case) };
     let session = Session::new(&model, options, &mut |_, _| ()).unwrap();

@@ -7,8 +7,8 @@ use patchmask::session::{Options, Outputs, Session};
 use patchmask::volume::{Extents, Memory, Strides, Volume, VolumeMut, VoxelType};
 
 use crate::fake_driver::FakeDriver;
-use crate::geometry::Case;
 use crate::host::small_case;
+use crate::support::Case;
 use crate::{fake_driver, on_gpu};
 
 /// The host program's own use of the driver, on the primary context of device 0.
@@ -109,9 +109,7 @@ fn bytes_of<T>(values: &[T]) -> &[u8] {
 
 #[test]
 fn nothing_goes_through_the_host() {
-    let Some(gpu) = fake_driver::take() else {
-        return;
-    };
+    let Some(gpu) = fake_driver::take() else { return };
     let (case, model) = small_case(21);
     let expected = case.run(&model, on_gpu(&case));
     let voxels = case.voxels.len();
@@ -160,9 +158,7 @@ fn nothing_goes_through_the_host() {
 
 #[test]
 fn wrong_addresses_are_refused() {
-    let Some(gpu) = fake_driver::take() else {
-        return;
-    };
+    let Some(gpu) = fake_driver::take() else { return };
     gpu.devices(2, 1 << 30);
     let (case, model) = small_case(22);
     let session = Session::new(&model, on_gpu(&case), &mut |_, _| ()).unwrap();

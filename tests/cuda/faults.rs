@@ -7,9 +7,8 @@ use patchmask::session::{Options, Session};
 use patchmask::weights::Model;
 use safetensors::Dtype;
 
-use crate::builder::{File, Random};
-use crate::geometry::{Bits, Case, network};
 use crate::host::small_case;
+use crate::support::{Bits, Case, File, Random, network};
 use crate::{bits, fake_driver, on_gpu};
 
 const OUT_OF_MEMORY: i32 = 2;
@@ -55,9 +54,7 @@ fn whole(case: &Case, model: &Model) -> Result<Bits, Error> {
 
 #[test]
 fn every_call_may_fail() {
-    let Some(gpu) = fake_driver::take() else {
-        return;
-    };
+    let Some(gpu) = fake_driver::take() else { return };
     let (case, model) = small_case(7);
     let case = case.with_depth(9); // Slots replay what they have recorded.
     let expected = whole(&case, &model).unwrap();
@@ -92,9 +89,7 @@ fn every_call_may_fail() {
 /// Any allocation on the device may fail: tiles shrink and the call succeeds, or it is DEVICE_OUT_OF_MEMORY.
 #[test]
 fn device_memory_may_run_out_at_any_allocation() {
-    let Some(gpu) = fake_driver::take() else {
-        return;
-    };
+    let Some(gpu) = fake_driver::take() else { return };
     let (case, model) = small_case(8);
     let expected = whole(&case, &model).unwrap();
     let count = gpu.calls("cuMemAlloc_v2");
@@ -120,9 +115,7 @@ fn device_memory_may_run_out_at_any_allocation() {
 /// A graph only saves time: without memory for it the layers are launched one by one.
 #[test]
 fn graphs_may_run_out_of_memory() {
-    let Some(gpu) = fake_driver::take() else {
-        return;
-    };
+    let Some(gpu) = fake_driver::take() else { return };
     let (case, model) = small_case(14);
     let case = case.with_depth(9);
     let expected = whole(&case, &model).unwrap();
@@ -145,9 +138,7 @@ fn graphs_may_run_out_of_memory() {
 /// the same mask.
 #[test]
 fn tiles_shrink_to_the_memory_there_is() {
-    let Some(gpu) = fake_driver::take() else {
-        return;
-    };
+    let Some(gpu) = fake_driver::take() else { return };
     let mut random = Random(9);
     let case = crate::repeatability::case(&mut random);
     let model = network(&mut random, case.options.patch_size);
@@ -178,9 +169,7 @@ fn tiles_shrink_to_the_memory_there_is() {
 
 #[test]
 fn a_lost_device_is_an_error_and_leaves_nothing() {
-    let Some(gpu) = fake_driver::take() else {
-        return;
-    };
+    let Some(gpu) = fake_driver::take() else { return };
     let (case, model) = small_case(10);
     for after in [0, 1, 5, 19, 40] {
         gpu.reset();
@@ -206,9 +195,7 @@ fn a_lost_device_is_an_error_and_leaves_nothing() {
 /// there is none.
 #[test]
 fn wrong_kernels_are_found_before_they_are_used() {
-    let Some(gpu) = fake_driver::take() else {
-        return;
-    };
+    let Some(gpu) = fake_driver::take() else { return };
     let (case, model) = small_case(11);
     let expected = whole(&case, &model).unwrap();
     for kernel in
@@ -253,9 +240,7 @@ fn wrong_kernels_are_found_before_they_are_used() {
 /// Activations beyond fp16 are an error that names the layer, not a mask made of infinities.
 #[test]
 fn overflow_names_the_layer() {
-    let Some(gpu) = fake_driver::take() else {
-        return;
-    };
+    let Some(gpu) = fake_driver::take() else { return };
     let (case, _) = small_case(12);
     for (position, name) in [(0, "convolution 1 of 13"), (7, "convolution 4 of 13")] {
         let mut file = File::new(Dtype::F32, false, 1, 1, &[2]);

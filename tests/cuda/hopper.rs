@@ -2,13 +2,10 @@
 
 use patchmask::lattice::Padding;
 use patchmask::session::Session;
-use patchmask::weights::Model;
 
-use crate::agreement::Agreement;
-use crate::builder::{File, Random};
 use crate::fake_driver::{self, FakeDriver};
-use crate::geometry::Case;
 use crate::parity::random_cases;
+use crate::support::{Agreement, Case, Random, TestModel, Vgg};
 use crate::{bits, on_gpu};
 
 const KERNELS: [&str; 2] = ["conv3_wgmma_128", "conv3_wgmma_64"];
@@ -25,18 +22,14 @@ fn hopper(gpu: &FakeDriver, spoiled: &[&str]) {
 }
 
 /// With layers of one and two chunks of 64 channels, and of one block of outputs and more.
-fn wide_model(random: &mut Random, patch_size: u32) -> Model {
+fn wide_model(random: &mut Random, patch_size: u32) -> TestModel {
     let widths = [4, 4, 4, 4, 64, 64, 128, 160, 64, 128, 128, 16, 16];
-    let side = (patch_size / 32) as usize;
-    let file = File::scaled(random, 1, &widths, side, &[2], 0.1);
-    file.load().unwrap()
+    Vgg { widths: &widths, side: patch_size as usize / 32, bias: 0.1, ..Vgg::GREY }.model(random)
 }
 
 #[test]
 fn random_cases_agree_with_the_cpu() {
-    let Some(gpu) = fake_driver::take() else {
-        return;
-    };
+    let Some(gpu) = fake_driver::take() else { return };
     let prepare = |number: u64| {
         hopper(gpu, &[]);
         gpu.completion(number as i32 % 3, number);
@@ -51,9 +44,7 @@ fn random_cases_agree_with_the_cpu() {
 /// in one tile or in many.
 #[test]
 fn same_bits_as_the_other_kernels() {
-    let Some(gpu) = fake_driver::take() else {
-        return;
-    };
+    let Some(gpu) = fake_driver::take() else { return };
     let mut random = Random(310);
     let case = Case::whole(&mut random, Padding::Patch, (33, 8), (45, 33, 1));
     let model = wide_model(&mut random, 33);
@@ -84,9 +75,7 @@ fn same_bits_as_the_other_kernels() {
 /// there is too little shared memory, which nobody needs to hear of. On any other GPU they are not even looked at.
 #[test]
 fn left_out() {
-    let Some(gpu) = fake_driver::take() else {
-        return;
-    };
+    let Some(gpu) = fake_driver::take() else { return };
     let mut random = Random(320);
     let case = Case::whole(&mut random, Padding::Patch, (32, 16), (33, 20, 1));
     let model = wide_model(&mut random, 32);

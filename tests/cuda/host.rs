@@ -8,12 +8,11 @@ use patchmask::lattice::Padding;
 use patchmask::session::{Options, Outputs, Session};
 use patchmask::volume::{Volume, VolumeMut};
 
-use crate::builder::Random;
-use crate::geometry::{Case, network};
+use crate::support::{Case, Random, TestModel, network};
 use crate::{bits, fake_driver, on_gpu};
 
 /// 3 x 2 patches on each of 3 slices.
-pub fn small_case(seed: u64) -> (Case, patchmask::weights::Model) {
+pub fn small_case(seed: u64) -> (Case, TestModel) {
     let mut random = Random(seed);
     let case = Case::whole(&mut random, Padding::Patch, (32, 16), (33, 20, 3));
     let model = network(&mut random, 32);
@@ -22,9 +21,7 @@ pub fn small_case(seed: u64) -> (Case, patchmask::weights::Model) {
 
 #[test]
 fn the_callers_context_stays_current() {
-    let Some(gpu) = fake_driver::take() else {
-        return;
-    };
+    let Some(gpu) = fake_driver::take() else { return };
     let own = gpu.make_context();
     let (case, model) = small_case(1);
     let session = Session::new(&model, on_gpu(&case), &mut |_, _| ()).unwrap();
@@ -41,9 +38,7 @@ fn the_callers_context_stays_current() {
 
 #[test]
 fn sessions_share_weights_and_run_side_by_side() {
-    let Some(gpu) = fake_driver::take() else {
-        return;
-    };
+    let Some(gpu) = fake_driver::take() else { return };
     let (case, model) = small_case(2);
     let alone = bits(&case.run(&model, on_gpu(&case)));
     let first = Session::new(&model, on_gpu(&case), &mut |_, _| ()).unwrap();
@@ -72,9 +67,7 @@ fn sessions_share_weights_and_run_side_by_side() {
 
 #[test]
 fn cancelled_from_the_callback_and_from_another_thread() {
-    let Some(gpu) = fake_driver::take() else {
-        return;
-    };
+    let Some(gpu) = fake_driver::take() else { return };
     let (case, model) = small_case(4);
     let case = case.with_depth(40);
     let session = Session::new(&model, on_gpu(&case), &mut |_, _| ()).unwrap();
@@ -109,9 +102,7 @@ fn cancelled_from_the_callback_and_from_another_thread() {
 /// However many threads the caller allows: the CPU engine is what they are for.
 #[test]
 fn one_thread_waits_for_the_gpu() {
-    let Some(_gpu) = fake_driver::take() else {
-        return;
-    };
+    let Some(_gpu) = fake_driver::take() else { return };
     let (case, model) = small_case(5);
     let workers = || {
         let tasks = std::fs::read_dir("/proc/self/task").unwrap();
@@ -131,9 +122,7 @@ fn one_thread_waits_for_the_gpu() {
 /// A slice of many tiles is not done at once.
 #[test]
 fn progress_moves_within_a_slice() {
-    let Some(gpu) = fake_driver::take() else {
-        return;
-    };
+    let Some(gpu) = fake_driver::take() else { return };
     let mut random = Random(6);
     let mut case = crate::repeatability::case(&mut random);
     case.depth = 1;

@@ -10,8 +10,8 @@ use patchmask::engine::DeviceChoice;
 use patchmask::error::Error;
 use patchmask::session::{Options, Session};
 
-use crate::builder::{File, Random};
 use crate::host::small_case;
+use crate::support::{Random, TestModel, Vgg};
 use crate::{cxx, fake_driver, on_gpu};
 
 /// Tells `session` which device to ask for ("auto" or a number; "libcuda": only whether one loads) and where to write
@@ -153,9 +153,7 @@ fn session() {
 /// On a GPU of 99 KiB (sm_86, sm_89), the least there is, the largest convolution has no room: others do its work.
 #[test]
 fn little_shared_memory() {
-    let Some(gpu) = fake_driver::take() else {
-        return;
-    };
+    let Some(gpu) = fake_driver::take() else { return };
     let (case, model) = (small_case(21).0, wide_model());
     let run = || {
         let mut said = String::new();
@@ -175,8 +173,7 @@ fn little_shared_memory() {
 }
 
 /// With layers of 64 and 128 channels.
-fn wide_model() -> patchmask::weights::Model {
+fn wide_model() -> TestModel {
     let widths = [4, 4, 4, 4, 4, 4, 64, 64, 128, 64, 4, 4, 4];
-    let file = File::scaled(&mut Random(22), 1, &widths, 1, &[2], 0.1);
-    file.load().unwrap()
+    Vgg { widths: &widths, bias: 0.1, ..Vgg::GREY }.model(&mut Random(22))
 }

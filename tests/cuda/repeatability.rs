@@ -3,8 +3,7 @@
 use patchmask::lattice::Padding;
 use patchmask::session::{Options, Session};
 
-use crate::builder::Random;
-use crate::geometry::{Case, network};
+use crate::support::{Case, Random, network};
 use crate::{bits, fake_driver, on_gpu};
 
 /// 6 x 5 patches on each of 4 slices.
@@ -14,9 +13,7 @@ pub fn case(random: &mut Random) -> Case {
 
 #[test]
 fn the_same_bits_in_any_order() {
-    let Some(gpu) = fake_driver::take() else {
-        return;
-    };
+    let Some(gpu) = fake_driver::take() else { return };
     let mut random = Random(31);
     let case = case(&mut random).with_depth(9); // Slots replay what they have recorded.
     let model = network(&mut random, 41);
@@ -34,9 +31,7 @@ fn the_same_bits_in_any_order() {
 /// A budget that makes tiles of a few patches, and a ROI, change nothing at the points that they evaluate.
 #[test]
 fn the_same_bits_for_any_tiles_and_roi() {
-    let Some(gpu) = fake_driver::take() else {
-        return;
-    };
+    let Some(gpu) = fake_driver::take() else { return };
     let mut random = Random(32);
     let mut case = case(&mut random);
     case.depth = 1;

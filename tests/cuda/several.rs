@@ -7,9 +7,8 @@ use patchmask::session::{Options, Outputs, Session};
 use patchmask::volume::{Volume, VolumeMut};
 use patchmask::weights::Model;
 
-use crate::builder::Random;
-use crate::geometry::{Case, network};
 use crate::host::small_case;
+use crate::support::{Case, Random, TestModel, network};
 use crate::{bits, fake_driver, on_gpu};
 
 fn session(model: &Model, case: &Case, gpus: &[u32]) -> Result<Session, Error> {
@@ -18,7 +17,7 @@ fn session(model: &Model, case: &Case, gpus: &[u32]) -> Result<Session, Error> {
 }
 
 /// 4 x 3 patches on each of 7 slices.
-fn seven_slices(random: &mut Random) -> (Case, Model) {
+fn seven_slices(random: &mut Random) -> (Case, TestModel) {
     let case = Case::whole(random, Padding::Patch, (32, 11), (40, 30, 7));
     let model = network(random, 32);
     (case, model)
@@ -26,9 +25,7 @@ fn seven_slices(random: &mut Random) -> (Case, Model) {
 
 #[test]
 fn a_session_on_each() {
-    let Some(gpu) = fake_driver::take() else {
-        return;
-    };
+    let Some(gpu) = fake_driver::take() else { return };
     gpu.devices(2, 1 << 30);
     let (case, model) = small_case(3);
     let first = session(&model, &case, &[0]).unwrap();
@@ -52,9 +49,7 @@ fn a_session_on_each() {
 
 #[test]
 fn both_give_the_bits_of_one_in_any_order() {
-    let Some(gpu) = fake_driver::take() else {
-        return;
-    };
+    let Some(gpu) = fake_driver::take() else { return };
     let mut random = Random(51);
     let (mut case, model) = seven_slices(&mut random);
     let roi: Vec<u8> = (0..case.voxels.len()).map(|_| (random.below(90) == 0) as u8).collect();
@@ -84,9 +79,7 @@ fn both_give_the_bits_of_one_in_any_order() {
 
 #[test]
 fn what_they_hold_is_foretold_and_within_the_budget() {
-    let Some(gpu) = fake_driver::take() else {
-        return;
-    };
+    let Some(gpu) = fake_driver::take() else { return };
     gpu.devices(2, 1 << 30);
     let (case, model) = seven_slices(&mut Random(52));
     let volume = Volume::from_slice(&case.voxels, case.width, case.height, case.depth).unwrap();
@@ -113,9 +106,7 @@ fn what_they_hold_is_foretold_and_within_the_budget() {
 
 #[test]
 fn one_of_both_is_lost() {
-    let Some(gpu) = fake_driver::take() else {
-        return;
-    };
+    let Some(gpu) = fake_driver::take() else { return };
     gpu.devices(2, 1 << 30);
     let (case, model) = seven_slices(&mut Random(53));
     let both = session(&model, &case, &[0, 1]).unwrap();
@@ -133,9 +124,7 @@ fn one_of_both_is_lost() {
 
 #[test]
 fn a_cancelled_call_leaves_both_usable() {
-    let Some(gpu) = fake_driver::take() else {
-        return;
-    };
+    let Some(gpu) = fake_driver::take() else { return };
     gpu.devices(2, 1 << 30);
     let (case, model) = seven_slices(&mut Random(54));
     let case = case.with_depth(24); // Many more than are on their way at a time.
@@ -160,9 +149,7 @@ fn a_cancelled_call_leaves_both_usable() {
 /// Every slice goes up, is computed and comes back, in this order and on one device.
 #[test]
 fn a_trace_has_every_slice_once_on_each_lane() {
-    let Some(gpu) = fake_driver::take() else {
-        return;
-    };
+    let Some(gpu) = fake_driver::take() else { return };
     gpu.devices(2, 1 << 30);
     let (case, model) = seven_slices(&mut Random(55));
     for gpus in [&[0][..], &[0, 1]] {

@@ -9,12 +9,11 @@ use patchmask::session::{Estimate, Options, Session};
 use patchmask::volume::Extents;
 use patchmask::weights::Model;
 
-use crate::builder::Random;
-use crate::geometry::{Case, in_turn, network};
+use crate::support::{Case, Random, TestModel, in_turn, network};
 use crate::{bits, fake_driver, on_gpu};
 
 /// 4 x 3 patches on each of 7 slices.
-fn seven_slices(random: &mut Random) -> (Case, Model) {
+fn seven_slices(random: &mut Random) -> (Case, TestModel) {
     let case = Case::whole(random, Padding::Patch, (32, 11), (40, 30, 7));
     let model = network(random, 32);
     (case, model)
@@ -52,9 +51,7 @@ fn together(spans: &[Span]) -> bool {
 
 #[test]
 fn as_many_as_the_budget_has_room_for() {
-    let Some(gpu) = fake_driver::take() else {
-        return;
-    };
+    let Some(gpu) = fake_driver::take() else { return };
     let (case, model) = seven_slices(&mut Random(71));
     let plenty = session(&case, &model, 1 << 30);
     let (least, activations) = in_turn(&plenty, case.width, case.height);
@@ -84,9 +81,7 @@ fn as_many_as_the_budget_has_room_for() {
 /// A budget that allows for it is no promise that the device has it.
 #[test]
 fn a_device_with_room_for_one_does_one() {
-    let Some(gpu) = fake_driver::take() else {
-        return;
-    };
+    let Some(gpu) = fake_driver::take() else { return };
     let (case, model) = seven_slices(&mut Random(72));
     let session = session(&case, &model, 1 << 30);
     let (_, activations) = in_turn(&session, case.width, case.height);
@@ -107,9 +102,7 @@ fn a_device_with_room_for_one_does_one() {
 /// With a ROI every slice takes what it needs: some are alone on the device, others are not.
 #[test]
 fn slices_of_all_sizes() {
-    let Some(gpu) = fake_driver::take() else {
-        return;
-    };
+    let Some(gpu) = fake_driver::take() else { return };
     let mut random = Random(73);
     let mut case = Case::whole(&mut random, Padding::Patch, (32, 11), (60, 50, 14));
     let model = network(&mut random, 32);

@@ -29,9 +29,7 @@ const LAYERS: [[usize; 3]; 5] = [[665, 64, 64], [564, 128, 128], [666, 256, 256]
 
 #[test]
 fn kernels_agree_and_take_so_long() {
-    let Some(driver) = driver::take() else {
-        return;
-    };
+    let Some(driver) = driver::take() else { return };
     driver.within(|| all_layers(&driver)).unwrap();
 }
 
@@ -77,9 +75,7 @@ fn all_layers(driver: &Driver) -> Result<(), String> {
 /// read from shared memory where they are (kernels/experiments/conv3_wgmma_shared.cu).
 #[test]
 fn pixels_from_registers_and_from_shared_memory() {
-    let Some(driver) = driver::take() else {
-        return;
-    };
+    let Some(driver) = driver::take() else { return };
     if driver.capability != (9, 0) {
         return println!("SKIPPED pixels from shared memory: not a GPU of compute capability 9.0");
     }

@@ -2,9 +2,9 @@
 
 use half::f16;
 
-use crate::builder::Random;
 use crate::cases::size;
 use crate::launching::{Gpu, Kernel, Params};
+use crate::support::Random;
 
 /// Launches that are timed together.
 const TIMED: usize = 5;

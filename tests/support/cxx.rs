@@ -1,5 +1,4 @@
 //! The C++ compiler, for tests that run the kernels on the host. What it makes is kept until a source changes.
-#![allow(dead_code)] // each test binary uses a part
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};

@@ -1,8 +1,6 @@
 //! The fake CUDA driver: compiled from `tests/kernels` and loaded before the library looks for the real
 //! one.
 
-#![allow(dead_code)] // each test binary uses a part
-
 use std::env;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::os::unix::fs::symlink;
@@ -10,7 +8,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use crate::cxx;
+use super::cxx;
 
 /// With the project's kernels: where `libcuda.so.1` lies, and `libcuda.so` beside it, or why there is no compiler.
 pub fn build() -> Result<PathBuf, String> {

@@ -9,7 +9,8 @@ use patchmask::error::Error;
 use patchmask::weights::Model;
 use safetensors::Dtype;
 
-use crate::builder::{File, WIDTHS, refused};
+use crate::support::models::WIDTHS;
+use crate::support::{File, refused};
 
 #[test]
 fn models_are_shared_between_threads() {

@@ -1,7 +1,7 @@
-//! Model files built in memory: tiny VGG16s with reproducible random parameters.
-#![allow(dead_code)] // each test binary uses a part
+//! Model files built in memory: VGG16s of any widths with random parameters.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Deref;
 
 use half::{bf16, f16};
 use patchmask::error::Error;
@@ -9,32 +9,12 @@ use patchmask::weights::Model;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 
+use super::random::Random;
+
 pub const PLAIN: [usize; 13] = [0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28];
 pub const WITH_BATCH_NORM: [usize; 13] = [0, 3, 7, 10, 14, 17, 20, 24, 27, 30, 34, 37, 40];
 /// Widths of the 13 convolutions, no two neighbours alike.
 pub const WIDTHS: [usize; 13] = [2, 3, 1, 4, 2, 3, 5, 2, 3, 4, 2, 1, 3];
-
-/// The splitmix64 generator.
-pub struct Random(pub u64);
-
-impl Random {
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    pub fn below(&mut self, limit: usize) -> usize {
-        (self.next() % limit as u64) as usize
-    }
-
-    /// Uniform in -1..1.
-    pub fn symmetric(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1u64 << 52) as f64 - 1.0
-    }
-}
 
 #[derive(Clone)]
 pub struct Tensor {
@@ -51,69 +31,71 @@ pub struct File {
     pub dtype: Dtype,
 }
 
-impl File {
-    /// A vgg16 (or vgg16_bn) whose dense layers have `dense` outputs; the first takes side x side.
-    pub fn new(dtype: Dtype, batch_norm: bool, channels: usize, side: usize, dense: &[usize]) -> Self {
-        let mut random = Random(7);
-        let mut file = Self { tensors: BTreeMap::new(), strings: HashMap::new(), dtype };
-        let positions = if batch_norm { WITH_BATCH_NORM } else { PLAIN };
-        let mut inputs = channels;
-        for (position, outputs) in positions.into_iter().zip(WIDTHS) {
-            let name = format!("features.{position}");
-            file.random(&format!("{name}.weight"), &[outputs, inputs, 3, 3], &mut random);
-            file.random(&format!("{name}.bias"), &[outputs], &mut random);
-            if batch_norm {
-                let name = format!("features.{}", position + 1);
-                for kind in ["weight", "bias", "running_mean"] {
-                    file.random(&format!("{name}.{kind}"), &[outputs], &mut random);
-                }
-                let variance: Vec<f64> = (0..outputs).map(|_| random.symmetric().abs()).collect();
-                file.set(&format!("{name}.running_var"), &[outputs], &variance);
-                let counter = Tensor { dtype: Dtype::I64, shape: vec![], bytes: vec![9; 8] };
-                file.tensors.insert(format!("{name}.num_batches_tracked"), counter);
-            }
+/// What a file is made of. Weights are scaled so that signals neither die nor grow.
+#[derive(Clone, Copy)]
+pub struct Vgg<'a> {
+    pub dtype: Dtype,
+    pub batch_norm: bool,
+    /// 1 (grey) or 3.
+    pub channels: usize,
+    pub widths: &'a [usize; 13],
+    /// Features that the first dense layer takes: side x side.
+    pub side: usize,
+    /// Outputs of the dense layers.
+    pub dense: &'a [usize],
+    /// The largest bias.
+    pub bias: f64,
+}
+
+impl Vgg<'static> {
+    pub const GREY: Self =
+        Self { dtype: Dtype::F16, batch_norm: false, channels: 1, widths: &WIDTHS, side: 1, dense: &[2], bias: 0.2 };
+}
+
+impl Vgg<'_> {
+    pub fn model(&self, random: &mut Random) -> TestModel {
+        let file = self.file(random);
+        let model = file.load().expect("a model");
+        TestModel { file, model }
+    }
+
+    pub fn file(&self, random: &mut Random) -> File {
+        let mut file = File { tensors: BTreeMap::new(), strings: HashMap::new(), dtype: self.dtype };
+        let mut values = |count, scale| -> Vec<f64> { (0..count).map(|_| random.symmetric() * scale).collect() };
+        let mut layer = |name: String, shape: &[usize]| {
+            let inputs: usize = shape[1..].iter().product();
+            file.set(&format!("{name}.weight"), shape, &values(shape.iter().product(), (6.0 / inputs as f64).sqrt()));
+            file.set(&format!("{name}.bias"), &shape[..1], &values(shape[0], self.bias));
+        };
+        let positions = if self.batch_norm { WITH_BATCH_NORM } else { PLAIN };
+        let mut inputs = self.channels;
+        for (position, &outputs) in positions.into_iter().zip(self.widths) {
+            layer(format!("features.{position}"), &[outputs, inputs, 3, 3]);
             inputs = outputs;
         }
-        inputs *= side * side;
-        for (index, &outputs) in dense.iter().enumerate() {
-            let name = format!("classifier.{}", 3 * index);
-            file.random(&format!("{name}.weight"), &[outputs, inputs], &mut random);
-            file.random(&format!("{name}.bias"), &[outputs], &mut random);
+        inputs *= self.side * self.side;
+        for (index, &outputs) in self.dense.iter().enumerate() {
+            layer(format!("classifier.{}", 3 * index), &[outputs, inputs]);
             inputs = outputs;
+        }
+        for (position, &outputs) in positions.into_iter().zip(self.widths).filter(|_| self.batch_norm) {
+            let name = format!("features.{}", position + 1);
+            for kind in ["weight", "bias", "running_mean"] {
+                file.set(&format!("{name}.{kind}"), &[outputs], &values(outputs, 1.0));
+            }
+            let variance: Vec<f64> = values(outputs, 1.0).into_iter().map(f64::abs).collect();
+            file.set(&format!("{name}.running_var"), &[outputs], &variance);
+            let counter = Tensor { dtype: Dtype::I64, shape: vec![], bytes: vec![9; 8] };
+            file.tensors.insert(format!("{name}.num_batches_tracked"), counter);
         }
         file
     }
+}
 
-    /// A grey (1 channel) or coloured (3) vgg16 of these widths in fp16, whose dense layers, of which the first takes side
-    /// x side, have `dense` outputs. Weights are scaled so that signals neither die nor grow; biases are up to `bias`.
-    pub fn scaled(
-        random: &mut Random,
-        channels: usize,
-        widths: &[usize; 13],
-        side: usize,
-        dense: &[usize],
-        bias: f64,
-    ) -> Self {
-        let mut file = Self { tensors: BTreeMap::new(), strings: HashMap::new(), dtype: Dtype::F16 };
-        let mut set = |name: String, shape: &[usize]| {
-            let inputs: usize = shape[1..].iter().product();
-            let mut values =
-                |count: usize, scale: f64| -> Vec<f64> { (0..count).map(|_| random.symmetric() * scale).collect() };
-            let weights = values(shape.iter().product(), (6.0 / inputs as f64).sqrt());
-            file.set(&format!("{name}.weight"), shape, &weights);
-            file.set(&format!("{name}.bias"), &shape[..1], &values(shape[0], bias));
-        };
-        let mut inputs = channels;
-        for (position, &outputs) in PLAIN.into_iter().zip(widths) {
-            set(format!("features.{position}"), &[outputs, inputs, 3, 3]);
-            inputs = outputs;
-        }
-        inputs *= side * side;
-        for (index, &outputs) in dense.iter().enumerate() {
-            set(format!("classifier.{}", 3 * index), &[outputs, inputs]);
-            inputs = outputs;
-        }
-        file
+impl File {
+    /// A vgg16 (or vgg16_bn) of [`WIDTHS`] whose dense layers have `dense` outputs; the first takes side x side.
+    pub fn new(dtype: Dtype, batch_norm: bool, channels: usize, side: usize, dense: &[usize]) -> Self {
+        Vgg { dtype, batch_norm, channels, side, dense, bias: 1.0, ..Vgg::GREY }.file(&mut Random(7))
     }
 
     /// The usual one of these tests: f32, no batch norm, grey, 7 x 7, two dense layers, 2 classes.
@@ -163,11 +145,40 @@ impl File {
     pub fn load(&self) -> Result<Model, Error> {
         Model::from_bytes(&self.bytes())
     }
+}
 
-    fn random(&mut self, name: &str, shape: &[usize], random: &mut Random) {
-        let values: Vec<f64> = (0..shape.iter().product()).map(|_| random.symmetric()).collect();
-        self.set(name, shape, &values);
+/// A model and the file that it was loaded from.
+pub struct TestModel {
+    pub file: File,
+    model: Model,
+}
+
+impl TestModel {
+    pub fn classes(&self) -> usize {
+        self.describe().classes as usize
     }
+}
+
+impl Deref for TestModel {
+    type Target = Model;
+
+    fn deref(&self) -> &Model {
+        &self.model
+    }
+}
+
+/// A network of few channels for patches of this size.
+pub fn network(random: &mut Random, patch_size: u32) -> TestModel {
+    let channels = if random.below(2) == 0 { 1 } else { 3 };
+    let classes = 2 + random.below(3);
+    let mut dense: Vec<usize> = (0..random.below(3)).map(|_| 3 + random.below(20)).collect();
+    // Several blocks of outputs in the head.
+    if let Some(first) = dense.first_mut().filter(|_| random.below(4) == 0) {
+        *first += 256;
+    }
+    dense.push(classes);
+    let widths = &[3, 5, 6, 4, 7, 5, 4, 6, 8, 5, 4, 17, 6];
+    Vgg { channels, widths, side: patch_size as usize / 32, dense: &dense, ..Vgg::GREY }.model(random)
 }
 
 /// A file with this JSON header and `data` zero bytes.
