@@ -118,11 +118,10 @@ test-segment: all
 
 # A driver that runs the kernels on the CPU (tests/fake_driver/fake_driver.cc), in place of the real one.
 FAKE_DRIVER := build/tests/fake_driver
-FAKE_DRIVER_SOURCES := tests/fake_driver/fake_driver.cc $(addprefix tests/kernels/,registry.cc shim.cc)
 
 $(FAKE_DRIVER)/libcuda.so.1: $(wildcard kernels/*.* kernels/experiments/* tests/kernels/*.* tests/fake_driver/*) Makefile
 	@mkdir -p $(FAKE_DRIVER)
-	$(CXX) @tests/fake_driver/flags -Itests/kernels -Ikernels $(FAKE_DRIVER_SOURCES) -o $@
+	$(CXX) @tests/fake_driver/flags -Ikernels tests/kernels/registry.cc tests/kernels/shim.cc -o $@
 	@ln -sf libcuda.so.1 $(FAKE_DRIVER)/libcuda.so
 
 test-cuda: all $(FAKE_DRIVER)/libcuda.so.1

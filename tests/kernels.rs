@@ -32,49 +32,19 @@ const FLAGS: &[&str] = &[
 /// For mutants: most of them fail at once.
 const QUICK: &[&str] = &["-O0"];
 
-/// The object with the kernels; all others are the same for every mutant.
-const REGISTRY: &str = "registry";
-
-const SOURCES: &[&str] = &[
-    REGISTRY,
-    "shim",
-    "kernels_test",
-    "shim_test",
-    "shim_90a_test",
-    "fragments_test",
-    "conv3_test",
-    "conv3_wgmma_test",
-    "dense_test",
-    "first_test",
-    "intensity_test",
-    "max_test",
-    "scores_test",
-    "paint_test",
-    "cancel_test",
-];
+/// The source with the kernels; all others are the same for every mutant.
+const REGISTRY: &str = "tests/kernels/registry.cc";
 
 /// Compiles one source with the kernels of a folder.
 fn compile(flags: &[&str], source: &str, kernels: &Path, object: &Path) -> Result<(), String> {
-    cxx::succeed(
-        Command::new(cxx::compiler()?)
-            .args(FLAGS)
-            .args(flags)
-            .arg("-I")
-            .arg(kernels)
-            .arg("-Itests/kernels")
-            .arg("-c")
-            .arg(format!("tests/kernels/{source}.cc"))
-            .arg("-o")
-            .arg(object),
-    )
+    let mut command = Command::new(cxx::compiler()?);
+    command.args(FLAGS).args(flags).arg("-I").arg(kernels).args(["-Itests/kernels", "-c", source, "-o"]);
+    cxx::succeed(command.arg(object))
 }
 
 /// Links the tests with a registry.
 fn link(objects: &[PathBuf], registry: &Path, program: &Path) -> Result<(), String> {
-    let others = (SOURCES.iter().zip(objects)).filter(|&(&source, _)| source != REGISTRY);
-    cxx::succeed(
-        Command::new(cxx::compiler()?).args(others.map(|(_, object)| object)).arg(registry).arg("-o").arg(program),
-    )
+    cxx::succeed(Command::new(cxx::compiler()?).args(objects).arg(registry).arg("-o").arg(program))
 }
 
 /// `work` on every item, on all processors; the errors.
@@ -98,7 +68,15 @@ fn for_all<T: Sync>(items: &[T], work: impl Fn(usize, &T) -> Result<(), String> 
     errors.into_inner().unwrap()
 }
 
-/// The objects of all [`SOURCES`]; or `None`, said why, where there is no compiler.
+/// The object of a source.
+fn object(source: &str) -> Result<PathBuf, String> {
+    let name = Path::new(source).with_extension("o");
+    cxx::kept(name.file_name().unwrap().to_str().unwrap(), &[FLAGS, &["-c"]].concat(), |object| {
+        compile(&[], source, &cxx::root().join("kernels"), object)
+    })
+}
+
+/// The objects of all sources but the registry; or `None`, said why, where there is no compiler.
 fn build() -> Option<&'static [PathBuf]> {
     static OBJECTS: OnceLock<Option<Vec<PathBuf>>> = OnceLock::new();
     OBJECTS
@@ -107,15 +85,11 @@ fn build() -> Option<&'static [PathBuf]> {
                 println!("SKIPPED kernels on the host: {why}");
                 return None;
             }
-            let object = |source: &str| {
-                let arguments = [FLAGS, &["-c"]].concat();
-                cxx::kept(&format!("{source}.o"), &arguments, |object| {
-                    compile(&[], source, &cxx::root().join("kernels"), object)
-                })
-            };
-            let errors = for_all(SOURCES, |_, source| object(source).map(drop));
+            let mut sources = cxx::test_sources("tests/kernels");
+            sources.extend(["shim", "run_tests"].map(|name| format!("tests/kernels/{name}.cc")));
+            let errors = for_all(&sources, |_, source| object(source).map(drop));
             assert!(errors.is_empty(), "{}", errors.join("\n"));
-            Some(SOURCES.iter().map(|source| object(source).unwrap()).collect())
+            Some(sources.iter().map(|source| object(source).unwrap()).collect())
         })
         .as_deref()
 }
@@ -123,10 +97,7 @@ fn build() -> Option<&'static [PathBuf]> {
 #[test]
 fn kernels_match_plain_loops() {
     let Some(objects) = build() else { return };
-    let registry = SOURCES.iter().position(|&source| source == REGISTRY);
-    let registry = &objects[registry.unwrap()];
-    let program = cxx::kept("kernels_test", FLAGS, |program| link(objects, registry, program));
-    let program = program.unwrap();
+    let program = cxx::kept("kernels_test", FLAGS, |program| link(objects, &object(REGISTRY)?, program)).unwrap();
     let output = Command::new(&program).output().unwrap();
     println!("{}", String::from_utf8_lossy(&output.stdout));
     assert!(output.status.success(), "{}: {}", program.display(), output.status);

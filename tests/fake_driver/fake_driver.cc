@@ -8,9 +8,9 @@
 //     memory      poison, red zones, bounds              modules   PTX, launches
 //     world       devices, contexts, live objects        faults    calls that are to fail
 //
-// Compiled with tests/kernels/registry.cc and shim.cc (tests/support/fake_driver.rs, Makefile); for its self-test with
-// test/kernels.cc, and test/ first among the include folders. flags gives the SONAME that makes a later
-// dlopen("libcuda.so") find the loaded library, and keeps it loaded, with its state.
+// Compiled with tests/kernels/registry.cc and shim.cc (tests/support/fake_driver.rs, Makefile), for its self-test with
+// test/kernels.cc in their place. flags gives the SONAME that makes a later dlopen("libcuda.so") find the loaded
+// library, and keeps it loaded, with its state.
 
 #include "api_devices.cc"
 #include "api_graphs.cc"

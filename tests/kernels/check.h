@@ -1,15 +1,31 @@
-// A test is a function; what it finds wrong it says with fail(), which ends it.
+// TEST(name) { ... } is a test. What it finds wrong it says with fail(), which ends it.
 
 #pragma once
 #include <cstdarg>
+#include <cstdint>
 #include <cstdio>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 struct Test {
     const char* name;
     void (*run)();
 };
+
+inline std::vector<Test>& all_tests() {
+    static std::vector<Test> tests;
+    return tests;
+}
+
+struct Registration {
+    Registration(const char* name, void (*run)()) { all_tests().push_back({name, run}); }
+};
+
+#define TEST(NAME) \
+    static void NAME(); \
+    static const Registration registration_of_##NAME(#NAME, NAME); \
+    static void NAME()
 
 struct Failure : std::runtime_error {
     using std::runtime_error::runtime_error;

@@ -1,35 +1,34 @@
 // conv3_*: against plain loops in double.
 
 #include "conv3_case.h"
-#include "tests.h"
 
 //                  chunk outputs  rows columns  inputs   channels  lengths   roi
-void conv3_64_128() {
+TEST(conv3_64_128) {
     matches({64, 128, 11, 19, 13, 21, 128, 160, false, false}, 1);
     matches({64, 128, 9, 17, 10, 18, 192, 128, true, true}, 1);
 }
 
-void conv3_64_64() {
+TEST(conv3_64_64) {
     matches({64, 64, 11, 19, 13, 21, 128, 80, false, false}, 1);
     matches({64, 64, 9, 17, 10, 18, 64, 16, true, true}, 2);
 }
 
-void conv3_32_128() {
+TEST(conv3_32_128) {
     matches({32, 128, 10, 20, 13, 23, 96, 144, false, false}, 1);
     matches({32, 128, 9, 17, 10, 18, 32, 128, true, true}, 2);
 }
 
-void conv3_32_64() {
+TEST(conv3_32_64) {
     matches({32, 64, 10, 20, 13, 23, 96, 80, false, false}, 1);
     matches({32, 64, 9, 17, 10, 18, 32, 64, true, true}, 2);
 }
 
-void conv3_16_128() {
+TEST(conv3_16_128) {
     matches({16, 128, 10, 20, 13, 23, 48, 144, false, false}, 1);
     matches({16, 128, 9, 17, 10, 18, 80, 32, true, true}, 2);
 }
 
-void conv3_16_64() {
+TEST(conv3_16_64) {
     matches({16, 64, 11, 21, 13, 23, 48, 80, false, false}, 3);
     matches({16, 64, 9, 17, 10, 18, 80, 48, true, true}, 3);
     matches({16, 64, 1, 1, 1, 1, 16, 16, false, false}, 2);   // one pixel
@@ -37,7 +36,7 @@ void conv3_16_64() {
     matches({16, 64, 30, 1, 25, 1, 16, 32, true, true}, 2);   // one column
 }
 
-void conv3_nothing_but_zeros() {
+TEST(conv3_nothing_but_zeros) {
     Convolution convolution({16, 64, 9, 5, 3, 3, 16, 16, false, false}, 1);
     for (RowBlock& block : convolution.rows) memset(block.tap, BLOCK_ZERO, sizeof(block.tap));
     std::fill(convolution.row_taps.begin(), convolution.row_taps.end(), ZERO);
@@ -46,7 +45,7 @@ void conv3_nothing_but_zeros() {
 }
 
 // A value that rounds to infinity, or NaN, is reported if it is stored, and only then.
-void conv3_overflow() {
+TEST(conv3_overflow) {
     const ConvCase whole{16, 64, 9, 17, 9, 17, 16, 16, false, false};
     const struct {
         float bias;
@@ -68,7 +67,7 @@ void conv3_overflow() {
     check_equal(padding.launch.overflow[0], 0, "overflow of outputs that do not exist");
 }
 
-void conv3_cancelled() {
+TEST(conv3_cancelled) {
     Convolution convolution({16, 64, 9, 17, 9, 17, 16, 16, false, false}, 1);
     convolution.launch.cancel[0] = 1;
     convolution.run();

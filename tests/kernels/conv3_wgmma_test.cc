@@ -1,22 +1,21 @@
 // conv3_wgmma_*: against plain loops in double, and against conv3_*, which on the host sums alike.
 
 #include "conv3_case.h"
-#include "tests.h"
 
 //               chunk outputs  rows columns  inputs   channels  lengths  roi  blocks
 // Two tiles, then one and a half blocks of outputs: four items, two for each of two blocks.
-void conv3_wgmma_128() {
+TEST(conv3_wgmma_128) {
     matches({64, 128, 5, 19, 7, 21, 64, 160, false, false, 2}, 1);
     matches({64, 128, 9, 17, 10, 18, 192, 128, true, true, 1}, 1);
 }
 
-void conv3_wgmma_64() {
+TEST(conv3_wgmma_64) {
     matches({64, 64, 8, 16, 10, 18, 128, 80, false, false, 1}, 1);
     matches({64, 64, 9, 17, 10, 18, 64, 16, true, true, 2}, 2);
 }
 
 // Many tiles for one block; one tile; more blocks than items.
-void conv3_wgmma_tiles() {
+TEST(conv3_wgmma_tiles) {
     matches({64, 64, 60, 20, 50, 23, 64, 16, true, true, 1}, 1);
     matches({64, 64, 1, 1, 1, 1, 64, 16, false, false, 1}, 2);
     matches({64, 64, 1, 40, 1, 30, 64, 64, true, false, 5}, 1);
@@ -24,13 +23,13 @@ void conv3_wgmma_tiles() {
 }
 
 // The experiment, on plain convolutions: tiles that are full and not, of one chunk and of three.
-void conv3_wgmma_shared() {
+TEST(conv3_wgmma_shared) {
     matches({64, 128, 8, 32, 10, 34, 64, 128, false, false, 1, true}, 2);
     matches({64, 128, 11, 21, 13, 23, 192, 160, false, false, 2, true}, 1);
 }
 
 // Whatever blocks there are and whatever tiles are cut; and the bits of conv3_64_*.
-void conv3_wgmma_same_bits() {
+TEST(conv3_wgmma_same_bits) {
     in_all_orders(1, [](uint64_t seed) {
         const struct {
             int outputs, blocks;
@@ -58,7 +57,7 @@ void conv3_wgmma_same_bits() {
     });
 }
 
-void conv3_wgmma_overflow() {
+TEST(conv3_wgmma_overflow) {
     for (const float bias : {65519.99f, 65520.0f}) {
         Convolution convolution({64, 64, 9, 17, 9, 17, 64, 16, false, false, 1}, 3);
         std::fill(convolution.weights.begin(), convolution.weights.end(), 0);
@@ -69,7 +68,7 @@ void conv3_wgmma_overflow() {
     }
 }
 
-void conv3_wgmma_cancelled() {
+TEST(conv3_wgmma_cancelled) {
     Convolution convolution({64, 64, 9, 17, 9, 17, 64, 16, false, false, 2}, 1);
     convolution.launch.cancel[0] = 1;
     convolution.run();
@@ -77,7 +76,7 @@ void conv3_wgmma_cancelled() {
 }
 
 // Cancelled by what the first item stores: no block begins more items than were handed out by then, and all end.
-void conv3_wgmma_stopped() {
+TEST(conv3_wgmma_stopped) {
     in_all_orders(2, [](uint64_t seed) {
         Convolution convolution({64, 64, 90, 20, 70, 23, 64, 16, false, false, 1}, seed);
         convolution.launch.overflow_cancels = true;

@@ -3,7 +3,6 @@
 #include "launching.h"
 #include "shared_bytes.h"
 #include "tap_tables.h"
-#include "tests.h"
 #include "tolerance.h"
 
 namespace {
@@ -176,7 +175,7 @@ struct Additions {
 }  // namespace
 
 //      points side part rows columns inputs channels
-void dense_gathers() {
+TEST(dense_gathers) {
     matches({130, 2, 1, 9, 11, 12, 13, 80, 80});
     matches({1, 3, 1, 1, 1, 3, 3, 16, 16});
     matches({65, 1, 1, 9, 11, 9, 11, 48, 272});
@@ -185,13 +184,13 @@ void dense_gathers() {
     matches({3, 3, 3, 2, 2, 3, 3, 16, 16});
 }
 
-void dense_point_by_point() {
+TEST(dense_point_by_point) {
     matches({130, 0, 1, 1, 1, 1, 1, 144, 32});
     matches({3, 0, 1, 1, 1, 1, 1, 80, 16});
     matches({257, 0, 1, 1, 1, 1, 1, 16, 208});
 }
 
-void dense_sums_of_parts() {
+TEST(dense_sums_of_parts) {
     for (const int parts : {1, 2, 8}) {
         for (const int points : {1, 70}) {
             Additions sums(parts, points, 48, uint64_t(parts));
@@ -202,7 +201,7 @@ void dense_sums_of_parts() {
     }
 }
 
-void dense_overflow() {
+TEST(dense_overflow) {
     const struct {
         float value;
         bool overflows;

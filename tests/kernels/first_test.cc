@@ -4,7 +4,6 @@
 #include "shared_bytes.h"
 #include "slices.h"
 #include "tap_tables.h"
-#include "tests.h"
 #include "tolerance.h"
 
 namespace {
@@ -150,17 +149,17 @@ void matches(const Case& c) {
 }  // namespace
 
 //           type rows columns bands band_rows inputs channels equalized roi
-void first_windows() {
+TEST(first_windows) {
     for (int type = I8; type <= F64; type++) matches({type, 19, 35, 2, 8, 30, 64, false, false});
     matches({I16, 1, 1, 1, 1, 1, 16, false, false});
     matches({I16, 17, 33, 3, 5, 29, 80, false, true});
 }
 
-void first_equalized() {
+TEST(first_equalized) {
     for (int type = I8; type <= F64; type++) matches({type, 9, 17, 1, 12, 20, 16, true, false});
 }
 
-void first_overflow() {
+TEST(first_overflow) {
     First first({I16, 9, 17, 1, 12, 20, 16, false, true}, 4);
     first.bias[3] = 65520.0f;
     first.run();

@@ -7,7 +7,6 @@
 #include "check.h"
 #include "random.h"
 #include "shim.h"
-#include "tests.h"
 
 namespace {
 
@@ -35,7 +34,7 @@ template <int CHUNK> void one_pass(Random& random) {
 
 }  // namespace
 
-void fragments_in_one_pass() {
+TEST(fragments_in_one_pass) {
     Random random(1);
     one_pass<64>(random);
     one_pass<32>(random);
@@ -43,7 +42,7 @@ void fragments_in_one_pass() {
 }
 
 // Word 100 pixel + output / 2 of eight pixels x 32 outputs, from fragments to rows.
-void fragments_gathered() {
+TEST(fragments_gathered) {
     const std::string problem = sim::launch({1, 1, 1}, {32, 1, 1}, 0, [] {
         const uint32_t lane = threadIdx.x, pixel = lane / 4, quad = lane % 4;
         uint32_t words[4];

@@ -5,9 +5,8 @@
 #include "launching.h"
 #include "shared_bytes.h"
 #include "slices.h"
-#include "tests.h"
 
-void histogram_counts() {
+TEST(histogram_counts) {
     for (int type = I8; type <= F64; type++) {
         in_all_orders(1, [&](uint64_t seed) {
             Random random(seed);
@@ -50,7 +49,7 @@ static std::vector<float> equalized(const std::vector<uint32_t>& counts) {
     return table;
 }
 
-void equalize_as_the_cpu() {
+TEST(equalize_as_the_cpu) {
     in_all_orders(8, [&](uint64_t seed) {
         Random random(seed);
         std::vector<uint32_t> counts(LEVELS, 0);

@@ -3,7 +3,6 @@
 #include "launching.h"
 #include "shared_bytes.h"
 #include "tap_tables.h"
-#include "tests.h"
 #include "tolerance.h"
 
 namespace {
@@ -71,7 +70,7 @@ void matches(int rows, int columns, int input_rows, int input_columns, int chann
 
 }  // namespace
 
-void max_of_taps() {
+TEST(max_of_taps) {
     matches(19, 35, 40, 70, 80, false);
     matches(17, 33, 40, 70, 16, true);
     matches(1, 1, 2, 2, 64, false);

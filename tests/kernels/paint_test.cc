@@ -5,7 +5,6 @@
 #include "logits.h"
 #include "launching.h"
 #include "random.h"
-#include "tests.h"
 
 namespace {
 
@@ -107,14 +106,14 @@ void matches(const Picture& c) {
 
 }  // namespace
 
-void paint_nearest() {
+TEST(paint_nearest) {
     matches({131, 9, 5, 4, 2, 1, false, false, true});
     matches({1, 1, 1, 1, 3, 2, false, false, true});
     matches({300, 7, 9, 8, 3, 0, false, true, true});
     matches({64, 5, 9, 8, 255, 200, false, true, false});
 }
 
-void paint_linear() {
+TEST(paint_linear) {
     matches({131, 9, 5, 4, 2, 1, true, false, true});
     matches({300, 7, 9, 8, 3, 0, true, true, true});
     matches({64, 5, 1, 8, 3, 1, true, true, false});

@@ -5,7 +5,6 @@
 #include "logits.h"
 #include "launching.h"
 #include "random.h"
-#include "tests.h"
 
 namespace {
 
@@ -60,7 +59,7 @@ struct Scores {
 }  // namespace
 
 // Within 2^-20 of the softmax in double: two exponentials and a quotient of 2^-23 each, sums of up to 255 terms.
-void scores_softmax() {
+TEST(scores_softmax) {
     for (const int classes : {2, 3, 17, 255}) {
         Random random(static_cast<uint64_t>(classes));
         Scores scores(130, classes, random);

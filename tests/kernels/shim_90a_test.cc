@@ -7,7 +7,6 @@
 #include "ptx_90a.cuh"
 #include "random.h"
 #include "shim.h"
-#include "tests.h"
 
 namespace {
 
@@ -112,7 +111,7 @@ template <int EIGHTS> struct Multiplied {
 
 }  // namespace
 
-void shim_phases() {
+TEST(shim_phases) {
     for (const sim::Completion completion : {sim::Completion::Eager, sim::Completion::Lazy, sim::Completion::Random}) {
         sim::configure(completion, 3);
         // All threads wait for two phases, and see what has come.
@@ -147,7 +146,7 @@ void shim_phases() {
     expect_fault("which has 128", with_bulk_copy(32, [](uint32_t at) { copy_bulk(112, SOURCE, 32, at); }));
 }
 
-void shim_warpgroup_products() {
+TEST(shim_warpgroup_products) {
     for (const sim::Completion completion : {sim::Completion::Eager, sim::Completion::Lazy, sim::Completion::Random}) {
         sim::configure(completion, 3);
         const Multiplied<8> narrow;

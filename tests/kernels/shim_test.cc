@@ -6,7 +6,6 @@
 #include "ptx.cuh"
 #include "random.h"
 #include "shim.h"
-#include "tests.h"
 
 namespace {
 
@@ -58,7 +57,7 @@ uint32_t read_copy(sim::Completion completion, bool waits) {
 }  // namespace
 
 // a: element (0, 0) as given, all others 1. b: all elements as given. Sums from 100.
-void shim_multiplies() {
+TEST(shim_multiplies) {
     struct Case {
         uint16_t a, b;
         float row_0, row_8;
@@ -82,7 +81,7 @@ void shim_multiplies() {
     }
 }
 
-void shim_orders() {
+TEST(shim_orders) {
     check_equal(uint64_t(right_reads(true)), 20, "seeds with a barrier");
     if (right_reads(false) > 10) fail("a missing barrier is seen by too few seeds");
     check_equal(read_copy(sim::Completion::Lazy, true), 3, "a copy waited for");
@@ -103,7 +102,7 @@ void shim_orders() {
     check_equal(firsts.size(), 4, "warps that were first");
 }
 
-void shim_finds_faults() {
+TEST(shim_finds_faults) {
     alignas(16) static const uint8_t source[32] = {};
     const auto copy = [](uint32_t to, const void* from) { return run(32, 64, [=] { copy_async(to, from, 16); }); };
     expect_fault("not aligned", copy(8, source));
@@ -146,7 +145,7 @@ void shim_finds_faults() {
 }
 
 // All fp16 there and back, and the borders of rounding.
-void halves() {
+TEST(halves) {
     for (uint32_t bits = 0; bits < 65536; bits++) {
         const float value = half_to_float(uint16_t(bits));
         const bool nan = (bits & 0x7fff) > 0x7c00;

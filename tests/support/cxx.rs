@@ -31,6 +31,15 @@ fn found() -> Result<&'static (String, Vec<u8>), String> {
     found.as_ref().map_err(String::clone)
 }
 
+/// The sources `*_test.cc` of a folder.
+pub fn test_sources(folder: &str) -> Vec<String> {
+    let names = fs::read_dir(root().join(folder)).expect("a folder").map(|entry| entry.expect("an entry").file_name());
+    let paths = names.map(|name| format!("{folder}/{}", name.to_str().expect("a name")));
+    let mut sources: Vec<String> = paths.filter(|path| path.ends_with("_test.cc")).collect();
+    sources.sort();
+    sources
+}
+
 /// Runs a compiler in the source tree; its messages where it fails.
 pub fn succeed(command: &mut Command) -> Result<(), String> {
     let output = (command.current_dir(root()).output()).map_err(|error| format!("{command:?}: {error}"))?;

@@ -28,7 +28,7 @@ struct Fork {
     }
 };
 
-void fork_and_join() {
+TEST(fork_and_join) {
     for (uint64_t seed = 1; seed <= 30; ++seed) {
         Gpu gpu(static_cast<int>(seed % 3), seed);
         Fork fork{gpu, gpu.array(4)};
@@ -61,7 +61,7 @@ void fork_and_join() {
 }
 
 // A branch that is not joined is refused; were it joined only by luck, replays in random order would show it.
-void unjoined_branch() {
+TEST(unjoined_branch) {
     Gpu gpu;
     Fork fork{gpu, gpu.array(4)};
     CUgraph graph;
@@ -72,7 +72,7 @@ void unjoined_branch() {
 }
 
 // Two replays of one graph never overlap, whatever their streams.
-void replays_take_turns() {
+TEST(replays_take_turns) {
     Gpu gpu(RANDOM, 3);
     const CUstream streams[] = {gpu.stream(), gpu.stream()};
     const CUdeviceptr array = gpu.array(std::vector<uint32_t>{0, 0});
@@ -91,7 +91,7 @@ void replays_take_turns() {
 }
 
 // What may not be done while capturing: the call fails, and the capture is lost.
-void illegal_calls() {
+TEST(illegal_calls) {
     Gpu gpu;
     const CUstream stream = gpu.stream();
     const CUstream other = gpu.stream();
@@ -144,10 +144,3 @@ void illegal_calls() {
 }
 
 }  // namespace
-
-void capture_tests() {
-    RUN(fork_and_join);
-    RUN(unjoined_branch);
-    RUN(replays_take_turns);
-    RUN(illegal_calls);
-}

@@ -1,8 +1,14 @@
 // The machine that is played: driver, devices, contexts, modules.
 
+#include <dlfcn.h>
+
 #include "testing.h"
 
-static void driver_and_devices() {
+TEST(asked_for_libcuda_the_loader_gives_what_is_loaded) {
+    CHECK(dlsym(dlopen("libcuda.so", RTLD_NOW), "cuInit") == reinterpret_cast<void*>(&cuInit));
+}
+
+TEST(driver_and_devices) {
     int number = 0;
     size_t bytes = 0;
     char name[64];
@@ -41,7 +47,7 @@ static void driver_and_devices() {
     GIVES(CUDA_ERROR_INVALID_VALUE, cuGetErrorString(static_cast<CUresult>(12345), &text));
 }
 
-static void contexts() {
+TEST(contexts) {
     CHECK(fake_driver_reset() == 0);
     OK(cuInit(0));
     CUcontext own, primary, current;
@@ -82,7 +88,7 @@ static void contexts() {
     CHECK(fake_driver_live("") == 0);
 }
 
-static void modules() {
+TEST(modules) {
     Gpu gpu;
     CUmodule module;
     CUfunction function;
@@ -132,10 +138,4 @@ static void modules() {
     GIVES(CUDA_ERROR_INVALID_HANDLE, gpu.launch(function, stream, array, array, 4, 0));
     OK(cuStreamSynchronize(stream));
     CHECK(fake_driver_kernel_runs() == 2);
-}
-
-void machine_tests() {
-    RUN(driver_and_devices);
-    RUN(contexts);
-    RUN(modules);
 }

@@ -2,7 +2,7 @@
 
 #include "testing.h"
 
-static void poison() {
+TEST(poison) {
     Gpu gpu;
     CHECK(Gpu::read(gpu.array(3), 3) == std::vector<uint32_t>(3, 0xFFFFFFFF));
     void* pinned;
@@ -18,7 +18,7 @@ static void poison() {
 }
 
 // A kernel that writes past its array is found as soon as it has run.
-static void write_past_the_end() {
+TEST(write_past_the_end) {
     Gpu gpu;
     const CUdeviceptr from = gpu.array(8);
     const CUdeviceptr to = gpu.array(7);
@@ -30,7 +30,7 @@ static void write_past_the_end() {
 }
 
 // Host code that writes before pinned memory is found when it is freed; writes to freed memory are found too.
-static void damage_by_the_host() {
+TEST(damage_by_the_host) {
     {
         Gpu gpu;
         void* pinned;
@@ -48,7 +48,7 @@ static void damage_by_the_host() {
     static_cast<unsigned char*>(pinned)[50] = 0xFF;
 }
 
-static void bounds() {
+TEST(bounds) {
     Gpu gpu;
     const CUdeviceptr array = gpu.array(10);
     uint32_t host[16] = {};
@@ -63,7 +63,7 @@ static void bounds() {
     OK(cuMemcpyHtoD_v2(array, host, 0));
 }
 
-static void limits() {
+TEST(limits) {
     Gpu gpu;
     fake_driver_devices(1, 8, 0, 1000, 0);
     CUdeviceptr first, second;
@@ -81,7 +81,7 @@ static void limits() {
 }
 
 // Pointers of one device are none of another's.
-static void two_devices() {
+TEST(two_devices) {
     Gpu gpu(LAZY, 1, 2);
     const CUdeviceptr array = gpu.array(4);
     CUcontext other;
@@ -98,7 +98,7 @@ static void two_devices() {
 }
 
 // A kernel's parameters must lead to live memory of its device, when it is launched and when it runs.
-static void pointers_of_kernels() {
+TEST(pointers_of_kernels) {
     {
         Gpu gpu;
         CUdeviceptr freed;
@@ -117,7 +117,7 @@ static void pointers_of_kernels() {
     CHECK(error_has("add: parameter at byte 8"));
 }
 
-static void attributes() {
+TEST(attributes) {
     Gpu gpu;
     const CUdeviceptr array = gpu.array(4);
     void* pinned;
@@ -138,15 +138,4 @@ static void attributes() {
     OK(cuPointerGetAttributes(2, asked, values, unknown));
     CHECK(type == 0 && ordinal == -2);
     OK(cuMemFreeHost(pinned));
-}
-
-void memory_tests() {
-    RUN(poison);
-    RUN(write_past_the_end);
-    RUN(damage_by_the_host);
-    RUN(bounds);
-    RUN(limits);
-    RUN(two_devices);
-    RUN(pointers_of_kernels);
-    RUN(attributes);
 }

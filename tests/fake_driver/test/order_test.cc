@@ -6,7 +6,7 @@
 #include "testing.h"
 
 // Host memory that is changed or read too early gives wrong data.
-static void nothing_runs_at_enqueue() {
+TEST(nothing_runs_at_enqueue) {
     Gpu gpu;
     const CUstream stream = gpu.stream();
     const CUdeviceptr array = gpu.array(1);
@@ -39,7 +39,7 @@ static bool second_stream_sees_the_first(int completion, uint64_t seed, bool wai
     return result == 11;
 }
 
-static void a_missing_wait_is_caught() {
+TEST(a_missing_wait_is_caught) {
     CHECK(!second_stream_sees_the_first(LAZY, 1, false));
     CHECK(second_stream_sees_the_first(EAGER, 1, false));  // which is why eager is not the default
     int right = 0;
@@ -49,7 +49,7 @@ static void a_missing_wait_is_caught() {
         CHECK(second_stream_sees_the_first(static_cast<int>(seed % 3), seed, true));
 }
 
-static void calls_that_wait_follow_ordinary_streams_only() {
+TEST(calls_that_wait_follow_ordinary_streams_only) {
     Gpu gpu;
     const CUdeviceptr array = gpu.array(std::vector<uint32_t>{1, 1});
     OK(cuMemsetD32Async(array, 2, 1, gpu.stream(STREAM_DEFAULT)));
@@ -59,7 +59,7 @@ static void calls_that_wait_follow_ordinary_streams_only() {
     CHECK((Gpu::read(array, 2) == std::vector<uint32_t>{2, 2}));
 }
 
-static void events() {
+TEST(events) {
     Gpu gpu;
     const CUstream stream = gpu.stream();
     const CUevent start = gpu.event(0);
@@ -83,7 +83,7 @@ static void events() {
 }
 
 // Destroying a stream or an event does not stop what was enqueued with it.
-static void destroyed_streams_still_run() {
+TEST(destroyed_streams_still_run) {
     Gpu gpu;
     const CUdeviceptr array = gpu.array(1);
     const CUstream reader = gpu.stream();
@@ -104,7 +104,7 @@ static void destroyed_streams_still_run() {
 }
 
 // Threads work side by side, each in its own streams with its own current context.
-static void threads() {
+TEST(threads) {
     Gpu gpu(RANDOM, 7);
     std::vector<std::thread> workers;
     std::atomic<int> right{0};
@@ -130,7 +130,7 @@ static void threads() {
 
 // While one thread waits for a long queue, another's call gets in between two of its tasks. The other thread may come
 // too late on a busy machine, but not time and again.
-static void a_waiting_thread_lets_others_in() {
+TEST(a_waiting_thread_lets_others_in) {
     bool in_between = false;
     for (int attempt = 0; attempt < 20 && !in_between; ++attempt) {
         Gpu gpu;
@@ -149,14 +149,4 @@ static void a_waiting_thread_lets_others_in() {
         CHECK(fake_driver_kernel_runs() == 500);
     }
     CHECK(in_between);
-}
-
-void order_tests() {
-    RUN(nothing_runs_at_enqueue);
-    RUN(a_missing_wait_is_caught);
-    RUN(calls_that_wait_follow_ordinary_streams_only);
-    RUN(events);
-    RUN(destroyed_streams_still_run);
-    RUN(threads);
-    RUN(a_waiting_thread_lets_others_in);
 }

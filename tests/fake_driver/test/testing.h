@@ -9,6 +9,7 @@
 
 #include "../control.h"
 #include "../driver.h"
+#include "check.h"
 #include "kernels.h"
 
 inline void check(bool holds, const char* expression, const char* file, int line) {
@@ -32,7 +33,6 @@ inline void check_result(CUresult expected, CUresult result, const char* call, c
 #define CHECK(condition) check((condition), #condition, __FILE__, __LINE__)
 #define GIVES(expected, call) check_result(expected, call, #call, __FILE__, __LINE__)
 #define OK(call) GIVES(CUDA_SUCCESS, call)
-#define RUN(test) (test(), printf("ok %s\n", #test), fflush(stdout))
 
 enum { EAGER = 0, LAZY = 1, RANDOM = 2 };
 
@@ -113,9 +113,3 @@ private:
     std::vector<CUstream> streams_;
     std::vector<CUevent> events_;
 };
-
-void machine_tests();
-void memory_tests();
-void order_tests();
-void capture_tests();
-void failure_tests();

@@ -1,9 +1,8 @@
-// The fake driver with the project's own kernels: the committed PTX announces exactly what the host's twins
-// take, and a kernel launched through the driver computes.
-//
-//     with_kernels kernels/ptx/*.ptx        linked against a fake driver built with ../registry.cc and ../shim.cc
+// The fake driver with the project's own kernels: the committed PTX announces exactly what the host's twins take, and a
+// kernel launched through the driver computes.
 
 #include <algorithm>
+#include <filesystem>
 #include <fstream>
 #include <sstream>
 
@@ -13,7 +12,7 @@
 namespace {
 
 // Loads a file; every kernel that it announces must be found, with the same size of parameters.
-CUmodule load(const char* path, int& kernels) {
+CUmodule load(const std::string& path, int& kernels) {
     std::ifstream file(path);
     std::stringstream text;
     text << file.rdbuf();
@@ -74,7 +73,7 @@ void run_table_max(CUmodule module) {
 
 }  // namespace
 
-int main(int count, char** paths) {
+TEST(every_kernel_of_the_ptx) {
     CHECK(fake_driver_reset() == 0);
     fake_driver_devices(1, 9, 0, 1 << 30, 227 << 10);  // which takes all PTX
     CUcontext context;
@@ -83,15 +82,14 @@ int main(int count, char** paths) {
     OK(cuInit(0));
     OK(cuDevicePrimaryCtxRetain(&context, 0));
     OK(cuCtxSetCurrent(context));
-    for (int i = 1; i < count; ++i) {
-        const CUmodule module = load(paths[i], kernels);
-        if (strstr(paths[i], "table_max") != nullptr) {
+    for (const auto& file : std::filesystem::directory_iterator("kernels/ptx")) {
+        const CUmodule module = load(file.path(), kernels);
+        if (file.path().string().find("table_max") != std::string::npos) {
             run_table_max(module);
             ran = true;
         }
         OK(cuModuleUnload(module));
     }
     OK(cuDevicePrimaryCtxRelease_v2(0));
-    CHECK(ran && fake_driver_live("") == 0 && fake_driver_error()[0] == '\0');
-    printf("ok %d kernels in %d files\n", kernels, count - 1);
+    CHECK(ran && kernels >= 12 && fake_driver_live("") == 0 && fake_driver_error()[0] == '\0');
 }

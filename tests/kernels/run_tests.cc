@@ -1,23 +1,13 @@
-// Every kernel on the host, against plain loops. One line per test; the exit status is 1 if one fails.
+// Runs tests: one line for each; the exit status is 1 if one fails.
 //
-//     kernels_test [PART]        only the tests whose names contain PART
-
-#include "tests.h"
+//     PROGRAM [PART]        only the tests whose names contain PART
 
 #include <chrono>
 #include <cstring>
 
 #include "check.h"
 
-namespace {
-
-constexpr Test TESTS[] = {
-#define ENTRY(NAME) {#NAME, NAME},
-    KERNEL_TESTS(ENTRY)
-#undef ENTRY
-};
-
-bool passes(const Test& test) {
+static bool passes(const Test& test) {
     const auto began = std::chrono::steady_clock::now();
     std::string problem;
     try {
@@ -32,11 +22,9 @@ bool passes(const Test& test) {
     return problem.empty();
 }
 
-}  // namespace
-
 int main(int count, char** arguments) {
     int run = 0, failed = 0;
-    for (const Test& test : TESTS) {
+    for (const Test& test : all_tests()) {
         if (count < 2 || strstr(test.name, arguments[1])) {
             run++;
             failed += !passes(test);
