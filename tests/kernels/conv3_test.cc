@@ -44,32 +44,5 @@ TEST(conv3_nothing_but_zeros) {
     convolution.check();
 }
 
-// A value that rounds to infinity, or NaN, is reported if it is stored, and only then.
-TEST(conv3_overflow) {
-    const ConvCase whole{16, 64, 9, 17, 9, 17, 16, 16, false, false};
-    const struct {
-        float bias;
-        bool overflow;
-    } values[] = {{65519.99f, false}, {65520.0f, true},   {INFINITY, true},
-                  {NAN, true},        {-INFINITY, false}, {-1e6f, false}};
-    for (const auto& value : values) {
-        Convolution convolution(whole, 3);
-        std::fill(convolution.weights.begin(), convolution.weights.end(), 0);
-        convolution.bias[7] = value.bias;
-        convolution.run();
-        check_equal(convolution.launch.overflow[0], value.overflow ? 1u << CONV_LAYER : 0, "overflow");
-    }
-    // Padding outputs overflow, the existing ones do not.
-    Convolution padding(whole, 3);
-    padding.bias[16] = NAN;
-    padding.run();
-    padding.check();
-    check_equal(padding.launch.overflow[0], 0, "overflow of outputs that do not exist");
-}
-
-TEST(conv3_cancelled) {
-    Convolution convolution({16, 64, 9, 17, 9, 17, 16, 16, false, false}, 1);
-    convolution.launch.cancel[0] = 1;
-    convolution.run();
-    if (!convolution.all_untouched()) fail("a cancelled kernel has stored something");
-}
+TEST(conv3_overflow) { reports_overflow({16, 64, 9, 17, 9, 17, 16, 16, false, false}); }
+TEST(conv3_cancelled) { stores_nothing_when_cancelled({16, 64, 9, 17, 9, 17, 16, 16, false, false}); }

@@ -57,23 +57,8 @@ TEST(conv3_wgmma_same_bits) {
     });
 }
 
-TEST(conv3_wgmma_overflow) {
-    for (const float bias : {65519.99f, 65520.0f}) {
-        Convolution convolution({64, 64, 9, 17, 9, 17, 64, 16, false, false, 1}, 3);
-        std::fill(convolution.weights.begin(), convolution.weights.end(), 0);
-        convolution.bias[7] = bias;
-        convolution.bias[16] = NAN;  // of an output that does not exist
-        convolution.run();
-        check_equal(convolution.launch.overflow[0], bias >= 65520 ? 1u << CONV_LAYER : 0, "overflow");
-    }
-}
-
-TEST(conv3_wgmma_cancelled) {
-    Convolution convolution({64, 64, 9, 17, 9, 17, 64, 16, false, false, 2}, 1);
-    convolution.launch.cancel[0] = 1;
-    convolution.run();
-    if (!convolution.all_untouched()) fail("a cancelled kernel has stored something");
-}
+TEST(conv3_wgmma_overflow) { reports_overflow({64, 64, 9, 17, 9, 17, 64, 16, false, false, 1}); }
+TEST(conv3_wgmma_cancelled) { stores_nothing_when_cancelled({64, 64, 9, 17, 9, 17, 64, 16, false, false, 2}); }
 
 // Cancelled by what the first item stores: no block begins more items than were handed out by then, and all end.
 TEST(conv3_wgmma_stopped) {

@@ -30,21 +30,18 @@ public:
                 pixels.push_back(all ? i : int32_t(random.below(uint64_t(c.rows) * c.columns)));
         }
         const int inputs = (gathers ? c.input_rows * c.input_columns : c.points) * c.input_channels;
-        for (int i = 0; i < inputs; i++) input.push_back(float_to_half(random.between(0, 1)));
-        for (int i = 0; i < c.output_channels * side * side * c.input_channels; i++)
-            weights.push_back(float_to_half(random.between(-0.1f, 0.1f)));
+        input = random_halves(random, size_t(inputs), 0, 1);
+        weights = random_halves(random, size_t(c.output_channels) * side * side * c.input_channels, -0.1f, 0.1f);
     }
 
     void run() {
-        DeviceBuffer<uint16_t> device_input(input), device_weights(packed());
-        DeviceBuffer<int32_t> device_rows(row_taps), device_columns(column_taps), device_pixels(pixels);
         DenseParams p{};
-        p.input = device_input.data();
+        p.input = launch.upload(input);
         p.sums = sums.data();
-        p.weights = device_weights.data();
-        p.row_taps = c.side > 0 ? device_rows.data() : nullptr;
-        p.column_taps = c.side > 0 ? device_columns.data() : nullptr;
-        p.pixels = c.side > 0 && c.points != c.rows * c.columns ? device_pixels.data() : nullptr;
+        p.weights = launch.upload(packed());
+        p.row_taps = launch.upload(row_taps);
+        p.column_taps = launch.upload(column_taps);
+        p.pixels = c.points != c.rows * c.columns ? launch.upload(pixels) : nullptr;
         p.points = c.points;
         p.columns = c.columns;
         p.side = side;
@@ -136,15 +133,14 @@ constexpr int LAYER = 14;
 struct Additions {
     Additions(int parts, int points, int channels, uint64_t seed) : parts(parts), points(points), channels(channels) {
         Random random(seed);
-        for (int i = 0; i < parts * points * channels; i++) sums.push_back(random.between(-1, 1));
-        for (int i = 0; i < channels; i++) bias.push_back(random.between(-0.5f, 0.5f));
+        sums = random.floats(parts * output_count(), -1, 1);
+        bias = random.floats(size_t(channels), -0.5f, 0.5f);
     }
 
     void run() {
-        DeviceBuffer<float> device_sums(sums), device_bias(bias);
         SumsParams p{};
-        p.sums = device_sums.data();
-        p.bias = device_bias.data();
+        p.sums = launch.upload(sums);
+        p.bias = launch.upload(bias);
         p.output = output.data();
         p.points = points;
         p.output_channels = channels;
@@ -208,17 +204,18 @@ TEST(dense_overflow) {
     } values[] = {{65519.0f, false}, {65536.0f, true}, {-INFINITY, false}, {NAN, true}};
     for (const auto& value : values) {
         for (const size_t channel : {8, 9}) {  // the two halves of a word
+            const uint32_t want = value.overflows ? 1u << LAYER : 0;
             Additions in_bias(2, 70, 16, 1);
             in_bias.sums.assign(in_bias.sums.size(), 0.0f);
             in_bias.bias[channel] = value.value;
             in_bias.run();
-            check_equal(in_bias.launch.overflow[0], value.overflows ? 1u << LAYER : 0, "overflow by a bias");
+            check_equal(in_bias.launch.overflow[0], want, "overflow by a bias");
             Additions in_part(2, 70, 16, 1);
             for (const size_t part : {0, 1})
                 in_part.sums[part * in_part.output_count() + 69 * 16 + channel] = value.value / 2;
             in_part.bias[channel] = 0.0f;
             in_part.run();
-            check_equal(in_part.launch.overflow[0], value.overflows ? 1u << LAYER : 0, "overflow by a sum");
+            check_equal(in_part.launch.overflow[0], want, "overflow by a sum");
         }
     }
 }

@@ -33,30 +33,22 @@ public:
           output(size_t(c.rows) * c.columns * c.channels) {
         for (int i = 0; i < c.bands; i++)
             starts.push_back({int32_t(random.below(9)) - 4, int32_t(random.below(9)) - 4});
-        for (int i = 0; i < LEVELS; i++) table.push_back(random.between(0, 1));
-        for (int i = 0; i < 9 * 2 * c.channels; i++) weights.push_back(random.between(-0.5f, 0.5f));
-        for (int i = 0; i < c.channels; i++) bias.push_back(random.between(-0.5f, 0.5f));
         if (c.roi) tiles = random_tiles(random, divide_up(c.rows, TILE_ROWS), divide_up(c.columns, TILE_COLUMNS));
     }
 
     void run() {
-        DeviceBuffer<float> device_table(table), device_weights(weights), device_bias(bias);
-        DeviceBuffer<int32_t> device_row_taps(row_taps), device_column_taps(column_taps);
-        DeviceBuffer<int32_t> device_row_sources(row_sources), device_column_sources(column_sources);
-        DeviceBuffer<Start> device_starts(starts);
-        DeviceBuffer<Tile> device_tiles(tiles);
         FirstParams p{};
         p.voxels = slice.voxels;
-        p.table = c.equalized ? device_table.data() : nullptr;
+        p.table = c.equalized ? launch.upload(table) : nullptr;
         p.output = output.data();
-        p.weights = device_weights.data();
-        p.bias = device_bias.data();
-        p.row_taps = device_row_taps.data();
-        p.column_taps = device_column_taps.data();
-        p.row_sources = device_row_sources.data();
-        p.column_sources = device_column_sources.data();
-        p.starts = device_starts.data();
-        p.tiles = c.roi ? device_tiles.data() : nullptr;
+        p.weights = launch.upload(weights);
+        p.bias = launch.upload(bias);
+        p.row_taps = launch.upload(row_taps);
+        p.column_taps = launch.upload(column_taps);
+        p.row_sources = launch.upload(row_sources);
+        p.column_sources = launch.upload(column_sources);
+        p.starts = launch.upload(starts);
+        p.tiles = launch.upload(tiles);
         p.rows = c.rows;
         p.columns = c.columns;
         p.channels = c.channels;
@@ -66,27 +58,13 @@ public:
         p.crop_width = CROP_WIDTH;
         p.crop_height = CROP_HEIGHT;
         p.layer = LAYER;
-        const unsigned count =
-            c.roi ? unsigned(tiles.size()) : divide_up(c.rows, TILE_ROWS) * divide_up(c.columns, TILE_COLUMNS);
-        launch.run("conv3_first", p, {count, 1, 1}, FIRST_THREADS, FIRST_SHARED_BYTES);
+        launch.run("conv3_first", p, {tile_count(tiles, c.rows, c.columns), 1, 1}, FIRST_THREADS, FIRST_SHARED_BYTES);
         output.check_guards("output");
     }
 
     void check() const {
-        for (int row = 0; row < c.rows; row++) {
-            for (int column = 0; column < c.columns; column++) {
-                for (int channel = 0; channel < c.channels; channel++) {
-                    const size_t at = (size_t(row) * c.columns + column) * c.channels + channel;
-                    if (!wanted(row, column)) {
-                        if (!output.untouched(at))
-                            fail("(row %d, column %d, channel %d) is not wanted, but stored", row, column, channel);
-                    } else if (!exact(row, column, channel).allows_half(output[at])) {
-                        fail("(row %d, column %d, channel %d): %g instead of %g", row, column, channel,
-                             half_to_float(output[at]), exact(row, column, channel).value);
-                    }
-                }
-            }
-        }
+        const auto wanted = [&](int row, int column) { return is_wanted(tiles, row, column); };
+        check_image(output, c.rows, c.columns, wanted, [&](int y, int x, int channel) { return exact(y, x, channel); });
     }
 
     const Case c;
@@ -94,7 +72,9 @@ public:
     Slice slice;
     std::vector<int32_t> row_taps, column_taps, row_sources, column_sources;
     std::vector<Start> starts;
-    std::vector<float> table, weights, bias;
+    std::vector<float> table = random.floats(LEVELS, 0, 1);
+    std::vector<float> weights = random.floats(9 * 2 * size_t(c.channels), -0.5f, 0.5f);
+    std::vector<float> bias = random.floats(size_t(c.channels), -0.5f, 0.5f);
     std::vector<Tile> tiles;
     DeviceBuffer<uint16_t> output;
     Launch launch;
@@ -114,13 +94,6 @@ private:
         const int x = CROP_X + column, y = CROP_Y + row;
         if (!std::isfinite(slice.hu(x, y))) return 0;
         return c.equalized ? table[size_t(slice.level(x, y))] : float(slice.windowed(x, y));
-    }
-
-    bool wanted(int row, int column) const {
-        for (const Tile& tile : tiles)
-            if (tile.row_block == row / TILE_ROWS && tile.column_block == column / TILE_COLUMNS)
-                return is_wanted(tile, row % TILE_ROWS, column % TILE_COLUMNS);
-        return !c.roi;
     }
 
     ExactSum exact(int row, int column, int channel) const {

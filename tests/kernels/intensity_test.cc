@@ -63,10 +63,10 @@ TEST(equalize_as_the_cpu) {
             counts[255] = 1u << 31;
         }
         const std::vector<float> want = equalized(counts);
-        DeviceBuffer<uint32_t> device_counts(counts);
         DeviceBuffer<float> table(LEVELS);
-        EqualizeParams p{device_counts.data(), table.data(), nullptr};
-        Launch().run("equalize", p, {1, 1, 1}, LEVELS, EQUALIZE_SHARED_BYTES);
+        Launch launch;
+        EqualizeParams p{launch.upload(counts), table.data(), nullptr};
+        launch.run("equalize", p, {1, 1, 1}, LEVELS, EQUALIZE_SHARED_BYTES);
         table.check_guards("table");
         for (size_t level = 0; level < LEVELS; level++)
             if (table[level] != want[level]) fail("level %zu: %.9g instead of %.9g", level, table[level], want[level]);

@@ -2,6 +2,7 @@
 
 #pragma once
 #include <functional>
+#include <memory>
 
 #include "check.h"
 #include "device_buffer.h"
@@ -14,6 +15,14 @@ struct Launch {
     DeviceBuffer<uint32_t> cancel{std::vector<uint32_t>{0}};
     DeviceBuffer<uint32_t> overflow{std::vector<uint32_t>{0}};
     bool overflow_cancels = false;  // they are one word
+
+    // A copy of an input on the device, as long as this lives; null if it is empty.
+    template <class T> const T* upload(const std::vector<T>& values) {
+        if (values.empty()) return nullptr;
+        const auto buffer = std::make_shared<DeviceBuffer<T>>(values);
+        inputs.push_back(buffer);
+        return buffer->data();
+    }
 
     template <class Params>
     void run(const char* name, Params params, Dim3 grid, unsigned threads, size_t shared_bytes) {
@@ -29,6 +38,8 @@ struct Launch {
     }
 
 private:
+    std::vector<std::shared_ptr<void>> inputs;
+
     template <class Params> auto set_overflow(Params& params) -> decltype(params.overflow, void()) {
         params.overflow = overflow.data();
     }

@@ -39,20 +39,18 @@ void matches(const Picture& c) {
     const std::vector<AxisFill> rows = random_fills(random, c.height, c.lattice_rows, c.linear);
     const std::vector<AxisFill> columns = random_fills(random, c.width, c.lattice_columns, c.linear);
     std::vector<uint8_t> roi;
-    for (int i = 0; i < c.width * c.height; i++) roi.push_back(uint8_t(random.below(3)));
-    DeviceBuffer<float> device_logits(logits), device_probabilities(probabilities);
-    DeviceBuffer<AxisFill> device_rows(rows), device_columns(columns);
-    DeviceBuffer<uint8_t> device_roi(roi);
+    for (int i = 0; c.roi && i < c.width * c.height; i++) roi.push_back(uint8_t(random.below(3)));
     // Voxels of the outputs lie apart: what is between them stays as it is.
     const size_t voxels = size_t(c.width) * c.height;
     DeviceBuffer<uint8_t> mask(voxels * 2), coverage(voxels);
     DeviceBuffer<float> probability(voxels * 3);
+    Launch launch;
     PaintParams p{};
-    p.logits = device_logits.data();
-    p.probabilities = device_probabilities.data();
-    p.rows = device_rows.data();
-    p.columns = device_columns.data();
-    p.roi = c.roi ? device_roi.data() : nullptr;
+    p.logits = launch.upload(logits);
+    p.probabilities = launch.upload(probabilities);
+    p.rows = launch.upload(rows);
+    p.columns = launch.upload(columns);
+    p.roi = launch.upload(roi);
     p.mask = {mask.data(), 2, 2 * c.width};
     if (c.all_planes) {
         p.probability = {probability.data(), 4 * c.height, 4};  // columns side by side
@@ -64,7 +62,7 @@ void matches(const Picture& c) {
     p.classes = c.classes;
     p.lesion_class = c.lesion_class;
     p.linear = c.linear;
-    Launch().run("paint", p, {divide_up(size_t(c.width), PAINT_THREADS) * unsigned(c.height), 1, 1}, PAINT_THREADS, 0);
+    launch.run("paint", p, {divide_up(size_t(c.width), PAINT_THREADS) * unsigned(c.height), 1, 1}, PAINT_THREADS, 0);
     mask.check_guards("mask");
     probability.check_guards("probability");
     coverage.check_guards("coverage");

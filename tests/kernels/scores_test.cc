@@ -25,12 +25,10 @@ struct Scores {
     void run() {
         std::vector<float> parts = sums[0];
         parts.insert(parts.end(), sums[1].begin(), sums[1].end());
-        DeviceBuffer<float> device_sums(parts), device_bias(bias);
-        DeviceBuffer<int32_t> device_places(places);
         ScoresParams p{};
-        p.sums = device_sums.data();
-        p.bias = device_bias.data();
-        p.lattice_points = device_places.data();
+        p.sums = launch.upload(parts);
+        p.bias = launch.upload(bias);
+        p.lattice_points = launch.upload(places);
         p.logits = logits.data();
         p.probabilities = probabilities.data();
         p.points = points;

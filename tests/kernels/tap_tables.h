@@ -90,3 +90,15 @@ inline bool is_wanted(const Tile& tile, int row, int column) {
     const int bit = row * TILE_COLUMNS + column;
     return tile.wanted[bit / 32] >> bit % 32 & 1;
 }
+
+// For blocks of 8 and 16 consecutive values: how many tiles are launched, and whether they want a pixel. No tiles: all.
+inline unsigned tile_count(const std::vector<Tile>& tiles, int rows, int columns) {
+    const unsigned all = unsigned((rows + TILE_ROWS - 1) / TILE_ROWS * ((columns + TILE_COLUMNS - 1) / TILE_COLUMNS));
+    return tiles.empty() ? all : unsigned(tiles.size());
+}
+inline bool is_wanted(const std::vector<Tile>& tiles, int row, int column) {
+    for (const Tile& tile : tiles)
+        if (tile.row_block == row / TILE_ROWS && tile.column_block == column / TILE_COLUMNS)
+            return is_wanted(tile, row % TILE_ROWS, column % TILE_COLUMNS);
+    return tiles.empty();
+}
