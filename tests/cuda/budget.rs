@@ -2,6 +2,7 @@
 
 use patchmask::engine::{Device, DeviceChoice};
 use patchmask::error::Error;
+use patchmask::lattice::Padding;
 use patchmask::session::{Estimate, Options, Outputs, Session};
 use patchmask::volume::{Extents, Volume, VolumeMut};
 use patchmask::weights::Model;
@@ -12,16 +13,11 @@ use crate::{bits, fake_driver, on_gpu, repeatability};
 
 const OUT_OF_MEMORY: i32 = 2;
 
-fn extents(case: &Case) -> Extents {
-    let [width, height, depth] = [case.width, case.height, case.depth].map(|n| n as u64);
-    Extents::new(width, height, depth, "volume").unwrap()
-}
-
 /// A session with this budget, and what it foresees; `None` if that is too little.
 fn session(case: &Case, model: &Model, budget: u64) -> Option<(Session, Estimate)> {
     let options = Options { memory_budget: budget, ..on_gpu(case) };
     let session = Session::new(model, options, &mut |_, _| ()).ok()?;
-    let estimate = session.estimate(extents(case), None).ok()?;
+    let estimate = session.estimate(case.extents(), None).ok()?;
     Some((session, estimate))
 }
 
@@ -31,10 +27,7 @@ fn session(case: &Case, model: &Model, budget: u64) -> Option<(Session, Estimate
 fn what_is_held_is_foreseen_and_fits() {
     let Some(gpu) = fake_driver::take() else { return };
     let mut random = Random(51);
-    let mut case = repeatability::case(&mut random);
-    (case.options.patch_size, case.options.stride) = (32, 8);
-    (case.width, case.height, case.depth) = (90, 75, 1);
-    case.voxels.resize(90 * 75, 0);
+    let case = Case::whole(&mut random, Padding::Patch, (32, 8), (90, 75, 1));
     let model = network(&mut random, 32);
     let (whole, estimate) = session(&case, &model, 1 << 30).unwrap();
     let expected = bits(&case.run_in(&whole, &model));
@@ -93,27 +86,15 @@ fn room_is_made_without_blocking() {
 #[test]
 fn a_full_device_is_not_a_small_budget() {
     let Some(gpu) = fake_driver::take() else { return };
-    let (mut case, model) = small_case(53);
-    let one_patch = |i: usize| (i == 0) as u8;
-    case.depth = 1;
-    case.voxels.truncate(33 * 20);
-    case.roi = Some((0..33 * 20).map(one_patch).collect());
+    let (case, model) = small_case(53);
+    let mut case = case.with_depth(1);
+    case.roi = Some((0..33 * 20).map(|i| u8::from(i == 0)).collect()); // of one patch
     let session = Session::new(&model, on_gpu(&case), &mut |_, _| ()).unwrap();
     case.run_in(&session, &model);
     // The arena of one patch can no longer be had, and every other one is as large.
     gpu.devices(1, gpu.live("bytes") - 1);
-    let volume = Volume::from_slice(&case.voxels, 33, 20, 1).unwrap();
-    let everywhere = vec![1_u8; 33 * 20];
-    let roi = Volume::from_slice(&everywhere, 33, 20, 1).unwrap();
-    let (mut mask, mut probability) = (vec![0; 33 * 20], vec![0.0; 33 * 20]);
-    let (mut coverage, mut logits) = (mask.clone(), vec![0.0; case_logits(&case, &model)]);
-    let mut outputs = Outputs {
-        mask: Some(VolumeMut::from_slice(&mut mask)),
-        probability: Some(VolumeMut::from_slice(&mut probability)),
-        coverage: Some(VolumeMut::from_slice(&mut coverage)),
-        logits: Some(VolumeMut::from_slice(&mut logits)),
-    };
-    match session.segment(&volume, Some(&roi), &mut outputs, &mut |_, _| true) {
+    case.roi = Some(vec![1; 33 * 20]);
+    match case.try_in(&session, &model).map(|outcome| outcome.report) {
         Err(Error::DeviceOutOfMemory(text)) => {
             println!("{text}");
             assert!(text.contains("the device is full"), "{text}");
@@ -122,11 +103,6 @@ fn a_full_device_is_not_a_small_budget() {
         other => panic!("{other:?}"),
     }
     assert_eq!(gpu.error(), "");
-}
-
-fn case_logits(case: &Case, model: &Model) -> usize {
-    let (columns, rows) = case.grid();
-    rows * columns * case.depth * model.describe().classes as usize
 }
 
 /// Each memory's budget has its error.

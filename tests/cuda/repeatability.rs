@@ -33,9 +33,7 @@ fn the_same_bits_in_any_order() {
 fn the_same_bits_for_any_tiles_and_roi() {
     let Some(gpu) = fake_driver::take() else { return };
     let mut random = Random(32);
-    let mut case = case(&mut random);
-    case.depth = 1;
-    case.voxels.truncate(60 * 50);
+    let mut case = case(&mut random).with_depth(1);
     let model = network(&mut random, 41);
     let whole = case.run(&model, on_gpu(&case));
     let mut tiles = Vec::new();

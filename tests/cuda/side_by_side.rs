@@ -9,24 +9,17 @@ use patchmask::session::{Estimate, Options, Session};
 use patchmask::volume::Extents;
 use patchmask::weights::Model;
 
-use crate::support::{Case, Random, TestModel, in_turn, network};
+use crate::host::seven_slices;
+use crate::support::{Case, Random, in_turn, network};
 use crate::{bits, fake_driver, on_gpu};
-
-/// 4 x 3 patches on each of 7 slices.
-fn seven_slices(random: &mut Random) -> (Case, TestModel) {
-    let case = Case::whole(random, Padding::Patch, (32, 11), (40, 30, 7));
-    let model = network(random, 32);
-    (case, model)
-}
 
 fn session(case: &Case, model: &Model, memory_budget: u64) -> Session {
     let options = Options { memory_budget, ..on_gpu(case) };
     Session::new(model, options, &mut |_, _| ()).unwrap()
 }
 
-fn estimate(case: &Case, session: &Session, depth: usize) -> Estimate {
-    let [width, height, depth] = [case.width, case.height, depth].map(|n| n as u64);
-    let extents = Extents::new(width, height, depth, "volume").unwrap();
+fn estimate(case: &Case, session: &Session, depth: u64) -> Estimate {
+    let extents = Extents::new(case.width as u64, case.height as u64, depth, "volume").unwrap();
     session.estimate(extents, None).unwrap()
 }
 
@@ -52,7 +45,7 @@ fn together(spans: &[Span]) -> bool {
 #[test]
 fn as_many_as_the_budget_has_room_for() {
     let Some(gpu) = fake_driver::take() else { return };
-    let (case, model) = seven_slices(&mut Random(71));
+    let (case, model) = seven_slices(71);
     let plenty = session(&case, &model, 1 << 30);
     let (least, activations) = in_turn(&plenty, case.width, case.height);
     for depth in [4, 7] {
@@ -82,7 +75,7 @@ fn as_many_as_the_budget_has_room_for() {
 #[test]
 fn a_device_with_room_for_one_does_one() {
     let Some(gpu) = fake_driver::take() else { return };
-    let (case, model) = seven_slices(&mut Random(72));
+    let (case, model) = seven_slices(72);
     let session = session(&case, &model, 1 << 30);
     let (_, activations) = in_turn(&session, case.width, case.height);
     let before = gpu.live("bytes");

@@ -1,7 +1,7 @@
 //! The fake CUDA driver: compiled, and loaded before the library looks for the real one.
 
 use std::env;
-use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::ffi::{CStr, CString, c_char, c_int};
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::process::Command;
@@ -91,44 +91,45 @@ pub fn test_program(name: &str) -> Command {
     program
 }
 
-macro_rules! function {
-    ($fake_driver:expr, $name:literal, fn($($argument:ty),*) $(-> $result:ty)?) => {{
-        let name = concat!($name, "\0");
-        // SAFETY: the library exports it with this signature.
+/// Calls a function of a library by its name.
+macro_rules! call {
+    ($library:expr, $name:literal, ($($argument:expr => $type:ty),*) $(-> $result:ty)?) => {{
+        // SAFETY: the library exports it with this signature, and pointers are to what outlives the call.
         unsafe {
-            let symbol = libc::dlsym($fake_driver.handle as *mut c_void, name.as_ptr().cast());
-            assert!(!symbol.is_null(), "the fake driver lacks {}", $name);
-            std::mem::transmute::<*mut c_void, unsafe extern "C" fn($($argument),*) $(-> $result)?>(symbol)
+            let symbol = libc::dlsym($library as *mut std::ffi::c_void, concat!($name, "\0").as_ptr().cast());
+            assert!(!symbol.is_null(), "the driver lacks {}", $name);
+            let function: unsafe extern "C" fn($($type),*) $(-> $result)? = std::mem::transmute(symbol);
+            function($($argument),*)
         }
     }};
 }
+/// Calls a function of the driver that must succeed.
+macro_rules! succeed {
+    ($driver:expr, $name:literal, ($($argument:expr => $type:ty),*)) => {
+        assert_eq!(
+            $crate::support::fake_driver::call!(
+                $driver.library(), $name, ($($argument => $type),*) -> std::ffi::c_int
+            ),
+            0,
+            $name
+        )
+    };
+}
+
+pub(crate) use {call, succeed};
 
 impl FakeDriver {
-    /// A function of the driver or the fake driver.
-    ///
-    /// # Safety
-    /// `F` is its type.
-    pub unsafe fn function<F: Copy>(&self, name: &str) -> F {
-        let symbol = CString::new(name).unwrap();
-        // SAFETY: the library stays loaded; the type is the caller's word.
-        unsafe {
-            let address = libc::dlsym(self.handle as *mut c_void, symbol.as_ptr());
-            assert!(!address.is_null(), "the fake driver lacks {name}");
-            assert_eq!(size_of::<F>(), size_of_val(&address));
-            std::mem::transmute_copy(&address)
-        }
+    /// For `call!`.
+    pub fn library(&self) -> usize {
+        self.handle
     }
 
     /// Forgets faults and counts; the default machine again. Returns how many objects are still live.
     pub fn reset(&self) -> u64 {
-        let reset = function!(self, "fake_driver_reset", fn() -> u64);
-        let init = function!(self, "cuInit", fn(u32) -> c_int);
-        // SAFETY: as declared. The library initialises the driver once in a process, and a reset undoes that.
-        unsafe {
-            let live = reset();
-            assert_eq!(init(0), 0);
-            live
-        }
+        let live = call!(self.handle, "fake_driver_reset", () -> u64);
+        // The library initialises the driver once in a process, and a reset undoes that.
+        succeed!(self, "cuInit", (0 => u32));
+        live
     }
 
     pub fn devices(&self, count: i32, memory_bytes: u64) {
@@ -147,85 +148,66 @@ impl FakeDriver {
 
     /// The same with devices of this capability, (major, minor).
     pub fn machine_of(&self, (major, minor): (i32, i32), count: i32, memory_bytes: u64, shared_bytes: u64) {
-        let devices = function!(self, "fake_driver_devices", fn(c_int, c_int, c_int, u64, u64));
-        // SAFETY: as declared.
-        unsafe { devices(count, major, minor, memory_bytes, shared_bytes) };
+        call!(self.handle, "fake_driver_devices",
+            (count => c_int, major => c_int, minor => c_int, memory_bytes => u64, shared_bytes => u64));
     }
 
     /// The `nth` call of `call` from now on fails with this CUDA error, once.
     pub fn fail(&self, call: &str, nth: u64, error: i32) {
-        let fail = function!(self, "fake_driver_fail", fn(*const c_char, u64, c_int));
         let call = CString::new(call).unwrap();
-        // SAFETY: as declared.
-        unsafe { fail(call.as_ptr(), nth, error) };
+        call!(self.handle, "fake_driver_fail", (call.as_ptr() => *const c_char, nth => u64, error => c_int));
     }
 
     /// From now on the kernel of this name does nothing.
     pub fn spoil(&self, kernel: &str) {
-        let spoil = function!(self, "fake_driver_spoil", fn(*const c_char));
         let kernel = CString::new(kernel).unwrap();
-        // SAFETY: as declared.
-        unsafe { spoil(kernel.as_ptr()) };
+        call!(self.handle, "fake_driver_spoil", (kernel.as_ptr() => *const c_char));
     }
 
     /// The device is gone after so many more kernel runs.
     pub fn lose(&self, device: i32, after_launches: u64) {
-        let lose = function!(self, "fake_driver_lose_device", fn(c_int, u64));
-        // SAFETY: as declared.
-        unsafe { lose(device, after_launches) };
+        call!(self.handle, "fake_driver_lose_device", (device => c_int, after_launches => u64));
     }
 
     /// When work runs: 0 eager, 1 lazy, 2 random.
     pub fn completion(&self, mode: i32, seed: u64) {
-        let completion = function!(self, "fake_driver_completion", fn(c_int, u64));
-        // SAFETY: as declared.
-        unsafe { completion(mode, seed) };
+        call!(self.handle, "fake_driver_completion", (mode => c_int, seed => u64));
     }
 
     /// How often a function was called.
     pub fn calls(&self, call: &str) -> u64 {
-        let calls = function!(self, "fake_driver_calls", fn(*const c_char) -> u64);
         let call = CString::new(call).unwrap();
-        // SAFETY: as declared.
-        unsafe { calls(call.as_ptr()) }
+        call!(self.handle, "fake_driver_calls", (call.as_ptr() => *const c_char) -> u64)
     }
 
     /// How many objects of this kind are live; "": all.
     pub fn live(&self, kind: &str) -> u64 {
-        let live = function!(self, "fake_driver_live", fn(*const c_char) -> u64);
         let kind = CString::new(kind).unwrap();
-        // SAFETY: as declared.
-        unsafe { live(kind.as_ptr()) }
+        call!(self.handle, "fake_driver_live", (kind.as_ptr() => *const c_char) -> u64)
     }
 
     /// The first thing that went wrong, or "".
     pub fn error(&self) -> String {
-        let error = function!(self, "fake_driver_error", fn() -> *const c_char);
-        // SAFETY: as declared; a text that stays until the next call.
-        unsafe { CStr::from_ptr(error()) }.to_string_lossy().into_owned()
+        let error = call!(self.handle, "fake_driver_error", () -> *const c_char);
+        // SAFETY: a text that stays until the next call.
+        unsafe { CStr::from_ptr(error) }.to_string_lossy().into_owned()
     }
 
     /// Makes a context of device 0 and leaves it current on this thread.
     pub fn make_context(&self) -> usize {
-        let create = function!(self, "cuCtxCreate_v2", fn(*mut usize, u32, c_int) -> c_int);
         let mut context = 0;
-        // SAFETY: as declared.
-        assert_eq!(unsafe { create(&raw mut context, 0, 0) }, 0);
+        succeed!(self, "cuCtxCreate_v2", (&raw mut context => *mut usize, 0 => u32, 0 => c_int));
         context
     }
 
     /// The context that is current on this thread.
     pub fn current_context(&self) -> usize {
-        let current = function!(self, "cuCtxGetCurrent", fn(*mut usize) -> c_int);
         let mut context = 0;
-        // SAFETY: as declared.
-        assert_eq!(unsafe { current(&raw mut context) }, 0);
+        succeed!(self, "cuCtxGetCurrent", (&raw mut context => *mut usize));
         context
     }
 
     pub fn destroy_context(&self, context: usize) {
-        let destroy = function!(self, "cuCtxDestroy_v2", fn(usize) -> c_int);
-        // SAFETY: as declared.
-        assert_eq!(unsafe { destroy(context) }, 0);
+        succeed!(self, "cuCtxDestroy_v2", (context => usize));
     }
 }
