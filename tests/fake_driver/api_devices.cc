@@ -33,17 +33,6 @@ void destroy(Context& context) {
     context.default_stream = nullptr;
 }
 
-CUresult create(const char* name, CUcontext* out, CUdevice device) {
-    return in_driver(name, [&] {
-        if (out == nullptr) return CUDA_ERROR_INVALID_VALUE;
-        if (!is_device(device)) return CUDA_ERROR_INVALID_DEVICE;
-        if (world().devices[device].lost) return CUDA_ERROR_DEVICE_UNAVAILABLE;
-        *out = make_context(device)->handle;
-        push_context(*out);
-        return CUDA_SUCCESS;
-    });
-}
-
 CUresult set_current(const char* name, CUcontext handle, void (*set)(CUcontext)) {
     return in_driver(name, [&] {
         if (handle != nullptr) {
@@ -64,40 +53,6 @@ CUresult device_uuid(const char* name, CUuuid* uuid, CUdevice device) {
         uuid->bytes[15] = static_cast<char>('0' + device);
         return CUDA_SUCCESS;
     });
-}
-
-int attribute_value(int attribute) {
-    const Settings& settings = world().settings;
-    const int optin = static_cast<int>(settings.shared_optin_bytes);
-    switch (attribute) {
-        case MAX_THREADS_PER_BLOCK: return 1024;
-        case MAX_BLOCK_X: return 1024;
-        case MAX_BLOCK_Y: return 1024;
-        case MAX_BLOCK_Z: return 64;
-        case MAX_GRID_X: return 2147483647;
-        case MAX_GRID_Y: return 65535;
-        case MAX_GRID_Z: return 65535;
-        case MAX_SHARED_PER_BLOCK: return 48 << 10;
-        case WARP_SIZE: return 32;
-        case REGISTERS_PER_BLOCK: return 65536;
-        case CLOCK_KHZ: return 1000000;
-        case MULTIPROCESSORS: return 4;
-        case CAN_MAP_HOST_MEMORY: return 1;
-        case CONCURRENT_KERNELS: return 1;
-        case L2_BYTES: return 4 << 20;
-        case THREADS_PER_MULTIPROCESSOR: return 2048;
-        case ASYNC_ENGINES: return 2;
-        case UNIFIED_ADDRESSING: return 1;
-        case CAPABILITY_MAJOR: return settings.major;
-        case CAPABILITY_MINOR: return settings.minor;
-        case STREAM_PRIORITIES: return 1;
-        case SHARED_PER_MULTIPROCESSOR: return optin + 1024;
-        case REGISTERS_PER_MULTIPROCESSOR: return 65536;
-        case MAX_SHARED_OPTIN: return optin;
-        case BLOCKS_PER_MULTIPROCESSOR: return 32;
-        case RESERVED_SHARED_PER_BLOCK: return 1024;
-        default: return 0;  // not offered
-    }
 }
 
 }  // namespace
@@ -179,16 +134,14 @@ CUresult cuDeviceGetAttribute(int* value, int attribute, CUdevice device) {
     return in_driver(__func__, [&] {
         if (value == nullptr || attribute <= 0) return CUDA_ERROR_INVALID_VALUE;
         if (!is_device(device)) return CUDA_ERROR_INVALID_DEVICE;
-        *value = attribute_value(attribute);
-        return CUDA_SUCCESS;
-    });
-}
-
-CUresult cuDeviceTotalMem_v2(size_t* bytes, CUdevice device) {
-    return in_driver(__func__, [&] {
-        if (bytes == nullptr) return CUDA_ERROR_INVALID_VALUE;
-        if (!is_device(device)) return CUDA_ERROR_INVALID_DEVICE;
-        *bytes = world().settings.memory_bytes;
+        const Settings& settings = world().settings;
+        switch (attribute) {
+            case MULTIPROCESSORS: *value = 4; break;
+            case CAPABILITY_MAJOR: *value = settings.major; break;
+            case CAPABILITY_MINOR: *value = settings.minor; break;
+            case MAX_SHARED_OPTIN: *value = static_cast<int>(settings.shared_optin_bytes); break;
+            default: return CUDA_ERROR_INVALID_VALUE;  // not offered
+        }
         return CUDA_SUCCESS;
     });
 }
@@ -221,21 +174,16 @@ CUresult cuDevicePrimaryCtxRelease_v2(CUdevice number) {
     return injected ? injected : device.lost ? CUDA_ERROR_LAUNCH_FAILED : CUDA_SUCCESS;
 }
 
-CUresult cuDevicePrimaryCtxGetState(CUdevice device, unsigned* flags, int* active) {
+CUresult cuCtxCreate_v2(CUcontext* out, unsigned, CUdevice device) {
     return in_driver(__func__, [&] {
-        if (flags == nullptr || active == nullptr) return CUDA_ERROR_INVALID_VALUE;
+        if (out == nullptr) return CUDA_ERROR_INVALID_VALUE;
         if (!is_device(device)) return CUDA_ERROR_INVALID_DEVICE;
-        *flags = 0;
-        *active = world().devices[device].primary != nullptr;
+        if (world().devices[device].lost) return CUDA_ERROR_DEVICE_UNAVAILABLE;
+        *out = make_context(device)->handle;
+        push_context(*out);
         return CUDA_SUCCESS;
     });
 }
-
-CUresult cuCtxCreate_v2(CUcontext* context, unsigned, CUdevice device) { return create(__func__, context, device); }
-CUresult cuCtxCreate_v3(CUcontext* context, void*, int, unsigned, CUdevice device) {
-    return create(__func__, context, device);
-}
-
 CUresult cuCtxDestroy_v2(CUcontext handle) {
     return in_driver(__func__, [&] {
         const std::shared_ptr<Context> context = world().contexts.find(handle);
@@ -269,16 +217,6 @@ CUresult cuCtxPopCurrent_v2(CUcontext* context) {
         if (current_context() == nullptr) return CUDA_ERROR_INVALID_CONTEXT;
         const CUcontext popped = pop_context();
         if (context != nullptr) *context = popped;
-        return CUDA_SUCCESS;
-    });
-}
-
-CUresult cuCtxGetDevice(CUdevice* device) {
-    return in_driver(__func__, [&] {
-        std::shared_ptr<Context> context;
-        if (const CUresult error = find_current(context)) return error;
-        if (device == nullptr) return CUDA_ERROR_INVALID_VALUE;
-        *device = context->device;
         return CUDA_SUCCESS;
     });
 }

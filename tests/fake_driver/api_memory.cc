@@ -55,11 +55,7 @@ CUresult copy(const char* name, const std::shared_ptr<Stream>& stream, Range to,
     return submit_using(name, stream, {to, from}, [=] { memmove(to.address, from.address, from.bytes); });
 }
 
-CUresult fill8(const char* name, const std::shared_ptr<Stream>& stream, Range to, unsigned char value) {
-    return submit_using(name, stream, {to}, [=] { memset(to.address, value, to.bytes); });
-}
-
-CUresult fill32(const char* name, const std::shared_ptr<Stream>& stream, Range to, unsigned value) {
+CUresult fill(const char* name, const std::shared_ptr<Stream>& stream, Range to, unsigned value) {
     if (reinterpret_cast<uintptr_t>(to.address) % sizeof value != 0) return CUDA_ERROR_INVALID_VALUE;
     return submit_using(name, stream, {to}, [=] {
         for (size_t at = 0; at < to.bytes; at += sizeof value) memcpy(to.address + at, &value, sizeof value);
@@ -78,37 +74,6 @@ template <class F> CUresult at_once(const char* name, F f) {
         world().scheduler.finish(context->default_stream);
         return context->state();
     });
-}
-
-CUresult allocate_pinned(const char* name, void** pointer, size_t bytes) {
-    return in_context_uncaptured(name, [&](const std::shared_ptr<Context>& context) {
-        if (pointer == nullptr || bytes == 0) return CUDA_ERROR_INVALID_VALUE;
-        *pointer = world().memory.allocate(PINNED, bytes, context->handle);
-        return *pointer ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
-    });
-}
-
-// One attribute of a pointer; of memory that is the program's own there is none but these defaults.
-CUresult pointer_attribute(void* value, int attribute, const Allocation* a, CUdeviceptr pointer) {
-    const bool pinned = a != nullptr && a->owner == PINNED;
-    const auto put = [&](auto number) { memcpy(value, &number, sizeof number); };
-    switch (attribute) {
-        case POINTER_CONTEXT: put(a ? a->context : nullptr); break;
-        case POINTER_MEMORY_TYPE: put(a ? unsigned(pinned ? MEMORY_HOST : MEMORY_DEVICE) : 0u); break;
-        case POINTER_DEVICE_POINTER: put(a ? pointer : CUdeviceptr(0)); break;
-        case POINTER_HOST_POINTER: put(pinned ? pointer : CUdeviceptr(0)); break;
-        case POINTER_IS_MANAGED: put(0u); break;
-        case POINTER_DEVICE_ORDINAL: {
-            const std::shared_ptr<Context> context = a ? world().contexts.find(a->context) : nullptr;
-            put(context ? context->device : -2);
-            break;
-        }
-        case POINTER_RANGE_START: put(a ? reinterpret_cast<CUdeviceptr>(a->data) : CUdeviceptr(0)); break;
-        case POINTER_RANGE_SIZE: put(a ? a->bytes : size_t(0)); break;
-        case POINTER_MAPPED: put(a ? 1u : 0u); break;
-        default: return CUDA_ERROR_INVALID_VALUE;
-    }
-    return CUDA_SUCCESS;
 }
 
 }  // namespace
@@ -150,8 +115,13 @@ CUresult cuMemFree_v2(CUdeviceptr pointer) {
     });
 }
 
-CUresult cuMemHostAlloc(void** pointer, size_t bytes, unsigned) { return allocate_pinned(__func__, pointer, bytes); }
-CUresult cuMemAllocHost_v2(void** pointer, size_t bytes) { return allocate_pinned(__func__, pointer, bytes); }
+CUresult cuMemHostAlloc(void** pointer, size_t bytes, unsigned) {
+    return in_context_uncaptured(__func__, [&](const std::shared_ptr<Context>& context) {
+        if (pointer == nullptr || bytes == 0) return CUDA_ERROR_INVALID_VALUE;
+        *pointer = world().memory.allocate(PINNED, bytes, context->handle);
+        return *pointer ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
+    });
+}
 
 CUresult cuMemFreeHost(void* pointer) {
     return releasing(__func__, [&] {
@@ -164,29 +134,17 @@ CUresult cuMemFreeHost(void* pointer) {
     });
 }
 
-CUresult cuMemHostGetDevicePointer_v2(CUdeviceptr* device, void* host, unsigned) {
-    return in_context(__func__, [&](const std::shared_ptr<Context>&) {
-        const Allocation* allocation = world().memory.find(host);
-        if (device == nullptr || allocation == nullptr || allocation->owner != PINNED) return CUDA_ERROR_INVALID_VALUE;
-        *device = reinterpret_cast<CUdeviceptr>(host);
-        return CUDA_SUCCESS;
-    });
-}
-
 CUresult cuPointerGetAttribute(void* value, int attribute, CUdeviceptr pointer) {
     return in_driver(__func__, [&] {
         const Allocation* allocation = world().memory.find(reinterpret_cast<void*>(pointer));
         if (value == nullptr || allocation == nullptr) return CUDA_ERROR_INVALID_VALUE;
-        return pointer_attribute(value, attribute, allocation, pointer);
-    });
-}
-
-CUresult cuPointerGetAttributes(unsigned count, int* attributes, void** values, CUdeviceptr pointer) {
-    return in_driver(__func__, [&] {
-        if (attributes == nullptr || values == nullptr) return CUDA_ERROR_INVALID_VALUE;
-        const Allocation* allocation = world().memory.find(reinterpret_cast<void*>(pointer));
-        for (unsigned i = 0; i < count; ++i)
-            if (const CUresult error = pointer_attribute(values[i], attributes[i], allocation, pointer)) return error;
+        const auto put = [&](auto number) { memcpy(value, &number, sizeof number); };
+        switch (attribute) {
+            case POINTER_CONTEXT: put(allocation->context); break;
+            case POINTER_MEMORY_TYPE: put(unsigned(allocation->owner == PINNED ? MEMORY_HOST : MEMORY_DEVICE)); break;
+            case POINTER_DEVICE_ORDINAL: put(world().contexts.find(allocation->context)->device); break;
+            default: return CUDA_ERROR_INVALID_VALUE;
+        }
         return CUDA_SUCCESS;
     });
 }
@@ -231,27 +189,15 @@ CUresult cuMemcpyDtoDAsync_v2(CUdeviceptr to, CUdeviceptr from, size_t bytes, CU
     });
 }
 
-CUresult cuMemsetD8_v2(CUdeviceptr to, unsigned char value, size_t count) {
-    return at_once(__func__, [&](const auto& context, const auto& stream) {
-        return fill8("cuMemsetD8", stream, on_device(context, to, count), value);
-    });
-}
-
 CUresult cuMemsetD32_v2(CUdeviceptr to, unsigned value, size_t count) {
     return at_once(__func__, [&](const auto& context, const auto& stream) {
-        return fill32("cuMemsetD32", stream, on_device(context, to, count * sizeof value), value);
-    });
-}
-
-CUresult cuMemsetD8Async(CUdeviceptr to, unsigned char value, size_t count, CUstream stream) {
-    return in_context(__func__, [&](const std::shared_ptr<Context>& context) {
-        return fill8("cuMemsetD8Async", stream_of(context, stream), on_device(context, to, count), value);
+        return fill("cuMemsetD32", stream, on_device(context, to, count * sizeof value), value);
     });
 }
 
 CUresult cuMemsetD32Async(CUdeviceptr to, unsigned value, size_t count, CUstream stream) {
     return in_context(__func__, [&](const std::shared_ptr<Context>& context) {
-        return fill32("cuMemsetD32Async", stream_of(context, stream), on_device(context, to, count * sizeof value),
-                      value);
+        return fill("cuMemsetD32Async", stream_of(context, stream), on_device(context, to, count * sizeof value),
+                    value);
     });
 }

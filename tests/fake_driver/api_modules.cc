@@ -80,38 +80,13 @@ CUresult cuModuleGetFunction(CUfunction* handle, CUmodule module_handle, const c
     });
 }
 
-CUresult cuFuncGetAttribute(int* value, int attribute, CUfunction handle) {
-    return in_context(__func__, [&](const std::shared_ptr<Context>& context) {
-        const std::shared_ptr<Function> function = world().functions.find(handle);
-        if (function == nullptr || function->context != context) return CUDA_ERROR_INVALID_HANDLE;
-        if (value == nullptr) return CUDA_ERROR_INVALID_VALUE;
-        switch (attribute) {
-            case FUNCTION_MAX_THREADS:
-                *value = function->entry.max_threads ? static_cast<int>(function->entry.max_threads) : 1024;
-                return CUDA_SUCCESS;
-            case FUNCTION_STATIC_SHARED: *value = 0; return CUDA_SUCCESS;
-            case FUNCTION_LOCAL_BYTES: *value = 0; return CUDA_SUCCESS;
-            case FUNCTION_REGISTERS: *value = 255; return CUDA_SUCCESS;
-            case FUNCTION_PTX_VERSION: *value = world().modules.find(function->module)->ptx.target; return CUDA_SUCCESS;
-            case FUNCTION_BINARY_VERSION:
-                *value = 10 * world().settings.major + world().settings.minor;
-                return CUDA_SUCCESS;
-            case FUNCTION_MAX_DYNAMIC_SHARED: *value = function->max_dynamic_shared; return CUDA_SUCCESS;
-            case FUNCTION_CARVEOUT: *value = function->carveout; return CUDA_SUCCESS;
-            default: return CUDA_ERROR_INVALID_VALUE;
-        }
-    });
-}
-
 CUresult cuFuncSetAttribute(CUfunction handle, int attribute, int value) {
     return in_context(__func__, [&](const std::shared_ptr<Context>& context) {
         const std::shared_ptr<Function> function = world().functions.find(handle);
         if (function == nullptr || function->context != context) return CUDA_ERROR_INVALID_HANDLE;
         const int optin = static_cast<int>(world().settings.shared_optin_bytes);
-        if (attribute == FUNCTION_MAX_DYNAMIC_SHARED && value >= 0 && value <= optin)
-            function->max_dynamic_shared = value;
-        else if (attribute == FUNCTION_CARVEOUT && value >= -1 && value <= 100) function->carveout = value;
-        else return CUDA_ERROR_INVALID_VALUE;
+        if (attribute != FUNCTION_MAX_DYNAMIC_SHARED || value < 0 || value > optin) return CUDA_ERROR_INVALID_VALUE;
+        function->max_dynamic_shared = value;
         return CUDA_SUCCESS;
     });
 }

@@ -8,32 +8,7 @@ using namespace fake_driver;
 
 namespace {
 
-CUresult create(const char* name, CUstream* handle, unsigned flags) {
-    return in_context(name, [&](const std::shared_ptr<Context>& context) {
-        if (handle == nullptr || flags > STREAM_NON_BLOCKING) return CUDA_ERROR_INVALID_VALUE;
-        const auto stream = std::make_shared<Stream>();
-        stream->context = context;
-        stream->non_blocking = flags == STREAM_NON_BLOCKING;
-        *handle = world().streams.add(stream);
-        return CUDA_SUCCESS;
-    });
-}
-
-// For calls that look at a stream's progress: not while it, or this thread, captures. f(context, stream)
-template <class F> CUresult with_stream(const char* name, CUstream handle, F f) {
-    return in_context(name, [&](const std::shared_ptr<Context>& context) {
-        const std::shared_ptr<Stream> stream = stream_of(context, handle);
-        if (stream == nullptr) return CUDA_ERROR_INVALID_HANDLE;
-        if (stream->capture != nullptr) {
-            stream->capture->valid = false;
-            return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
-        }
-        const CUresult error = world().captures.forbid_unsafe();
-        return error ? error : f(context, stream);
-    });
-}
-
-// The same for an event. f(context, event)
+// For calls that look at an event's progress: not while it, or this thread, captures. f(context, event)
 template <class F> CUresult with_event(const char* name, CUevent handle, F f) {
     return in_context(name, [&](const std::shared_ptr<Context>& context) {
         const std::shared_ptr<Event> event = world().events.find(handle);
@@ -67,8 +42,16 @@ CUresult wait_in_capture(Stream& stream, const Event& event) {
 
 }  // namespace
 
-CUresult cuStreamCreate(CUstream* stream, unsigned flags) { return create(__func__, stream, flags); }
-CUresult cuStreamCreateWithPriority(CUstream* stream, unsigned flags, int) { return create(__func__, stream, flags); }
+CUresult cuStreamCreate(CUstream* handle, unsigned flags) {
+    return in_context(__func__, [&](const std::shared_ptr<Context>& context) {
+        if (handle == nullptr || flags > STREAM_NON_BLOCKING) return CUDA_ERROR_INVALID_VALUE;
+        const auto stream = std::make_shared<Stream>();
+        stream->context = context;
+        stream->non_blocking = flags == STREAM_NON_BLOCKING;
+        *handle = world().streams.add(stream);
+        return CUDA_SUCCESS;
+    });
+}
 
 // What is queued still runs.
 CUresult cuStreamDestroy_v2(CUstream handle) {
@@ -86,17 +69,16 @@ CUresult cuStreamDestroy_v2(CUstream handle) {
 }
 
 CUresult cuStreamSynchronize(CUstream handle) {
-    return with_stream(__func__, handle, [&](const auto& context, const auto& stream) {
+    return in_context(__func__, [&](const std::shared_ptr<Context>& context) {
+        const std::shared_ptr<Stream> stream = stream_of(context, handle);
+        if (stream == nullptr) return CUDA_ERROR_INVALID_HANDLE;
+        if (stream->capture != nullptr) {
+            stream->capture->valid = false;
+            return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
+        }
+        if (const CUresult error = world().captures.forbid_unsafe()) return error;
         world().scheduler.finish(stream);
         return context->state();
-    });
-}
-
-CUresult cuStreamQuery(CUstream handle) {
-    return with_stream(__func__, handle, [&](const auto& context, const auto& stream) {
-        world().scheduler.nudge(stream);
-        if (const CUresult error = context->state()) return error;
-        return stream->queue.empty() ? CUDA_SUCCESS : CUDA_ERROR_NOT_READY;
     });
 }
 
@@ -121,16 +103,6 @@ CUresult cuStreamWaitEvent(CUstream stream_handle, CUevent event_handle, unsigne
             task.wait = event->moment;
             world().scheduler.enqueue(*stream, std::move(task));
         }
-        return CUDA_SUCCESS;
-    });
-}
-
-CUresult cuStreamGetCtx(CUstream handle, CUcontext* out) {
-    return in_context(__func__, [&](const std::shared_ptr<Context>& context) {
-        const std::shared_ptr<Stream> stream = handle ? world().streams.find(handle) : context->default_stream;
-        if (stream == nullptr) return CUDA_ERROR_INVALID_HANDLE;
-        if (out == nullptr) return CUDA_ERROR_INVALID_VALUE;
-        *out = stream->context->handle;
         return CUDA_SUCCESS;
     });
 }

@@ -61,55 +61,10 @@ struct CUuuid {
     char bytes[16];
 };
 
-enum DeviceAttribute {
-    MAX_THREADS_PER_BLOCK = 1,
-    MAX_BLOCK_X = 2,
-    MAX_BLOCK_Y = 3,
-    MAX_BLOCK_Z = 4,
-    MAX_GRID_X = 5,
-    MAX_GRID_Y = 6,
-    MAX_GRID_Z = 7,
-    MAX_SHARED_PER_BLOCK = 8,
-    WARP_SIZE = 10,
-    REGISTERS_PER_BLOCK = 12,
-    CLOCK_KHZ = 13,
-    MULTIPROCESSORS = 16,
-    CAN_MAP_HOST_MEMORY = 19,
-    CONCURRENT_KERNELS = 31,
-    L2_BYTES = 38,
-    THREADS_PER_MULTIPROCESSOR = 39,
-    ASYNC_ENGINES = 40,
-    UNIFIED_ADDRESSING = 41,
-    CAPABILITY_MAJOR = 75,
-    CAPABILITY_MINOR = 76,
-    STREAM_PRIORITIES = 78,
-    SHARED_PER_MULTIPROCESSOR = 81,
-    REGISTERS_PER_MULTIPROCESSOR = 82,
-    MAX_SHARED_OPTIN = 97,
-    BLOCKS_PER_MULTIPROCESSOR = 106,
-    RESERVED_SHARED_PER_BLOCK = 111,
-};
-enum FunctionAttribute {
-    FUNCTION_MAX_THREADS = 0,
-    FUNCTION_STATIC_SHARED = 1,
-    FUNCTION_LOCAL_BYTES = 3,
-    FUNCTION_REGISTERS = 4,
-    FUNCTION_PTX_VERSION = 5,
-    FUNCTION_BINARY_VERSION = 6,
-    FUNCTION_MAX_DYNAMIC_SHARED = 8,
-    FUNCTION_CARVEOUT = 9,
-};
-enum PointerAttribute {
-    POINTER_CONTEXT = 1,
-    POINTER_MEMORY_TYPE = 2,
-    POINTER_DEVICE_POINTER = 3,
-    POINTER_HOST_POINTER = 4,
-    POINTER_IS_MANAGED = 8,
-    POINTER_DEVICE_ORDINAL = 9,
-    POINTER_RANGE_START = 11,
-    POINTER_RANGE_SIZE = 12,
-    POINTER_MAPPED = 13,
-};
+// Attributes that the library asks for.
+enum DeviceAttribute { MULTIPROCESSORS = 16, CAPABILITY_MAJOR = 75, CAPABILITY_MINOR = 76, MAX_SHARED_OPTIN = 97 };
+enum FunctionAttribute { FUNCTION_MAX_DYNAMIC_SHARED = 8 };
+enum PointerAttribute { POINTER_CONTEXT = 1, POINTER_MEMORY_TYPE = 2, POINTER_DEVICE_ORDINAL = 9 };
 enum MemoryType { MEMORY_HOST = 1, MEMORY_DEVICE = 2 };
 enum StreamFlags { STREAM_DEFAULT = 0, STREAM_NON_BLOCKING = 1 };
 enum EventFlags { EVENT_DISABLE_TIMING = 2 };
@@ -128,57 +83,44 @@ CUresult cuDeviceGetName(char* name, int length, CUdevice device);
 CUresult cuDeviceGetUuid(CUuuid* uuid, CUdevice device);
 CUresult cuDeviceGetUuid_v2(CUuuid* uuid, CUdevice device);
 CUresult cuDeviceGetAttribute(int* value, int attribute, CUdevice device);
-CUresult cuDeviceTotalMem_v2(size_t* bytes, CUdevice device);
 
 CUresult cuDevicePrimaryCtxRetain(CUcontext* context, CUdevice device);
 CUresult cuDevicePrimaryCtxRelease_v2(CUdevice device);
-CUresult cuDevicePrimaryCtxGetState(CUdevice device, unsigned* flags, int* active);
 CUresult cuCtxCreate_v2(CUcontext* context, unsigned flags, CUdevice device);
-CUresult cuCtxCreate_v3(CUcontext* context, void* affinity, int affinities, unsigned flags, CUdevice device);
 CUresult cuCtxDestroy_v2(CUcontext context);
 CUresult cuCtxGetCurrent(CUcontext* context);
 CUresult cuCtxSetCurrent(CUcontext context);
 CUresult cuCtxPushCurrent_v2(CUcontext context);
 CUresult cuCtxPopCurrent_v2(CUcontext* context);
-CUresult cuCtxGetDevice(CUdevice* device);
 CUresult cuCtxSynchronize();
 
 CUresult cuMemGetInfo_v2(size_t* free, size_t* total);
 CUresult cuMemAlloc_v2(CUdeviceptr* pointer, size_t bytes);
 CUresult cuMemFree_v2(CUdeviceptr pointer);
 CUresult cuMemHostAlloc(void** pointer, size_t bytes, unsigned flags);
-CUresult cuMemAllocHost_v2(void** pointer, size_t bytes);
 CUresult cuMemFreeHost(void* pointer);
-CUresult cuMemHostGetDevicePointer_v2(CUdeviceptr* device, void* host, unsigned flags);
 CUresult cuPointerGetAttribute(void* value, int attribute, CUdeviceptr pointer);
-CUresult cuPointerGetAttributes(unsigned count, int* attributes, void** values, CUdeviceptr pointer);
 CUresult cuMemcpyHtoD_v2(CUdeviceptr to, const void* from, size_t bytes);
 CUresult cuMemcpyDtoH_v2(void* to, CUdeviceptr from, size_t bytes);
 CUresult cuMemcpyDtoD_v2(CUdeviceptr to, CUdeviceptr from, size_t bytes);
 CUresult cuMemcpyHtoDAsync_v2(CUdeviceptr to, const void* from, size_t bytes, CUstream stream);
 CUresult cuMemcpyDtoHAsync_v2(void* to, CUdeviceptr from, size_t bytes, CUstream stream);
 CUresult cuMemcpyDtoDAsync_v2(CUdeviceptr to, CUdeviceptr from, size_t bytes, CUstream stream);
-CUresult cuMemsetD8_v2(CUdeviceptr to, unsigned char value, size_t count);
 CUresult cuMemsetD32_v2(CUdeviceptr to, unsigned value, size_t count);
-CUresult cuMemsetD8Async(CUdeviceptr to, unsigned char value, size_t count, CUstream stream);
 CUresult cuMemsetD32Async(CUdeviceptr to, unsigned value, size_t count, CUstream stream);
 
 CUresult cuModuleLoadData(CUmodule* module, const void* image);
 CUresult cuModuleUnload(CUmodule module);
 CUresult cuModuleGetFunction(CUfunction* function, CUmodule module, const char* name);
-CUresult cuFuncGetAttribute(int* value, int attribute, CUfunction function);
 CUresult cuFuncSetAttribute(CUfunction function, int attribute, int value);
 CUresult cuLaunchKernel(CUfunction function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,
                         unsigned block_y, unsigned block_z, unsigned shared_bytes, CUstream stream, void** params,
                         void** extra);
 
 CUresult cuStreamCreate(CUstream* stream, unsigned flags);
-CUresult cuStreamCreateWithPriority(CUstream* stream, unsigned flags, int priority);
 CUresult cuStreamDestroy_v2(CUstream stream);
 CUresult cuStreamSynchronize(CUstream stream);
-CUresult cuStreamQuery(CUstream stream);
 CUresult cuStreamWaitEvent(CUstream stream, CUevent event, unsigned flags);
-CUresult cuStreamGetCtx(CUstream stream, CUcontext* context);
 CUresult cuStreamBeginCapture_v2(CUstream stream, int mode);
 CUresult cuStreamEndCapture(CUstream stream, CUgraph* graph);
 CUresult cuStreamIsCapturing(CUstream stream, int* status);
@@ -190,8 +132,6 @@ CUresult cuEventSynchronize(CUevent event);
 CUresult cuEventElapsedTime(float* milliseconds, CUevent start, CUevent end);
 
 CUresult cuGraphInstantiateWithFlags(CUgraphExec* exec, CUgraph graph, unsigned long long flags);
-CUresult cuGraphInstantiate_v2(CUgraphExec* exec, CUgraph graph, void** error_node, char* log, size_t log_bytes);
-CUresult cuGraphUpload(CUgraphExec exec, CUstream stream);
 CUresult cuGraphLaunch(CUgraphExec exec, CUstream stream);
 CUresult cuGraphExecDestroy(CUgraphExec exec);
 CUresult cuGraphDestroy(CUgraph graph);

@@ -42,7 +42,6 @@ struct Function {
     Entry entry;
     const Kernel* kernel;
     int max_dynamic_shared = 48 << 10;
-    int carveout = -1;
 };
 
 struct Launch {

@@ -107,7 +107,7 @@ TEST(illegal_calls) {
         GIVES(expected, call());
         OK(cuStreamIsCapturing(stream, &status));
         CHECK(status == CAPTURE_INVALIDATED);
-        GIVES(CUDA_ERROR_STREAM_CAPTURE_INVALIDATED, cuMemsetD8Async(array, 0, 4, stream));
+        GIVES(CUDA_ERROR_STREAM_CAPTURE_INVALIDATED, cuMemsetD32Async(array, 0, 1, stream));
         GIVES(CUDA_ERROR_STREAM_CAPTURE_INVALIDATED, cuStreamEndCapture(stream, &graph));
         CHECK(graph == nullptr);
         OK(cuCtxSynchronize());
@@ -120,7 +120,7 @@ TEST(illegal_calls) {
     during(CAPTURE_RELAXED, unsupported, [&] { return cuStreamSynchronize(stream); });
     during(CAPTURE_RELAXED, unsupported, [&] { return cuCtxSynchronize(); });
     during(CAPTURE_GLOBAL, CUDA_ERROR_STREAM_CAPTURE_IMPLICIT, [&] { return cuMemcpyDtoH_v2(&value, array, 4); });
-    during(CAPTURE_GLOBAL, CUDA_ERROR_STREAM_CAPTURE_IMPLICIT, [&] { return cuMemsetD8Async(array, 0, 4, nullptr); });
+    during(CAPTURE_GLOBAL, CUDA_ERROR_STREAM_CAPTURE_IMPLICIT, [&] { return cuMemsetD32Async(array, 0, 1, nullptr); });
     during(CAPTURE_RELAXED, CUDA_ERROR_STREAM_CAPTURE_ISOLATION, [&] { return cuStreamWaitEvent(stream, event, 0); });
 
     // A global capture binds other threads too; one local to its thread does not.

@@ -15,11 +15,10 @@ TEST(a_broken_kernel) {
         const CUdeviceptr array = gpu.array(1);
         CUdeviceptr pointer;
         OK(gpu.launch(gpu.broken, stream, array, array, 1, 0));
-        OK(cuMemsetD8Async(array, 0, 4, stream));
+        OK(cuMemsetD32Async(array, 0, 1, stream));
         GIVES(CUDA_ERROR_ILLEGAL_ADDRESS, cuStreamSynchronize(stream));
         CHECK(strcmp(fake_driver_error(), "broken: thread 7 read past shared memory") == 0);
         GIVES(CUDA_ERROR_ILLEGAL_ADDRESS, cuMemAlloc_v2(&pointer, 4));
-        GIVES(CUDA_ERROR_ILLEGAL_ADDRESS, cuStreamQuery(stream));
         CUcontext current;
         OK(cuCtxGetCurrent(&current));
         CHECK(current == gpu.context);
@@ -97,7 +96,7 @@ TEST(leaks) {
     OK(cuCtxSetCurrent(context));
     OK(cuStreamCreate(&stream, 0));
     OK(cuMemAlloc_v2(&array, 400));
-    OK(cuMemsetD8Async(array, 0, 400, stream));
+    OK(cuMemsetD32Async(array, 0, 100, stream));
     OK(cuDevicePrimaryCtxRelease_v2(0));
     CHECK(error_has("context destroyed while 1 tasks had not run"));
     CHECK(fake_driver_live("context") == 0 && fake_driver_live("stream") == 1);

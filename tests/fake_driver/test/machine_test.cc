@@ -10,7 +10,6 @@ TEST(asked_for_libcuda_the_loader_gives_what_is_loaded) {
 
 TEST(driver_and_devices) {
     int number = 0;
-    size_t bytes = 0;
     char name[64];
     CUuuid uuids[2];
     CHECK(fake_driver_reset() == 0);
@@ -39,8 +38,6 @@ TEST(driver_and_devices) {
     CHECK(number == 9);
     OK(cuDeviceGetAttribute(&number, MAX_SHARED_OPTIN, 0));
     CHECK(number == 99 << 10);
-    OK(cuDeviceTotalMem_v2(&bytes, 0));
-    CHECK(bytes == 5000000000);
     const char* text = nullptr;
     OK(cuGetErrorName(CUDA_ERROR_OUT_OF_MEMORY, &text));
     CHECK(strcmp(text, "CUDA_ERROR_OUT_OF_MEMORY") == 0);
@@ -92,7 +89,6 @@ TEST(modules) {
     Gpu gpu;
     CUmodule module;
     CUfunction function;
-    int value = 0;
     GIVES(CUDA_ERROR_INVALID_IMAGE, cuModuleLoadData(&module, "not PTX"));
     fake_driver_driver_version(12030);
     GIVES(CUDA_ERROR_UNSUPPORTED_PTX_VERSION, cuModuleLoadData(&module, PTX));
@@ -116,8 +112,6 @@ TEST(modules) {
     CHECK(error_has("resized: takes 40 bytes of parameters in the PTX, 32 as built for the host"));
     GIVES(CUDA_ERROR_NOT_FOUND, cuModuleGetFunction(&function, module, "unbuilt"));
     OK(cuModuleGetFunction(&function, module, "add"));
-    OK(cuFuncGetAttribute(&value, FUNCTION_MAX_THREADS, function));
-    CHECK(value == 128);
 
     // Dynamic shared memory is 48 KiB unless asked for, and never beyond the opt-in limit.
     const CUdeviceptr array = gpu.array(4);
