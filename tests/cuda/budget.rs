@@ -102,7 +102,6 @@ fn a_full_device_is_not_a_small_budget() {
         }
         other => panic!("{other:?}"),
     }
-    assert_eq!(gpu.error(), "");
 }
 
 /// Each memory's budget has its error.
@@ -117,7 +116,6 @@ fn a_budget_below_the_weights() {
         }
         other => panic!("{:?}", other.err()),
     }
-    assert_eq!(gpu.live(""), 0);
 }
 
 /// Page-locked memory is scarcer than the host's: `auto` goes on without it.
@@ -137,7 +135,6 @@ fn without_page_locked_memory_auto_is_the_cpu() {
     assert_eq!(case.run_in(&session, &model).report.device, Device::Cpu);
     let refused = choose(DeviceChoice::Cuda(vec![0])).err();
     assert!(matches!(refused, Some(Error::OutOfMemory(_))), "{refused:?}");
-    assert_eq!(gpu.live(""), 0);
 }
 
 /// Kernels number the pixels of a slice and of an image with 32 bits: larger slices are refused before anything is

@@ -152,5 +152,4 @@ fn wrong_addresses_are_refused() {
     let cpu = Session::new(&model, case.options.clone(), &mut |_, _| ()).unwrap();
     refused(&cpu, good, "runs on the CPU");
     host.free(good);
-    assert_eq!(gpu.error(), "");
 }

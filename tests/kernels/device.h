@@ -6,6 +6,7 @@
 #include <cstring>
 #include <vector>
 
+#include "in_order.h"
 #include "shim.h"
 
 #define __global__
@@ -92,10 +93,11 @@ struct WarpgroupProduct {
     uint64_t b;         // matrix descriptor
     float* sums[WARPGROUP];
     const uint32_t* a[WARPGROUP];
+
+    void end() const;
 };
-class WarpgroupProducts;
 // The running warpgroup's, for which the operation that calls this runs.
-WarpgroupProducts& warpgroup_products();
+InOrder<WarpgroupProduct>& warpgroup_products();
 void begin_product(const WarpgroupProduct& product);
 
 // The running thread has written registers that products may read: they need a fence.

@@ -43,7 +43,7 @@ TEST(fragments_in_one_pass) {
 
 // Word 100 pixel + output / 2 of eight pixels x 32 outputs, from fragments to rows.
 TEST(fragments_gathered) {
-    const std::string problem = sim::launch({1, 1, 1}, {32, 1, 1}, 0, [] {
+    const std::string problem = run_block(32, 0, [] {
         const uint32_t lane = threadIdx.x, pixel = lane / 4, quad = lane % 4;
         uint32_t words[4];
         for (uint32_t j = 0; j < 4; j++) words[j] = 100 * pixel + 4 * j + quad;

@@ -10,8 +10,8 @@
 
 #include <ucontext.h>
 
-#include "async_copies.h"
 #include "device.h"
+#include "in_order.h"
 #include "phase_barrier.h"
 #include "random.h"
 #include "warpgroup_products.h"
@@ -32,11 +32,23 @@ constexpr size_t REGISTERS = 65536;  // of a multiprocessor
 // inlined.
 using Place = void* [5];
 
+struct AsyncCopy {
+    uint32_t to;     // byte of shared memory
+    uint32_t bytes;  // from `from`; zeros up to 16
+    const void* from;
+
+    void end() const {
+        memset(shared() + to + bytes, 0, 16 - bytes);
+        memcpy(shared() + to, from, bytes);
+        copied(to);
+    }
+};
+
 struct Fiber {
     std::unique_ptr<char[]> stack{new char[STACK_BYTES]};
     ucontext_t start;
     Place place;
-    AsyncCopies copies;
+    InOrder<AsyncCopy> copies;
     std::vector<Product> products;
     bool fenced = false;  // what it has written to registers is for products to read
 };
@@ -56,7 +68,7 @@ struct Warpgroup {
     Operation operation;
     void* lanes[WARPGROUP];
     uint32_t registers;  // of a thread
-    WarpgroupProducts products;
+    InOrder<WarpgroupProduct> products;
 };
 
 Random random_numbers;
@@ -126,7 +138,7 @@ void finish_any() {
 void happen() {
     if (!under_way.empty() && random_numbers.below(8) == 0) finish_any();
     for (Warpgroup& group : warpgroups)
-        if (!group.products.empty() && random_numbers.below(8) == 0) group.products.make_one();
+        if (!group.products.empty() && random_numbers.below(8) == 0) group.products.end_one();
 }
 
 // The lanes of a warp one after another, mostly: that is fast, and makes no difference where a GPU has them in step.
@@ -181,7 +193,8 @@ void fiber_main() {
     if (__builtin_setjmp(fibers[current]->place) == 0) setcontext(&creator);
     for (;;) {
         (*body)();
-        fibers[current]->copies.finish(arena + RED_ZONE);
+        fibers[current]->copies.end_first(fibers[current]->copies.begun());
+        fibers[current]->copies = {};
         if (!fibers[current]->products.empty()) fail("left before its sums were ready");
         if (warpgroups[current / WARPGROUP].products.left()) fail("left before its warpgroup's products were done");
         left_count++;
@@ -229,7 +242,7 @@ void prepare_block() {
     for (Warpgroup& group : warpgroups) {
         group.arrived = 0;
         group.registers = uint32_t(registers_at_first());
-        group.products = WarpgroupProducts();
+        group.products = {};
     }
     phase_barriers.clear();
     unpublished.clear();
@@ -378,13 +391,13 @@ void copy_async(uint32_t to, const void* from, uint32_t bytes) {
     const bool at_once =
         completion == Completion::Eager || (completion == Completion::Random && random_numbers.below(2) == 0);
     const AsyncCopy copy{to, bytes, from};
-    if (at_once) copy.arrive(shared());
-    else fibers[current]->copies.issue(copy);
+    if (at_once) copy.end();
+    else fibers[current]->copies.begin(copy);
 }
 
 void commit_copies() { fibers[current]->copies.commit(); }
 
-void wait_copies(size_t pending) { fibers[current]->copies.wait(pending, shared()); }
+void wait_copies(size_t pending) { fibers[current]->copies.wait(pending); }
 
 }  // namespace sim
 

@@ -33,7 +33,7 @@ void set_registers(uint32_t count, bool more) {
     registers = count;
 }
 
-WarpgroupProducts& warpgroup_products() { return warpgroups[current / WARPGROUP].products; }
+InOrder<WarpgroupProduct>& warpgroup_products() { return warpgroups[current / WARPGROUP].products; }
 
 void begin_product(const WarpgroupProduct& product) {
     const size_t first = current / WARPGROUP * WARPGROUP;
@@ -41,7 +41,7 @@ void begin_product(const WarpgroupProduct& product) {
         if (!fibers[thread]->fenced)
             fail("a product of registers that thread %zu has written without a fence after it", thread);
     warpgroup_products().begin(product);
-    if (completion == Completion::Eager) warpgroup_products().make_one();
+    if (completion == Completion::Eager) warpgroup_products().end_one();
 }
 
 void registers_written() { fibers[current]->fenced = false; }
@@ -97,9 +97,9 @@ void expect_bytes(uint32_t at, uint32_t bytes) { phase_barrier(at).expect(bytes)
 
 void arrive_after_copies(uint32_t at) {
     phase_barrier(at);
-    AsyncCopies& copies = fibers[current]->copies;
+    InOrder<AsyncCopy>& copies = fibers[current]->copies;
     begin([at, &copies, count = copies.begun()] {
-        copies.arrive_first(count, shared());
+        copies.end_first(count);
         arrive(at);
     });
 }

@@ -10,18 +10,9 @@
 
 namespace {
 
-std::string run(unsigned threads, size_t shared_bytes, const std::function<void()>& body) {
-    return sim::launch({1, 1, 1}, {threads, 1, 1}, shared_bytes, body);
-}
-
 void wait_phase(uint32_t barrier, uint32_t parity) {
     bool patient = true;
     ::wait_phase(barrier, parity, patient);
-}
-
-void expect_fault(const char* part, const std::string& problem) {
-    if (problem.find(part) == std::string::npos)
-        fail("a fault was reported as '%s', not as one of '%s'", problem.c_str(), part);
 }
 
 alignas(16) const uint32_t SOURCE[8] = {1, 2, 3, 4, 5, 6, 7, 8};
@@ -29,7 +20,7 @@ alignas(16) const uint32_t SOURCE[8] = {1, 2, 3, 4, 5, 6, 7, 8};
 // Thread 0 begins a bulk copy of 32 bytes that counts for the barrier at byte 64; `before` comes first, then `after` by
 // all threads.
 std::string with_bulk_copy(uint32_t expected, const std::function<void(uint32_t barrier)>& after) {
-    return run(32, 128, [&] {
+    return run_block(32, 128, [&] {
         if (threadIdx.x == 0) {
             init_phases(64, 1);
             publish_to_async();
@@ -66,7 +57,7 @@ template <int EIGHTS> struct Multiplied {
             for (uint16_t& value : row) value = half_of(random.below(8));
         for (auto& row : b)
             for (uint16_t& value : row) value = half_of(random.below(8));
-        problem = run(128, OUTPUTS * 128, [&] {
+        problem = run_block(128, OUTPUTS * 128, [&] {
             SHARED_MEMORY(shared);
             const SharedArray<uint16_t> weights(shared, 0);
             const int thread = int(threadIdx.x), row = thread / 32 * 16 + thread % 32 / 4, pair = thread % 4 * 2;
@@ -137,7 +128,7 @@ TEST(shim_phases) {
     expect_fault("copies are under way", with_bulk_copy(32, [](uint32_t) {}));
     expect_fault("more arrivals", with_bulk_copy(32, [](uint32_t at) { arrive(at); }));
     expect_fault("no phase barrier", with_bulk_copy(32, [](uint32_t at) { arrive(at + 8); }));
-    expect_fault("no fence", run(32, 128, [] {
+    expect_fault("no fence", run_block(32, 128, [] {
                      init_phases(64, 1);
                      copy_bulk(0, SOURCE, 32, 64);
                  }));
@@ -162,7 +153,7 @@ TEST(shim_warpgroup_products) {
     static float sums[128][8][4];
     static const uint32_t a[4] = {};
     const auto product = [](uint64_t descriptor, bool fenced) {
-        return run(128, 8192, [=] {
+        return run_block(128, 8192, [=] {
             if (fenced) warpgroup_fence();
             warpgroup_multiply_add(sums[threadIdx.x], a, descriptor + (threadIdx.x == 77 && !fenced));
             warpgroup_commit();
@@ -175,15 +166,15 @@ TEST(shim_warpgroup_products) {
     expect_fault("without a swizzle", product(rows, true));
     expect_fault("of shared memory, which has 8192", product(rows_of_64(1024), true));
     expect_fault("written without a fence",
-                 run(128, 8192, [] { warpgroup_multiply_add(sums[threadIdx.x], a, rows_of_64(0)); }));
-    expect_fault("not of warpgroups", run(96, 0, [] { warpgroup_fence(); }));
-    expect_fault("for their warpgroup", run(128, 0, [] {
+                 run_block(128, 8192, [] { warpgroup_multiply_add(sums[threadIdx.x], a, rows_of_64(0)); }));
+    expect_fault("not of warpgroups", run_block(96, 0, [] { warpgroup_fence(); }));
+    expect_fault("for their warpgroup", run_block(128, 0, [] {
                      if (threadIdx.x < 96) warpgroup_fence();
                  }));
-    expect_fault("registers", run(256, 0, [] { take_registers<256>(), take_registers<248>(); }));
+    expect_fault("registers", run_block(256, 0, [] { take_registers<256>(), take_registers<248>(); }));
     // A block of 384 threads begins with 168 for each, 64512; a multiprocessor has 65536.
     const auto take_and_give = [](auto take, auto give) {
-        return run(384, 0, [&] { threadIdx.x < 256 ? take() : give(); });
+        return run_block(384, 0, [&] { threadIdx.x < 256 ? take() : give(); });
     };
     expect_fault("have taken 65536 registers", take_and_give(take_registers<232>, give_registers<48>));
     check_equal(take_and_give(take_registers<232>, give_registers<40>).size(), 0, "what the block began with");

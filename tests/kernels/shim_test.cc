@@ -9,22 +9,13 @@
 
 namespace {
 
-std::string run(unsigned threads, size_t shared_bytes, const std::function<void()>& body) {
-    return sim::launch({1, 1, 1}, {threads, 1, 1}, shared_bytes, body);
-}
-
-void expect_fault(const char* part, const std::string& problem) {
-    if (problem.find(part) == std::string::npos)
-        fail("a fault was reported as '%s', not as one of '%s'", problem.c_str(), part);
-}
-
 // Thread 0 writes, all read; returns how many seeds of 20 see all reads right.
 int right_reads(bool with_barrier) {
     int right = 0;
     for (uint64_t seed = 1; seed <= 20; seed++) {
         sim::configure(sim::Completion::Eager, seed);
         bool good = true;
-        const std::string problem = run(64, 4, [&] {
+        const std::string problem = run_block(64, 4, [&] {
             SHARED_MEMORY(shared);
             const SharedArray<uint32_t> word(shared, 0);
             if (threadIdx.x == 0) word[0] = 7;
@@ -41,7 +32,7 @@ uint32_t read_copy(sim::Completion completion, bool waits) {
     sim::configure(completion, 1);
     alignas(16) const uint32_t source[4] = {1, 2, 3, 4};
     uint32_t seen = 0;
-    const std::string problem = run(32, 16, [&] {
+    const std::string problem = run_block(32, 16, [&] {
         SHARED_MEMORY(shared);
         if (threadIdx.x == 0) {
             copy_async(shared_address(shared), source, 16);
@@ -66,7 +57,7 @@ TEST(shim_multiplies) {
     for (const Case& c : {Case{three, two, 136, 132}, Case{three, 0, 100, 100}, Case{infinite, two, INFINITY, 132},
                           Case{infinite, 0, NAN, 100}, Case{nan, 0, NAN, 100}}) {
         float sums[4] = {100, 100, 100, 100};
-        const std::string problem = run(32, 0, [&] {
+        const std::string problem = run_block(32, 0, [&] {
             const uint32_t ones = 0x3c003c00u, b = uint32_t(c.b) << 16 | c.b;
             const uint32_t a[4] = {threadIdx.x == 0 ? 0x3c000000u | c.a : ones, ones, ones, ones};
             float others[4];
@@ -93,7 +84,7 @@ TEST(shim_orders) {
     for (uint64_t seed = 1; seed <= 30; seed++) {
         sim::configure(sim::Completion::Lazy, seed);
         int first = -1;
-        run(128, 0, [&] {
+        run_block(128, 0, [&] {
             ballot(true);
             first = first < 0 ? int(threadIdx.x / 32) : first;
         });
@@ -104,44 +95,46 @@ TEST(shim_orders) {
 
 TEST(shim_finds_faults) {
     alignas(16) static const uint8_t source[32] = {};
-    const auto copy = [](uint32_t to, const void* from) { return run(32, 64, [=] { copy_async(to, from, 16); }); };
+    const auto copy = [](uint32_t to, const void* from) {
+        return run_block(32, 64, [=] { copy_async(to, from, 16); });
+    };
     expect_fault("not aligned", copy(8, source));
     expect_fault("not aligned", copy(16, source + 8));
     expect_fault("of shared memory, which has 64", copy(64, source));
-    expect_fault("of shared memory, which has 64", run(32, 64, [] {
+    expect_fault("of shared memory, which has 64", run_block(32, 64, [] {
                      uint32_t words[4];
                      load_matrices(words, threadIdx.x * 16);
                  }));
-    expect_fault("which has 8", run(32, 8, [] {
+    expect_fault("which has 8", run_block(32, 8, [] {
                      SHARED_MEMORY(shared);
                      SharedArray<uint32_t>(shared, 0)[int(threadIdx.x)] = 0;
                  }));
-    expect_fault("behind its end", run(32, 8, [] {
+    expect_fault("behind its end", run_block(32, 8, [] {
                      SHARED_MEMORY(shared);
                      shared[8] = 0;
                  }));
-    expect_fault("deadlock: of 64 threads 32 wait at a barrier", run(64, 0, [] {
+    expect_fault("deadlock: of 64 threads 32 wait at a barrier", run_block(64, 0, [] {
                      if (threadIdx.x < 32) barrier();
                  }));
-    expect_fault("deadlock", run(32, 0, [] {
+    expect_fault("deadlock", run_block(32, 0, [] {
                      if (threadIdx.x != 5) ballot(true);
                  }));
-    expect_fault("different operations", run(32, 0, [] {
+    expect_fault("different operations", run_block(32, 0, [] {
                      if (threadIdx.x < 16) ballot(true);
                      else shuffle_xor(1, 1);
                  }));
-    expect_fault("left before its sums were ready", run(32, 0, [] {
+    expect_fault("left before its sums were ready", run_block(32, 0, [] {
                      float sums[4] = {};
                      multiply_add(sums, {0, 0, 0, 0}, 0, 0);
                  }));
-    expect_fault("0 matrix products, and 1 of another lane", run(32, 0, [] {
+    expect_fault("0 matrix products, and 1 of another lane", run_block(32, 0, [] {
                      float sums[4] = {};
                      if (threadIdx.x == 9) multiply_add(sums, {0, 0, 0, 0}, 0, 0);
                      sums_ready();
                  }));
-    expect_fault("whole warps", run(33, 0, [] {}));
+    expect_fault("whole warps", run_block(33, 0, [] {}));
     // And it goes on working after each.
-    check_equal(run(64, 0, [] { barrier(); }).size(), 0, "a launch after faults");
+    check_equal(run_block(64, 0, [] { barrier(); }).size(), 0, "a launch after faults");
 }
 
 // All fp16 there and back, and the borders of rounding.

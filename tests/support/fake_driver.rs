@@ -2,6 +2,7 @@
 
 use std::env;
 use std::ffi::{CStr, CString, c_char, c_int};
+use std::ops::Deref;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::process::Command;
@@ -36,6 +37,25 @@ pub struct FakeDriver {
     handle: usize,
 }
 
+/// The fake driver, for one test. At its end nothing may be live, and nothing may have gone wrong.
+pub struct Turn(&'static FakeDriver);
+
+impl Deref for Turn {
+    type Target = FakeDriver;
+
+    fn deref(&self) -> &FakeDriver {
+        self.0
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            assert_eq!((self.live(""), self.error().as_str()), (0, ""), "what the test has left");
+        }
+    }
+}
+
 /// In the environment of a process that runs one test.
 const ALONE: &str = "PATCHMASK_TEST_ALONE";
 
@@ -43,7 +63,7 @@ const ALONE: &str = "PATCHMASK_TEST_ALONE";
 ///
 /// A process has one driver, and tests run side by side: the first process has each test run by one of its own, and gets
 /// `None`. So do all, with the reason printed, where the fake driver cannot be compiled.
-pub fn take() -> Option<&'static FakeDriver> {
+pub fn take() -> Option<Turn> {
     let library = match build() {
         Ok(library) => library,
         Err(why) => {
@@ -67,7 +87,7 @@ pub fn take() -> Option<&'static FakeDriver> {
         FakeDriver { handle: handle as usize }
     });
     fake_driver.reset();
-    Some(fake_driver)
+    Some(Turn(fake_driver))
 }
 
 /// Runs a test in a process of its own; panics where it fails there.
