@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include "logits.h"
 #include "launching.h"
 #include "random.h"
 
@@ -32,7 +31,7 @@ size_t largest(const std::vector<float>& values) {
 void matches(const Picture& c) {
     Random random(uint64_t(c.width) + uint64_t(c.classes));
     const size_t points = size_t(c.lattice_columns) * c.lattice_rows;
-    const std::vector<float> logits = random_logits(random, points * c.classes);
+    const std::vector<float> logits = random.logits(points * c.classes);
     std::vector<float> probabilities;
     for (size_t i = 0; i < points * c.classes; i++)
         probabilities.push_back(random.below(3) == 0 ? 0.25f : random.between(0, 1));

@@ -27,19 +27,17 @@ template <int COUNT> inline void take_registers() {
 
 // ----------------------------------------------------------------------------------------- phase barriers
 
-inline void init_phases(uint32_t barrier, uint32_t count) { sim::init_phases(barrier, count); }
-inline void publish_to_async() { sim::publish_to_async(); }
-inline void arrive(uint32_t barrier) { sim::arrive(barrier); }
+using sim::arrive;
+using sim::arrive_after_copies;
+using sim::copy_bulk;
+using sim::init_phases;
+using sim::publish_to_async;
 inline void arrive_expecting(uint32_t barrier, uint32_t bytes) {
     sim::expect_bytes(barrier, bytes);
     sim::arrive(barrier);
 }
-inline void arrive_after_copies(uint32_t barrier) { sim::arrive_after_copies(barrier); }
 // Where nothing can come any more, the shim fails the test at once.
 inline void wait_phase(uint32_t barrier, uint32_t parity, bool&) { sim::wait_phase(barrier, parity); }
-inline void copy_bulk(uint32_t to, const void* from, uint32_t bytes, uint32_t barrier) {
-    sim::copy_bulk(to, from, bytes, barrier);
-}
 
 // ------------------------------------------------------------------------------------- products of warpgroups
 

@@ -77,8 +77,8 @@ inline uint32_t atomic_add(uint32_t* to, uint32_t value) {
 inline void atomic_add(unsigned long long* to, unsigned long long value) { *to += value; }
 inline void atomic_or(uint32_t* to, uint32_t bits) { *to |= bits; }
 
-inline void copy_async(uint32_t to, const void* from, uint32_t bytes) { sim::copy_async(to, from, bytes); }
-inline void commit_copies() { sim::commit_copies(); }
+using sim::commit_copies;
+using sim::copy_async;
 template <int PENDING> inline void wait_copies() { sim::wait_copies(PENDING); }
 
 // ---------------------------------------------------------------------------------------------- numbers

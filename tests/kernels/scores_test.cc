@@ -2,7 +2,6 @@
 
 #include <cmath>
 
-#include "logits.h"
 #include "launching.h"
 #include "random.h"
 
@@ -16,9 +15,8 @@ struct Scores {
           classes(classes),
           padded_classes((classes + CHANNEL_GRAIN - 1) / CHANNEL_GRAIN * CHANNEL_GRAIN),
           lattice(2 * points + 3),
-          sums{random_logits(random, size_t(points) * padded_classes),
-               random_logits(random, size_t(points) * padded_classes)},
-          bias(random_logits(random, size_t(classes))) {
+          sums{random.logits(size_t(points) * padded_classes), random.logits(size_t(points) * padded_classes)},
+          bias(random.logits(size_t(classes))) {
         for (int i = 0; i < points; i++) places.push_back(i * 2 + int32_t(random.below(2)));
     }
 

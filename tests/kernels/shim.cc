@@ -53,20 +53,24 @@ struct Fiber {
     bool fenced = false;  // what it has written to registers is for products to read
 };
 
+// Lanes that have come to an operation wait for the others.
+template <int COUNT> struct Meeting {
+    int arrived;
+    Operation operation;
+    void* lanes[COUNT];
+
+    // Returns when all have come; true for the last, after the operation.
+    bool come(size_t lane, Operation mine, void* argument, const char* of);
+};
+
 struct Warp {
     uint32_t ready;            // bit lane: nothing holds it up
     uint32_t operation_count;  // odd: from the first lane, even: from the last
-    // The lanes that have come to an operation, and wait for the others.
-    int arrived;
-    Operation operation;
-    void* lanes[WARP];
+    Meeting<WARP> meeting;
 };
 
 struct Warpgroup {
-    // As in Warp.
-    int arrived;
-    Operation operation;
-    void* lanes[WARPGROUP];
+    Meeting<WARPGROUP> meeting;
     uint32_t registers;  // of a thread
     InOrder<WarpgroupProduct> products;
 };
@@ -109,9 +113,9 @@ size_t shared_size;
 
 [[noreturn]] void report_deadlock() {
     int in_warp = 0;
-    for (const Warp& warp : warps) in_warp += warp.arrived;
+    for (const Warp& warp : warps) in_warp += warp.meeting.arrived;
     int in_warpgroup = 0;
-    for (const Warpgroup& group : warpgroups) in_warpgroup += group.arrived;
+    for (const Warpgroup& group : warpgroups) in_warpgroup += group.meeting.arrived;
     size_t in_phases = 0;
     for (const auto& [at, barrier] : phase_barriers) in_phases += barrier.waiters();
     fail(
@@ -180,6 +184,20 @@ void make_all_ready(bool running) {
     if (__builtin_setjmp(fibers[current]->place) == 0) resume_any();
 }
 
+template <int COUNT> bool Meeting<COUNT>::come(size_t lane, Operation mine, void* argument, const char* of) {
+    if (arrived > 0 && operation != mine) fail("threads of one %s come to different operations", of);
+    operation = mine;
+    lanes[lane] = argument;
+    if (++arrived < COUNT) {
+        hold();
+        return false;
+    }
+    arrived = 0;
+    may_leave = true;
+    operation(lanes);
+    return true;
+}
+
 // Until the next block.
 [[gnu::noinline]] void leave() {
     if (__builtin_setjmp(fibers[current]->place) == 0) {
@@ -234,13 +252,13 @@ void prepare_block() {
     current = 0;
     for (Warp& warp : warps) {
         warp.ready = 0;
-        warp.arrived = 0;
+        warp.meeting.arrived = 0;
         warp.operation_count = uint32_t(random_numbers.below(2));
     }
     make_all_ready(false);
     for (size_t i = 0; i < threads; i++) fibers[i]->fenced = false;
     for (Warpgroup& group : warpgroups) {
-        group.arrived = 0;
+        group.meeting.arrived = 0;
         group.registers = uint32_t(registers_at_first());
         group.products = {};
     }
@@ -368,17 +386,8 @@ bool barrier(bool value) {
 
 void warp(Operation operation, void* mine) {
     Warp& own = warps[current / WARP];
-    if (own.arrived > 0 && own.operation != operation) fail("threads of one warp come to different operations");
-    own.operation = operation;
-    own.lanes[current % WARP] = mine;
-    if (++own.arrived < WARP) {
-        hold();
-        return;
-    }
-    own.arrived = 0;
+    if (!own.meeting.come(current % WARP, operation, mine, "warp")) return;
     own.operation_count++;
-    may_leave = true;
-    operation(own.lanes);
     make_ready(current / WARP, ~(1u << current % WARP));
 }
 

@@ -7,22 +7,12 @@
 namespace sim {
 
 void warpgroup(Operation operation, void* mine) {
-    const size_t number = current / WARPGROUP;
-    Warpgroup& own = warpgroups[number];
     if (threads % WARPGROUP != 0) fail("a block of %zu threads is not of warpgroups", threads);
-    if (own.arrived > 0 && own.operation != operation) fail("threads of one warpgroup come to different operations");
-    own.operation = operation;
-    own.lanes[current % WARPGROUP] = mine;
-    if (++own.arrived < WARPGROUP) {
-        hold();
-        return;
-    }
-    own.arrived = 0;
-    may_leave = true;
-    operation(own.lanes);
+    const size_t number = current / WARPGROUP, own = current / WARP;
+    if (!warpgroups[number].meeting.come(current % WARPGROUP, operation, mine, "warpgroup")) return;
     for (size_t warp = number * WARPGROUP / WARP; warp < (number + 1) * WARPGROUP / WARP; warp++) {
         warps[warp].operation_count++;
-        make_ready(warp, warp == current / WARP ? ~(1u << current % WARP) : ~0u);
+        make_ready(warp, warp == own ? ~(1u << current % WARP) : ~0u);
     }
 }
 

@@ -27,28 +27,19 @@ TEST(a_broken_kernel) {
 
 // A lost device answers nothing, but what is freed counts as freed.
 TEST(a_lost_device) {
-    CHECK(fake_driver_reset() == 0);
-    OK(cuInit(0));
-    CUcontext context, none;
-    CUmodule module;
-    CUfunction add;
+    Gpu gpu;  // whose context and module are live, too
+    CUcontext none;
     CUstream stream;
     CUevent event;
     CUdeviceptr array;
     void* pinned;
-    OK(cuDevicePrimaryCtxRetain(&context, 0));
-    OK(cuCtxSetCurrent(context));
-    OK(cuModuleLoadData(&module, PTX));
-    OK(cuModuleGetFunction(&add, module, "add"));
     OK(cuStreamCreate(&stream, 0));
     OK(cuEventCreate(&event, 0));
     OK(cuMemAlloc_v2(&array, 400));
     OK(cuMemHostAlloc(&pinned, 400, 0));
     fake_driver_lose_device(0, 2);
-    AddParams p{reinterpret_cast<uint32_t*>(array), reinterpret_cast<uint32_t*>(array), 100, 1};
-    void* params[] = {&p};
     for (int launch = 0; launch < 3; ++launch) {
-        OK(cuLaunchKernel(add, 1, 1, 1, 32, 1, 1, 0, stream, params, nullptr));
+        OK(gpu.launch(gpu.add, stream, array, array, 100, 1));
         GIVES(launch < 2 ? CUDA_SUCCESS : CUDA_ERROR_LAUNCH_FAILED, cuStreamSynchronize(stream));
     }
     CHECK(fake_driver_kernel_runs() == 2);
@@ -59,9 +50,9 @@ TEST(a_lost_device) {
     GIVES(CUDA_ERROR_LAUNCH_FAILED, cuMemFreeHost(pinned));
     GIVES(CUDA_ERROR_LAUNCH_FAILED, cuEventDestroy_v2(event));
     GIVES(CUDA_ERROR_LAUNCH_FAILED, cuStreamDestroy_v2(stream));
-    GIVES(CUDA_ERROR_LAUNCH_FAILED, cuModuleUnload(module));
+    CHECK(fake_driver_live("") == 2);
+    GIVES(CUDA_ERROR_LAUNCH_FAILED, cuModuleUnload(gpu.module));
     GIVES(CUDA_ERROR_LAUNCH_FAILED, cuDevicePrimaryCtxRelease_v2(0));
-    OK(cuCtxSetCurrent(nullptr));
     CHECK(fake_driver_live("") == 0);
     CHECK(fake_driver_error()[0] == '\0');
 }

@@ -42,6 +42,7 @@ inline bool error_has(const char* text) { return strstr(fake_driver_error(), tex
 class Gpu {
 public:
     CUcontext context = nullptr;
+    CUmodule module = nullptr;
     CUfunction add = nullptr;
     CUfunction broken = nullptr;
 
@@ -52,9 +53,9 @@ public:
         OK(cuInit(0));
         OK(cuDevicePrimaryCtxRetain(&context, 0));
         OK(cuCtxSetCurrent(context));
-        OK(cuModuleLoadData(&module_, PTX));
-        OK(cuModuleGetFunction(&add, module_, "add"));
-        OK(cuModuleGetFunction(&broken, module_, "broken"));
+        OK(cuModuleLoadData(&module, PTX));
+        OK(cuModuleGetFunction(&add, module, "add"));
+        OK(cuModuleGetFunction(&broken, module, "broken"));
     }
     Gpu(const Gpu&) = delete;
     // Results are left alone: the test may have broken the device.
@@ -64,7 +65,7 @@ public:
         for (const CUevent event : events_) cuEventDestroy_v2(event);
         for (const CUstream stream : streams_) cuStreamDestroy_v2(stream);
         for (const CUdeviceptr pointer : allocations_) cuMemFree_v2(pointer);
-        cuModuleUnload(module_);
+        cuModuleUnload(module);
         cuDevicePrimaryCtxRelease_v2(0);
         cuCtxSetCurrent(nullptr);
         CHECK(fake_driver_live("") == 0);
@@ -108,7 +109,6 @@ public:
     }
 
 private:
-    CUmodule module_ = nullptr;
     std::vector<CUdeviceptr> allocations_;
     std::vector<CUstream> streams_;
     std::vector<CUevent> events_;
