@@ -107,7 +107,7 @@ fn a_full_device_is_not_a_small_budget() {
 /// Each memory's budget has its error.
 #[test]
 fn a_budget_below_the_weights() {
-    let Some(gpu) = fake_driver::take() else { return };
+    let Some(_gpu) = fake_driver::take() else { return };
     let (case, model) = small_case(54);
     let options = Options { memory_budget: 1000, ..on_gpu(&case) };
     match Session::new(&model, options, &mut |_, _| ()) {

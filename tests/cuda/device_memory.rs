@@ -81,7 +81,7 @@ fn nothing_goes_through_the_host() {
     let session = Session::new(&model, on_gpu(&case), &mut |_, _| ()).unwrap();
     for seed in 0..4 {
         gpu.completion(2, seed);
-        let host = Host::new(gpu);
+        let host = Host::new(&gpu);
         let input = host.allocate(2 * voxels);
         let mask = host.allocate(voxels);
         let coverage = host.allocate(voxels);
@@ -127,7 +127,7 @@ fn wrong_addresses_are_refused() {
     gpu.devices(2, 1 << 30);
     let (case, model) = small_case(22);
     let session = Session::new(&model, on_gpu(&case), &mut |_, _| ()).unwrap();
-    let host = Host::new(gpu);
+    let host = Host::new(&gpu);
     let bytes = 2 * case.voxels.len();
     let good = host.allocate(bytes + 2);
     let mut mask = vec![7; case.voxels.len()];

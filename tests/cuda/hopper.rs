@@ -31,7 +31,7 @@ fn wide_model(random: &mut Random, patch_size: u32) -> TestModel {
 fn random_cases_agree_with_the_cpu() {
     let Some(gpu) = fake_driver::take() else { return };
     let prepare = |number: u64| {
-        hopper(gpu, &[]);
+        hopper(&gpu, &[]);
         gpu.completion(number as i32 % 3, number);
     };
     random_cases(300..303, prepare, wide_model, || {
@@ -48,9 +48,9 @@ fn same_bits_as_the_other_kernels() {
     let mut random = Random(310);
     let case = Case::whole(&mut random, Padding::Patch, (33, 8), (45, 33, 1));
     let model = wide_model(&mut random, 33);
-    hopper(gpu, &[KERNELS, IN_ANOTHER_ORDER].concat());
+    hopper(&gpu, &[KERNELS, IN_ANOTHER_ORDER].concat());
     let expected = bits(&case.run(&model, on_gpu(&case)));
-    hopper(gpu, &IN_ANOTHER_ORDER);
+    hopper(&gpu, &IN_ANOTHER_ORDER);
     let session = Session::new(&model, on_gpu(&case), &mut |_, text| {
         assert!(!text.contains("wgmma"), "{text}");
     });
@@ -84,14 +84,14 @@ fn left_out() {
         let session = Session::new(&model, on_gpu(&case), &mut |_, text| said += text).unwrap();
         (bits(&case.run_in(&session, &model)), said)
     };
-    hopper(gpu, &[]);
+    hopper(&gpu, &[]);
     let (_, said) = run();
     assert!(!said.contains("left out"), "{said}");
-    hopper(gpu, &IN_ANOTHER_ORDER);
+    hopper(&gpu, &IN_ANOTHER_ORDER);
     let (expected, said) = run();
     assert!(!said.contains("wgmma"), "{said}");
     for kernels in [&KERNELS[..1], &KERNELS[1..], &KERNELS[..]] {
-        hopper(gpu, &[kernels, &IN_ANOTHER_ORDER].concat());
+        hopper(&gpu, &[kernels, &IN_ANOTHER_ORDER].concat());
         let (outcome, said) = run();
         assert!(outcome == expected, "{kernels:?}");
         for kernel in KERNELS {
@@ -99,10 +99,10 @@ fn left_out() {
             assert_eq!(said.contains(&wrong), kernels.contains(&kernel), "{said}");
         }
     }
-    hopper(gpu, &KERNELS);
+    hopper(&gpu, &KERNELS);
     let (expected, _) = run();
     // The seventh module.
-    hopper(gpu, &[]);
+    hopper(&gpu, &[]);
     gpu.fail("cuModuleLoadData", 7, 218);
     let (outcome, said) = run();
     assert!(said.contains("Hopper") && said.contains("218"), "{said}");

@@ -44,7 +44,7 @@ pub fn random_cases(
 /// the slice see more of it than those at its corners.
 #[test]
 fn without_sharing() {
-    let Some(gpu) = fake_driver::take() else { return };
+    let Some(_gpu) = fake_driver::take() else { return };
     let mut random = Random(5);
     let mut agreement = Agreement::default();
     for padding in [Padding::Patch, Padding::Image] {
@@ -61,7 +61,7 @@ fn without_sharing() {
 fn voxels_of_every_type() {
     use patchmask::session::Outputs;
     use patchmask::volume::{Volume, VolumeMut, Voxel};
-    let Some(gpu) = fake_driver::take() else { return };
+    let Some(_gpu) = fake_driver::take() else { return };
     let mut random = Random(9);
     let mut case = Case::whole(&mut random, Padding::Patch, (32, 24), (40, 40, 2));
     case.options.equalize = true;
