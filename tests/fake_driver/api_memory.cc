@@ -189,12 +189,6 @@ CUresult cuMemcpyDtoDAsync_v2(CUdeviceptr to, CUdeviceptr from, size_t bytes, CU
     });
 }
 
-CUresult cuMemsetD32_v2(CUdeviceptr to, unsigned value, size_t count) {
-    return at_once(__func__, [&](const auto& context, const auto& stream) {
-        return fill("cuMemsetD32", stream, on_device(context, to, count * sizeof value), value);
-    });
-}
-
 CUresult cuMemsetD32Async(CUdeviceptr to, unsigned value, size_t count, CUstream stream) {
     return in_context(__func__, [&](const std::shared_ptr<Context>& context) {
         return fill("cuMemsetD32Async", stream_of(context, stream), on_device(context, to, count * sizeof value),

@@ -153,18 +153,6 @@ CUresult cuStreamEndCapture(CUstream handle, CUgraph* graph) {
     return error;
 }
 
-CUresult cuStreamIsCapturing(CUstream handle, int* status) {
-    return in_context(__func__, [&](const std::shared_ptr<Context>& context) {
-        const std::shared_ptr<Stream> stream = stream_of(context, handle);
-        if (stream == nullptr) return CUDA_ERROR_INVALID_HANDLE;
-        if (status == nullptr) return CUDA_ERROR_INVALID_VALUE;
-        *status = stream->capture == nullptr ? CAPTURE_NONE
-                  : stream->capture->valid   ? CAPTURE_ACTIVE
-                                             : CAPTURE_INVALIDATED;
-        return CUDA_SUCCESS;
-    });
-}
-
 CUresult cuEventCreate(CUevent* handle, unsigned flags) {
     return in_context(__func__, [&](const std::shared_ptr<Context>& context) {
         if (handle == nullptr || flags > 7) return CUDA_ERROR_INVALID_VALUE;

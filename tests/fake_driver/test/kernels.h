@@ -11,25 +11,9 @@ struct AddParams {
     uint32_t addend;
 };
 
-constexpr char PTX[] = R"(
-.version 8.4
-.target sm_80
-.address_size 64
-.visible .entry add(
-	.param .align 8 .b8 add_param_0[32]
-)
-.maxntid 128, 1, 1
-{ ret; }
-.visible .entry broken(
-	.param .align 8 .b8 broken_param_0[32]
-)
-{ ret; }
-.visible .entry resized(
-	.param .align 8 .b8 resized_param_0[40]
-)
-{ ret; }
-.visible .entry unbuilt(
-	.param .align 8 .b8 unbuilt_param_0[32]
-)
-{ ret; }
-)";
+constexpr char PTX[] =
+    ".version 8.4\n.target sm_80\n.address_size 64\n"
+    ".visible .entry add(\n\t.param .align 8 .b8 add_param_0[32]\n)\n.maxntid 128, 1, 1\n{ ret; }\n"
+    ".visible .entry broken(\n\t.param .align 8 .b8 broken_param_0[32]\n)\n{ ret; }\n"
+    ".visible .entry resized(\n\t.param .align 8 .b8 resized_param_0[40]\n)\n{ ret; }\n"
+    ".visible .entry unbuilt(\n\t.param .align 8 .b8 unbuilt_param_0[32]\n)\n{ ret; }\n";

@@ -22,7 +22,7 @@ TEST(write_past_the_end) {
     Gpu gpu;
     const CUdeviceptr from = gpu.array(8);
     const CUdeviceptr to = gpu.array(7);
-    OK(cuMemsetD32_v2(from, 1, 8));
+    OK(cuMemsetD32Async(from, 1, 8, nullptr));
     OK(gpu.launch(gpu.add, nullptr, from, to, 8, 1));
     GIVES(CUDA_ERROR_ILLEGAL_ADDRESS, cuCtxSynchronize());
     CHECK(error_has("found after add: allocation of 28 bytes"));
@@ -56,8 +56,8 @@ TEST(bounds) {
     CHECK(error_has("cuMemcpyHtoD: 44 bytes from offset 0 leave the allocation of 40 bytes"));
     GIVES(CUDA_ERROR_INVALID_VALUE, cuMemcpyHtoD_v2(array + 20, host, 24));
     OK(cuMemcpyHtoD_v2(array + 20, host, 20));
-    GIVES(CUDA_ERROR_INVALID_VALUE, cuMemsetD32_v2(array - 4, 0, 1));
-    GIVES(CUDA_ERROR_INVALID_VALUE, cuMemsetD32_v2(array, 0, 11));
+    GIVES(CUDA_ERROR_INVALID_VALUE, cuMemsetD32Async(array - 4, 0, 1, nullptr));
+    GIVES(CUDA_ERROR_INVALID_VALUE, cuMemsetD32Async(array, 0, 11, nullptr));
     GIVES(CUDA_ERROR_INVALID_VALUE, cuMemcpyDtoH_v2(reinterpret_cast<void*>(array), array, 4));       // not host memory
     GIVES(CUDA_ERROR_INVALID_VALUE, cuMemcpyDtoD_v2(reinterpret_cast<CUdeviceptr>(host), array, 4));  // not device's
     OK(cuMemcpyHtoD_v2(array, host, 0));
@@ -89,7 +89,7 @@ TEST(two_devices) {
     OK(cuDevicePrimaryCtxRetain(&other, 1));
     OK(cuCtxPushCurrent_v2(other));
     OK(cuMemAlloc_v2(&other_array, 16));
-    GIVES(CUDA_ERROR_INVALID_VALUE, cuMemsetD32_v2(array, 0, 1));
+    GIVES(CUDA_ERROR_INVALID_VALUE, cuMemsetD32Async(array, 0, 1, nullptr));
     CHECK(error_has("is memory of device 0, not of device 1"));
     GIVES(CUDA_ERROR_INVALID_VALUE, cuMemFree_v2(array));
     OK(cuMemFree_v2(other_array));

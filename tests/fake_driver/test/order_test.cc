@@ -135,7 +135,7 @@ TEST(a_waiting_thread_lets_others_in) {
         Gpu gpu;
         const CUstream stream = gpu.stream();
         const CUdeviceptr array = gpu.array(100000);
-        OK(cuMemsetD32_v2(array, 0, 100000));
+        OK(cuMemsetD32Async(array, 0, 100000, stream));
         for (int task = 0; task < 500; ++task) OK(gpu.launch(gpu.add, stream, array, array, 100000, 1));
         std::thread waiter([&] {
             OK(cuCtxSetCurrent(gpu.context));
