@@ -21,7 +21,7 @@ use support::cxx;
 const FLAGS: &str =
     "-std=c++17 -O2 -ffp-contract=off -fno-strict-aliasing -DPATCHMASK_HOST -Wall -Wextra -Wno-unknown-pragmas";
 
-/// For mutants: most of them fail at once.
+/// Flags of mutants, most of which fail at once.
 const QUICK: &str = "-O0";
 
 /// The source with the kernels; all others are the same for every mutant.

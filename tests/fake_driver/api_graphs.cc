@@ -37,7 +37,7 @@ CUresult cuGraphLaunch(CUgraphExec exec_handle, CUstream stream_handle) {
     });
 }
 
-// What is queued of it still runs.
+// Queued launches still run.
 CUresult cuGraphExecDestroy(CUgraphExec exec) {
     return releasing(__func__, [&] { return world().execs.remove(exec) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE; });
 }

@@ -1,4 +1,4 @@
-// How a call enters the fake driver: takes its turn, is counted, may be made to fail, and needs what the real driver
+// The way into the fake driver: a call takes its turn, is counted, may be made to fail, and needs what the real driver
 // needs. Each exported function is one of these around its own part.
 
 #pragma once

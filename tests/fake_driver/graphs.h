@@ -61,7 +61,7 @@ public:
     std::shared_ptr<Capture> begin(const std::shared_ptr<Stream>& origin, CaptureMode mode);
     void end(const std::shared_ptr<Capture>& capture);
 
-    // For calls that may wait or touch other streams' work: the error if a capture forbids them to this thread, and
+    // Called by what may wait or touch other streams' work: the error if a capture forbids it to this thread, and
     // that capture is spoilt.
     CUresult forbid_unsafe(CUresult error = CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED);
     // The same for a context as a whole, relaxed captures included.

@@ -23,7 +23,7 @@ constexpr int MAX_DEVICES = 8;
 constexpr int PINNED = MAX_DEVICES;  // the owner of pinned host memory
 constexpr int PAGEABLE = -1;         // of memory that is the program's own
 
-// Where an owner's first allocation may lie: so that the low halves of pointers are no small numbers.
+// The least offset of an allocation: so that the low halves of pointers are no small numbers.
 constexpr uint64_t FIRST_OFFSET = uint64_t(1) << 28;
 
 struct Allocation {

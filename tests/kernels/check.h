@@ -44,7 +44,7 @@ inline void check_equal(uint64_t have, uint64_t want, const char* what) {
     if (have != want) fail("%s: %llu instead of %llu", what, (unsigned long long)have, (unsigned long long)want);
 }
 
-// What went wrong must be this.
+// The fault must be this one.
 inline void expect_fault(const char* part, const std::string& problem) {
     if (problem.find(part) == std::string::npos)
         fail("a fault was reported as '%s', not as one of '%s'", problem.c_str(), part);

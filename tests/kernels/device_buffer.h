@@ -10,7 +10,7 @@
 
 template <class T> class DeviceBuffer {
 public:
-    // Of `count` elements, all poison.
+    // `count` elements, all poison.
     explicit DeviceBuffer(size_t count = 0) : count(count) {
         const size_t bytes = GUARD + (count * sizeof(T) + 255) / 256 * 256 + GUARD;
         bottom = static_cast<uint8_t*>(aligned_alloc(256, bytes));
@@ -27,7 +27,7 @@ public:
     T& operator[](size_t index) const { return data()[index]; }
     size_t size() const { return count; }
 
-    // Whether nobody has written this element.
+    // True while nobody has written this element.
     bool untouched(size_t index) const { return all_poison(reinterpret_cast<uint8_t*>(data() + index), sizeof(T)); }
 
     void check_guards(const char* what) const {

@@ -1,4 +1,4 @@
-// What fragments.cuh promises about rows in shared memory, and its transposition.
+// The promises of fragments.cuh about rows in shared memory, and its transposition.
 
 #include "fragments.cuh"
 

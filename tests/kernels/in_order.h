@@ -1,4 +1,4 @@
-// What a thread has begun and what ends in the order of its beginning, at any time until it is waited for: copies
+// Asynchronous work of a thread that ends in the order of its beginning, at any time until it is waited for: copies
 // (cp.async) and matrix products (wgmma), in groups.
 
 #pragma once
@@ -8,7 +8,7 @@
 
 namespace sim {
 
-// Item::end() is what happens at the end.
+// Item::end() does the work.
 template <class Item> class InOrder {
 public:
     void begin(const Item& item) { items.push_back({item, groups}); }
@@ -16,7 +16,7 @@ public:
 
     bool empty() const { return items.empty(); }
     size_t begun() const { return ended + items.size(); }
-    // Whether a group has not been waited for, or is yet to be.
+    // True if a group has not been waited for.
     bool left() const { return !items.empty() || waited_for < groups; }
 
     void end_one() {

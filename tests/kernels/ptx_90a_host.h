@@ -5,7 +5,7 @@
 
 // ---------------------------------------------------------------------------------------- threads and warps
 
-// What a warpgroup's threads come together for, where all of them bring the same number.
+// The number that all threads of a warpgroup bring.
 inline uint32_t same_number(void* const lanes[], const char* what) {
     const uint32_t number = *static_cast<uint32_t*>(lanes[0]);
     for (uint32_t i = 1; i < sim::WARPGROUP; i++)
@@ -36,7 +36,7 @@ inline void arrive_expecting(uint32_t barrier, uint32_t bytes) {
     sim::expect_bytes(barrier, bytes);
     sim::arrive(barrier);
 }
-// Where nothing can come any more, the shim fails the test at once.
+// The shim fails the test at once if nothing can come any more.
 inline void wait_phase(uint32_t barrier, uint32_t parity, bool&) { sim::wait_phase(barrier, parity); }
 
 // ------------------------------------------------------------------------------------- products of warpgroups

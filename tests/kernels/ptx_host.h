@@ -165,7 +165,7 @@ struct Matrices {
     }
 };
 
-// Whether b is 0 and a finite: weights of outputs that a layer does not have.
+// True if b is 0 and a finite: weights of outputs that a layer does not have.
 inline bool adds_zeros(const sim::Product* const (&queues)[sim::WARP], size_t i) {
     uint32_t b = 0, not_finite = 0;
     for (const sim::Product* queue : queues) {

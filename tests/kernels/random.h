@@ -23,7 +23,7 @@ public:
         return low + (high - low) * (static_cast<float>(next() >> 40) / 16777216.0f);
     }
 
-    // Of which some are equal.
+    // Some of them are equal.
     std::vector<float> logits(size_t count) {
         std::vector<float> values;
         for (size_t i = 0; i < count; i++) values.push_back(below(4) == 0 ? 1.5f : between(-20, 20));

@@ -1,5 +1,5 @@
-// See shim.h. Fibers are made with ucontext and switched with the compiler's own setjmp/longjmp, which keep three words:
-// most of what a kernel does under the shim is switching.
+// See shim.h. Fibers are made with ucontext and switched with the compiler's own setjmp/longjmp, which keep three
+// words: most of what a kernel does under the shim is switching.
 
 #include <cstdarg>
 #include <cstdio>
@@ -28,8 +28,8 @@ constexpr uint8_t RED = 0xAB;
 constexpr uint8_t POISON = 0xFF;     // NaN, as fp16 and as f32
 constexpr size_t REGISTERS = 65536;  // of a multiprocessor
 
-// Where a stack goes on: __builtin_setjmp's five words. A function must not set and jump to the same one, not even
-// inlined.
+// The point at which a stack goes on: __builtin_setjmp's five words. A function must not set and jump to the same one,
+// not even inlined.
 using Place = void* [5];
 
 struct AsyncCopy {
@@ -138,7 +138,7 @@ void finish_any() {
     finish();
 }
 
-// What may happen at any time, now and then.
+// Asynchronous work ends at any time, now and then.
 void happen() {
     if (!under_way.empty() && random_numbers.below(8) == 0) finish_any();
     for (Warpgroup& group : warpgroups)
@@ -237,7 +237,7 @@ void make_fibers(size_t count) {
 
 // ---------------------------------------------------------------------------------------------- blocks
 
-// Of a thread, where the kernel is compiled for one block per multiprocessor. Warpgroups share what the block has then.
+// Registers of a thread if the kernel is compiled for one block per multiprocessor. Warpgroups share the block's.
 size_t registers_at_first() { return REGISTERS / threads / 8 * 8; }
 
 void prepare_block() {

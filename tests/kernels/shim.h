@@ -21,8 +21,8 @@ struct Dim3 {
 
 namespace sim {
 
-// When an asynchronous copy (cp.async) arrives: at once, when it is waited for, or either. shim_90a.cc: the same of what
-// else is asynchronous.
+// When an asynchronous copy (cp.async) arrives: at once, when it is waited for, or either. shim_90a.cc: the same of
+// what else is asynchronous.
 enum class Completion { Eager, Lazy, Random };
 
 void configure(Completion completion, uint64_t seed);

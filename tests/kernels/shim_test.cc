@@ -27,7 +27,7 @@ int right_reads(bool with_barrier) {
     return right;
 }
 
-// What the first thread reads of a copy that it has begun and has, or has not, waited for.
+// The word that the first thread reads of a copy that it has begun and has, or has not, waited for.
 uint32_t read_copy(sim::Completion completion, bool waits) {
     sim::configure(completion, 1);
     alignas(16) const uint32_t source[4] = {1, 2, 3, 4};

@@ -22,7 +22,7 @@ template <class F> auto with_type(int type, F f) {
     }
 }
 
-// Of every voxel type in turn by `type`, the rows apart by more than a row.
+// A slice of this voxel type, with gaps between its voxels and rows.
 class Slice {
 public:
     Slice(int type, int width, int height, Random& random) {

@@ -91,7 +91,7 @@ inline bool is_wanted(const Tile& tile, int row, int column) {
     return tile.wanted[bit / 32] >> bit % 32 & 1;
 }
 
-// For blocks of 8 and 16 consecutive values: how many tiles are launched, and whether they want a pixel. No tiles: all.
+// Number of tiles launched, and the pixels they want, if blocks are 8 and 16 consecutive values. No tiles: all of them.
 inline unsigned tile_count(const std::vector<Tile>& tiles, int rows, int columns) {
     const unsigned all = unsigned((rows + TILE_ROWS - 1) / TILE_ROWS * ((columns + TILE_COLUMNS - 1) / TILE_COLUMNS));
     return tiles.empty() ? all : unsigned(tiles.size());

@@ -1,4 +1,4 @@
-//! How far the GPU is from the reference and from the CPU engine, over any number of cases.
+//! Differences between the GPU, the reference and the CPU engine, over any number of cases.
 
 use std::fmt;
 

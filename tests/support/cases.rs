@@ -23,7 +23,7 @@ pub struct Case {
     pub roi: Option<Vec<u8>>,
 }
 
-/// What came out.
+/// Results of a call.
 pub struct Outcome {
     pub mask: Vec<u8>,
     pub probability: Vec<f32>,
@@ -103,7 +103,7 @@ impl Case {
         self.roi.as_deref().map(roi)
     }
 
-    /// For the reference.
+    /// The case as the reference takes it.
     pub fn scan(&self) -> Scan<'_> {
         Scan {
             options: &self.options,

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::{env, fs};
 
-/// With the kernels, their tests and the fake driver.
+/// The source tree.
 pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
@@ -51,8 +51,8 @@ pub fn succeed(command: &mut Command) -> Result<(), String> {
     }
 }
 
-/// Where file `name` lies, which `make` writes to the path that it is given; not called where that was done before,
-/// from the same sources with the same `arguments`.
+/// The path of file `name`, which `make` writes to the path that it is given, unless that was done before from the
+/// same sources with the same `arguments`.
 pub fn kept(name: &str, arguments: &[&str], make: impl FnOnce(&Path) -> Result<(), String>) -> Result<PathBuf, String> {
     let mut key = DefaultHasher::new();
     arguments.hash(&mut key);
@@ -71,7 +71,7 @@ pub fn kept(name: &str, arguments: &[&str], make: impl FnOnce(&Path) -> Result<(
 /// Versions of the sources of which it is kept what the compiler made.
 const VERSIONS: usize = 3;
 
-/// For what the compiler makes of today's sources.
+/// The folder of what the compiler makes of today's sources.
 fn of_sources() -> Result<&'static Path, String> {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     let key = sources_key()?;
@@ -92,7 +92,7 @@ fn of_sources() -> Result<&'static Path, String> {
     }))
 }
 
-/// Of the compiler and of every source that it may read.
+/// A hash of the compiler's version and of every source that it may read.
 fn sources_key() -> Result<u64, String> {
     static KEY: OnceLock<u64> = OnceLock::new();
     let compiler = found()?;

@@ -10,12 +10,12 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use super::cxx;
 
-/// With the project's kernels: where `libcuda.so.1` lies, and `libcuda.so` beside it, or why there is no compiler.
+/// `libcuda.so.1` with the project's kernels, `libcuda.so` beside it; or why there is no compiler.
 pub fn build() -> Result<PathBuf, String> {
     compile(&["-Ikernels", "tests/kernels/registry.cc", "tests/kernels/shim.cc"])
 }
 
-/// With the kernels of its self-test.
+/// The same with the kernels of its self-test.
 pub fn build_for_self_test() -> Result<PathBuf, String> {
     compile(&["tests/fake_driver/test/kernels.cc"])
 }
@@ -61,8 +61,8 @@ const ALONE: &str = "PATCHMASK_TEST_ALONE";
 
 /// The fake driver, with a default machine, for one test.
 ///
-/// A process has one driver, and tests run side by side: the first process has each test run by one of its own, and gets
-/// `None`. So do all, with the reason printed, where the fake driver cannot be compiled.
+/// A process has one driver, and tests run side by side: the first process has each test run by one of its own, and
+/// gets `None`. So do all, with the reason printed, where the fake driver cannot be compiled.
 pub fn take() -> Option<Turn> {
     let library = match build() {
         Ok(library) => library,
@@ -73,7 +73,7 @@ pub fn take() -> Option<Turn> {
     };
     let thread = std::thread::current();
     let name = thread.name().expect("the test's name");
-    // Where tests come one after another (--test-threads=1), it is the main thread that runs them.
+    // The main thread runs the tests if they come one after another (--test-threads=1).
     if env::var_os(ALONE).is_none() && name != "main" {
         run_alone(name);
         return None;
@@ -139,7 +139,7 @@ macro_rules! succeed {
 pub(crate) use {call, succeed};
 
 impl FakeDriver {
-    /// For `call!`.
+    /// The handle that `call!` takes.
     pub fn library(&self) -> usize {
         self.handle
     }
@@ -178,7 +178,7 @@ impl FakeDriver {
         call!(self.handle, "fake_driver_fail", (call.as_ptr() => *const c_char, nth => u64, error => c_int));
     }
 
-    /// From now on the kernel of this name does nothing.
+    /// The kernel of this name does nothing from now on.
     pub fn spoil(&self, kernel: &str) {
         let kernel = CString::new(kernel).unwrap();
         call!(self.handle, "fake_driver_spoil", (kernel.as_ptr() => *const c_char));
@@ -194,13 +194,13 @@ impl FakeDriver {
         call!(self.handle, "fake_driver_completion", (mode => c_int, seed => u64));
     }
 
-    /// How often a function was called.
+    /// Calls of this function so far.
     pub fn calls(&self, call: &str) -> u64 {
         let call = CString::new(call).unwrap();
         call!(self.handle, "fake_driver_calls", (call.as_ptr() => *const c_char) -> u64)
     }
 
-    /// How many objects of this kind are live; "": all.
+    /// Live objects of this kind; "": all.
     pub fn live(&self, kind: &str) -> u64 {
         let kind = CString::new(kind).unwrap();
         call!(self.handle, "fake_driver_live", (kind.as_ptr() => *const c_char) -> u64)

@@ -1,4 +1,4 @@
-//! What the tests share: volumes and models made up at random, the reference that results are compared with, and the
+//! Shared by the tests: volumes and models made up at random, the reference that results are compared with, and the
 //! fake driver.
 #![allow(dead_code, unused_imports)] // each test binary uses a part
 

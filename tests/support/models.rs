@@ -31,7 +31,7 @@ pub struct File {
     pub dtype: Dtype,
 }
 
-/// What a file is made of. Weights are scaled so that signals neither die nor grow.
+/// The parts of a model file. Weights are scaled so that signals neither die nor grow.
 #[derive(Clone, Copy)]
 pub struct Vgg<'a> {
     pub dtype: Dtype,

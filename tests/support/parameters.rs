@@ -18,8 +18,8 @@ pub struct Parameters {
 }
 
 impl Parameters {
-    /// As in the file, folded: batch norm into the convolutions, and average pooling to 7 x 7 into the first dense
-    /// layer where a patch leaves `side` x `side` features and that layer takes 7 x 7.
+    /// The file's parameters, folded: batch norm into the convolutions, and average pooling to 7 x 7 into the first
+    /// dense layer where a patch leaves `side` x `side` features and that layer takes 7 x 7.
     pub fn unrounded(file: &File, side: usize) -> Self {
         let has_norm = file.tensors.contains_key("features.1.running_var");
         let positions = if has_norm { WITH_BATCH_NORM } else { PLAIN };
@@ -69,7 +69,7 @@ impl Layer {
         self.weight.len() / self.bias.len()
     }
 
-    /// With the batch norm that follows: gamma * (w*x + b - mean) / sqrt(variance + 1e-5) + beta.
+    /// The batch norm that follows, folded in: gamma * (w*x + b - mean) / sqrt(variance + 1e-5) + beta.
     fn normalised(mut self, file: &File, norm: &str) -> Self {
         let norm = ["weight", "bias", "running_mean", "running_var"].map(|kind| file.values(&format!("{norm}.{kind}")));
         let [gamma, beta, mean, variance] = norm;

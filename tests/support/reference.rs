@@ -15,7 +15,7 @@ use patchmask::session::Options;
 
 use super::parameters::{Layer, Parameters};
 
-/// What is segmented, and how.
+/// The input: voxels, a ROI and the options of the call.
 pub struct Scan<'a> {
     pub options: &'a Options,
     pub width: usize,

@@ -1,4 +1,4 @@
-//! What is inferred from a file, what is refused, and the fit of patches to the first dense layer.
+//! Layers inferred from a file, layers refused, and the fit of patches to the first dense layer.
 
 #[cfg(unix)]
 use std::io::Write;

@@ -86,7 +86,7 @@ TEST(replays_take_turns) {
     OK(cuGraphDestroy(graph));
 }
 
-// What may not be done while capturing: the call fails, and the capture is lost.
+// Calls that are illegal while capturing fail, and the capture is lost.
 TEST(illegal_calls) {
     Gpu gpu;
     const CUstream stream = gpu.stream();

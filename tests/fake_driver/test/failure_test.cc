@@ -75,7 +75,7 @@ TEST(chosen_calls_fail) {
     CHECK(fake_driver_calls("cuMemcpyDtoH_v2") == 0);
 }
 
-// What is not freed is counted, by kind; a context destroyed with work in it is noticed.
+// Leaks are counted by kind; a context destroyed with work in it is noticed.
 TEST(leaks) {
     CHECK(fake_driver_reset() == 0);
     fake_driver_completion(LAZY, 1);

@@ -1,4 +1,4 @@
-// What the self-test's kernels take, and the PTX that announces them.
+// Parameters of the self-test's kernels, and the PTX that announces them.
 
 #pragma once
 #include <cstdint>

@@ -95,7 +95,7 @@ TEST(modules) {
     fake_driver_driver_version(12040);
     fake_driver_devices(1, 7, 5, 1 << 30, 64 << 10);
     GIVES(CUDA_ERROR_INVALID_PTX, cuModuleLoadData(&module, PTX));
-    // What is for one capability alone.
+    // PTX for one capability alone.
     const char* const only = ".version 8.4\n.target sm_90a\n.address_size 64\n";
     for (const int major : {8, 10}) {
         fake_driver_devices(1, major, 0, 1 << 30, 227 << 10);
