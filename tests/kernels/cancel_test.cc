@@ -2,9 +2,8 @@
 
 #include "launching.h"
 #include "shared_bytes.h"
-#include "tests.h"
 
-void all_cancelled() {
+TEST(all_cancelled) {
     Launch launch;
     launch.cancel[0] = 1;
     launch.run("dense_products", DenseParams{}, {2, 1, 1}, DENSE_THREADS, DENSE_SHARED_BYTES);

@@ -3,14 +3,13 @@
 #include "launching.h"
 #include "shared_bytes.h"
 #include "tap_tables.h"
-#include "tests.h"
 #include "tolerance.h"
 
 namespace {
 
 struct Case {
-    int points;         // some of the lattice image; as many as it has: all of them
-    int side;           // 0: point by point, without tables
+    int points;  // some of the lattice image; as many as it has: all of them
+    int side;    // 0: point by point, without tables
     int part_rows;
     int rows, columns;  // of the lattice image
     int input_rows, input_columns;
@@ -27,29 +26,22 @@ public:
             row_taps = random_taps(random, c.rows, c.side, c.input_rows);
             column_taps = random_taps(random, c.columns, c.side, c.input_columns);
             const bool all = c.points == c.rows * c.columns;
-            for (int i = 0; i < c.points; i++) {
+            for (int i = 0; i < c.points; i++)
                 pixels.push_back(all ? i : int32_t(random.below(uint64_t(c.rows) * c.columns)));
-            }
         }
         const int inputs = (gathers ? c.input_rows * c.input_columns : c.points) * c.input_channels;
-        for (int i = 0; i < inputs; i++) {
-            input.push_back(float_to_half(random.between(0, 1)));
-        }
-        for (int i = 0; i < c.output_channels * side * side * c.input_channels; i++) {
-            weights.push_back(float_to_half(random.between(-0.1f, 0.1f)));
-        }
+        input = random_halves(random, size_t(inputs), 0, 1);
+        weights = random_halves(random, size_t(c.output_channels) * side * side * c.input_channels, -0.1f, 0.1f);
     }
 
     void run() {
-        DeviceBuffer<uint16_t> device_input(input), device_weights(packed());
-        DeviceBuffer<int32_t> device_rows(row_taps), device_columns(column_taps), device_pixels(pixels);
         DenseParams p{};
-        p.input = device_input.data();
+        p.input = launch.upload(input);
         p.sums = sums.data();
-        p.weights = device_weights.data();
-        p.row_taps = c.side > 0 ? device_rows.data() : nullptr;
-        p.column_taps = c.side > 0 ? device_columns.data() : nullptr;
-        p.pixels = c.side > 0 && c.points != c.rows * c.columns ? device_pixels.data() : nullptr;
+        p.weights = launch.upload(packed());
+        p.row_taps = launch.upload(row_taps);
+        p.column_taps = launch.upload(column_taps);
+        p.pixels = c.points != c.rows * c.columns ? launch.upload(pixels) : nullptr;
         p.points = c.points;
         p.columns = c.columns;
         p.side = side;
@@ -70,7 +62,8 @@ public:
                     const ExactSum sum = exact(part, point, channel);
                     const float have = sums[(size_t(part) * c.points + point) * c.output_channels + channel];
                     if (!sum.allows_float(have)) {
-                        fail("(part %d, point %d, channel %d): %g instead of %g", part, point, channel, have, sum.value);
+                        fail("(part %d, point %d, channel %d): %g instead of %g", part, point, channel, have,
+                             sum.value);
                     }
                 }
             }
@@ -80,9 +73,7 @@ public:
 private:
     // Pixel of the input, or ZERO.
     int64_t source(int point, int y_tap, int x_tap) const {
-        if (c.side == 0) {
-            return point;
-        }
+        if (c.side == 0) return point;
         const int row = pixels[size_t(point)] / c.columns, column = pixels[size_t(point)] % c.columns;
         const int y = row_taps[size_t(row) * side + y_tap];
         const int x = column_taps[size_t(column) * side + x_tap];
@@ -142,19 +133,14 @@ constexpr int LAYER = 14;
 struct Additions {
     Additions(int parts, int points, int channels, uint64_t seed) : parts(parts), points(points), channels(channels) {
         Random random(seed);
-        for (int i = 0; i < parts * points * channels; i++) {
-            sums.push_back(random.between(-1, 1));
-        }
-        for (int i = 0; i < channels; i++) {
-            bias.push_back(random.between(-0.5f, 0.5f));
-        }
+        sums = random.floats(parts * output_count(), -1, 1);
+        bias = random.floats(size_t(channels), -0.5f, 0.5f);
     }
 
     void run() {
-        DeviceBuffer<float> device_sums(sums), device_bias(bias);
         SumsParams p{};
-        p.sums = device_sums.data();
-        p.bias = device_bias.data();
+        p.sums = launch.upload(sums);
+        p.bias = launch.upload(bias);
         p.output = output.data();
         p.points = points;
         p.output_channels = channels;
@@ -168,9 +154,7 @@ struct Additions {
     void check() const {
         for (size_t at = 0; at < output_count(); at++) {
             float sum = sums[at];
-            for (int part = 1; part < parts; part++) {
-                sum += sums[size_t(part) * output_count() + at];
-            }
+            for (int part = 1; part < parts; part++) sum += sums[size_t(part) * output_count() + at];
             sum += bias[at % size_t(channels)];
             check_equal(output[at], float_to_half(sum > 0 ? sum : 0), "output");
         }
@@ -187,7 +171,7 @@ struct Additions {
 }  // namespace
 
 //      points side part rows columns inputs channels
-void dense_gathers() {
+TEST(dense_gathers) {
     matches({130, 2, 1, 9, 11, 12, 13, 80, 80});
     matches({1, 3, 1, 1, 1, 3, 3, 16, 16});
     matches({65, 1, 1, 9, 11, 9, 11, 48, 272});
@@ -196,13 +180,13 @@ void dense_gathers() {
     matches({3, 3, 3, 2, 2, 3, 3, 16, 16});
 }
 
-void dense_point_by_point() {
+TEST(dense_point_by_point) {
     matches({130, 0, 1, 1, 1, 1, 1, 144, 32});
     matches({3, 0, 1, 1, 1, 1, 1, 80, 16});
     matches({257, 0, 1, 1, 1, 1, 1, 16, 208});
 }
 
-void dense_sums_of_parts() {
+TEST(dense_sums_of_parts) {
     for (const int parts : {1, 2, 8}) {
         for (const int points : {1, 70}) {
             Additions sums(parts, points, 48, uint64_t(parts));
@@ -213,25 +197,25 @@ void dense_sums_of_parts() {
     }
 }
 
-void dense_overflow() {
+TEST(dense_overflow) {
     const struct {
         float value;
         bool overflows;
     } values[] = {{65519.0f, false}, {65536.0f, true}, {-INFINITY, false}, {NAN, true}};
     for (const auto& value : values) {
         for (const size_t channel : {8, 9}) {  // the two halves of a word
+            const uint32_t want = value.overflows ? 1u << LAYER : 0;
             Additions in_bias(2, 70, 16, 1);
             in_bias.sums.assign(in_bias.sums.size(), 0.0f);
             in_bias.bias[channel] = value.value;
             in_bias.run();
-            check_equal(in_bias.launch.overflow[0], value.overflows ? 1u << LAYER : 0, "overflow by a bias");
+            check_equal(in_bias.launch.overflow[0], want, "overflow by a bias");
             Additions in_part(2, 70, 16, 1);
-            for (const size_t part : {0, 1}) {
+            for (const size_t part : {0, 1})
                 in_part.sums[part * in_part.output_count() + 69 * 16 + channel] = value.value / 2;
-            }
             in_part.bias[channel] = 0.0f;
             in_part.run();
-            check_equal(in_part.launch.overflow[0], value.overflows ? 1u << LAYER : 0, "overflow by a sum");
+            check_equal(in_part.launch.overflow[0], want, "overflow by a sum");
         }
     }
 }

@@ -2,10 +2,8 @@
 
 #include <algorithm>
 
-#include "logits.h"
 #include "launching.h"
 #include "random.h"
-#include "tests.h"
 
 namespace {
 
@@ -33,30 +31,25 @@ size_t largest(const std::vector<float>& values) {
 void matches(const Picture& c) {
     Random random(uint64_t(c.width) + uint64_t(c.classes));
     const size_t points = size_t(c.lattice_columns) * c.lattice_rows;
-    const std::vector<float> logits = random_logits(random, points * c.classes);
+    const std::vector<float> logits = random.logits(points * c.classes);
     std::vector<float> probabilities;
-    for (size_t i = 0; i < points * c.classes; i++) {
+    for (size_t i = 0; i < points * c.classes; i++)
         probabilities.push_back(random.below(3) == 0 ? 0.25f : random.between(0, 1));
-    }
     const std::vector<AxisFill> rows = random_fills(random, c.height, c.lattice_rows, c.linear);
     const std::vector<AxisFill> columns = random_fills(random, c.width, c.lattice_columns, c.linear);
     std::vector<uint8_t> roi;
-    for (int i = 0; i < c.width * c.height; i++) {
-        roi.push_back(uint8_t(random.below(3)));
-    }
-    DeviceBuffer<float> device_logits(logits), device_probabilities(probabilities);
-    DeviceBuffer<AxisFill> device_rows(rows), device_columns(columns);
-    DeviceBuffer<uint8_t> device_roi(roi);
+    for (int i = 0; c.roi && i < c.width * c.height; i++) roi.push_back(uint8_t(random.below(3)));
     // Voxels of the outputs lie apart: what is between them stays as it is.
     const size_t voxels = size_t(c.width) * c.height;
     DeviceBuffer<uint8_t> mask(voxels * 2), coverage(voxels);
     DeviceBuffer<float> probability(voxels * 3);
+    Launch launch;
     PaintParams p{};
-    p.logits = device_logits.data();
-    p.probabilities = device_probabilities.data();
-    p.rows = device_rows.data();
-    p.columns = device_columns.data();
-    p.roi = c.roi ? device_roi.data() : nullptr;
+    p.logits = launch.upload(logits);
+    p.probabilities = launch.upload(probabilities);
+    p.rows = launch.upload(rows);
+    p.columns = launch.upload(columns);
+    p.roi = launch.upload(roi);
     p.mask = {mask.data(), 2, 2 * c.width};
     if (c.all_planes) {
         p.probability = {probability.data(), 4 * c.height, 4};  // columns side by side
@@ -68,7 +61,7 @@ void matches(const Picture& c) {
     p.classes = c.classes;
     p.lesion_class = c.lesion_class;
     p.linear = c.linear;
-    Launch().run("paint", p, {divide_up(size_t(c.width), PAINT_THREADS) * unsigned(c.height), 1, 1}, PAINT_THREADS, 0);
+    launch.run("paint", p, {divide_up(size_t(c.width), PAINT_THREADS) * unsigned(c.height), 1, 1}, PAINT_THREADS, 0);
     mask.check_guards("mask");
     probability.check_guards("probability");
     coverage.check_guards("coverage");
@@ -99,27 +92,25 @@ void matches(const Picture& c) {
                 want_class = largest(of(logits, row.low, column.low));
                 want_probability = of(probabilities, row.low, column.low)[size_t(c.lesion_class)];
             }
-            if (mask[voxel * 2] != want_class || mask[voxel * 2 + 1] != NOT_WRITTEN) {
+            if (mask[voxel * 2] != want_class || mask[voxel * 2 + 1] != NOT_WRITTEN)
                 fail("mask (row %d, column %d): %d instead of %zu", y, x, mask[voxel * 2], want_class);
-            }
             const float have = probability[size_t(x) * c.height + y];
-            if (c.all_planes && (have != want_probability || coverage[voxel] != covered)) {
+            if (c.all_planes && (have != want_probability || coverage[voxel] != covered))
                 fail("probability (row %d, column %d): %.9g instead of %.9g", y, x, have, want_probability);
-            }
         }
     }
 }
 
 }  // namespace
 
-void paint_nearest() {
+TEST(paint_nearest) {
     matches({131, 9, 5, 4, 2, 1, false, false, true});
     matches({1, 1, 1, 1, 3, 2, false, false, true});
     matches({300, 7, 9, 8, 3, 0, false, true, true});
     matches({64, 5, 9, 8, 255, 200, false, true, false});
 }
 
-void paint_linear() {
+TEST(paint_linear) {
     matches({131, 9, 5, 4, 2, 1, true, false, true});
     matches({300, 7, 9, 8, 3, 0, true, true, true});
     matches({64, 5, 1, 8, 3, 1, true, true, false});
