@@ -11,7 +11,6 @@ use patchmask::Error;
 use patchmask::{Options, Session};
 
 use crate::host::small_case;
-use crate::support::{Random, TestModel, Vgg};
 use crate::{cxx, fake_driver, on_gpu};
 
 /// Tells `session` which device to ask for ("auto" or a number; "libcuda": only whether one loads) and where to write
