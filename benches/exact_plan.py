@@ -27,8 +27,8 @@ class Layer:
 
     @property
     def kernel(self):
-        """How the name of the kernel that computes it begins; dense_sums adds up what dense_products makes."""
-        return {"conv": "conv3_", "pool": "table_max", "dens": "dense_products"}[self.name[:4]]
+        """How the name of the kernel that computes it begins; split_k_reduce adds up what gemm makes."""
+        return {"conv": "conv3_", "pool": "gather_max_pool", "dens": "gemm"}[self.name[:4]]
 
 
 def ranges(start, size, covered, image):

@@ -60,7 +60,7 @@ LAUNCH_S = 2.5e-6  # of a kernel in a graph
 SLOTS, ARENA_MIB = 4, 4  # slices side by side while their images take no more than this for each multiprocessor
 TILE = (8, 16)  # values of a convolution's tile
 INPUTS = (12, 22)  # most distinct input values of it
-DENSE = (128, 256)  # points and outputs of a block of dense_products
+DENSE = (128, 256)  # points and outputs of a block of gemm
 
 
 def blocks(taps, values, inputs):
@@ -161,7 +161,7 @@ def work_of(layers, side, l2_bytes, tiles_of_block=1):
         before = image
     pixels = side * side
     yield Work("intensity", memory=pixels * VOXEL_BYTES)
-    yield Work("paint", memory=pixels * OUTPUT_BYTES)
+    yield Work("write_mask", memory=pixels * OUTPUT_BYTES)
 
 
 @dataclass

@@ -78,7 +78,7 @@ def of_layers(found, layers):
             kernels[at] = name
             seconds[at] += duration
             at += 1
-        elif name == "dense_sums" and at > 0:
+        elif name == "split_k_reduce" and at > 0:
             seconds[at - 1] += duration
         else:
             others[name] = others.get(name, 0.0) + duration

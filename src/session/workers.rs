@@ -64,16 +64,18 @@ impl Drop for Workers {
 pub(crate) fn worker_threads(asked: u32) -> Result<usize, Error> {
     let available = std::thread::available_parallelism().map_or(1, usize::from);
     match asked as usize {
-        0 => Ok(available.min(MAX_THREADS)),
-        threads @ 1..=MAX_THREADS => Ok(threads),
-        threads => Err(Error::invalid(format!("threads {threads}: must be 0 (one per core) or 1..={MAX_THREADS}"))),
+        0 => Ok(available.min(MAX_POOL_THREADS)),
+        threads @ 1..=MAX_POOL_THREADS => Ok(threads),
+        threads => {
+            Err(Error::invalid(format!("threads {threads}: must be 0 (one per core) or 1..={MAX_POOL_THREADS}")))
+        }
     }
 }
 
 /// Address space of one worker: its stack and what the system keeps for it.
 const THREAD_BYTES: usize = 3 << 20;
 /// Maximum worker threads of one session.
-const MAX_THREADS: usize = 1024;
+const MAX_POOL_THREADS: usize = 1024;
 
 /// Round to nearest, denormals kept, exceptions masked: a new thread inherits its parent's modes.
 fn default_float_modes() {

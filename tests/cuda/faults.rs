@@ -210,7 +210,7 @@ fn wrong_kernels_are_found_before_they_are_used() {
     let (case, model) = small_case(11);
     let expected = whole(&case, &model).unwrap();
     for kernel in
-        ["conv3_first", "table_max", "dense_products", "dense_sums", "scores", "paint", "histogram", "equalize"]
+        ["conv3_first", "gather_max_pool", "gemm", "split_k_reduce", "scores", "write_mask", "histogram", "equalize"]
     {
         gpu.reset();
         gpu.spoil(kernel);

@@ -42,7 +42,11 @@ const MACHINES: [Machine; 13] = [
         says: &["kernels mask", "scores is not to be compiled", "CUDA_ERROR_INVALID_PTX (218)"],
     },
     Machine { settings: "spoil=scores:1", device: "0", says: &["scores gave a wrong result in the self-test"] },
-    Machine { settings: "spoil=table_max:2", device: "0", says: &["table_max failed", "ILLEGAL_INSTRUCTION (715)"] },
+    Machine {
+        settings: "spoil=gather_max_pool:2",
+        device: "0",
+        says: &["gather_max_pool failed", "ILLEGAL_INSTRUCTION (715)"],
+    },
     // Even a convolution: the GPU is not free while its kernel is at work.
     Machine {
         settings: "spoil=conv3_16_64:3",
@@ -50,7 +54,7 @@ const MACHINES: [Machine; 13] = [
         says: &["conv3_16_64 does not end", "PATCHMASK_WITHOUT=conv3_16_64"],
     },
     // Too little for any kernel of the head.
-    Machine { settings: "optin=40960", device: "0", says: &["cuda:0", "the kernel dense_products"] },
+    Machine { settings: "optin=40960", device: "0", says: &["cuda:0", "the kernel gemm"] },
 ];
 
 #[test]

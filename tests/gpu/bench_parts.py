@@ -44,8 +44,8 @@ def table(launches, unit="ns"):
 def slice_of(layers, tiles=1):
     """The launches of a slice, 1000 ns each: two of a dense layer, scores being the last one's second."""
     network = ["conv3_first"] + [layer.kernel + "_x" for layer in layers[1:-3]]
-    network += ["dense_products", "dense_sums"] * 2 + ["dense_products", "scores"]
-    return [(name, "1,000") for name in ["histogram", "equalize", *network * tiles, "paint"]]
+    network += ["gemm", "split_k_reduce"] * 2 + ["gemm", "scores"]
+    return [(name, "1,000") for name in ["histogram", "equalize", *network * tiles, "write_mask"]]
 
 
 class Plan(unittest.TestCase):
@@ -89,10 +89,10 @@ class Times(unittest.TestCase):
         self.assertEqual(len(self.layers), 13 + 5 + 3)
 
     def test_values_and_units(self):
-        launches = [("conv3_32_128(ConvParams)", "1,234,567"), ("table_max", "10.5")]
+        launches = [("conv3_32_128(ConvParams)", "1,234,567"), ("gather_max_pool", "10.5")]
         for unit, seconds in (("ns", 1e-9), ("usecond", 1e-6), ("ms", 1e-3)):
             found = ncu.parse(table(launches, unit))
-            self.assertEqual([name for name, _ in found], ["conv3_32_128", "table_max"])
+            self.assertEqual([name for name, _ in found], ["conv3_32_128", "gather_max_pool"])
             self.assertAlmostEqual(found[0][1], 1234567 * seconds)
         for text in ("", "==ERROR== No kernels were profiled.", table(launches, "parsec")):
             with self.assertRaises(ncu.Failed):
@@ -107,7 +107,7 @@ class Times(unittest.TestCase):
             launches = [1] * (len(times) - 3) + [2, 2, 1]
             for (_, seconds), count in zip(times, launches):
                 self.assertAlmostEqual(seconds, tiles * count * 1e-6, 9)
-            self.assertEqual(sorted(others), ["equalize", "histogram", "paint", "scores"])
+            self.assertEqual(sorted(others), ["equalize", "histogram", "write_mask", "scores"])
         whole = slice_of(self.layers)
         for broken in (tried_out, whole[:10], whole[:7] + whole[8:], whole[1:], []):
             with self.assertRaises(ncu.Failed):
@@ -119,7 +119,7 @@ class Times(unittest.TestCase):
         columns += [stall.format(reason) for reason in ("gmma", "short_scoreboard")]
         header = ",".join(f'"{name}"' for name in ("ID", "Kernel Name", "Grid Size", *columns))
         units = '"","","","ms","%","inst","inst"'
-        rows = [f'"{i}","{name}","(7, 1, 1)","1,000.5","{i}","1.25","{3 * i}"' for i, name in enumerate(("paint", "histogram", "scores"))]
+        rows = [f'"{i}","{name}","(7, 1, 1)","1,000.5","{i}","1.25","{3 * i}"' for i, name in enumerate(("write_mask", "histogram", "scores"))]
         made = ncu.figures("\n".join(["==PROF== connected", header, units, *rows]))
         self.assertEqual([line[0] for line in made], ["histogram", "scores"])
         self.assertEqual(made[1][2], "1000500.0")
@@ -133,10 +133,10 @@ class Times(unittest.TestCase):
             fake, log = Path(folder, "ncu"), Path(folder, "log.csv")
             fake.write_text(
                 '#!/bin/sh\nwhile [ "$1" != --log-file ]; do shift; done\n'
-                f"cat >\"$2\" <<'END'\n{table([('paint', '5')])}END\nshift 2\n\"$@\"\n"
+                f"cat >\"$2\" <<'END'\n{table([('write_mask', '5')])}END\nshift 2\n\"$@\"\n"
             )
             fake.chmod(fake.stat().st_mode | stat.S_IXUSR)
-            self.assertEqual(ncu.launches(fake, ["true"], log), [("paint", 5e-9)])
+            self.assertEqual(ncu.launches(fake, ["true"], log), [("write_mask", 5e-9)])
             with self.assertRaisesRegex(ncu.Failed, "exit status 1"):
                 ncu.launches(fake, ["false"], log)
             with self.assertRaisesRegex(ncu.Failed, "no-such"):
@@ -156,7 +156,7 @@ class Model(unittest.TestCase):
     def test_work_covers_the_plan_and_little_more(self):
         layers = exact_plan.layers(512, 512, 257, 8)
         work = {w.name: w for w in model.work_of(layers, 512, 50 << 20)}
-        self.assertEqual([layer.name for layer in layers] + ["intensity", "paint"], list(work))
+        self.assertEqual([layer.name for layer in layers] + ["intensity", "write_mask"], list(work))
         for layer in layers[1:]:
             of = work[layer.name]
             self.assertEqual(of.useful, 2 * layer.macs)

@@ -52,12 +52,12 @@ mutants! {
         conv3_16_64, "outputs beyond the last are stored":
             "if (wanted && output < p.output_channels) {" => "if (wanted) {";
     }
-    "conv3_wgmma.cuh" {
+    "conv3_wgmma.cu" {
         conv3_wgmma_64, "bulk copies may not see their barriers": "            publish_to_async();\n" => "";
         conv3_wgmma_64, "a reader waits for the other round":
-            "wait_phase(full(), round, patient" => "wait_phase(full(), round ^ 1, patient";
+            "wait_phase(full(), round, timed_out" => "wait_phase(full(), round ^ 1, timed_out";
         conv3_wgmma_64, "a writer waits for the other round":
-            "wait_phase(empty(), round ^ 1, patient" => "wait_phase(empty(), round, patient";
+            "wait_phase(empty(), round ^ 1, timed_out" => "wait_phase(empty(), round, timed_out";
         conv3_wgmma_64, "rounds are not counted": "round ^= 1;" => "";
         conv3_wgmma_64, "a step does not wait for the one before": "warpgroup_wait<1>();" => "warpgroup_wait<2>();";
         conv3_wgmma_64, "sums are stored before they are complete": "            warpgroup_wait<0>();\n" => "";
@@ -68,17 +68,17 @@ mutants! {
             "arrive_expecting(stages.full(), STAGE_BYTES);" => "arrive(stages.full());";
         conv3_wgmma_64, "more bytes are expected than come":
             "arrive_expecting(stages.full(), STAGE_BYTES);" => "arrive_expecting(stages.full(), STAGE_BYTES + 16);";
-        conv3_wgmma_64, "a stage is loaded while it is read": "                    stages.wait_empty(patient);\n" => "";
+        conv3_wgmma_64, "a stage is loaded while it is read": "                    stages.wait_empty(timed_out);\n" => "";
         conv3_wgmma_64, "a stage is empty when one warpgroup has read it":
-            "init_ring_place(STAGE_BARRIERS, i, 1, PRODUCT_WARPS);"
-            => "init_ring_place(STAGE_BARRIERS, i, 1, PRODUCT_WARPS / 2);";
+            "init_ring_slot(STAGE_BARRIERS, i, 1, PRODUCT_WARPS);"
+            => "init_ring_slot(STAGE_BARRIERS, i, 1, PRODUCT_WARPS / 2);";
         conv3_wgmma_tiles, "a halo is empty when three warps have read it":
-            "init_ring_place(HALO_BARRIERS, i, 32, 4);" => "init_ring_place(HALO_BARRIERS, i, 32, 3);";
-        conv3_wgmma_64, "a halo is loaded while it is read": "                halos.wait_empty(patient);\n" => "";
+            "init_ring_slot(HALO_BARRIERS, i, 32, 4);" => "init_ring_slot(HALO_BARRIERS, i, 32, 3);";
+        conv3_wgmma_64, "a halo is loaded while it is read": "                halos.wait_empty(timed_out);\n" => "";
         conv3_wgmma_64, "a halo is read before it has come":
             "arrive_after_copies(halos.full());" => "arrive(halos.full());";
         conv3_wgmma_64, "a halo is read without waiting for it":
-            "                    halos.wait_full(patient);\n" => "";
+            "                    halos.wait_full(timed_out);\n" => "";
         conv3_wgmma_128, "a halo is never given back": "                    release(halos.empty());\n" => "";
         conv3_wgmma_64, "sources of a halo are used before they are there":
             "        }\n        warp_barrier();\n    }" => "        }\n    }";
@@ -88,18 +88,18 @@ mutants! {
         conv3_wgmma_tiles, "an item counts as read before one of the warpgroups has read it":
             "PRODUCT_WARPS + 1 + WGMMA_TILES;" => "PRODUCT_WARPS / 2 + 1 + WGMMA_TILES;";
         conv3_wgmma_tiles, "an item is overwritten before all have read it":
-            "            item_ring.wait_empty(patient);\n" => "";
+            "            item_ring.wait_empty(timed_out);\n" => "";
         conv3_wgmma_64, "only the first tile's zero pixels are zero":
             "if (thread < WGMMA_TILES * 2 * PIECES) {" => "if (thread < 2 * PIECES) {";
         conv3_wgmma_64, "weights of another stage of the ring":
-            "rows_of_64(stage(stages.place))" => "rows_of_64(stage((stages.place + 1) % STAGES))";
+            "rows_of_64(stage(stages.index))" => "rows_of_64(stage((stages.index + 1) % STAGES))";
         conv3_wgmma_64, "weights of other channels": "weights + k * 2" => "weights + k * 4";
         conv3_wgmma_tiles, "sums go on from the item before": "            clear(sums);\n" => "";
         conv3_wgmma_64, "both warpgroups make the same tile": "(has_tile(item, which) ? which : 0)" => "0";
         conv3_wgmma_64, "weights of the other outputs":
             "int64_t(output_block()) * steps" => "int64_t((output_block() + 1) % output_blocks) * steps";
         conv3_wgmma_cancelled, "a call that is cancelled goes on":
-            "ballot(*p.cancel != 0 || !patient) != 0 || number >= count" => "number >= count";
+            "ballot(*p.cancel != 0 || timed_out) != 0 || number >= count" => "number >= count";
         conv3_wgmma_64, "more registers than there are":
             "504 - 2 * Warp::REGISTERS_OF_PRODUCTS" => "512 - 2 * Warp::REGISTERS_OF_PRODUCTS";
     }
@@ -114,15 +114,15 @@ mutants! {
     }
     "results.cuh" {
         dense_overflow, "an infinite low half is not seen": "0x04000400u" => "0x04000000u";
-        dense_sums_of_parts, "the last part is left out": "part < parts; part++" => "part < parts - 1; part++";
+        split_k_reduce_of_splits, "the last split is left out": "part < splits; part++" => "part < splits - 1; part++";
     }
-    "dense_mma.cu" {
+    "gemm.cu" {
         dense_point_by_point, "channels beyond the last are read":
             "source[i] != ZERO && channel < p.input_channels" => "source[i] != ZERO";
         dense_gathers, "a dense step does not wait for its own rows":
-            "wait_copies<DENSE_STAGES - 2>();" => "wait_copies<DENSE_STAGES - 1>();";
+            "wait_copies<GEMM_STAGES - 2>();" => "wait_copies<GEMM_STAGES - 1>();";
         dense_gathers, "no barrier before a dense step":
-            "wait_copies<DENSE_STAGES - 2>();\n        barrier();" => "wait_copies<DENSE_STAGES - 2>();";
+            "wait_copies<GEMM_STAGES - 2>();\n        barrier();" => "wait_copies<GEMM_STAGES - 2>();";
         dense_point_by_point, "points beyond the last are stored":
             "point < p.points && output < outputs" => "output < outputs";
         dense_point_by_point, "outputs beyond the last are stored":
@@ -138,7 +138,7 @@ mutants! {
             "                column = 0;\n                row++;"
             => "                column = 0;\n                row = end_row;";
         dense_point_by_point, "weights of the last outputs are not read":
-            "- first_output + DENSE_PACKED - 1) / DENSE_PACKED" => "- first_output) / DENSE_PACKED";
+            "- first_output + GEMM_PACKED - 1) / GEMM_PACKED" => "- first_output) / GEMM_PACKED";
     }
     "conv3_first.cu" {
         first_windows, "the padding of a patch counts as inside":
@@ -153,11 +153,11 @@ mutants! {
             => "\n    for (int i = threadIdx.x; i < LEVELS;";
         equalize_as_the_cpu, "sums are overwritten while they are read": "row = LEVELS - row;" => "row = 0;";
     }
-    "table_max.cu" {
+    "gather_max_pool.cu" {
         max_of_taps, "a ZERO tap of a pool is read": "from_row == ZERO || from_column == ZERO" => "from_row == ZERO";
     }
     "mask.cu" {
-        paint_nearest, "the highest of equal classes": "if (logit > most) {" => "if (logit >= most) {";
+        write_mask_nearest, "the highest of equal classes": "if (logit > most) {" => "if (logit >= most) {";
         scores_softmax, "exponentials of another zero than their sum's":
             "sum += expf(logits[i] - largest);" => "sum += expf(logits[i]);";
     }

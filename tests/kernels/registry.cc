@@ -8,10 +8,10 @@
 #include "conv3_first.cu"
 #include "conv3_mma.cu"
 #include "conv3_wgmma.cu"
-#include "dense_mma.cu"
+#include "gemm.cu"
 #include "intensity.cu"
 #include "mask.cu"
-#include "table_max.cu"
+#include "gather_max_pool.cu"
 
 namespace {
 
@@ -31,9 +31,9 @@ constexpr Kernel KERNELS[] = {
     KERNEL(ConvParams, conv3_32_128),
     KERNEL(ConvParams, conv3_32_64),     KERNEL(ConvParams, conv3_16_128),   KERNEL(ConvParams, conv3_16_64),
     KERNEL(ConvParams, conv3_wgmma_128), KERNEL(ConvParams, conv3_wgmma_64),
-    KERNEL(DenseParams, dense_products), KERNEL(SumsParams, dense_sums),     KERNEL(FirstParams, conv3_first),
-    KERNEL(HistogramParams, histogram),  KERNEL(EqualizeParams, equalize),   KERNEL(MaxParams, table_max),
-    KERNEL(ScoresParams, scores),        KERNEL(PaintParams, paint),
+    KERNEL(GemmParams, gemm), KERNEL(SplitKParams, split_k_reduce),     KERNEL(FirstParams, conv3_first),
+    KERNEL(HistogramParams, histogram),  KERNEL(EqualizeParams, equalize),   KERNEL(MaxPoolParams, gather_max_pool),
+    KERNEL(ScoresParams, scores),        KERNEL(WriteMaskParams, write_mask),
 };
 
 }  // namespace

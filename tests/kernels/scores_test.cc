@@ -14,7 +14,7 @@ struct Scores {
         : points(points),
           classes(classes),
           padded_classes((classes + CHANNEL_GRAIN - 1) / CHANNEL_GRAIN * CHANNEL_GRAIN),
-          lattice(2 * points + 3),
+          grid(2 * points + 3),
           sums{random.logits(size_t(points) * padded_classes), random.logits(size_t(points) * padded_classes)},
           bias(random.logits(size_t(classes))) {
         for (int i = 0; i < points; i++) places.push_back(i * 2 + int32_t(random.below(2)));
@@ -26,7 +26,7 @@ struct Scores {
         ScoresParams p{};
         p.sums = launch.upload(parts);
         p.bias = launch.upload(bias);
-        p.lattice_points = launch.upload(places);
+        p.grid_indices = launch.upload(places);
         p.logits = logits.data();
         p.probabilities = probabilities.data();
         p.points = points;
@@ -44,11 +44,11 @@ struct Scores {
         return sums[0][at] + sums[1][at] + bias[size_t(i)];
     }
 
-    const int points, classes, padded_classes, lattice;
+    const int points, classes, padded_classes, grid;
     std::vector<float> sums[2];  // [points][padded_classes]
     std::vector<float> bias;
     std::vector<int32_t> places;
-    DeviceBuffer<float> logits{size_t(lattice) * classes}, probabilities{size_t(lattice) * classes};
+    DeviceBuffer<float> logits{size_t(grid) * classes}, probabilities{size_t(grid) * classes};
     Launch launch;
 };
 
@@ -60,7 +60,7 @@ TEST(scores_softmax) {
         Random random(static_cast<uint64_t>(classes));
         Scores scores(130, classes, random);
         scores.run();
-        std::vector<bool> written(size_t(scores.lattice), false);
+        std::vector<bool> written(size_t(scores.grid), false);
         for (int point = 0; point < scores.points; point++) {
             const size_t place = size_t(scores.places[size_t(point)]);
             written[place] = true;
@@ -76,7 +76,7 @@ TEST(scores_softmax) {
         }
         for (size_t place = 0; place < written.size(); place++)
             if (!written[place] && !scores.logits.untouched(place * classes))
-                fail("lattice point %zu is not in the tile, but stored", place);
+                fail("patch %zu is not in the tile, but stored", place);
         check_equal(scores.launch.overflow[0], 0, "overflow");
     }
     for (const float strange : {INFINITY, -INFINITY, NAN}) {

@@ -11,8 +11,8 @@
 namespace {
 
 void wait_phase(uint32_t barrier, uint32_t parity) {
-    bool patient = true;
-    ::wait_phase(barrier, parity, patient);
+    bool timed_out = false;
+    ::wait_phase(barrier, parity, timed_out);
 }
 
 alignas(16) const uint32_t SOURCE[8] = {1, 2, 3, 4, 5, 6, 7, 8};

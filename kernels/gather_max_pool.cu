@@ -2,7 +2,7 @@
 //
 //     output[r][c][i] = max over the taps (y, x) that are not ZERO of input[row_taps[r][y]][column_taps[c][x]][i]
 //
-// mirrors src/engine/cpu/table_max.rs. One tile a block; 8 threads share a pixel, 16 bytes (8 channels) each at a time,
+// mirrors src/engine/cpu/gather_max_pool.rs. One tile a block; 8 threads share a pixel, 16 bytes (8 channels) each at a time,
 // so that a warp reads and writes runs of 128 bytes. A thread has one column of the tile. NaN stays NaN.
 // Bytes: 2 channels x (4 pixels read, mostly once from memory each, + 1 written).
 
@@ -12,7 +12,7 @@ __device__ inline uint4 max_piece(uint4 a, uint4 b) {
     return uint4{max_halves(a.x, b.x), max_halves(a.y, b.y), max_halves(a.z, b.z), max_halves(a.w, b.w)};
 }
 
-extern "C" __global__ void __launch_bounds__(MAX_THREADS) table_max(const __grid_constant__ MaxParams p) {
+extern "C" __global__ void __launch_bounds__(MAX_POOL_THREADS) gather_max_pool(const __grid_constant__ MaxPoolParams p) {
     if (cancelled(p.cancel)) {
         return;
     }

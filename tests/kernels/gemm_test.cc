@@ -1,4 +1,4 @@
-// dense_products, dense_sums: against plain loops in double.
+// gemm, split_k_reduce: against plain loops in double.
 
 #include "launching.h"
 #include "shared_bytes.h"
@@ -8,10 +8,10 @@
 namespace {
 
 struct Case {
-    int points;  // some of the lattice image; as many as it has: all of them
+    int points;  // some of the patch grid; as many as it has: all of them
     int side;    // 0: point by point, without tables
-    int part_rows;
-    int rows, columns;  // of the lattice image
+    int split_rows;
+    int rows, columns;  // of the patch grid
     int input_rows, input_columns;
     int input_channels, output_channels;
 };
@@ -19,7 +19,7 @@ struct Case {
 class Products {
 public:
     Products(const Case& c, uint64_t seed)
-        : c(c), side(c.side == 0 ? 1 : c.side), parts(int(divide_up(size_t(side), size_t(c.part_rows)))) {
+        : c(c), side(c.side == 0 ? 1 : c.side), parts(int(divide_up(size_t(side), size_t(c.split_rows)))) {
         Random random(seed);
         const bool gathers = c.side > 0;
         if (gathers) {
@@ -35,7 +35,7 @@ public:
     }
 
     void run() {
-        DenseParams p{};
+        GemmParams p{};
         p.input = launch.upload(input);
         p.sums = sums.data();
         p.weights = launch.upload(packed());
@@ -45,13 +45,13 @@ public:
         p.points = c.points;
         p.columns = c.columns;
         p.side = side;
-        p.part_rows = c.part_rows;
+        p.split_rows = c.split_rows;
         p.input_columns = c.input_columns;
         p.input_channels = c.input_channels;
         p.output_channels = c.output_channels;
-        const unsigned across = divide_up(size_t(c.output_channels), DENSE_OUTPUTS);
-        launch.run("dense_products", p, {divide_up(size_t(c.points), DENSE_POINTS), across * unsigned(parts), 1},
-                   DENSE_THREADS, DENSE_SHARED_BYTES);
+        const unsigned across = divide_up(size_t(c.output_channels), GEMM_OUTPUTS);
+        launch.run("gemm", p, {divide_up(size_t(c.points), GEMM_POINTS), across * unsigned(parts), 1},
+                   GEMM_THREADS, GEMM_SHARED_BYTES);
         sums.check_guards("sums");
     }
 
@@ -82,7 +82,7 @@ private:
 
     ExactSum exact(int part, int point, int channel) const {
         ExactSum sum;
-        for (int tap = part * c.part_rows * side; tap < side * side && tap < (part + 1) * c.part_rows * side; tap++) {
+        for (int tap = part * c.split_rows * side; tap < side * side && tap < (part + 1) * c.split_rows * side; tap++) {
             const int64_t pixel = source(point, tap / side, tap % side);
             for (int i = 0; pixel != ZERO && i < c.input_channels; i++) {
                 sum.add(double(half_to_float(input[size_t(pixel) * c.input_channels + i])) *
@@ -92,7 +92,7 @@ private:
         return sum;
     }
 
-    // The order that the head of dense_mma.cu describes.
+    // The order that the head of gemm.cu describes.
     std::vector<uint16_t> packed() const {
         std::vector<uint16_t> result;
         for (int first_output = 0; first_output < c.output_channels; first_output += 64) {
@@ -138,7 +138,7 @@ struct Additions {
     }
 
     void run() {
-        SumsParams p{};
+        SplitKParams p{};
         p.sums = launch.upload(sums);
         p.bias = launch.upload(bias);
         p.output = output.data();
@@ -146,7 +146,7 @@ struct Additions {
         p.output_channels = channels;
         p.parts = parts;
         p.layer = LAYER;
-        launch.run("dense_sums", p, {divide_up(output_count() / 8, SUMS_THREADS), 1, 1}, SUMS_THREADS, 0);
+        launch.run("split_k_reduce", p, {divide_up(output_count() / 8, SPLIT_K_THREADS), 1, 1}, SPLIT_K_THREADS, 0);
         output.check_guards("output");
     }
 
@@ -186,7 +186,7 @@ TEST(dense_point_by_point) {
     matches({257, 0, 1, 1, 1, 1, 1, 16, 208});
 }
 
-TEST(dense_sums_of_parts) {
+TEST(split_k_reduce_of_splits) {
     for (const int parts : {1, 2, 8}) {
         for (const int points : {1, 70}) {
             Additions sums(parts, points, 48, uint64_t(parts));

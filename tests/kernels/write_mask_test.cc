@@ -1,4 +1,4 @@
-// paint: what src/mask.rs does, bit for bit.
+// write_mask: what src/mask.rs does, bit for bit.
 
 #include <algorithm>
 
@@ -8,14 +8,14 @@
 namespace {
 
 struct Picture {
-    int width, height, lattice_columns, lattice_rows, classes, lesion_class;
+    int width, height, grid_columns, grid_rows, classes, lesion_class;
     bool linear, roi, all_planes;
 };
 
 constexpr uint8_t NOT_WRITTEN = 0xFF;
 
-std::vector<AxisFill> random_fills(Random& random, int pixels, int centres, bool linear) {
-    std::vector<AxisFill> fills;
+std::vector<AxisSample> random_fills(Random& random, int pixels, int centres, bool linear) {
+    std::vector<AxisSample> fills;
     for (int i = 0; i < pixels; i++) {
         const int low = random.below(7) == 0 ? -1 : int(random.below(uint64_t(centres)));
         const int high = linear && low >= 0 && low + 1 < centres ? low + 1 : low;
@@ -30,13 +30,13 @@ size_t largest(const std::vector<float>& values) {
 
 void matches(const Picture& c) {
     Random random(uint64_t(c.width) + uint64_t(c.classes));
-    const size_t points = size_t(c.lattice_columns) * c.lattice_rows;
+    const size_t points = size_t(c.grid_columns) * c.grid_rows;
     const std::vector<float> logits = random.logits(points * c.classes);
     std::vector<float> probabilities;
     for (size_t i = 0; i < points * c.classes; i++)
         probabilities.push_back(random.below(3) == 0 ? 0.25f : random.between(0, 1));
-    const std::vector<AxisFill> rows = random_fills(random, c.height, c.lattice_rows, c.linear);
-    const std::vector<AxisFill> columns = random_fills(random, c.width, c.lattice_columns, c.linear);
+    const std::vector<AxisSample> rows = random_fills(random, c.height, c.grid_rows, c.linear);
+    const std::vector<AxisSample> columns = random_fills(random, c.width, c.grid_columns, c.linear);
     std::vector<uint8_t> roi;
     for (int i = 0; c.roi && i < c.width * c.height; i++) roi.push_back(uint8_t(random.below(3)));
     // Voxels of the outputs lie apart: what is between them stays as it is.
@@ -44,7 +44,7 @@ void matches(const Picture& c) {
     DeviceBuffer<uint8_t> mask(voxels * 2), coverage(voxels);
     DeviceBuffer<float> probability(voxels * 3);
     Launch launch;
-    PaintParams p{};
+    WriteMaskParams p{};
     p.logits = launch.upload(logits);
     p.probabilities = launch.upload(probabilities);
     p.rows = launch.upload(rows);
@@ -57,22 +57,22 @@ void matches(const Picture& c) {
     }
     p.width = c.width;
     p.height = c.height;
-    p.lattice_columns = c.lattice_columns;
+    p.grid_columns = c.grid_columns;
     p.classes = c.classes;
     p.lesion_class = c.lesion_class;
     p.linear = c.linear;
-    launch.run("paint", p, {divide_up(size_t(c.width), PAINT_THREADS) * unsigned(c.height), 1, 1}, PAINT_THREADS, 0);
+    launch.run("write_mask", p, {divide_up(size_t(c.width), WRITE_MASK_THREADS) * unsigned(c.height), 1, 1}, WRITE_MASK_THREADS, 0);
     mask.check_guards("mask");
     probability.check_guards("probability");
     coverage.check_guards("coverage");
 
     const auto of = [&](const std::vector<float>& values, int y, int x) {
-        const auto first = values.begin() + (long(y) * c.lattice_columns + x) * c.classes;
+        const auto first = values.begin() + (long(y) * c.grid_columns + x) * c.classes;
         return std::vector<float>(first, first + c.classes);
     };
     for (int y = 0; y < c.height; y++) {
         for (int x = 0; x < c.width; x++) {
-            const AxisFill row = rows[size_t(y)], column = columns[size_t(x)];
+            const AxisSample row = rows[size_t(y)], column = columns[size_t(x)];
             const size_t voxel = size_t(y) * c.width + x;
             const bool covered = row.low >= 0 && column.low >= 0 && (!c.roi || roi[voxel] != 0);
             size_t want_class = 0;
@@ -103,14 +103,14 @@ void matches(const Picture& c) {
 
 }  // namespace
 
-TEST(paint_nearest) {
+TEST(write_mask_nearest) {
     matches({131, 9, 5, 4, 2, 1, false, false, true});
     matches({1, 1, 1, 1, 3, 2, false, false, true});
     matches({300, 7, 9, 8, 3, 0, false, true, true});
     matches({64, 5, 9, 8, 255, 200, false, true, false});
 }
 
-TEST(paint_linear) {
+TEST(write_mask_linear) {
     matches({131, 9, 5, 4, 2, 1, true, false, true});
     matches({300, 7, 9, 8, 3, 0, true, true, true});
     matches({64, 5, 1, 8, 3, 1, true, true, false});

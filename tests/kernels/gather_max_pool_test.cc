@@ -1,4 +1,4 @@
-// table_max: the exact maximum.
+// gather_max_pool: the exact maximum.
 
 #include "launching.h"
 #include "shared_bytes.h"
@@ -20,7 +20,7 @@ static void matches(int rows, int columns, int input_rows, int input_columns, in
         if (roi) tiles = random_tiles(random, divide_up(rows, TILE_ROWS), divide_up(columns, TILE_COLUMNS));
         DeviceBuffer<uint16_t> output(size_t(rows) * columns * channels);
         Launch launch;
-        MaxParams p{};
+        MaxPoolParams p{};
         p.input = launch.upload(input);
         p.output = output.data();
         p.row_taps = launch.upload(row_taps);
@@ -30,7 +30,7 @@ static void matches(int rows, int columns, int input_rows, int input_columns, in
         p.columns = columns;
         p.input_columns = input_columns;
         p.channels = channels;
-        launch.run("table_max", p, {tile_count(tiles, rows, columns), 1, 1}, MAX_THREADS, 0);
+        launch.run("gather_max_pool", p, {tile_count(tiles, rows, columns), 1, 1}, MAX_POOL_THREADS, 0);
         output.check_guards("output");
 
         const auto wanted = [&](int row, int column) { return is_wanted(tiles, row, column); };
