@@ -45,8 +45,10 @@ impl<'a> Host<'a> {
             (address => u64, bytes.as_ptr() => *const u8, bytes.len() => usize, self.stream => u64));
     }
 
-    fn copy_out(&self, bytes: &mut [u8], address: u64) {
-        succeed!(self.gpu, "cuMemcpyDtoH_v2", (bytes.as_mut_ptr() => *mut u8, address => u64, bytes.len() => usize));
+    fn read(&self, address: u64, count: usize) -> Vec<u8> {
+        let mut bytes = vec![0; count];
+        succeed!(self.gpu, "cuMemcpyDtoH_v2", (bytes.as_mut_ptr() => *mut u8, address => u64, count => usize));
+        bytes
     }
 }
 
@@ -103,17 +105,10 @@ fn nothing_goes_through_the_host() {
         let copies = gpu.calls("cuMemcpyDtoHAsync_v2") - before;
         assert_eq!(copies, case.depth as u64, "only the status of each slice comes back");
         assert_eq!(report.nonfinite_voxels, 0);
-        let mut bytes = vec![0; voxels];
-        host.copy_out(&mut bytes, mask);
-        assert_eq!(bytes, expected.mask);
-        host.copy_out(&mut bytes, coverage);
-        assert_eq!(bytes, expected.coverage);
-        let mut bytes = vec![0; 4 * voxels];
-        host.copy_out(&mut bytes, probability);
-        assert_eq!(bytes, bytes_of(&expected.probability));
-        let mut bytes = vec![0; 4 * expected.logits.len()];
-        host.copy_out(&mut bytes, logits);
-        assert_eq!(bytes, bytes_of(&expected.logits));
+        assert_eq!(host.read(mask, voxels), expected.mask);
+        assert_eq!(host.read(coverage, voxels), expected.coverage);
+        assert_eq!(host.read(probability, 4 * voxels), bytes_of(&expected.probability));
+        assert_eq!(host.read(logits, 4 * expected.logits.len()), bytes_of(&expected.logits));
         for address in [input, mask, coverage, probability, logits] {
             host.free(address);
         }

@@ -12,6 +12,8 @@ using namespace fake_driver;
 
 namespace {
 
+constexpr int CURRENT = -2;  // the device of the current context
+
 // A part of memory that an operation reads or writes. Checked when enqueued and again when the operation runs.
 struct Range {
     int owner;  // a device, or PAGEABLE for host memory of any kind
@@ -21,18 +23,17 @@ struct Range {
     std::string complaint() const { return world().memory.complaint(owner, address, bytes); }
 };
 
-Range on_device(const std::shared_ptr<Context>& context, CUdeviceptr pointer, size_t bytes) {
-    return {context->device, reinterpret_cast<uint8_t*>(pointer), bytes};
-}
+Range on_device(CUdeviceptr pointer, size_t bytes) { return {CURRENT, reinterpret_cast<uint8_t*>(pointer), bytes}; }
 Range on_host(const void* pointer, size_t bytes) {
     return {PAGEABLE, const_cast<uint8_t*>(static_cast<const uint8_t*>(pointer)), bytes};
 }
 
 // Submits `f`, which uses the ranges, under the name of the call.
-CUresult submit_using(const char* name, const std::shared_ptr<Stream>& stream, std::vector<Range> ranges,
-                      std::function<void()> f) {
+CUresult submit_using(const char* name, const Context& current, const std::shared_ptr<Stream>& stream,
+                      std::vector<Range> ranges, std::function<void()> f) {
     if (stream == nullptr) return CUDA_ERROR_INVALID_HANDLE;
-    for (const Range& range : ranges) {
+    for (Range& range : ranges) {
+        if (range.owner == CURRENT) range.owner = current.device;
         if (range.bytes == 0) return CUDA_SUCCESS;
         if (range.address == nullptr) return CUDA_ERROR_INVALID_VALUE;
         if (const std::string text = range.complaint(); !text.empty()) {
@@ -51,26 +52,25 @@ CUresult submit_using(const char* name, const std::shared_ptr<Stream>& stream, s
     });
 }
 
-CUresult copy(const char* name, const std::shared_ptr<Stream>& stream, Range to, Range from) {
-    return submit_using(name, stream, {to, from}, [=] { memmove(to.address, from.address, from.bytes); });
+CUresult copy(const char* name, const Context& current, const std::shared_ptr<Stream>& stream, Range to, Range from) {
+    return submit_using(name, current, stream, {to, from}, [=] { memmove(to.address, from.address, from.bytes); });
 }
 
-CUresult fill(const char* name, const std::shared_ptr<Stream>& stream, Range to, unsigned value) {
-    if (reinterpret_cast<uintptr_t>(to.address) % sizeof value != 0) return CUDA_ERROR_INVALID_VALUE;
-    return submit_using(name, stream, {to}, [=] {
-        for (size_t at = 0; at < to.bytes; at += sizeof value) memcpy(to.address + at, &value, sizeof value);
+CUresult copy_later(const char* name, CUstream stream, Range to, Range from) {
+    return in_context(name, [&](const std::shared_ptr<Context>& context) {
+        return copy(name, *context, stream_of(context, stream), to, from);
     });
 }
 
-// A call that is done when it returns: in the default stream, after what the context's ordinary streams hold.
-template <class F> CUresult at_once(const char* name, F f) {
+// A copy that is done when the call returns: in the default stream, after what the context's ordinary streams hold.
+CUresult copy_now(const char* name, Range to, Range from) {
     return in_context(name, [&](const std::shared_ptr<Context>& context) {
         if (const CUresult error = world().captures.forbid_unsafe(CUDA_ERROR_STREAM_CAPTURE_IMPLICIT)) return error;
         for (const auto& [handle, stream] :
              std::unordered_map<CUstream, std::shared_ptr<Stream>>(world().streams.all())) {
             if (stream->context == context && !stream->non_blocking) world().scheduler.finish(stream);
         }
-        if (const CUresult error = f(context, context->default_stream)) return error;
+        if (const CUresult error = copy(name, *context, context->default_stream, to, from)) return error;
         world().scheduler.finish(context->default_stream);
         return context->state();
     });
@@ -150,48 +150,39 @@ CUresult cuPointerGetAttribute(void* value, int attribute, CUdeviceptr pointer) 
 }
 
 CUresult cuMemcpyHtoD_v2(CUdeviceptr to, const void* from, size_t bytes) {
-    return at_once(__func__, [&](const auto& context, const auto& stream) {
-        return copy("cuMemcpyHtoD", stream, on_device(context, to, bytes), on_host(from, bytes));
-    });
+    return copy_now(__func__, on_device(to, bytes), on_host(from, bytes));
 }
 
 CUresult cuMemcpyDtoH_v2(void* to, CUdeviceptr from, size_t bytes) {
-    return at_once(__func__, [&](const auto& context, const auto& stream) {
-        return copy("cuMemcpyDtoH", stream, on_host(to, bytes), on_device(context, from, bytes));
-    });
+    return copy_now(__func__, on_host(to, bytes), on_device(from, bytes));
 }
 
 CUresult cuMemcpyDtoD_v2(CUdeviceptr to, CUdeviceptr from, size_t bytes) {
-    return at_once(__func__, [&](const auto& context, const auto& stream) {
-        return copy("cuMemcpyDtoD", stream, on_device(context, to, bytes), on_device(context, from, bytes));
-    });
+    return copy_now(__func__, on_device(to, bytes), on_device(from, bytes));
 }
 
 CUresult cuMemcpyHtoDAsync_v2(CUdeviceptr to, const void* from, size_t bytes, CUstream stream) {
-    return in_context(__func__, [&](const std::shared_ptr<Context>& context) {
-        if (Memory::owner(reinterpret_cast<uintptr_t>(from)) == PAGEABLE) world().faults.call("pageable");
-        return copy("cuMemcpyHtoDAsync", stream_of(context, stream), on_device(context, to, bytes),
-                    on_host(from, bytes));
-    });
+    if (Memory::owner(reinterpret_cast<uintptr_t>(from)) == PAGEABLE) {
+        const std::lock_guard<Turnstile> turn(world().turnstile);
+        world().faults.call("pageable");
+    }
+    return copy_later(__func__, stream, on_device(to, bytes), on_host(from, bytes));
 }
 
 CUresult cuMemcpyDtoHAsync_v2(void* to, CUdeviceptr from, size_t bytes, CUstream stream) {
-    return in_context(__func__, [&](const std::shared_ptr<Context>& context) {
-        return copy("cuMemcpyDtoHAsync", stream_of(context, stream), on_host(to, bytes),
-                    on_device(context, from, bytes));
-    });
+    return copy_later(__func__, stream, on_host(to, bytes), on_device(from, bytes));
 }
 
 CUresult cuMemcpyDtoDAsync_v2(CUdeviceptr to, CUdeviceptr from, size_t bytes, CUstream stream) {
-    return in_context(__func__, [&](const std::shared_ptr<Context>& context) {
-        return copy("cuMemcpyDtoDAsync", stream_of(context, stream), on_device(context, to, bytes),
-                    on_device(context, from, bytes));
-    });
+    return copy_later(__func__, stream, on_device(to, bytes), on_device(from, bytes));
 }
 
 CUresult cuMemsetD32Async(CUdeviceptr to, unsigned value, size_t count, CUstream stream) {
     return in_context(__func__, [&](const std::shared_ptr<Context>& context) {
-        return fill("cuMemsetD32Async", stream_of(context, stream), on_device(context, to, count * sizeof value),
-                    value);
+        const Range range = on_device(to, count * sizeof value);
+        if (to % sizeof value != 0) return CUDA_ERROR_INVALID_VALUE;
+        return submit_using("cuMemsetD32Async", *context, stream_of(context, stream), {range}, [=] {
+            for (size_t at = 0; at < range.bytes; at += sizeof value) memcpy(range.address + at, &value, sizeof value);
+        });
     });
 }

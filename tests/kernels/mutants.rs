@@ -114,7 +114,7 @@ mutants! {
     }
     "results.cuh" {
         dense_overflow, "an infinite low half is not seen": "0x04000400u" => "0x04000000u";
-        split_k_reduce_of_splits, "the last split is left out": "part < splits; part++" => "part < splits - 1; part++";
+        split_k_reduce_of_splits, "the last split is left out": "split < splits; split++" => "split < splits - 1; split++";
     }
     "gemm.cu" {
         dense_point_by_point, "channels beyond the last are read":

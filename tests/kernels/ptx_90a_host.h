@@ -14,16 +14,13 @@ inline uint32_t same_number(void* const lanes[], const char* what) {
     return number;
 }
 
-template <int COUNT> inline void give_registers() {
+template <int COUNT, bool MORE> inline void set_registers() {
     static_assert(COUNT % 8 == 0 && COUNT >= 24 && COUNT <= 256);
     uint32_t count = COUNT;
-    sim::warpgroup([](void* const lanes[]) { sim::set_registers(same_number(lanes, "registers"), false); }, &count);
+    sim::warpgroup([](void* const lanes[]) { sim::set_registers(same_number(lanes, "registers"), MORE); }, &count);
 }
-template <int COUNT> inline void take_registers() {
-    static_assert(COUNT % 8 == 0 && COUNT >= 24 && COUNT <= 256);
-    uint32_t count = COUNT;
-    sim::warpgroup([](void* const lanes[]) { sim::set_registers(same_number(lanes, "registers"), true); }, &count);
-}
+template <int COUNT> inline void give_registers() { set_registers<COUNT, false>(); }
+template <int COUNT> inline void take_registers() { set_registers<COUNT, true>(); }
 
 // ----------------------------------------------------------------------------------------- phase barriers
 

@@ -33,6 +33,14 @@ pub struct Outcome {
     pub report: Report,
 }
 
+impl Outcome {
+    /// Counts the logits that were evaluated, which must have the bits of `whole`; all others are NaN.
+    pub fn same_as_in(&self, whole: &Self) -> usize {
+        let evaluated = self.logits.iter().zip(&whole.logits).enumerate().filter(|(_, (some, _))| !some.is_nan());
+        evaluated.inspect(|(i, (some, whole))| assert_eq!(some.to_bits(), whole.to_bits(), "logit {i}")).count()
+    }
+}
+
 impl Case {
     /// Any geometry, on the CPU.
     pub fn random(random: &mut Random, padding: Padding) -> Self {

@@ -111,16 +111,9 @@ fn names_missing_and_unknown_tensors() {
     without("features.40.bias", true);
 
     for name in [
-        "features.1.weight",
-        "features.30.weight",
-        "module.features.0.weight",
-        "classifier.weight",
-        "classifier.00.weight",
-        "classifier.-1.bias",
-        "classifier.99999999999999999999.bias",
-        "classifier.0.weight.extra",
-        "block1_conv1/kernel:0",
-        "",
+        "features.1.weight", "features.30.weight", "module.features.0.weight", "classifier.weight",
+        "classifier.00.weight", "classifier.-1.bias", "classifier.99999999999999999999.bias",
+        "classifier.0.weight.extra", "block1_conv1/kernel:0", "",
     ] {
         let mut file = File::plain();
         file.set(name, &[2], &[0.0, 0.0]);

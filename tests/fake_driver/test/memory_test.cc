@@ -53,7 +53,7 @@ TEST(bounds) {
     const CUdeviceptr array = gpu.array(10);
     uint32_t host[16] = {};
     GIVES(CUDA_ERROR_INVALID_VALUE, cuMemcpyHtoD_v2(array, host, 44));
-    CHECK(error_has("cuMemcpyHtoD: 44 bytes from offset 0 leave the allocation of 40 bytes"));
+    CHECK(error_has("cuMemcpyHtoD_v2: 44 bytes from offset 0 leave the allocation of 40 bytes"));
     GIVES(CUDA_ERROR_INVALID_VALUE, cuMemcpyHtoD_v2(array + 20, host, 24));
     OK(cuMemcpyHtoD_v2(array + 20, host, 20));
     GIVES(CUDA_ERROR_INVALID_VALUE, cuMemsetD32Async(array - 4, 0, 1, nullptr));
