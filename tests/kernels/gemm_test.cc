@@ -19,7 +19,7 @@ struct Case {
 class Products {
 public:
     Products(const Case& c, uint64_t seed)
-        : c(c), side(c.side == 0 ? 1 : c.side), parts(int(divide_up(size_t(side), size_t(c.split_rows)))) {
+        : c(c), side(c.side == 0 ? 1 : c.side), splits(int(divide_up(size_t(side), size_t(c.split_rows)))) {
         Random random(seed);
         const bool gathers = c.side > 0;
         if (gathers) {
@@ -50,13 +50,13 @@ public:
         p.input_channels = c.input_channels;
         p.output_channels = c.output_channels;
         const unsigned across = divide_up(size_t(c.output_channels), GEMM_OUTPUTS);
-        launch.run("gemm", p, {divide_up(size_t(c.points), GEMM_POINTS), across * unsigned(parts), 1},
+        launch.run("gemm", p, {divide_up(size_t(c.points), GEMM_POINTS), across * unsigned(splits), 1},
                    GEMM_THREADS, GEMM_SHARED_BYTES);
         sums.check_guards("sums");
     }
 
     void check() const {
-        for (int part = 0; part < parts; part++) {
+        for (int part = 0; part < splits; part++) {
             for (int point = 0; point < c.points; point++) {
                 for (int channel = 0; channel < c.output_channels; channel++) {
                     const ExactSum sum = exact(part, point, channel);
@@ -113,10 +113,10 @@ private:
     }
 
     const Case c;
-    const int side, parts;
+    const int side, splits;
     std::vector<int32_t> row_taps, column_taps, pixels;
     std::vector<uint16_t> input, weights;  // weights [output channels][side][side][input channels]
-    DeviceBuffer<float> sums{size_t(parts) * c.points * c.output_channels};
+    DeviceBuffer<float> sums{size_t(splits) * c.points * c.output_channels};
     Launch launch;
 };
 
@@ -131,9 +131,9 @@ void matches(const Case& c) {
 constexpr int LAYER = 14;
 
 struct Additions {
-    Additions(int parts, int points, int channels, uint64_t seed) : parts(parts), points(points), channels(channels) {
+    Additions(int splits, int points, int channels, uint64_t seed) : splits(splits), points(points), channels(channels) {
         Random random(seed);
-        sums = random.floats(parts * output_count(), -1, 1);
+        sums = random.floats(splits * output_count(), -1, 1);
         bias = random.floats(size_t(channels), -0.5f, 0.5f);
     }
 
@@ -144,7 +144,7 @@ struct Additions {
         p.output = output.data();
         p.points = points;
         p.output_channels = channels;
-        p.parts = parts;
+        p.splits = splits;
         p.layer = LAYER;
         launch.run("split_k_reduce", p, {divide_up(output_count() / 8, SPLIT_K_THREADS), 1, 1}, SPLIT_K_THREADS, 0);
         output.check_guards("output");
@@ -154,7 +154,7 @@ struct Additions {
     void check() const {
         for (size_t at = 0; at < output_count(); at++) {
             float sum = sums[at];
-            for (int part = 1; part < parts; part++) sum += sums[size_t(part) * output_count() + at];
+            for (int part = 1; part < splits; part++) sum += sums[size_t(part) * output_count() + at];
             sum += bias[at % size_t(channels)];
             check_equal(output[at], float_to_half(sum > 0 ? sum : 0), "output");
         }
@@ -162,7 +162,7 @@ struct Additions {
 
     size_t output_count() const { return size_t(points) * channels; }
 
-    const int parts, points, channels;
+    const int splits, points, channels;
     std::vector<float> sums, bias;
     DeviceBuffer<uint16_t> output{output_count()};
     Launch launch;
@@ -187,9 +187,9 @@ TEST(dense_point_by_point) {
 }
 
 TEST(split_k_reduce_of_splits) {
-    for (const int parts : {1, 2, 8}) {
+    for (const int splits : {1, 2, 8}) {
         for (const int points : {1, 70}) {
-            Additions sums(parts, points, 48, uint64_t(parts));
+            Additions sums(splits, points, 48, uint64_t(splits));
             sums.run();
             sums.check();
             check_equal(sums.launch.overflow[0], 0, "overflow");

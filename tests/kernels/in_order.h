@@ -11,7 +11,7 @@ namespace sim {
 // Item::end() does the work.
 template <class Item> class InOrder {
 public:
-    void begin(const WorkItem& item) { items.push_back({item, groups}); }
+    void begin(const Item& item) { items.push_back({item, groups}); }
     void commit() { groups++; }
 
     bool empty() const { return items.empty(); }

@@ -21,10 +21,10 @@ struct Scores {
     }
 
     void run() {
-        std::vector<float> parts = sums[0];
-        parts.insert(parts.end(), sums[1].begin(), sums[1].end());
+        std::vector<float> splits = sums[0];
+        splits.insert(splits.end(), sums[1].begin(), sums[1].end());
         ScoresParams p{};
-        p.sums = launch.upload(parts);
+        p.sums = launch.upload(splits);
         p.bias = launch.upload(bias);
         p.grid_indices = launch.upload(places);
         p.logits = logits.data();
@@ -32,7 +32,7 @@ struct Scores {
         p.points = points;
         p.classes = classes;
         p.padded_classes = padded_classes;
-        p.parts = 2;
+        p.splits = 2;
         p.layer = LAYER;
         launch.run("scores", p, {divide_up(size_t(points), SCORES_THREADS), 1, 1}, SCORES_THREADS, 0);
         logits.check_guards("logits");

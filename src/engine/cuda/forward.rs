@@ -232,7 +232,7 @@ impl Launches<'_> {
             overflow: self.overflow,
             points: products.points,
             output_channels: products.output_channels,
-            parts: dense.splits() as i32,
+            splits: dense.splits() as i32,
             layer: (CONVOLUTIONS + number) as i32,
         };
         let blocks = (patches * layer.outputs).div_ceil(SPLIT_K_OUTPUTS * THREADS as usize);
@@ -266,7 +266,7 @@ impl Launches<'_> {
             points: patches as i32,
             classes: self.classes as i32,
             padded_classes: layer.outputs as i32,
-            parts: dense.splits() as i32,
+            splits: dense.splits() as i32,
             layer: (CONVOLUTIONS + number) as i32,
             unused: 0,
         };

@@ -149,11 +149,11 @@ mirrored! {
     }
     SplitKParams {
         sums, bias, output, cancel, overflow: u64;
-        points, output_channels, parts, layer: i32;
+        points, output_channels, splits, layer: i32;
     }
     ScoresParams {
         sums, bias, grid_indices, logits, probabilities, cancel, overflow: u64;
-        points, classes, padded_classes, parts, layer, unused: i32;
+        points, classes, padded_classes, splits, layer, unused: i32;
     }
     /// The patch centres whose classes a pixel of an axis takes.
     AxisSample {
@@ -246,7 +246,7 @@ mod tests {
         number("GEMM_THREADS", GEMM_THREADS as usize);
         number("SPLIT_K_OUTPUTS", SPLIT_K_OUTPUTS);
         number("HISTOGRAM_THREADS", HISTOGRAM_THREADS as usize);
-        for name in ["FIRST", "CONV", "MAX", "SUMS", "SCORES", "PAINT"] {
+        for name in ["FIRST", "CONV", "MAX_POOL", "SPLIT_K", "SCORES", "WRITE_MASK"] {
             number(&format!("{name}_THREADS"), THREADS as usize);
         }
         number("WGMMA_THREADS", WGMMA_THREADS as usize);
