@@ -126,21 +126,20 @@ test-segment: all
 	SEGMENT=build/segment $(PYTHON) tests/cli/resident.py
 	SEGMENT=build/segment $(PYTHON) tests/golden/check.py
 
-# A driver that runs the kernels on the CPU (tests/kernels/stand_in.cc), in place of the real one.
-STAND_IN := build/tests/stand_in
-STAND_IN_SOURCES := $(addprefix tests/kernels/,stand_in.cc registry.cc shim.cc)
+# A driver that runs the kernels on the CPU (tests/fake_driver/fake_driver.cc), in place of the real one.
+FAKE_DRIVER := build/tests/fake_driver
 
-$(STAND_IN)/libcuda.so.1: $(wildcard kernels/*.* tests/kernels/*.* tests/kernels/stand_in/*) Makefile
-	@mkdir -p $(STAND_IN)
-	$(CXX) @tests/kernels/stand_in.flags -Itests/kernels -Ikernels $(STAND_IN_SOURCES) -o $@
-	@ln -sf libcuda.so.1 $(STAND_IN)/libcuda.so
+$(FAKE_DRIVER)/libcuda.so.1: $(wildcard kernels/*.* tests/kernels/*.* tests/fake_driver/*) Makefile
+	@mkdir -p $(FAKE_DRIVER)
+	$(CXX) @tests/fake_driver/flags -Ikernels tests/kernels/registry.cc tests/kernels/shim.cc -o $@
+	@ln -sf libcuda.so.1 $(FAKE_DRIVER)/libcuda.so
 
-test-cuda: all $(STAND_IN)/libcuda.so.1
-	SEGMENT=build/segment STAND_IN=$(STAND_IN) $(PYTHON) tests/cli/cuda_cli.py
+test-cuda: all $(FAKE_DRIVER)/libcuda.so.1
+	SEGMENT=build/segment FAKE_DRIVER=$(FAKE_DRIVER) $(PYTHON) tests/cli/cuda_cli.py
 
 # What will be run on a machine with a GPU, on the fake driver.
-test-gpu: $(STAND_IN)/libcuda.so.1
-	FAKE_DRIVER=$(STAND_IN) $(PYTHON) tests/gpu/rehearsal.py
+test-gpu: $(FAKE_DRIVER)/libcuda.so.1
+	FAKE_DRIVER=$(FAKE_DRIVER) $(PYTHON) tests/gpu/rehearsal.py
 
 # What the GPU's benchmark computes without one.
 test-bench: all

@@ -1,10 +1,11 @@
 """`build/segment --device cuda` beside PyTorch (cuDNN) evaluating patch by patch on the same GPU, in one run.
 
-    python benches/gpu.py [ROW...] [--slices 100] [--patches 256] [--json FILE]
+    python benches/gpu.py [ROW...] [--json FILE]
 
 ROW is PATCH/STRIDE or PATCH/STRIDE/image; default: 257/8 257/7 65/4 257/8/image. A slice has 512 x 512 pixels, the network is
 VGG16 with 3 channels, head 256-256-2, random weights. What is measured and how: benches/README.md. Needs numpy, PyTorch
-with CUDA for the peer, and Nsight Compute (`ncu`) for single layers; without a GPU it says so and ends.
+with CUDA for the peer, and Nsight Compute (`ncu`) for single layers; without a GPU it says so and ends. SEGMENT names
+another program than build/segment.
 """
 
 import argparse
@@ -28,218 +29,160 @@ sys.path[:0] = [str(ROOT / "tests" / "golden"), str(ROOT / "tests" / "parity")]
 import raw_nrrd  # noqa: E402
 import synthetic  # noqa: E402
 
-DEFAULT_ROWS = ["257/8", "257/7", "65/4", "257/8/image"]
-WINDOW = (-160.0, 240.0)
+SEGMENT = os.path.abspath(os.environ.get("SEGMENT", ROOT / "build" / "segment"))
 TOLERANCE = 1e-2  # of the largest logit, against PyTorch in f32
+LONGEST_SCAN = 15  # seconds of one timed run
+CALIBRATION = 16  # patches
 # Targets on an H100
 TIMES_FASTER = {"257/8": 12}  # than PyTorch patch by patch
 SLICE_MS = {"257/8": 26}
 MATRIX_SHARE = 75  # % of the matrix rate in the convolutions
-LONGEST_SCAN = 15  # seconds of one timed run
-
-
-def tried_out(given):
-    """What --small makes of the settings: everything as small as it can be, to try this script itself."""
-    given.side, given.slices, given.patches, given.batches = 40, 3, 6, (2, 4)
-    given.widths, given.hidden = tuple(width // 16 for width in exact_plan.FULL), (16, 16)
-    given.rows = given.rows or ["33/16", "32/8/image"]
-    given.matrix, given.copy = 64, 1 << 20
 
 
 class Failed(Exception):
     """segment failed; the text is what it said."""
 
 
-def segment(given, folder, row, scan, *options):
-    """Runs the program on a scan; (its report, seconds from start to end)."""
-    size, stride, *padding = row.split("/")
-    report = folder / "report.json"
-    command = [given.segment, "--device", "cuda", "--model", folder / "model.safetensors"]
-    command += ["--patch-size", size, "--stride", stride, "--padding", (padding or ["patch"])[0]]
-    command += ["--report", report, *options, folder / scan, folder / "mask.nrrd"]
-    command = [str(word) for word in command]
-    began = time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    took = time.perf_counter() - began
-    if done.returncode != 0:
-        raise Failed(done.stderr.strip())
-    left_out = [line for line in done.stderr.splitlines() if "left out" in line and "PATCHMASK_WITHOUT" not in line]
-    if left_out:
-        raise Failed(" ".join(left_out))
-    return json.loads(report.read_text()), took, command
+class Row:
+    """A row of the table: a patch size, a stride and a scope."""
 
+    def __init__(self, given, name, folder, volume):
+        size, stride, *image = name.split("/")
+        self.given, self.name, self.folder, self.volume = given, name, folder, volume
+        self.size, self.stride, self.image = int(size), int(stride), bool(image)
+        self.slice = np.clip((volume[0] + 160.0) / 400, 0, 1)  # as the network sees it
+        self.command = [SEGMENT, "--device", "cuda", "--model", folder / "model.safetensors", "--report", folder / "report.json"]
+        self.command += ["--patch-size", size, "--stride", stride, *["--padding", "image"][: 2 * self.image]]
 
-def write_scan(path, volume):
-    """HU [slice][row][column] as NRRD."""
-    data = volume.astype("<i2").tobytes()
-    raw_nrrd.write(path, "int16", volume.shape[::-1], data, "little", raw_nrrd.ct_fields())
+    def segment(self, scan, *options):
+        """Runs the program on a scan; (its report, seconds from start to end)."""
+        began = time.perf_counter()
+        command = [*self.command, *options, self.folder / scan, self.folder / "mask.nrrd"]
+        done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+        took = time.perf_counter() - began
+        left_out = [line for line in done.stderr.splitlines() if "left out" in line and "PATCHMASK_WITHOUT" not in line]
+        if done.returncode != 0 or left_out:
+            raise Failed(" ".join(left_out) or done.stderr.strip())
+        return json.loads((self.folder / "report.json").read_text()), took
 
+    def make_model(self):
+        """Random weights for patches of this size, calibrated on patches of the slice; saved for the library."""
+        import torch_vgg
 
-def our_times(given, folder, row, volume):
-    """The library's side of a row: ms a slice, the whole scan, work, logits of the first slice."""
-    write_scan(folder / "one.nrrd", volume[:1])
-    logits = folder / "logits.nrrd"
-    segment(given, folder, row, "one.nrrd")  # the driver compiles the kernels once
-    runs = [segment(given, folder, row, "one.nrrd", "--logits", logits) for _ in range(3)]
-    one = statistics.median(report["timings_s"]["segment"] for report, _, _ in runs)
-    slices = min(len(volume), max(3, int(LONGEST_SCAN / one)))
-    write_scan(folder / "scan.nrrd", volume[:slices])
-    scans = [segment(given, folder, row, "scan.nrrd")[:2] for _ in range(3)]
-    fields, samples = raw_nrrd.read(logits)
-    report, _, command = runs[-1]
-    slice_ms = [1e3 * (report["timings_s"]["segment"] - one) / (slices - 1) for report, _ in scans]
-    return dict(
-        engine=report["engine"],
-        patches=report["patches"],
-        macs=report["macs"],
-        macs_unshared=report["macs_unshared"],
-        tiles=report["tiles"],
-        device_peak_bytes=report["device_peak_bytes"],
-        slice_ms=statistics.median(slice_ms),
-        slice_ms_runs=slice_ms,
-        first_slice_ms=1e3 * one,
-        slices=slices,
-        scan_s=statistics.median(took for _, took in scans),
-        scan_timings_s=scans[-1][0]["timings_s"],
-    ), np.frombuffer(samples, samples.typecode).reshape(fields["sizes"][::-1])[0], command
+        places = np.random.default_rng(self.size).integers(0, self.given.side, (CALIBRATION, 2))
+        patches = torch_vgg.cut(self.slice, self.size, 1, places).to(self.given.device)
+        model = torch_vgg.vgg(self.size, self.given.widths, self.given.hidden).to(self.given.device)
+        torch_vgg.save(torch_vgg.randomise(model, patches, self.size), self.folder / "model.safetensors")
+        return model
 
+    def ours(self):
+        """The library's side: ms a slice, the whole scan, the report of a slice; and its logits."""
+        raw_nrrd.save(self.folder / "one.nrrd", self.volume[:1])
+        self.segment("one.nrrd")  # the driver compiles the kernels once
+        runs = [self.segment("one.nrrd", "--logits", self.folder / "logits.nrrd") for _ in range(3)]
+        one = statistics.median(report["timings_s"]["segment"] for report, _ in runs)
+        slices = min(len(self.volume), max(3, int(LONGEST_SCAN / one)))
+        raw_nrrd.save(self.folder / "scan.nrrd", self.volume[:slices])
+        scans = [self.segment("scan.nrrd") for _ in range(3)]
+        slice_ms = [1e3 * (report["timings_s"]["segment"] - one) / (slices - 1) for report, _ in scans]
+        return dict(
+            report=runs[-1][0],
+            slice_ms=max(statistics.median(slice_ms), 1e-9),
+            slice_ms_runs=slice_ms,
+            slices=slices,
+            scan_s=statistics.median(took for _, took in scans),
+        ), raw_nrrd.load(self.folder / "logits.nrrd")[0]
 
-def layer_times(given, command, layers, log):
-    """Every layer's kernel, ms and TFLOP/s by Nsight Compute; and the ms of all other kernels of the slice."""
-    times, others = ncu.of_layers(ncu.launches(given.ncu, command, log), layers)
-    rows = [
-        dict(
-            layer=layer.name,
-            kernel=kernel,
-            rows=layer.rows,
-            columns=layer.columns,
-            channels=layer.channels,
-            gmacs=layer.macs / 1e9,
-            ms=1e3 * seconds,
-            tflops=2e-12 * layer.macs / seconds if seconds else 0.0,
+    def layers(self, plan):
+        """Each layer's kernel and ms by Nsight Compute; and the ms of all other kernels of the slice."""
+        if not self.given.ncu:
+            raise ncu.Failed("no times of layers: no ncu")
+        command = [*self.command, self.folder / "one.nrrd", self.folder / "mask.nrrd"]
+        times, others = ncu.of_layers(ncu.launches(self.given.ncu, command, self.folder / "ncu.csv"), plan)
+        made = [dict(layer=layer.name, kernel=kernel, ms=1e3 * seconds) for layer, (kernel, seconds) in zip(plan, times)]
+        return made, {name: 1e3 * seconds for name, seconds in others.items()}
+
+    def peer(self, model, logits):
+        """PyTorch's side: ms a patch for each batch size, and how far logits are apart."""
+        import torch
+        import torch_vgg
+
+        grid = [-(-self.given.side // self.stride)] * 2
+        chosen = np.random.default_rng(1).permutation(grid[0] * grid[1])[: self.given.patches]
+        places = [divmod(int(index), grid[1]) for index in chosen]
+        patches = torch_vgg.cut(self.slice, self.size, self.stride, places)
+        batches = torch_vgg.patch_seconds(model, patches, self.given.device, self.given.batches)
+        exact, theirs = (
+            torch_vgg.logits(model, patches, self.given.device, kind) for kind in (torch.float32, torch.float16)
         )
-        for layer, (kernel, seconds) in zip(layers, times)
-    ]
-    return rows, {name: 1e3 * seconds for name, seconds in others.items()}
-
-
-def peer_times(given, model, image, row, have):
-    """PyTorch's side of a row: ms a patch for each batch size, and how far the logits are apart."""
-    import torch_vgg
-
-    size, stride, *_ = row.split("/")
-    lattice = [-(-given.side // int(stride))] * 2
-    chosen = np.random.default_rng(1).permutation(lattice[0] * lattice[1])[: given.patches]
-    points = [divmod(int(index), lattice[1]) for index in chosen]
-    patches = torch_vgg.cut(image, int(size), int(stride), points)
-    batches = torch_vgg.patch_seconds(model, patches, given.device, given.batches)
-    exact = torch_vgg.logits(model, patches, given.device, half=False)
-    theirs = torch_vgg.logits(model, patches, given.device, half=True)
-    ours = np.stack([have[y, x] for y, x in points]).astype(np.float64)
-    error = lambda a, b: float(np.abs(a - b).max() / np.abs(exact).max())
-    changed = lambda a, b: int((a.argmax(1) != b.argmax(1)).sum())
-    best = min(batches, key=batches.get)
-    return dict(
-        timed_patches=len(points),
-        torch_ms_per_patch={batch: 1e3 * seconds for batch, seconds in batches.items()},
-        torch_batch=best,
-        torch_slice_ms=1e3 * batches[best] * lattice[0] * lattice[1],
-        error_to_torch_f32=error(ours, exact),
-        error_to_torch_fp16=error(ours, theirs),
-        torch_fp16_to_f32=error(theirs, exact),
-        changed_to_torch_f32=changed(ours, exact),
-        changed_to_torch_fp16=changed(ours, theirs),
-        logits_spread=float((exact.max(0) - exact.min(0)).max() / np.abs(exact).max()),
-    )
-
-
-def intensity(hu):
-    """A slice as the network sees it."""
-    return np.clip((hu.astype(np.float64) - WINDOW[0]) / (WINDOW[1] - WINDOW[0]), 0, 1)
-
-
-def make_files(given):
-    """model.safetensors and one.nrrd, for a profiler to run segment on."""
-    given.make.mkdir(parents=True, exist_ok=True)
-    volume = synthetic.ct(given.side, given.side, 1, seed=9)
-    write_scan(given.make / "one.nrrd", volume)
-    make_model(given, int(given.rows[0].split("/")[0]), intensity(volume[0]), given.make / "model.safetensors")
-
-
-def one_row(given, row, volume, machine):
-    """Measures a row; a dict of numbers."""
-    size, stride, *padding = row.split("/")
-    image = intensity(volume[0])
-    result = dict(row=row)
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        model = make_model(given, int(size), image, folder / "model.safetensors")
-        ours, logits, command = our_times(given, folder, row, volume)
-        result.update(ours)
-        layers = exact_plan.layers(
-            given.side, given.side, int(size), int(stride), bool(padding), given.widths, given.hidden
+        ours = np.stack([logits[y, x] for y, x in places])
+        error = lambda a: float(np.abs(a - exact).max() / np.abs(exact).max())
+        best = min(batches, key=batches.get)
+        return dict(
+            timed_patches=len(places),
+            torch_ms_per_patch={batch: 1e3 * seconds for batch, seconds in batches.items()},
+            torch_batch=best,
+            torch_slice_ms=1e3 * batches[best] * grid[0] * grid[1],
+            error=error(ours),
+            torch_error=error(theirs),
+            changed=int((ours.argmax(1) != exact.argmax(1)).sum()),
         )
-        planned = sum(layer.macs for layer in layers)
-        result["planned_macs"] = planned
-        if result["tiles"] == 1 and planned != result["macs"]:
-            print(f"{row}: the plan here has {planned} MACs, the report {result['macs']}", file=sys.stderr)
-        if given.ncu:
-            try:
-                result["layers"], result["other_ms"] = layer_times(given, command, layers, folder / "ncu.csv")
-            except ncu.Failed as error:
-                result["layers_missing"] = str(error)
-        if not padding:
-            result.update(peer_times(given, model, image, row, logits))
-    result["tflops"] = 2e-9 * result["macs"] / result["slice_ms"] if result["slice_ms"] > 0 else 0.0
-    result["percent_of_matrix_rate"] = 100 * result["tflops"] / machine["matrix_tflops"]
-    if "layers" in result:
-        convolutions = [layer for layer in result["layers"] if layer["layer"].startswith("conv")]
-        seconds = sum(layer["ms"] for layer in convolutions) / 1e3
-        result["convolution_tflops"] = 2e-3 * sum(layer["gmacs"] for layer in convolutions) / seconds
-        result["convolution_percent"] = 100 * result["convolution_tflops"] / machine["matrix_tflops"]
-    if "torch_slice_ms" in result:
-        result["times_faster"] = result["torch_slice_ms"] / result["slice_ms"] if result["slice_ms"] > 0 else 0.0
-    return result
 
-
-def make_model(given, size, image, path):
-    """Random weights for patches of this size, calibrated on patches of the slice; saved for the library."""
-    import torch_vgg
-
-    rng = np.random.default_rng(size)
-    points = [tuple(point) for point in rng.integers(0, len(image), (torch_vgg.CALIBRATION, 2))]
-    patches = torch_vgg.cut(image, size, 1, points).to(given.device)
-    model = torch_vgg.Vgg(patches, given.widths, given.hidden, seed=size).to(given.device)
-    model.save(path)
-    return model
+    def measure(self, machine):
+        """A dict of numbers."""
+        given, side = self.given, self.given.side
+        model = self.make_model()
+        result, logits = self.ours()
+        macs = result["report"]["macs"]
+        plan = exact_plan.layers(side, side, self.size, self.stride, self.image, given.widths, given.hidden)
+        planned = sum(layer.macs for layer in plan)
+        if result["report"]["tiles"] == 1 and planned != macs:
+            print(f"{self.name}: the plan here has {planned} MACs, the report {macs}", file=sys.stderr)
+        rate = lambda macs, ms: dict(tflops=2e-9 * macs / ms, percent=2e5 * macs / ms / machine["matrix_flops"])
+        result |= rate(macs, result["slice_ms"])
+        try:
+            result["layers"], result["other_ms"] = self.layers(plan)
+        except ncu.Failed as error:
+            result["layers_missing"] = str(error)
+        else:
+            for layer, planned in zip(result["layers"], plan):
+                layer |= dict(values=f"{planned.rows} x {planned.columns} x {planned.channels}", macs=planned.macs)
+                layer |= rate(planned.macs, max(layer["ms"], 1e-9))
+            convolutions = [layer for layer in result["layers"] if layer["layer"].startswith("conv")]
+            total = [sum(layer[key] for layer in convolutions) for key in ("macs", "ms")]
+            result["convolution_percent"] = rate(*total)["percent"]
+        if not self.image:
+            result |= self.peer(model, logits)
+            result["times_faster"] = result["torch_slice_ms"] / result["slice_ms"]
+        return dict(row=self.name, **result)
 
 
 def table(header, lines):
     """Prints a Markdown table."""
-    print(f"\n| {' | '.join(header)} |\n|" + "---|" * len(header))
+    print(f"\n| {' | '.join(header)} |\n|{'---|' * len(header)}")
     for line in lines:
-        print(f"| {' | '.join(line)} |")
-    sys.stdout.flush()
+        print(f"| {' | '.join(line)} |", flush=True)
 
 
 def summary(result):
-    """A row of the first table."""
+    """A line of the first table."""
     show = lambda key, form="{:.3g}": form.format(result[key]) if key in result else "-"
-    target = lambda value, wanted: value if wanted is None or value == "-" else f"{value} (target {wanted})"
+    target = lambda text, wanted: text if wanted is None or text == "-" else f"{text} (target {wanted})"
+    peer = "torch_batch" in result
     return [
         result["row"],
-        str(result["patches"]),
+        str(result["report"]["patches"]),
         target(show("slice_ms"), SLICE_MS.get(result["row"])),
         show("tflops"),
-        show("percent_of_matrix_rate", "{:.1f}"),
+        show("percent", "{:.1f}"),
         target(show("convolution_percent", "{:.1f}"), MATRIX_SHARE),
         f"{result['slices']}: {result['scan_s']:.2f}",
-        f"{min(result['torch_ms_per_patch'].values()):.3g} ({result['torch_batch']})" if "torch_batch" in result else "-",
+        f"{min(result['torch_ms_per_patch'].values()):.3g} ({result['torch_batch']})" if peer else "-",
         show("torch_slice_ms"),
         target(show("times_faster"), TIMES_FASTER.get(result["row"])),
-        show("error_to_torch_f32", "{:.1e}"),
-        show("torch_fp16_to_f32", "{:.1e}"),
-        f"{result['changed_to_torch_f32']} of {result['timed_patches']}" if "torch_batch" in result else "-",
+        show("error", "{:.1e}"),
+        show("torch_error", "{:.1e}"),
+        f"{result['changed']} of {result['timed_patches']}" if peer else "-",
     ]
 
 
@@ -249,105 +192,68 @@ SUMMARY = (
 )
 
 
-def layer_lines(result, machine):
+def layer_lines(result):
     """The second table of a row."""
     for layer in result["layers"]:
-        percent = 100 * layer["tflops"] / machine["matrix_tflops"]
-        work = [f"{layer['gmacs']:.1f}", f"{layer['tflops']:.1f}", f"{percent:.1f}"] if layer["gmacs"] else ["-"] * 3
-        image = f"{layer['rows']} x {layer['columns']} x {layer['channels']}"
-        yield [layer["layer"], layer["kernel"], image, f"{layer['ms']:.3f}", *work]
+        work = [f"{layer['macs'] / 1e9:.1f}", f"{layer['tflops']:.1f}", f"{layer['percent']:.1f}"]
+        yield [layer["layer"], layer["kernel"], layer["values"], f"{layer['ms']:.3f}", *(work if layer["macs"] else ["-"] * 3)]
     for name, milliseconds in result["other_ms"].items():
-        yield ["-", name, "-", f"{milliseconds:.3f}", "-", "-", "-"]
-
-
-def measure_machine(given):
-    """The machine's own limits, and names."""
-    import torch
-    import torch_vgg
-
-    cuda = given.device == "cuda"
-    return dict(
-        gpu=torch.cuda.get_device_name() if cuda else "none: PyTorch on the CPU",
-        torch=torch.__version__,
-        cudnn=torch.backends.cudnn.version() if cuda else None,
-        matrix_tflops=torch_vgg.matrix_rate(given.device, given.matrix) / 1e12,
-        copy_gb_s=torch_vgg.copy_rate(given.device, given.copy) / 1e9,
-    )
+        yield ["-", name, "-", f"{milliseconds:.3f}", *["-"] * 3]
 
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("rows", nargs="*", metavar="ROW", help="default: " + " ".join(DEFAULT_ROWS))
-    parser.add_argument("--slices", type=int, default=100, help="of the scan")
-    parser.add_argument("--patches", type=int, default=256, help="that PyTorch is timed on")
-    program = os.environ.get("SEGMENT", ROOT / "build" / "segment")
-    parser.add_argument("--segment", type=os.path.abspath, default=program, help="default: SEGMENT, else build/segment")
+    parser.add_argument("rows", nargs="*", metavar="ROW")
     parser.add_argument("--ncu", default=shutil.which("ncu"), help="Nsight Compute; '' leaves single layers out")
     parser.add_argument("--json", type=Path, help="also write the numbers here")
-    parser.add_argument("--make", type=Path, metavar="FOLDER", help="only write the first ROW's model and slice there")
     parser.add_argument("--small", action="store_true", help="try this script out, PyTorch on the CPU; no figures")
     given = parser.parse_args()
-    given.side, given.widths, given.hidden = 512, exact_plan.FULL, (256, 256)
-    given.batches, given.matrix, given.copy = (16, 32, 64, 128, 256), 8192, 1 << 31
+    given.rows = given.rows or (["33/16", "32/8/image"] if given.small else ["257/8", "257/7", "65/4", "257/8/image"])
+    given.side, given.slices, given.patches, given.matrix = (40, 3, 6, 64) if given.small else (512, 100, 256, 8192)
+    given.batches = (2, 4) if given.small else (16, 32, 64, 128, 256)
+    given.widths, given.hidden = exact_plan.FULL, (256, 256)
     if given.small:
-        tried_out(given)
-    given.rows = given.rows or DEFAULT_ROWS
+        given.widths, given.hidden = tuple(width // 16 for width in given.widths), (16, 16)
     return given
-
-
-def no_gpu(given):
-    """Why there is nothing to measure, or None."""
-    try:
-        import torch
-    except ImportError as error:
-        return f"PyTorch: {error}"
-    given.device = "cuda" if torch.cuda.is_available() and not given.small else "cpu"
-    if given.device == "cpu" and not given.small:
-        return "PyTorch finds no GPU"
-    if not os.path.exists(given.segment):
-        sys.exit(f"{given.segment}: not there; run `make`, or name it with --segment")
-    return None
 
 
 def main():
     given = arguments()
-    reason = no_gpu(given)
-    if reason:
-        print(f"SKIPPED: {reason}")
-        return
-    if given.make:
-        make_files(given)
-        return
+    try:
+        import torch
+        import torch_vgg
+    except ImportError as error:
+        return print(f"SKIPPED: PyTorch: {error}")
+    given.device = "cpu" if given.small else "cuda"
+    if given.device == "cuda" and not torch.cuda.is_available():
+        return print("SKIPPED: PyTorch finds no GPU")
+    if not os.path.exists(SEGMENT):
+        sys.exit(f"{SEGMENT}: not there; run `make`, or name it in SEGMENT")
     volume = synthetic.ct(given.side, given.side, given.slices, seed=9)
-    machine = measure_machine(given)
-    print(
-        f"{machine['gpu']}, PyTorch {machine['torch']}, cuDNN {machine['cudnn']}; fp16 matrix product of "
-        f"{given.matrix}: {machine['matrix_tflops']:.4g} TFLOP/s; copy {machine['copy_gb_s']:.4g} GB/s",
-        flush=True,
+    machine = dict(
+        gpu="none: PyTorch on the CPU" if given.small else torch.cuda.get_device_name(),
+        torch=torch.__version__,
+        cudnn=torch.backends.cudnn.version(),
+        matrix_flops=torch_vgg.matrix_rate(given.device, given.matrix),
     )
-    results = []
-    for row in given.rows:
+    print("{gpu}, PyTorch {torch}, cuDNN {cudnn}; fp16 matrix product: {matrix_flops:.4g} FLOP/s".format(**machine), flush=True)
+    results, failures = [], []
+    for name in given.rows:
         try:
-            results.append(one_row(given, row, volume, machine))
+            with tempfile.TemporaryDirectory() as folder:
+                results.append(Row(given, name, Path(folder), volume).measure(machine))
         except Failed as error:
-            print(f"{row}: segment failed: {error}", flush=True)
-            results.append(dict(row=row, failed=str(error)))
-        if given.json:  # what stands, should a later row take too long
-            given.json.write_text(json.dumps(dict(machine=machine, rows=results), indent=2) + "\n")
-    measured = [result for result in results if "failed" not in result]
-    for result in measured:
+            failures.append(f"{name}: segment failed: {error}")
+        if given.json:  # after every row, should a later one take too long
+            given.json.write_text(json.dumps(dict(machine=machine, rows=results, failures=failures), indent=2) + "\n")
+    for result in results:
+        print(f"\n{result['row']}, one slice, {result['report']['tiles']} tiles", result.get("layers_missing", ""))
         if "layers" in result:
-            print(f"\n{result['row']}, one slice, {result['tiles']} tiles")
-            header = ("layer", "kernel", "values", "ms", "GMAC", "TFLOP/s", "% of matrix rate")
-            table(header, layer_lines(result, machine))
-        else:
-            print(f"{result['row']}: no times of layers: {result.get('layers_missing', 'no ncu')}")
-    table(SUMMARY, map(summary, measured))
-    wrong = [f"{r['row']}: {r['error_to_torch_f32']:.1e}" for r in measured if not r.get("error_to_torch_f32", 0) <= TOLERANCE]
-    if wrong:
-        sys.exit(f"logits differ by more than {TOLERANCE:.0e} of the largest: " + ", ".join(wrong))
-    if len(measured) < len(results):
-        sys.exit("segment failed; see above")
+            table(("layer", "kernel", "values", "ms", "GMAC", "TFLOP/s", "% of matrix rate"), layer_lines(result))
+    table(SUMMARY, map(summary, results))
+    wrong = [result for result in results if not result.get("error", 0) <= TOLERANCE]
+    failures += [f"{result['row']}: logits differ by {result['error']:.1e} of the largest" for result in wrong]
+    return sys.exit("\n".join(failures)) if failures else None
 
 
 if __name__ == "__main__":

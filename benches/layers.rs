@@ -6,17 +6,15 @@
 //! Full-width VGG16, one 512 x 512 slice. The limits are measured in the same run: multiply-accumulates of f32
 //! that never leave the registers, and bytes of a copy. A layer is limited by the one that it needs longer of.
 
-#[path = "../tests/support/builder.rs"]
-mod builder;
+#[path = "../tests/support/mod.rs"]
+mod support;
 
 use std::hint::black_box;
 use std::thread;
 use std::time::Instant;
 
-use builder::{File, Random};
-use patchmask::{DeviceChoice, LayerWork};
-use patchmask::{Options, Outputs, Session};
-use patchmask::{Volume, VolumeMut};
+use patchmask::{DeviceChoice, LayerWork, Options, Outputs, Session, Volume, VolumeMut};
+use support::{Random, Vgg};
 
 /// Best of a few runs of `work` on each of `threads` threads: units a second, all together.
 fn rate(threads: usize, work: fn() -> f64) -> f64 {
@@ -112,9 +110,9 @@ fn main() {
 
     let mut random = Random(1);
     let widths = [64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512];
-    let side = (patch_size / 32) as usize;
-    let file = File::scaled(&mut random, 3, &widths, side, &[256, 256, 2], 0.2);
-    let model = file.load().expect("a model");
+    let side = patch_size as usize / 32;
+    let vgg16 = Vgg { channels: 3, widths: &widths, side, dense: &[256, 256, 2], ..Vgg::GREY };
+    let model = vgg16.model(&mut random);
     let options = Options {
         patch_size,
         stride: stride.parse().expect("STRIDE"),

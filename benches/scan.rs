@@ -6,31 +6,24 @@
 //! ```
 //! ROW is PATCH/STRIDE or PATCH/STRIDE/image, default 257/8 257/7 257/8/image, full-width VGG16 on slices of 512 x 512.
 //! `--roi`: of each slice an ellipse, another one every time, about as large as a liver, whose patches are planned anew.
-//! `--plan` only plans all of it, which needs no kernels: on the stand-in driver, too, that takes what it takes anywhere.
+//! `--plan` only plans all of it, which needs no kernels: on the fake driver, too, that takes what it takes anywhere.
 //! Small slices (`--side`) are evaluated side by side; with `--in-turn` there is memory for one whole slice at a time.
 //! Each row is timed three times, after a first call that makes plans, graphs and buffers; the median counts. `--trace`
 //! writes a file of trace events for each row (chrome://tracing, Perfetto, benches/timeline.py). `--profile` runs a
 //! slice once, and shows a profiler a second time alone (`ncu --profile-from-start off`). `--small` tries the program out on the
-//! stand-in driver. A kernel that is left out without having been asked for (PATCHMASK_WITHOUT) is a failure.
+//! fake driver. A kernel that is left out without having been asked for (PATCHMASK_WITHOUT) is a failure.
 
-#[path = "../tests/support/builder.rs"]
-mod builder;
-#[path = "../tests/support/geometry.rs"]
-mod geometry;
+#[path = "../tests/support/mod.rs"]
+mod support;
 
 use std::ffi::{CStr, c_int};
 use std::path::PathBuf;
 use std::time::Instant;
 
-use builder::{File, Random};
-use geometry::in_turn;
 use nvml_wrapper::Nvml;
-use patchmask::Model;
-use patchmask::Padding;
-use patchmask::{DeviceChoice, Span};
-use patchmask::{Options, Outputs, Report, Session};
-use patchmask::{Volume, VolumeMut};
+use patchmask::{DeviceChoice, Options, Outputs, Padding, Report, Session, Span, Volume, VolumeMut};
 use serde_json::json;
+use support::{Random, TestModel, Vgg, in_turn};
 
 const FULL: [usize; 13] = [64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512];
 const RUNS: usize = 3;
@@ -108,13 +101,12 @@ fn energy(nvml: Option<&Nvml>, gpus: &[u32]) -> Option<u64> {
     gpus.iter().map(used).sum()
 }
 
-fn network(random: &mut Random, patch_size: u32, small: bool) -> Model {
+fn network(random: &mut Random, patch_size: u32, small: bool) -> TestModel {
     let divide = if small { 16 } else { 1 };
     let head = [256 / divide, 256 / divide, 2];
-    let side = (patch_size / 32) as usize;
     let widths = FULL.map(|width| width / divide);
-    let file = File::scaled(random, 3, &widths, side, &head, 0.02);
-    file.load().expect("a model")
+    let side = patch_size as usize / 32;
+    Vgg { channels: 3, widths: &widths, side, dense: &head, bias: 0.02, ..Vgg::GREY }.model(random)
 }
 
 /// Seconds in which some slice was at work on this GPU.

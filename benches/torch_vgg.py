@@ -1,112 +1,79 @@
-"""The same VGG16 in PyTorch: random weights with a spread like that of a trained network, the file that the library loads,
-and how fast PyTorch evaluates it patch by patch.
+"""The network in PyTorch, for both peers: the layers with torchvision's names, random weights, the file that the library loads,
+and how fast a GPU evaluates it patch by patch.
 """
 
 import json
 import statistics
 import time
+from collections import OrderedDict
 
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional
 
-from exact_plan import BLOCKS
-
-NAMES = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)  # torchvision's vgg16
-BATCHES = (16, 32, 64, 128, 256)
-CALIBRATION = 16  # patches
+from exact_plan import BLOCKS, FULL
 
 
-class Vgg(nn.Module):
-    """[n][3][P][P] -> [n][classes], weights drawn and scaled by their statistics on `patches` (f32), then rounded to fp16.
-
-    Without that the logits of a deep random network hardly depend on the patch, and a comparison proves little.
-    """
-
-    @torch.no_grad()
-    def __init__(self, patches, widths, hidden, classes=2, seed=0):
-        super().__init__()
-        device, generator = patches.device, torch.Generator().manual_seed(seed)
-        normal = lambda *shape: torch.randn(*shape, generator=generator).to(device)
-        x, inputs, widths = patches, patches.shape[1], iter(widths)
-        self.convolutions, self.dense = nn.ModuleList(), nn.ModuleList()
-        self.pooled = []  # after this convolution
-        for count in BLOCKS:
-            for _ in range(count):
-                layer = nn.Conv2d(inputs, next(widths), 3, padding=1, device=device)
-                layer.weight.copy_(normal(*layer.weight.shape) * (2 / (9 * inputs)) ** 0.5)
-                layer.bias.zero_()
-                y = layer(x)
-                mean, std = y.mean((0, 2, 3)), y.std((0, 2, 3)) + 1e-3
-                layer.weight.div_(std[:, None, None, None])
-                layer.bias.copy_(0.2 * normal(len(mean)) - mean / std)
-                round_to_fp16(layer)
-                x, inputs = functional.relu(layer(x)), layer.out_channels
-                self.convolutions.append(layer)
-            self.pooled.append(len(self.convolutions) - 1)
-            x = functional.max_pool2d(x, 2)
-        x = x.flatten(1)
-        for width in (*hidden, classes):
-            layer = nn.Linear(x.shape[1], width, device=device)
-            layer.weight.copy_(normal(*layer.weight.shape) * (2 / x.shape[1]) ** 0.5)
-            layer.bias.zero_()
-            y = layer(x)
-            scale = y.std(0).mean() + 1e-6
-            layer.weight.div_(scale)
-            # No class wins everywhere, no unit is always off.
-            layer.bias.copy_(-(y / scale).median(0).values)
-            round_to_fp16(layer)
-            x = functional.relu(layer(x))
-            self.dense.append(layer)
-
-    def forward(self, x):
-        for index, layer in enumerate(self.convolutions):
-            x = functional.relu(layer(x))
-            if index in self.pooled:
-                x = functional.max_pool2d(x, 2)
-        x = x.flatten(1)
-        for layer in self.dense[:-1]:
-            x = functional.relu(layer(x))
-        return self.dense[-1](x)
-
-    def save(self, path):
-        """The safetensors file with torchvision's names."""
-        layers = [(f"features.{name}", layer) for name, layer in zip(NAMES, self.convolutions)]
-        layers += [(f"classifier.{3 * index}", layer) for index, layer in enumerate(self.dense)]
-        header, data, at = {}, [], 0
-        for name, layer in layers:
-            for kind in ("weight", "bias"):
-                value = getattr(layer, kind).detach().cpu().numpy().astype("<f2")
-                end = at + value.nbytes
-                header[f"{name}.{kind}"] = dict(dtype="F16", shape=list(value.shape), data_offsets=[at, end])
-                data.append(value.tobytes())
-                at = end
-        text = json.dumps(header).encode()
-        text += b" " * (-len(text) % 8)
-        with open(path, "wb") as file:
-            file.write(len(text).to_bytes(8, "little") + text + b"".join(data))
+def vgg(size, widths=FULL, hidden=(256, 256), classes=2):
+    """[n][3][size][size] -> [n][classes]"""
+    features, dense, inputs, outputs = [], [], 3, iter(widths)
+    for count in BLOCKS:
+        for _ in range(count):
+            width = next(outputs)
+            features += [nn.Conv2d(inputs, width, 3, padding=1), nn.ReLU()]
+            inputs = width
+        features.append(nn.MaxPool2d(2))
+    inputs *= (size >> 5) ** 2
+    for width in (*hidden, classes):
+        dense += [nn.Linear(inputs, width), nn.ReLU(), nn.Dropout()]
+        inputs = width
+    parts = dict(features=nn.Sequential(*features, nn.Flatten()), classifier=nn.Sequential(*dense[:-2]))
+    return nn.Sequential(OrderedDict(parts)).eval()
 
 
 @torch.no_grad()
-def round_to_fp16(layer):
-    """The network is the rounded one, on every engine."""
-    for parameter in layer.parameters():
-        parameter.copy_(parameter.half().to(parameter.dtype))
+def randomise(model, x, seed):
+    """Random weights. Each layer's outputs are normalised by their statistics on patches `x`: otherwise the logits of a deep
+    random network hardly depend on the patch, and a comparison proves little. Rounded to fp16: that is the network."""
+    torch.manual_seed(seed)
+    for layer in [*model.features, *model.classifier]:
+        if isinstance(layer, (nn.Conv2d, nn.Linear)):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            nn.init.zeros_(layer.bias)
+            outputs = layer(x).transpose(0, 1).flatten(1)
+            mean, std = outputs.mean(1), outputs.std(1) + 1e-3
+            if isinstance(layer, nn.Linear):
+                std[:] = std.mean()  # units that hardly depend on the patch would be rounding, enlarged
+            layer.weight.div_(std.view(-1, *[1] * (layer.weight.dim() - 1)))
+            layer.bias.copy_(0.2 * torch.randn_like(mean) - mean / std)
+            layer.half().float()
+        x = layer(x)
+    return model
 
 
-def cut(image, size, stride, points):
-    """The patches of a slice (intensities, [rows][columns]) at lattice points (row, column): [n][3][P][P], f32."""
+def save(model, path):
+    """Writes model.safetensors in fp16."""
+    header, data = {}, b""
+    for name, value in model.state_dict().items():
+        content = value.cpu().numpy().astype("<f2").tobytes()
+        header[name] = dict(dtype="F16", shape=list(value.shape), data_offsets=[len(data), len(data) + len(content)])
+        data += content
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    path.write_bytes(len(text).to_bytes(8, "little") + text + data)
+
+
+def cut(image, size, stride, places):
+    """The patches of a slice (intensities, [rows][columns]) at these (row, column) of the patch grid: [n][3][P][P], f32."""
     padded = np.pad(image, (size // 2, size))
-    patches = np.stack([padded[y * stride : y * stride + size, x * stride : x * stride + size] for y, x in points])
+    patches = np.stack([padded[y * stride : y * stride + size, x * stride : x * stride + size] for y, x in places])
     return torch.from_numpy(np.repeat(patches[:, None], 3, 1).astype(np.float32))
 
 
 @torch.no_grad()
-def logits(model, patches, device, half, batch=16):
+def logits(model, patches, device, kind, batch=16):
     """[n][classes] in float64, computed in fp16 or in true f32."""
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
-    kind = torch.float16 if half else torch.float32
     model = model.to(kind)
     made = [model(part.to(device, kind)).double().cpu() for part in patches.split(batch)]
     model.to(torch.float32)  # which holds fp16 values exactly
@@ -115,8 +82,8 @@ def logits(model, patches, device, half, batch=16):
 
 def seconds(work, device, at_least=0.5, repeats=5):
     """Median seconds of one `work()`."""
+    work()
     if device == "cpu":
-        work()
         began = time.perf_counter()
         work()
         return time.perf_counter() - began
@@ -130,13 +97,12 @@ def seconds(work, device, at_least=0.5, repeats=5):
         end.synchronize()
         return begin.elapsed_time(end) / 1e3 / count
 
-    timed(1)
     count = max(1, int(at_least / repeats / timed(2)))
     return statistics.median(timed(count) for _ in range(repeats))
 
 
 @torch.no_grad()
-def patch_seconds(model, patches, device, batches=BATCHES):
+def patch_seconds(model, patches, device, batches):
     """{batch size: seconds a patch} in fp16, channels last, cuDNN's own choice of algorithms, as a CUDA graph."""
     torch.backends.cudnn.benchmark = True
     model = model.to(torch.float16).to(memory_format=torch.channels_last)
@@ -149,14 +115,13 @@ def patch_seconds(model, patches, device, batches=BATCHES):
         except torch.OutOfMemoryError:
             break
         finally:
-            if device != "cpu":
-                torch.cuda.empty_cache()
+            torch.cuda.empty_cache()
     model.to(torch.float32).to(memory_format=torch.contiguous_format)
     return found
 
 
 def replay(model, part, device):
-    """A function that evaluates `part`."""
+    """A function that evaluates `part`: a CUDA graph."""
     if device == "cpu":
         return lambda: model(part)
     side = torch.cuda.Stream()
@@ -171,15 +136,8 @@ def replay(model, part, device):
     return graph.replay
 
 
-def matrix_rate(device, size=8192):
+def matrix_rate(device, size):
     """FLOP/s of an fp16 matrix product of random numbers."""
     a, b = (torch.randn(size, size, device=device, dtype=torch.float16) for _ in range(2))
     out = torch.empty_like(a)
     return 2 * size**3 / seconds(lambda: torch.matmul(a, b, out=out), device)
-
-
-def copy_rate(device, count=1 << 31):
-    """Bytes a second, read and written, of a copy within the device's memory."""
-    a = torch.empty(count, dtype=torch.uint8, device=device).random_()
-    b = torch.empty_like(a)
-    return 2 * count / seconds(lambda: b.copy_(a), device)

@@ -39,23 +39,20 @@ static const char HELP[] =
 
 /* An option: exactly one of path, whole, choice and parse says what it does. */
 typedef struct option {
-    const char *name;
-    const char **path;
-    uint32_t *whole; /* takes a whole number of low..=high */
+    const char* name;
+    const char** path;
+    uint32_t* whole; /* takes a whole number of low..=high */
     uint32_t low, high;
-    int32_t *choice; /* takes one of two words and is its index; or takes nothing and is `value` */
-    const char *words[2];
+    int32_t* choice; /* takes one of two words and is its index; or takes nothing and is `value` */
+    const char* words[2];
     int32_t value;
-    bool (*parse)(patchmask_options *out, const char *text, problem *problem);
+    bool (*parse)(patchmask_options* out, const char* text, problem* problem);
 } option;
 
 /* A whole number at `*cursor`, which moves behind it. */
-static bool scan_whole(const char **cursor, uint64_t *out)
-{
-    if (**cursor < '0' || **cursor > '9') {
-        return false; /* strtoull alone would take signs and spaces */
-    }
-    char *end;
+static bool scan_whole(const char** cursor, uint64_t* out) {
+    if (**cursor < '0' || **cursor > '9') return false; /* strtoull alone would take signs and spaces */
+    char* end;
     errno = 0;
     unsigned long long number = strtoull(*cursor, &end, 10);
     *cursor = end;
@@ -63,10 +60,9 @@ static bool scan_whole(const char **cursor, uint64_t *out)
     return errno == 0;
 }
 
-static bool parse_whole(const char *option, const char *text, uint64_t lowest, uint64_t highest,
-                        uint64_t *out, problem *problem)
-{
-    const char *cursor = text;
+static bool parse_whole(const char* option, const char* text, uint64_t lowest, uint64_t highest, uint64_t* out,
+                        problem* problem) {
+    const char* cursor = text;
     uint64_t number = 0;
     if (!scan_whole(&cursor, &number) || *cursor != '\0' || number < lowest || number > highest) {
         return misuse(problem, "%s %s: must be a whole number from %llu to %llu", option, text,
@@ -76,13 +72,12 @@ static bool parse_whole(const char *option, const char *text, uint64_t lowest, u
     return true;
 }
 
-static bool parse_window(patchmask_options *out, const char *text, problem *problem)
-{
+static bool parse_window(patchmask_options* out, const char* text, problem* problem) {
     char *comma, *end;
     double low = strtod(text, &comma);
     double high = *comma == ',' ? strtod(comma + 1, &end) : NAN;
-    if (comma == text || *comma != ',' || end == comma + 1 || *end != '\0' || !isfinite(low) ||
-        !isfinite(high) || low >= high) {
+    if (comma == text || *comma != ',' || end == comma + 1 || *end != '\0' || !isfinite(low) || !isfinite(high) ||
+        low >= high) {
         return misuse(problem, "--window %s: must be LO,HI in HU, both finite, LO below HI", text);
     }
     out->window_low = low;
@@ -90,19 +85,16 @@ static bool parse_window(patchmask_options *out, const char *text, problem *prob
     return true;
 }
 
-static bool parse_crop(patchmask_options *out, const char *text, problem *problem)
-{
+static bool parse_crop(patchmask_options* out, const char* text, problem* problem) {
     uint64_t edge[4];
-    const char *cursor = text;
+    const char* cursor = text;
     bool good = true;
     for (int i = 0; i < 4 && good; i++) {
         good = scan_whole(&cursor, &edge[i]) && *cursor == (i < 3 ? ',' : '\0');
         cursor += good && i < 3;
     }
-    if (!good || edge[0] >= edge[2] || edge[1] >= edge[3]) {
-        return misuse(problem, "--crop %s: must be X0,Y0,X1,Y1 in pixels, X0 < X1 and Y0 < Y1",
-                      text);
-    }
+    if (!good || edge[0] >= edge[2] || edge[1] >= edge[3])
+        return misuse(problem, "--crop %s: must be X0,Y0,X1,Y1 in pixels, X0 < X1 and Y0 < Y1", text);
     out->crop_x0 = edge[0];
     out->crop_y0 = edge[1];
     out->crop_x1 = edge[2];
@@ -111,68 +103,47 @@ static bool parse_crop(patchmask_options *out, const char *text, problem *proble
 }
 
 /* cuda:N[,N...], numbers below 64 */
-static bool parse_gpus(const char *text, uint64_t *out)
-{
+static bool parse_gpus(const char* text, uint64_t* out) {
     static const char NUMBERED[] = "cuda:";
-    if (strncmp(text, NUMBERED, strlen(NUMBERED)) != 0) {
-        return false;
-    }
-    const char *cursor = text + strlen(NUMBERED);
+    if (strncmp(text, NUMBERED, strlen(NUMBERED)) != 0) return false;
+    const char* cursor = text + strlen(NUMBERED);
     for (;;) {
         uint64_t number = 0;
-        if (!scan_whole(&cursor, &number) || number > 63) {
-            return false;
-        }
+        if (!scan_whole(&cursor, &number) || number > 63) return false;
         *out |= UINT64_C(1) << number;
-        if (*cursor != ',') {
-            return *cursor == '\0';
-        }
+        if (*cursor != ',') return *cursor == '\0';
         cursor++;
     }
 }
 
-static bool parse_device(patchmask_options *out, const char *text, problem *problem)
-{
+static bool parse_device(patchmask_options* out, const char* text, problem* problem) {
     uint64_t gpus = 0;
-    if (strcmp(text, "auto") == 0) {
-        out->device = PATCHMASK_DEVICE_AUTO;
-    } else if (strcmp(text, "cpu") == 0) {
-        out->device = PATCHMASK_DEVICE_CPU;
-    } else if (strcmp(text, "cuda") == 0 || parse_gpus(text, &gpus)) {
-        out->device = PATCHMASK_DEVICE_CUDA;
-    } else {
-        return misuse(problem, "--device %s: must be auto, cpu, cuda or cuda:N[,N...], N from 0 to 63",
-                      text);
-    }
+    if (strcmp(text, "auto") == 0) out->device = PATCHMASK_DEVICE_AUTO;
+    else if (strcmp(text, "cpu") == 0) out->device = PATCHMASK_DEVICE_CPU;
+    else if (strcmp(text, "cuda") == 0 || parse_gpus(text, &gpus)) out->device = PATCHMASK_DEVICE_CUDA;
+    else return misuse(problem, "--device %s: must be auto, cpu, cuda or cuda:N[,N...], N from 0 to 63", text);
     out->cuda_devices = gpus;
     return true;
 }
 
-static bool parse_memory(patchmask_options *out, const char *text, problem *problem)
-{
+static bool parse_memory(patchmask_options* out, const char* text, problem* problem) {
     uint64_t mebibytes = 0;
-    if (!parse_whole("--memory", text, 0, UINT64_MAX >> 20, &mebibytes, problem)) {
-        return false;
-    }
+    if (!parse_whole("--memory", text, 0, UINT64_MAX >> 20, &mebibytes, problem)) return false;
     out->memory_budget = mebibytes << 20;
     return true;
 }
 
-static bool take_value(const option *option, patchmask_options *options, const char *text, problem *problem)
-{
+static bool take_value(const option* option, patchmask_options* options, const char* text, problem* problem) {
     if (option->path != NULL) {
         *option->path = text;
     } else if (option->whole != NULL) {
         uint64_t number = 0;
-        if (!parse_whole(option->name, text, option->low, option->high, &number, problem)) {
-            return false;
-        }
+        if (!parse_whole(option->name, text, option->low, option->high, &number, problem)) return false;
         *option->whole = (uint32_t)number;
     } else if (option->choice != NULL) {
-        const char *const *words = option->words;
-        if (strcmp(text, words[0]) != 0 && strcmp(text, words[1]) != 0) {
+        const char* const* words = option->words;
+        if (strcmp(text, words[0]) != 0 && strcmp(text, words[1]) != 0)
             return misuse(problem, "%s %s: must be %s or %s", option->name, text, words[0], words[1]);
-        }
         *option->choice = strcmp(text, words[1]) == 0;
     } else {
         return option->parse(options, text, problem);
@@ -181,8 +152,8 @@ static bool take_value(const option *option, patchmask_options *options, const c
 }
 
 /* An option word, `--name` or `--name=value`, and its value, which may be the next word. */
-static bool parse_option(arguments *out, patchmask_options *options, int count, char **words, int *at, problem *problem)
-{
+static bool parse_option(arguments* out, patchmask_options* options, int count, char** words, int* at,
+                         problem* problem) {
     const option known[] = {
         {"--model", .path = &out->model},
         {"--roi", .path = &out->roi},
@@ -195,7 +166,7 @@ static bool parse_option(arguments *out, patchmask_options *options, int count, 
         {"--stride", .whole = &options->stride, .low = 1, .high = PATCHMASK_PATCH_SIZE_MAX},
         {"--threads", .whole = &options->threads, .high = UINT32_MAX},
         {"--padding", .choice = &options->padding, .words = {"patch", "image"}},
-        {"--fill", .choice = &options->fill, .words = {"nearest", "linear"}},
+        {"--fill", .choice = &options->interpolation, .words = {"nearest", "linear"}},
         {"--equalize", .choice = &options->equalize, .value = 1},
         {"--no-equalize", .choice = &options->equalize, .value = 0},
         {"--no-sharing", .choice = &options->sharing, .value = 0},
@@ -209,51 +180,41 @@ static bool parse_option(arguments *out, patchmask_options *options, int count, 
         {"--device", .parse = parse_device},
         {"--memory", .parse = parse_memory},
     };
-    const char *word = words[*at];
+    const char* word = words[*at];
     size_t length = strcspn(word, "=");
-    const char *value = word[length] == '=' ? word + length + 1 : NULL;
+    const char* value = word[length] == '=' ? word + length + 1 : NULL;
     for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
-        const option *option = &known[i];
-        if (strlen(option->name) != length || strncmp(option->name, word, length) != 0) {
-            continue;
-        }
+        const option* option = &known[i];
+        if (strlen(option->name) != length || strncmp(option->name, word, length) != 0) continue;
         if (option->choice != NULL && option->words[0] == NULL) {
             *option->choice = option->value;
             return value == NULL || misuse(problem, "%s: takes no value", option->name);
         }
-        if (value == NULL && *at + 1 == count) {
-            return misuse(problem, "%s: needs a value", option->name);
-        }
+        if (value == NULL && *at + 1 == count) return misuse(problem, "%s: needs a value", option->name);
         return take_value(option, options, value != NULL ? value : words[++*at], problem);
     }
     return misuse(problem, "%s: unknown option; segment --help lists them", word);
 }
 
 /* True for names that other programs take for another format than NRRD. */
-static bool is_foreign(const char *path)
-{
-    static const char *const SUFFIXES[] = {".nii", ".nii.gz", ".mha", ".mhd", ".dcm", ".nhdr"};
+static bool is_foreign(const char* path) {
+    static const char* const SUFFIXES[] = {".nii", ".nii.gz", ".mha", ".mhd", ".dcm", ".nhdr"};
     for (size_t i = 0; i < sizeof SUFFIXES / sizeof *SUFFIXES; i++) {
         size_t length = strlen(SUFFIXES[i]), whole = strlen(path);
-        if (whole >= length && strcmp(path + whole - length, SUFFIXES[i]) == 0) {
-            return true;
-        }
+        if (whole >= length && strcmp(path + whole - length, SUFFIXES[i]) == 0) return true;
     }
     return false;
 }
 
-bool arguments_parse(arguments *out, patchmask_options *options, int count, char **words, problem *problem)
-{
+bool arguments_parse(arguments* out, patchmask_options* options, int count, char** words, problem* problem) {
     *out = (arguments){.action = ACTION_SEGMENT};
     bool only_paths = false;
     for (int at = 1; at < count && out->action == ACTION_SEGMENT; at++) {
-        const char *word = words[at];
+        const char* word = words[at];
         if (!only_paths && strcmp(word, "--") == 0) {
             only_paths = true;
         } else if (!only_paths && word[0] == '-') {
-            if (!parse_option(out, options, count, words, &at, problem)) {
-                return false;
-            }
+            if (!parse_option(out, options, count, words, &at, problem)) return false;
         } else if (out->input == NULL) {
             out->input = word;
         } else if (out->mask == NULL) {
@@ -262,25 +223,14 @@ bool arguments_parse(arguments *out, patchmask_options *options, int count, char
             return misuse(problem, "%s: one path too many, only INPUT.nrrd and MASK.nrrd", word);
         }
     }
-    if (out->action != ACTION_SEGMENT) {
-        return true;
-    }
-    if (out->mask == NULL) {
-        return misuse(problem, "usage: segment [options] INPUT.nrrd MASK.nrrd; see segment --help");
-    }
-    if (out->model == NULL) {
-        return misuse(problem, "--model FILE: is required");
-    }
-    const char *volumes[] = {out->mask, out->logits, out->probability};
-    for (size_t i = 0; i < sizeof volumes / sizeof *volumes; i++) {
-        if (volumes[i] != NULL && is_foreign(volumes[i])) {
+    if (out->action != ACTION_SEGMENT) return true;
+    if (out->mask == NULL) return misuse(problem, "usage: segment [options] INPUT.nrrd MASK.nrrd; see segment --help");
+    if (out->model == NULL) return misuse(problem, "--model FILE: is required");
+    const char* volumes[] = {out->mask, out->logits, out->probability};
+    for (size_t i = 0; i < sizeof volumes / sizeof *volumes; i++)
+        if (volumes[i] != NULL && is_foreign(volumes[i]))
             return misuse(problem, "%s: volumes are written as NRRD: end the name with .nrrd", volumes[i]);
-        }
-    }
     return true;
 }
 
-void arguments_print_help(void)
-{
-    fputs(HELP, stdout);
-}
+void arguments_print_help(void) { fputs(HELP, stdout); }

@@ -21,7 +21,7 @@ typedef struct arguments {
 } arguments;
 
 /* Reads the command line, in which the last of a repeated option counts. Sets those fields of `options` that it names. */
-bool arguments_parse(arguments *out, patchmask_options *options, int count, char **words, problem *problem);
+bool arguments_parse(arguments* out, patchmask_options* options, int count, char** words, problem* problem);
 
 /* Prints what --help prints. */
 void arguments_print_help(void);

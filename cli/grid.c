@@ -10,46 +10,35 @@
 /* Headers are decimal text, often of rounded numbers. */
 static const double TOLERANCE_MM = 1e-3;
 
-static const char *skip_blanks(const char *text)
-{
-    return text + strspn(text, " \t");
-}
+static const char* skip_blanks(const char* text) { return text + strspn(text, " \t"); }
 
 /* "(1,0,0)" */
-static bool scan_vector(const char **cursor, double out[NRRD_AXES])
-{
-    const char *text = skip_blanks(*cursor);
+static bool scan_vector(const char** cursor, double out[NRRD_AXES]) {
+    const char* text = skip_blanks(*cursor);
     for (int i = 0; i < NRRD_AXES; i++) {
-        char *end;
-        if (*text != (i == 0 ? '(' : ',')) {
-            return false;
-        }
+        char* end;
+        if (*text != (i == 0 ? '(' : ',')) return false;
         out[i] = strtod(text + 1, &end);
-        if (end == text + 1 || !isfinite(out[i])) {
-            return false;
-        }
+        if (end == text + 1 || !isfinite(out[i])) return false;
         text = skip_blanks(end);
     }
     *cursor = text + 1;
     return *text == ')';
 }
 
-static bool read_directions(grid_placement *out, const char *text, const char *path,
-                            problem *problem)
-{
-    const char *cursor = text;
+static bool read_directions(grid_placement* out, const char* text, const char* path, problem* problem) {
+    const char* cursor = text;
     for (int axis = 0; axis < NRRD_AXES; axis++) {
         cursor = skip_blanks(cursor);
         if (strncasecmp(cursor, "none", 4) == 0) {
-            return fail(problem, "%s: axis %d has no space direction ('none'): only volumes of three "
-                                 "spatial axes are read",
+            return fail(problem,
+                        "%s: axis %d has no space direction ('none'): only volumes of three "
+                        "spatial axes are read",
                         path, axis + 1);
         }
-        double *d = out->direction[axis];
-        if (!scan_vector(&cursor, d)) {
-            return fail(problem, "%s: space directions '%s': must be three vectors of 3 numbers",
-                        path, text);
-        }
+        double* d = out->direction[axis];
+        if (!scan_vector(&cursor, d))
+            return fail(problem, "%s: space directions '%s': must be three vectors of 3 numbers", path, text);
         out->spacing[axis] = sqrt(d[0] * d[0] + d[1] * d[1] + d[2] * d[2]);
     }
     out->directions_known = true;
@@ -57,47 +46,35 @@ static bool read_directions(grid_placement *out, const char *text, const char *p
            fail(problem, "%s: space directions '%s': must be three vectors of 3 numbers", path, text);
 }
 
-static bool read_spacings(grid_placement *out, const char *text, const char *path, problem *problem)
-{
-    const char *cursor = text;
+static bool read_spacings(grid_placement* out, const char* text, const char* path, problem* problem) {
+    const char* cursor = text;
     for (int axis = 0; axis < NRRD_AXES; axis++) {
-        char *end;
+        char* end;
         out->spacing[axis] = fabs(strtod(cursor, &end)); /* "nan" is NRRD's word for unknown */
-        if (end == cursor) {
-            return fail(problem, "%s: spacings '%s': must be three numbers", path, text);
-        }
+        if (end == cursor) return fail(problem, "%s: spacings '%s': must be three numbers", path, text);
         cursor = end;
     }
-    return *skip_blanks(cursor) == '\0' ||
-           fail(problem, "%s: spacings '%s': must be three numbers", path, text);
+    return *skip_blanks(cursor) == '\0' || fail(problem, "%s: spacings '%s': must be three numbers", path, text);
 }
 
-bool grid_placement_read(grid_placement *out, const nrrd_header *header, const char *path,
-                         problem *problem)
-{
+bool grid_placement_read(grid_placement* out, const nrrd_header* header, const char* path, problem* problem) {
     *out = (grid_placement){.spacing = {NAN, NAN, NAN}};
-    const char *spacings = header->text[NRRD_SPACINGS];
-    const char *directions = header->text[NRRD_SPACE_DIRECTIONS];
-    const char *origin = header->text[NRRD_SPACE_ORIGIN];
-    if (spacings != NULL && !read_spacings(out, spacings, path, problem)) {
-        return false;
-    }
-    if (directions != NULL && !read_directions(out, directions, path, problem)) {
-        return false;
-    }
+    const char* spacings = header->text[NRRD_SPACINGS];
+    const char* directions = header->text[NRRD_SPACE_DIRECTIONS];
+    const char* origin = header->text[NRRD_SPACE_ORIGIN];
+    if (spacings != NULL && !read_spacings(out, spacings, path, problem)) return false;
+    if (directions != NULL && !read_directions(out, directions, path, problem)) return false;
     if (origin != NULL) {
-        const char *cursor = origin;
-        if (!scan_vector(&cursor, out->origin) || *skip_blanks(cursor) != '\0') {
+        const char* cursor = origin;
+        if (!scan_vector(&cursor, out->origin) || *skip_blanks(cursor) != '\0')
             return fail(problem, "%s: space origin '%s': must be a vector of 3 numbers", path, origin);
-        }
         out->origin_known = true;
     }
     return true;
 }
 
 /* Factors that turn coordinates of an anatomical space into left-posterior-superior ones. */
-static bool factors_to_lps(const char *space, double out[NRRD_AXES])
-{
+static bool factors_to_lps(const char* space, double out[NRRD_AXES]) {
     static const struct {
         const char *name, *short_name;
         double factor[NRRD_AXES];
@@ -115,48 +92,38 @@ static bool factors_to_lps(const char *space, double out[NRRD_AXES])
     return false;
 }
 
-static void scale(grid_placement *placement, const double factor[NRRD_AXES])
-{
+static void scale(grid_placement* placement, const double factor[NRRD_AXES]) {
     for (int i = 0; i < NRRD_AXES; i++) {
         placement->origin[i] *= factor[i];
-        for (int axis = 0; axis < NRRD_AXES; axis++) {
-            placement->direction[axis][i] *= factor[i];
-        }
+        for (int axis = 0; axis < NRRD_AXES; axis++) placement->direction[axis][i] *= factor[i];
     }
 }
 
-static bool near(const double *a, const double *b, int count)
-{
-    for (int i = 0; i < count; i++) {
-        if (fabs(a[i] - b[i]) > TOLERANCE_MM) { /* false for NAN: unknown is no difference */
+static bool near(const double* a, const double* b, int count) {
+    for (int i = 0; i < count; i++)
+        if (fabs(a[i] - b[i]) > TOLERANCE_MM) /* false for NAN: unknown is no difference */
             return false;
-        }
-    }
     return true;
 }
 
-static bool differ(nrrd_field field, const nrrd_header *input, const char *input_path,
-                   const nrrd_header *other, const char *other_path, problem *problem)
-{
+static bool differ(nrrd_field field, const nrrd_header* input, const char* input_path, const nrrd_header* other,
+                   const char* other_path, problem* problem) {
     const char *here = other->text[field], *there = input->text[field];
-    return fail(problem, "%s: %s '%s' is not that of %s, '%s': resample it to the input's grid",
-                other_path, nrrd_field_name(field), here != NULL ? here : "unknown", input_path,
-                there != NULL ? there : "unknown");
+    return fail(problem, "%s: %s '%s' is not that of %s, '%s': resample it to the input's grid", other_path,
+                nrrd_field_name(field), here != NULL ? here : "unknown", input_path, there != NULL ? there : "unknown");
 }
 
-bool grid_check_same(const nrrd_header *input, const char *input_path, const nrrd_header *other,
-                     const char *other_path, problem *problem)
-{
+bool grid_check_same(const nrrd_header* input, const char* input_path, const nrrd_header* other, const char* other_path,
+                     problem* problem) {
     grid_placement a, b;
-    if (!grid_placement_read(&a, input, input_path, problem) ||
-        !grid_placement_read(&b, other, other_path, problem)) {
+    if (!grid_placement_read(&a, input, input_path, problem) || !grid_placement_read(&b, other, other_path, problem))
         return false;
-    }
     if (memcmp(input->size, other->size, sizeof input->size) != 0) {
-        return fail(problem, "%s: %" PRIu64 " x %" PRIu64 " x %" PRIu64 " voxels, but %s has %" PRIu64
-                             " x %" PRIu64 " x %" PRIu64 ": resample it to the input's grid",
-                    other_path, other->size[0], other->size[1], other->size[2], input_path,
-                    input->size[0], input->size[1], input->size[2]);
+        return fail(problem,
+                    "%s: %" PRIu64 " x %" PRIu64 " x %" PRIu64 " voxels, but %s has %" PRIu64 " x %" PRIu64
+                    " x %" PRIu64 ": resample it to the input's grid",
+                    other_path, other->size[0], other->size[1], other->size[2], input_path, input->size[0],
+                    input->size[1], input->size[2]);
     }
     const char *space_a = input->text[NRRD_SPACE], *space_b = other->text[NRRD_SPACE];
     double factor_a[NRRD_AXES], factor_b[NRRD_AXES];
@@ -168,15 +135,11 @@ bool grid_check_same(const nrrd_header *input, const char *input_path, const nrr
             return differ(NRRD_SPACE, input, input_path, other, other_path, problem);
         }
     }
-    if (a.directions_known && b.directions_known &&
-        !near(a.direction[0], b.direction[0], NRRD_AXES * NRRD_AXES)) {
+    if (a.directions_known && b.directions_known && !near(a.direction[0], b.direction[0], NRRD_AXES * NRRD_AXES))
         return differ(NRRD_SPACE_DIRECTIONS, input, input_path, other, other_path, problem);
-    }
-    if (!near(a.spacing, b.spacing, NRRD_AXES)) {
+    if (!near(a.spacing, b.spacing, NRRD_AXES))
         return differ(NRRD_SPACINGS, input, input_path, other, other_path, problem);
-    }
-    if (a.origin_known && b.origin_known && !near(a.origin, b.origin, NRRD_AXES)) {
+    if (a.origin_known && b.origin_known && !near(a.origin, b.origin, NRRD_AXES))
         return differ(NRRD_SPACE_ORIGIN, input, input_path, other, other_path, problem);
-    }
     return true;
 }

@@ -16,12 +16,11 @@ typedef struct grid_placement {
 } grid_placement;
 
 /* Reads the placement; a malformed or non-spatial one is a problem. */
-bool grid_placement_read(grid_placement *out, const nrrd_header *header, const char *path,
-                         problem *problem);
+bool grid_placement_read(grid_placement* out, const nrrd_header* header, const char* path, problem* problem);
 
 /* True if both volumes have the same sizes and, as far as both say, the same space, directions,
  * spacing and origin. LPS, LAS and RAS are compared as places in the patient, not as words. */
-bool grid_check_same(const nrrd_header *input, const char *input_path, const nrrd_header *other,
-                     const char *other_path, problem *problem);
+bool grid_check_same(const nrrd_header* input, const char* input_path, const nrrd_header* other, const char* other_path,
+                     problem* problem);
 
 #endif

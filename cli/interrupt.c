@@ -8,14 +8,12 @@
 static volatile sig_atomic_t stop_requested;
 
 /* Runs on any thread, the library's workers too, and therefore only sets the flag. */
-static void note_signal(int number)
-{
+static void note_signal(int number) {
     (void)number;
     stop_requested = 1;
 }
 
-static void handle(int number, void (*handler)(int))
-{
+static void handle(int number, void (*handler)(int)) {
     struct sigaction action;
     memset(&action, 0, sizeof action);
     action.sa_handler = handler;
@@ -23,19 +21,14 @@ static void handle(int number, void (*handler)(int))
     sigaction(number, &action, NULL); /* no SA_RESTART: a blocked read returns and sees the flag */
 }
 
-void interrupt_install(void)
-{
+void interrupt_install(void) {
     handle(SIGINT, note_signal);
     handle(SIGTERM, note_signal);
     struct sigaction hang_up;
-    if (sigaction(SIGHUP, NULL, &hang_up) == 0 && hang_up.sa_handler != SIG_IGN) {
+    if (sigaction(SIGHUP, NULL, &hang_up) == 0 && hang_up.sa_handler != SIG_IGN)
         handle(SIGHUP, note_signal); /* not under nohup */
-    }
     handle(SIGXFSZ, SIG_IGN);
     handle(SIGPIPE, SIG_IGN);
 }
 
-bool interrupted(void)
-{
-    return stop_requested != 0;
-}
+bool interrupted(void) { return stop_requested != 0; }

@@ -50,7 +50,7 @@ typedef enum nrrd_field {
 } nrrd_field;
 
 typedef struct nrrd_header {
-    char *text[NRRD_FIELD_COUNT]; /* value of each field as the file spells it; NULL: not there */
+    char* text[NRRD_FIELD_COUNT]; /* value of each field as the file spells it; NULL: not there */
     int32_t voxel_type;           /* PATCHMASK_VOXEL_* */
     uint64_t size[NRRD_AXES];     /* voxels along x, y, z */
     uint64_t voxel_count;
@@ -61,27 +61,27 @@ typedef struct nrrd_header {
 
 typedef struct nrrd_volume {
     nrrd_header header;
-    void *data; /* [z][y][x], in this machine's byte order */
+    void* data; /* [z][y][x], in this machine's byte order */
 } nrrd_volume;
 
 /* The name of a field as it is written. */
-const char *nrrd_field_name(nrrd_field field);
+const char* nrrd_field_name(nrrd_field field);
 
 /* Reads the header of `file`, which then stands at the data. `path` is for the texts of problems.
  * `*out` is to be freed in any case. */
-bool nrrd_read_header(nrrd_header *out, FILE *file, const char *path, problem *problem);
+bool nrrd_read_header(nrrd_header* out, FILE* file, const char* path, problem* problem);
 
-void nrrd_free_header(nrrd_header *header);
+void nrrd_free_header(nrrd_header* header);
 
 /* Reads a volume; `*out` is to be freed in any case. */
-bool nrrd_read(nrrd_volume *out, const char *path, problem *problem);
+bool nrrd_read(nrrd_volume* out, const char* path, problem* problem);
 
-void nrrd_free(nrrd_volume *volume);
+void nrrd_free(nrrd_volume* volume);
 
 /* Writes the header of a volume of `type` (a NRRD type name) on the same grid as `like`. */
-void nrrd_write_header_like(FILE *file, const nrrd_header *like, const char *type);
+void nrrd_write_header_like(FILE* file, const nrrd_header* like, const char* type);
 
 /* Writes the header of float32 logits: class, patch x, patch y, slice, fastest first. */
-void nrrd_write_logits_header(FILE *file, const uint64_t size[4]);
+void nrrd_write_logits_header(FILE* file, const uint64_t size[4]);
 
 #endif

@@ -19,22 +19,20 @@ typedef struct file_identity {
     bool known;
     dev_t device;
     ino_t number;     /* of the file, or of its directory */
-    const char *name; /* in that directory; "" where the file exists */
+    const char* name; /* in that directory; "" where the file exists */
 } file_identity;
 
-static const char *name_in(const char *path)
-{
-    const char *slash = strrchr(path, '/');
+static const char* name_in(const char* path) {
+    const char* slash = strrchr(path, '/');
     return slash != NULL ? slash + 1 : path;
 }
 
-static file_identity identify(const char *path)
-{
+static file_identity identify(const char* path) {
     struct stat status;
     file_identity identity = {.name = ""};
     identity.known = stat(path, &status) == 0;
     if (!identity.known) {
-        char *directory = strdup(path);
+        char* directory = strdup(path);
         if (directory != NULL) {
             size_t length = (size_t)(name_in(path) - path);
             strcpy(directory + length, length == 0 ? "." : "");
@@ -50,58 +48,43 @@ static file_identity identify(const char *path)
     return identity;
 }
 
-static bool same_file(const char *a, const char *b)
-{
+static bool same_file(const char* a, const char* b) {
     file_identity first = identify(a), second = identify(b);
-    return strcmp(a, b) == 0 ||
-           (first.known && second.known && first.device == second.device &&
-            first.number == second.number && strcmp(first.name, second.name) == 0);
+    return strcmp(a, b) == 0 || (first.known && second.known && first.device == second.device &&
+                                 first.number == second.number && strcmp(first.name, second.name) == 0);
 }
 
-bool outputs_check_paths(const char *const outputs[], size_t count, const char *const inputs[],
-                         size_t input_count, problem *problem)
-{
+bool outputs_check_paths(const char* const outputs[], size_t count, const char* const inputs[], size_t input_count,
+                         problem* problem) {
     for (size_t i = 0; i < count; i++) {
-        for (size_t j = 0; outputs[i] != NULL && j < input_count; j++) {
-            if (inputs[j] != NULL && same_file(outputs[i], inputs[j])) {
+        for (size_t j = 0; outputs[i] != NULL && j < input_count; j++)
+            if (inputs[j] != NULL && same_file(outputs[i], inputs[j]))
                 return misuse(problem, "%s: is an input and an output", outputs[i]);
-            }
-        }
-        for (size_t j = 0; outputs[i] != NULL && j < i; j++) {
-            if (outputs[j] != NULL && same_file(outputs[i], outputs[j])) {
+        for (size_t j = 0; outputs[i] != NULL && j < i; j++)
+            if (outputs[j] != NULL && same_file(outputs[i], outputs[j]))
                 return misuse(problem, "%s: is the name of two outputs", outputs[i]);
-            }
-        }
     }
     return true;
 }
 
 /* "there/.NAME.XXXXXX" for "there/NAME" */
-static char *temporary_name(const char *target)
-{
-    const char *name = name_in(target);
+static char* temporary_name(const char* target) {
+    const char* name = name_in(target);
     size_t bytes = strlen(target) + sizeof "..XXXXXX";
-    char *temporary = malloc(bytes);
-    if (temporary != NULL) {
-        snprintf(temporary, bytes, "%.*s.%.*s.XXXXXX", (int)(name - target), target, NAME_BYTES,
-                 name);
-    }
+    char* temporary = malloc(bytes);
+    if (temporary != NULL)
+        snprintf(temporary, bytes, "%.*s.%.*s.XXXXXX", (int)(name - target), target, NAME_BYTES, name);
     return temporary;
 }
 
 /* A new file as open(2) would make it; mkstemp makes it for the owner only. */
-static FILE *create(char *temporary)
-{
+static FILE* create(char* temporary) {
     int descriptor = mkstemp(temporary);
-    if (descriptor < 0) {
-        return NULL;
-    }
+    if (descriptor < 0) return NULL;
     mode_t mask = umask(0);
     umask(mask);
-    FILE *stream = NULL;
-    if (fchmod(descriptor, 0666 & ~mask) == 0) {
-        stream = fdopen(descriptor, "wb");
-    }
+    FILE* stream = NULL;
+    if (fchmod(descriptor, 0666 & ~mask) == 0) stream = fdopen(descriptor, "wb");
     if (stream == NULL) {
         int reason = errno;
         close(descriptor);
@@ -111,8 +94,7 @@ static FILE *create(char *temporary)
     return stream;
 }
 
-output_file *outputs_open(output_set *set, const char *path, problem *problem)
-{
+output_file* outputs_open(output_set* set, const char* path, problem* problem) {
     struct stat status;
     if (stat(path, &status) == 0 && !S_ISREG(status.st_mode)) {
         fail(problem, "%s: not a regular file", path);
@@ -122,11 +104,9 @@ output_file *outputs_open(output_set *set, const char *path, problem *problem)
         fail(problem, "%s: one output too many", path);
         return NULL;
     }
-    output_file *file = &set->file[set->count++];
+    output_file* file = &set->file[set->count++];
     *file = (output_file){.path = path, .target = realpath(path, NULL)};
-    if (file->target == NULL) {
-        file->target = strdup(path); /* does not exist yet */
-    }
+    if (file->target == NULL) file->target = strdup(path); /* does not exist yet */
     file->temporary = file->target != NULL ? temporary_name(file->target) : NULL;
     file->stream = file->temporary != NULL ? create(file->temporary) : NULL;
     if (file->stream == NULL) {
@@ -138,28 +118,24 @@ output_file *outputs_open(output_set *set, const char *path, problem *problem)
     return file;
 }
 
-bool outputs_write(output_file *file, const void *data, size_t bytes, problem *problem)
-{
-    const unsigned char *from = data;
+bool outputs_write(output_file* file, const void* data, size_t bytes, problem* problem) {
+    const unsigned char* from = data;
     while (bytes > 0) {
         size_t chunk = bytes < CHUNK_BYTES ? bytes : CHUNK_BYTES;
         size_t written = fwrite(from, 1, chunk, file->stream);
-        if (interrupted() || written != chunk) {
-            return fail(problem, "%s: %s", file->path, strerror(errno));
-        }
+        if (interrupted() || written != chunk) return fail(problem, "%s: %s", file->path, strerror(errno));
         from += chunk;
         bytes -= chunk;
     }
     return true;
 }
 
-bool outputs_close(output_file *file, problem *problem)
-{
-    FILE *stream = file->stream;
+bool outputs_close(output_file* file, problem* problem) {
+    FILE* stream = file->stream;
     file->stream = NULL;
     errno = EIO; /* for an error that an earlier write left in the stream */
-    bool good = !ferror(stream) && fflush(stream) == 0 &&
-                (fsync(fileno(stream)) == 0 || errno == EINVAL || errno == ENOTSUP);
+    bool good =
+        !ferror(stream) && fflush(stream) == 0 && (fsync(fileno(stream)) == 0 || errno == EINVAL || errno == ENOTSUP);
     int reason = errno;
     if (fclose(stream) != 0 && good) {
         good = false;
@@ -168,13 +144,10 @@ bool outputs_close(output_file *file, problem *problem)
     return good || fail(problem, "%s: %s", file->path, strerror(reason));
 }
 
-bool outputs_commit(output_set *set, problem *problem)
-{
+bool outputs_commit(output_set* set, problem* problem) {
     for (size_t i = 0; i < set->count; i++) {
-        output_file *file = &set->file[i];
-        if (rename(file->temporary, file->target) != 0) {
-            return fail(problem, "%s: %s", file->path, strerror(errno));
-        }
+        output_file* file = &set->file[i];
+        if (rename(file->temporary, file->target) != 0) return fail(problem, "%s: %s", file->path, strerror(errno));
         file->renamed = true;
     }
     for (size_t i = 0; i < set->count; i++) {
@@ -184,16 +157,11 @@ bool outputs_commit(output_set *set, problem *problem)
     return true;
 }
 
-void outputs_discard(output_set *set)
-{
+void outputs_discard(output_set* set) {
     for (size_t i = 0; i < set->count; i++) {
-        output_file *file = &set->file[i];
-        if (file->stream != NULL) {
-            fclose(file->stream);
-        }
-        if (file->temporary != NULL) {
-            unlink(file->renamed ? file->target : file->temporary);
-        }
+        output_file* file = &set->file[i];
+        if (file->stream != NULL) fclose(file->stream);
+        if (file->temporary != NULL) unlink(file->renamed ? file->target : file->temporary);
         free(file->temporary);
         free(file->target);
     }

@@ -12,10 +12,10 @@
 enum { OUTPUT_LIMIT = 4 };
 
 typedef struct output_file {
-    const char *path; /* as on the command line */
-    char *target;     /* `path`, symbolic links resolved where it exists */
-    char *temporary;  /* NULL: not there (any more) */
-    FILE *stream;     /* NULL: closed */
+    const char* path; /* as on the command line */
+    char* target;     /* `path`, symbolic links resolved where it exists */
+    char* temporary;  /* NULL: not there (any more) */
+    FILE* stream;     /* NULL: closed */
     bool renamed;
 } output_file;
 
@@ -25,22 +25,22 @@ typedef struct output_set {
 } output_set;
 
 /* Refuses outputs (`count` paths, NULL: not wanted) that are also inputs or the same file twice. */
-bool outputs_check_paths(const char *const outputs[], size_t count, const char *const inputs[],
-                         size_t input_count, problem *problem);
+bool outputs_check_paths(const char* const outputs[], size_t count, const char* const inputs[], size_t input_count,
+                         problem* problem);
 
 /* Starts a file; NULL where that fails. `path` must outlive the set. */
-output_file *outputs_open(output_set *set, const char *path, problem *problem);
+output_file* outputs_open(output_set* set, const char* path, problem* problem);
 
 /* Writes `bytes` bytes; stops when the program is interrupted. */
-bool outputs_write(output_file *file, const void *data, size_t bytes, problem *problem);
+bool outputs_write(output_file* file, const void* data, size_t bytes, problem* problem);
 
 /* Completes a file: everything is on the disk, or it is a problem. */
-bool outputs_close(output_file *file, problem *problem);
+bool outputs_close(output_file* file, problem* problem);
 
 /* Gives all files, which are complete, their names. */
-bool outputs_commit(output_set *set, problem *problem);
+bool outputs_commit(output_set* set, problem* problem);
 
 /* Removes whatever is not committed and frees the set. */
-void outputs_discard(output_set *set);
+void outputs_discard(output_set* set);
 
 #endif

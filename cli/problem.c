@@ -3,20 +3,15 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-static void record(problem *out, int exit_code, const char *format, va_list arguments)
-{
+static void record(problem* out, int exit_code, const char* format, va_list arguments) {
     out->exit_code = exit_code;
     vsnprintf(out->text, sizeof out->text, format, arguments);
     /* File names may hold line breaks and terminal escapes: the text stays one harmless line. */
-    for (char *c = out->text; *c != '\0'; c++) {
-        if ((unsigned char)*c < ' ' || *c == 127) {
-            *c = '?';
-        }
-    }
+    for (char* c = out->text; *c != '\0'; c++)
+        if ((unsigned char)*c < ' ' || *c == 127) *c = '?';
 }
 
-bool fail(problem *out, const char *format, ...)
-{
+bool fail(problem* out, const char* format, ...) {
     va_list arguments;
     va_start(arguments, format);
     record(out, EXIT_OF_FAILURE, format, arguments);
@@ -24,8 +19,7 @@ bool fail(problem *out, const char *format, ...)
     return false;
 }
 
-bool misuse(problem *out, const char *format, ...)
-{
+bool misuse(problem* out, const char* format, ...) {
     va_list arguments;
     va_start(arguments, format);
     record(out, EXIT_OF_MISUSE, format, arguments);

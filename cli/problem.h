@@ -13,9 +13,9 @@ typedef struct problem {
 } problem;
 
 /* Records a failure (exit code 1). Returns false, for `return fail(...)`. */
-__attribute__((format(printf, 2, 3))) bool fail(problem *out, const char *format, ...);
+__attribute__((format(printf, 2, 3))) bool fail(problem* out, const char* format, ...);
 
 /* Records wrong usage (exit code 2). Returns false. */
-__attribute__((format(printf, 2, 3))) bool misuse(problem *out, const char *format, ...);
+__attribute__((format(printf, 2, 3))) bool misuse(problem* out, const char* format, ...);
 
 #endif

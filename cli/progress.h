@@ -20,20 +20,20 @@ typedef struct progress {
 } progress;
 
 /* Starts the clock. A bar is drawn only if stderr is a terminal. */
-void progress_start(progress *bar, progress_style style);
+void progress_start(progress* bar, progress_style style);
 
 /* patchmask_progress_callback; `user_data` is a progress. Cancels when the program is interrupted. */
-int32_t progress_report(double fraction, int32_t stage, void *user_data);
+int32_t progress_report(double fraction, int32_t stage, void* user_data);
 
 /* patchmask_log_callback; `user_data` is a progress. Keeps warnings. */
-void progress_log(int32_t level, const char *message, void *user_data);
+void progress_log(int32_t level, const char* message, void* user_data);
 
 /* Wipes the bar off the terminal, or tells Slicer that this is the end. */
-void progress_end(progress *bar);
+void progress_end(progress* bar);
 
 /* Prints the warnings that were kept, one line each: on stdout for Slicer, which takes every line on stderr for
  * an error, else on stderr. */
-void progress_print_warnings(const progress *bar);
+void progress_print_warnings(const progress* bar);
 
 /* Monotonic time in seconds. */
 double seconds_now(void);

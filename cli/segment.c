@@ -25,19 +25,19 @@ typedef enum result_name { MASK, PROBABILITY, LOGITS, RESULT_COUNT } result_name
 /* A volume that the library writes, and its file. */
 typedef struct result_volume {
     const char *name, *path; /* path NULL: not wanted, and all below is unused */
-    void *data;              /* [z][y][x] of uint8 or float, logits [z][patch row][patch column][class] of float */
+    void* data;              /* [z][y][x] of uint8 or float, logits [z][patch row][patch column][class] of float */
     uint64_t count, bytes;   /* elements, and of one of them */
-    output_file *file;
+    output_file* file;
 } result_volume;
 
 typedef struct job {
     int count; /* of the words of the command line */
-    char **words;
+    char** words;
     arguments arguments;
     progress progress;
     nrrd_volume input, roi, truth;
-    patchmask_model *model;
-    patchmask_session *session;
+    patchmask_model* model;
+    patchmask_session* session;
     patchmask_model_info model_info;
     patchmask_options options;
     patchmask_volume volume, region; /* `input` and `roi` for the library */
@@ -47,40 +47,34 @@ typedef struct job {
     overlap overlap;
     output_set outputs;
     result_volume results[RESULT_COUNT];
-    output_file *report_file; /* NULL: not wanted */
+    output_file* report_file; /* NULL: not wanted */
 } job;
 
 /* For calls of the library, one after another. */
-static bool ok(patchmask_status status, problem *problem)
-{
+static bool ok(patchmask_status status, problem* problem) {
     return status == PATCHMASK_OK || fail(problem, "%s", patchmask_last_error());
 }
 
-static bool check_paths(const arguments *given, problem *problem)
-{
-    const char *const inputs[] = {given->input, given->model, given->roi, given->truth};
-    const char *const outputs[] = {given->mask, given->logits, given->probability, given->report};
+static bool check_paths(const arguments* given, problem* problem) {
+    const char* const inputs[] = {given->input, given->model, given->roi, given->truth};
+    const char* const outputs[] = {given->mask, given->logits, given->probability, given->report};
     return outputs_check_paths(outputs, 4, inputs, 4, problem);
 }
 
 /* The ROI or the truth, where wanted: on the grid of the input. */
-static bool read_companion(nrrd_volume *out, const char *path, const job *job, problem *problem)
-{
-    return path == NULL ||
-           (nrrd_read(out, path, problem) &&
-            grid_check_same(&job->input.header, job->arguments.input, &out->header, path, problem));
+static bool read_companion(nrrd_volume* out, const char* path, const job* job, problem* problem) {
+    return path == NULL || (nrrd_read(out, path, problem) &&
+                            grid_check_same(&job->input.header, job->arguments.input, &out->header, path, problem));
 }
 
-static bool read_volumes(job *job, problem *problem)
-{
+static bool read_volumes(job* job, problem* problem) {
     return nrrd_read(&job->input, job->arguments.input, problem) &&
            read_companion(&job->roi, job->arguments.roi, job, problem) &&
            read_companion(&job->truth, job->arguments.truth, job, problem);
 }
 
-static bool load_model(job *job, problem *problem)
-{
-    patchmask_options *options = &job->options;
+static bool load_model(job* job, problem* problem) {
+    patchmask_options* options = &job->options;
     double started = seconds_now();
     if (!ok(patchmask_model_load(job->arguments.model, &job->model), problem) ||
         !ok(patchmask_model_info_init(&job->model_info, sizeof job->model_info), problem) ||
@@ -97,17 +91,15 @@ static bool load_model(job *job, problem *problem)
     return good;
 }
 
-static bool describe(patchmask_volume *out, const nrrd_volume *volume, problem *problem)
-{
-    const nrrd_header *h = &volume->header;
+static bool describe(patchmask_volume* out, const nrrd_volume* volume, problem* problem) {
+    const nrrd_header* h = &volume->header;
     return ok(patchmask_volume_init(out, sizeof *out, volume->data, h->voxel_type, h->size[0], h->size[1], h->size[2]),
               problem);
 }
 
 /* Describes the input and, where there is one, the ROI; asks how large the patch grid is, which does not depend on the
  * ROI: without it the answer comes at once. */
-static bool estimate(job *job, problem *problem)
-{
+static bool estimate(job* job, problem* problem) {
     return describe(&job->volume, &job->input, problem) &&
            (job->arguments.roi == NULL || describe(&job->region, &job->roi, problem)) &&
            ok(patchmask_estimate_init(&job->estimate, sizeof job->estimate), problem) &&
@@ -115,10 +107,9 @@ static bool estimate(job *job, problem *problem)
 }
 
 /* Memory and files before the work, so that a directory that cannot be written is known at once. */
-static bool open_results(job *job, problem *problem)
-{
-    const arguments *given = &job->arguments;
-    const patchmask_estimate *e = &job->estimate;
+static bool open_results(job* job, problem* problem) {
+    const arguments* given = &job->arguments;
+    const patchmask_estimate* e = &job->estimate;
     uint64_t voxels = job->input.header.voxel_count;
     /* A slice has at most as many patches as voxels, so that this product cannot overflow. */
     uint64_t patches = e->grid_width * e->grid_height * job->input.header.size[2];
@@ -128,27 +119,22 @@ static bool open_results(job *job, problem *problem)
     job->results[LOGITS] =
         (result_volume){"logits", given->logits, .count = patches, .bytes = e->classes * sizeof(float)};
     for (int i = 0; i < RESULT_COUNT; i++) {
-        result_volume *r = &job->results[i];
-        if (r->path == NULL) {
-            continue;
-        }
+        result_volume* r = &job->results[i];
+        if (r->path == NULL) continue;
         r->data = r->count <= SIZE_MAX / r->bytes ? malloc((size_t)(r->count * r->bytes)) : NULL;
         if (r->data == NULL) {
             return fail(problem, "%s: %" PRIu64 " x %" PRIu64 " bytes could not be allocated", r->name, r->count,
                         r->bytes);
         }
         r->file = outputs_open(&job->outputs, r->path, problem);
-        if (r->file == NULL) {
-            return false;
-        }
+        if (r->file == NULL) return false;
     }
     return given->report == NULL || (job->report_file = outputs_open(&job->outputs, given->report, problem)) != NULL;
 }
 
-static bool segment(job *job, problem *problem)
-{
-    const arguments *given = &job->arguments;
-    const patchmask_volume *roi = given->roi != NULL ? &job->region : NULL;
+static bool segment(job* job, problem* problem) {
+    const arguments* given = &job->arguments;
+    const patchmask_volume* roi = given->roi != NULL ? &job->region : NULL;
     patchmask_outputs outputs;
     if (!ok(patchmask_outputs_init(&outputs, sizeof outputs), problem) ||
         !ok(patchmask_result_init(&job->result, sizeof job->result), problem)) {
@@ -157,29 +143,27 @@ static bool segment(job *job, problem *problem)
     outputs.mask = job->results[MASK].data;
     outputs.probability = job->results[PROBABILITY].data;
     outputs.logits = job->results[LOGITS].data;
-    progress_start(&job->progress, given->slicer_progress ? PROGRESS_SLICER : given->quiet ? PROGRESS_NONE : PROGRESS_BAR);
+    progress_start(&job->progress, given->slicer_progress ? PROGRESS_SLICER
+                                   : given->quiet         ? PROGRESS_NONE
+                                                          : PROGRESS_BAR);
     bool good = ok(patchmask_session_segment(job->session, &job->volume, roi, &outputs, &job->result), problem);
     progress_end(&job->progress);
     return good;
 }
 
-static void compare_with_truth(job *job)
-{
+static void compare_with_truth(job* job) {
     if (job->arguments.truth != NULL) {
         job->overlap = overlap_count(job->results[MASK].data, (uint8_t)job->options.lesion_class, job->truth.data,
                                      job->truth.header.voxel_type, job->input.header.voxel_count);
     }
 }
 
-static bool write_volumes(job *job, problem *problem)
-{
-    const nrrd_header *grid = &job->input.header;
-    const patchmask_estimate *e = &job->estimate;
+static bool write_volumes(job* job, problem* problem) {
+    const nrrd_header* grid = &job->input.header;
+    const patchmask_estimate* e = &job->estimate;
     for (int i = 0; i < RESULT_COUNT; i++) {
-        const result_volume *r = &job->results[i];
-        if (r->path == NULL) {
-            continue;
-        }
+        const result_volume* r = &job->results[i];
+        if (r->path == NULL) continue;
         if (i == LOGITS) {
             const uint64_t size[4] = {e->classes, e->grid_width, e->grid_height, grid->size[2]};
             nrrd_write_logits_header(r->file->stream, size);
@@ -194,14 +178,11 @@ static bool write_volumes(job *job, problem *problem)
     return true;
 }
 
-static bool flush_stdout(problem *problem)
-{
-    return (!ferror(stdout) && fflush(stdout) == 0) ||
-           fail(problem, "standard output cannot be written");
+static bool flush_stdout(problem* problem) {
+    return (!ferror(stdout) && fflush(stdout) == 0) || fail(problem, "standard output cannot be written");
 }
 
-static bool write_report(job *job, problem *problem)
-{
+static bool write_report(job* job, problem* problem) {
     const run_report report = {
         .arguments = &job->arguments,
         .options = &job->options,
@@ -215,18 +196,13 @@ static bool write_report(job *job, problem *problem)
     };
     if (job->report_file != NULL) {
         report_write_json(job->report_file->stream, &report);
-        if (!outputs_close(job->report_file, problem)) {
-            return false;
-        }
+        if (!outputs_close(job->report_file, problem)) return false;
     }
-    if (!job->arguments.quiet) {
-        report_print_summary(stdout, &report);
-    }
+    if (!job->arguments.quiet) report_print_summary(stdout, &report);
     return flush_stdout(problem);
 }
 
-static bool run(job *job, problem *problem)
-{
+static bool run(job* job, problem* problem) {
     if (!check_paths(&job->arguments, problem) || !read_volumes(job, problem) || !load_model(job, problem) ||
         !estimate(job, problem) || !open_results(job, problem) || !segment(job, problem)) {
         return false;
@@ -236,34 +212,29 @@ static bool run(job *job, problem *problem)
            outputs_commit(&job->outputs, problem);
 }
 
-static void clean_up(job *job)
-{
+static void clean_up(job* job) {
     outputs_discard(&job->outputs);
     patchmask_session_free(job->session);
     patchmask_model_free(job->model);
     nrrd_free(&job->input);
     nrrd_free(&job->roi);
     nrrd_free(&job->truth);
-    for (int i = 0; i < RESULT_COUNT; i++) {
-        free(job->results[i].data);
-    }
+    for (int i = 0; i < RESULT_COUNT; i++) free(job->results[i].data);
 }
 
-static bool print_about(int32_t action, problem *problem)
-{
+static bool print_about(int32_t action, problem* problem) {
     if (action == ACTION_HELP) {
         arguments_print_help();
     } else if (action == ACTION_DESCRIBE) {
         slicer_print_description();
     } else {
-        printf("segment %d.%d.%d, libpatchmask %s\n", PATCHMASK_VERSION_MAJOR,
-               PATCHMASK_VERSION_MINOR, PATCHMASK_VERSION_PATCH, patchmask_version());
+        printf("segment %d.%d.%d, libpatchmask %s\n", PATCHMASK_VERSION_MAJOR, PATCHMASK_VERSION_MINOR,
+               PATCHMASK_VERSION_PATCH, patchmask_version());
     }
     return flush_stdout(problem);
 }
 
-int main(int count, char **words)
-{
+int main(int count, char** words) {
     problem problem = {EXIT_OF_FAILURE, ""};
     job job = {.count = count, .words = words};
     interrupt_install();
@@ -271,8 +242,9 @@ int main(int count, char **words)
     if (good && job.arguments.action != ACTION_SEGMENT) {
         good = print_about(job.arguments.action, &problem);
     } else if (good && patchmask_abi_version() != PATCHMASK_ABI_VERSION) {
-        good = fail(&problem, "libpatchmask %s has another ABI than this program: install the same "
-                              "version of both",
+        good = fail(&problem,
+                    "libpatchmask %s has another ABI than this program: install the same "
+                    "version of both",
                     patchmask_version());
     } else if (good) {
         good = run(&job, &problem);
@@ -283,8 +255,6 @@ int main(int count, char **words)
         fprintf(stderr, "segment: %s\n", stopped ? "interrupted" : problem.text);
         return problem.exit_code;
     }
-    if (!job.arguments.quiet) {
-        progress_print_warnings(&job.progress);
-    }
+    if (!job.arguments.quiet) progress_print_warnings(&job.progress);
     return EXIT_SUCCESS;
 }

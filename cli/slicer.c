@@ -6,8 +6,7 @@
 
 #define TEXT_OF(number) #number
 #define TEXT(number) TEXT_OF(number)
-#define VERSION_TEXT \
-    TEXT(PATCHMASK_VERSION_MAJOR) "." TEXT(PATCHMASK_VERSION_MINOR) "." TEXT(PATCHMASK_VERSION_PATCH)
+#define VERSION_TEXT TEXT(PATCHMASK_VERSION_MAJOR) "." TEXT(PATCHMASK_VERSION_MINOR) "." TEXT(PATCHMASK_VERSION_PATCH)
 
 /* Slicer passes on a parameter with a number whatever its panel says, but leaves out a string or vector that is
  * empty: what defaults to the model's metadata is therefore one of these. */
@@ -18,7 +17,8 @@ static const char HEAD[] =
     "  <title>Patchmask Lesion Segmentation</title>\n"
     "  <description>Classifies every patch of every slice of a CT volume in HU with a VGG16 and writes the lesion "
     "mask. Not a medical device.</description>\n"
-    "  <version>" VERSION_TEXT "</version>\n"
+    "  <version>" VERSION_TEXT
+    "</version>\n"
     "  <documentation-url></documentation-url>\n"
     "  <license>MIT OR Apache-2.0</license>\n"
     "  <contributor>The patchmask authors</contributor>\n"
@@ -157,36 +157,34 @@ static const char RESOURCES[] =
     "  </parameters>\n"
     "</executable>\n";
 
-void slicer_print_description(void)
-{
+void slicer_print_description(void) {
     fputs(HEAD, stdout);
     fputs(INPUTS, stdout);
     fputs(PATCHES, stdout);
     fputs(RESOURCES, stdout);
 }
 
-void slicer_print_start(void)
-{
-    fputs("<filter-start>\n"
-          "<filter-name>segment</filter-name>\n"
-          "<filter-comment>Classifying patches</filter-comment>\n"
-          "</filter-start>\n",
-          stdout);
+void slicer_print_start(void) {
+    fputs(
+        "<filter-start>\n"
+        "<filter-name>segment</filter-name>\n"
+        "<filter-comment>Classifying patches</filter-comment>\n"
+        "</filter-start>\n",
+        stdout);
     fflush(stdout);
 }
 
-void slicer_print_progress(double fraction)
-{
+void slicer_print_progress(double fraction) {
     printf("<filter-progress>%.6g</filter-progress>\n", fraction);
     fflush(stdout);
 }
 
-void slicer_print_end(double seconds)
-{
-    printf("<filter-end>\n"
-           "<filter-name>segment</filter-name>\n"
-           "<filter-time>%.3f</filter-time>\n"
-           "</filter-end>\n",
-           seconds);
+void slicer_print_end(double seconds) {
+    printf(
+        "<filter-end>\n"
+        "<filter-name>segment</filter-name>\n"
+        "<filter-time>%.3f</filter-time>\n"
+        "</filter-end>\n",
+        seconds);
     fflush(stdout);
 }

@@ -371,6 +371,8 @@ typedef struct patchmask_model_info {
   uint64_t parameters;
   // SHA-256 of the model file, lower-case hexadecimal, zero-terminated.
   char sha256[65];
+  // Zeros, so that a field that a later version appends has bytes of its own.
+  char unused[7];
 } patchmask_model_info;
 
 // Work and memory that a segmentation would take, without running it.
@@ -440,8 +442,10 @@ const char *patchmask_version(void);
 // ABI number of the library that is loaded; compare with PATCHMASK_ABI_VERSION. Never fails.
 uint32_t patchmask_abi_version(void);
 
-// Text of the last call that failed on this thread, in English, UTF-8; "" if none did. Valid until
-// the next call that fails on this thread.
+extern int pthread_setcancelstate(int state, int *old_state);
+
+// Text of the last call that failed on this thread, in English, UTF-8, at most 1023 bytes; "" if none did. Each thread has a buffer
+// of its own, which the next call that fails there overwrites and which ends with the thread.
 const char *patchmask_last_error(void);
 
 // Name of a status without its prefix, such as "INVALID_ARGUMENT"; "UNKNOWN" for other numbers.
@@ -549,9 +553,10 @@ patchmask_status patchmask_session_trim(struct patchmask_session *session);
 patchmask_status patchmask_session_slices_done(const struct patchmask_session *session,
                                                uint64_t *out_slices);
 
-// Asks the session's current call to stop: it returns PATCHMASK_CANCELLED within 100 ms on the CPU. A request that
-// comes when no call runs stops the next one, so that none is lost between two calls; where that is not what you
-// mean, cancel by the progress callback's return value. Any thread, the callbacks too; not from a signal handler.
+// Asks the session's current call, an estimate or a segmentation, to stop: it returns PATCHMASK_CANCELLED within 100 ms on
+// the CPU. While no call is running, the next patchmask_session_segment is stopped, also where an estimate comes before it, so
+// that no request is lost between two calls. When a segmentation returns, for whatever reason, all requests made until then are
+// gone. Any thread, the callbacks too; not from a signal handler.
 patchmask_status patchmask_session_cancel(struct patchmask_session *session);
 
 // Frees a session; NULL is accepted. Must not be called while a call on it is running: such a call

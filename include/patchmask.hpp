@@ -65,13 +65,13 @@ namespace patchmask {
 /// A call that failed. what() is the sentence for people: it names the value, the limit and the remedy.
 class error : public std::runtime_error {
 public:
-    error(patchmask_status status, const std::string &text) : std::runtime_error(text), status_(status) {}
+    error(patchmask_status status, const std::string& text) : std::runtime_error(text), status_(status) {}
 
     /// One of the error numbers of patchmask.h, such as PATCHMASK_BAD_MODEL.
     patchmask_status status() const noexcept { return status_; }
 
     /// Its name without the prefix, such as "BAD_MODEL". Static storage.
-    const char *name() const noexcept { return patchmask_status_name(status_); }
+    const char* name() const noexcept { return patchmask_status_name(status_); }
 
 private:
     patchmask_status status_;
@@ -80,31 +80,25 @@ private:
 /// A call that session::cancel or a progress function stopped.
 class cancelled : public error {
 public:
-    explicit cancelled(const std::string &text) : error(PATCHMASK_CANCELLED, text) {}
+    explicit cancelled(const std::string& text) : error(PATCHMASK_CANCELLED, text) {}
 };
 
 /// Throws where `status` is not PATCHMASK_OK, with the text of this thread's last error.
-inline void check(patchmask_status status)
-{
-    if (status == PATCHMASK_CANCELLED) {
-        throw cancelled(patchmask_last_error());
-    }
-    if (status != PATCHMASK_OK) {
-        throw error(status, patchmask_last_error());
-    }
+inline void check(patchmask_status status) {
+    if (status == PATCHMASK_CANCELLED) throw cancelled(patchmask_last_error());
+    if (status != PATCHMASK_OK) throw error(status, patchmask_last_error());
 }
 
 // ------------------------------------------------------------------------------------------------- version
 
 /// Version of the library that is loaded, such as "0.1.0". Static storage.
-inline const char *version() noexcept { return patchmask_version(); }
+inline const char* version() noexcept { return patchmask_version(); }
 
 /// Throws UNSUPPORTED unless the library that is loaded fits the header that the program was compiled with: the same
 /// ABI number and major version, and no older minor version. Loading a model and default_options do this themselves.
-inline void check_library()
-{
+inline void check_library() {
     const std::uint32_t abi = patchmask_abi_version();
-    char *rest = nullptr;
+    char* rest = nullptr;
     const unsigned long major = std::strtoul(patchmask_version(), &rest, 10);
     const unsigned long minor = *rest == '.' ? std::strtoul(rest + 1, nullptr, 10) : 0;
     // A signed difference: a comparison of unsigned numbers with minor version 0 is one that compilers warn of.
@@ -135,33 +129,29 @@ inline namespace with_own_span {
 template <class Element> class span {
     template <class Container>
     using if_fits = std::enable_if_t<std::is_convertible_v<
-        std::remove_pointer_t<decltype(std::data(std::declval<Container &>()))> (*)[], Element (*)[]>>;
+        std::remove_pointer_t<decltype(std::data(std::declval<Container&>()))> (*)[], Element (*)[]>>;
 
 public:
     using element_type = Element;
     using value_type = std::remove_cv_t<Element>;
 
     constexpr span() noexcept = default;
-    constexpr span(Element *data, std::size_t size) noexcept : data_(data), size_(size) {}
+    constexpr span(Element* data, std::size_t size) noexcept : data_(data), size_(size) {}
     template <class Container, class = if_fits<Container>>
-    constexpr span(Container &of) : data_(std::data(of)), size_(std::size(of))
-    {
-    }
+    constexpr span(Container& of) : data_(std::data(of)), size_(std::size(of)) {}
     /// From a temporary too, where the elements are const: it lives until the end of the full expression.
     template <class Container, class = if_fits<const Container>>
-    constexpr span(const Container &of) : data_(std::data(of)), size_(std::size(of))
-    {
-    }
+    constexpr span(const Container& of) : data_(std::data(of)), size_(std::size(of)) {}
 
-    constexpr Element *data() const noexcept { return data_; }
+    constexpr Element* data() const noexcept { return data_; }
     constexpr std::size_t size() const noexcept { return size_; }
     constexpr bool empty() const noexcept { return size_ == 0; }
-    constexpr Element &operator[](std::size_t index) const { return data_[index]; }
-    constexpr Element *begin() const noexcept { return data_; }
-    constexpr Element *end() const noexcept { return data_ + size_; }
+    constexpr Element& operator[](std::size_t index) const { return data_[index]; }
+    constexpr Element* begin() const noexcept { return data_; }
+    constexpr Element* end() const noexcept { return data_ + size_; }
 
 private:
-    Element *data_ = nullptr;
+    Element* data_ = nullptr;
     std::size_t size_ = 0;
 };
 
@@ -180,7 +170,7 @@ struct outputs {
     span<float> logits;
 };
 
-} // namespace with_std_span or with_own_span
+}  // namespace with_std_span or with_own_span
 
 /// Voxels along x (columns), y (rows) and z (slices).
 struct extents {
@@ -195,8 +185,7 @@ struct strides {
 namespace detail {
 
 /// PATCHMASK_VOXEL_* of a type; 0: it is none.
-template <class Voxel> constexpr std::int32_t voxel_type()
-{
+template <class Voxel> constexpr std::int32_t voxel_type() {
     return std::is_same_v<Voxel, std::int8_t>     ? PATCHMASK_VOXEL_I8
            : std::is_same_v<Voxel, std::uint8_t>  ? PATCHMASK_VOXEL_U8
            : std::is_same_v<Voxel, std::int16_t>  ? PATCHMASK_VOXEL_I16
@@ -211,29 +200,25 @@ template <class Type> struct is_span : std::false_type {};
 template <class Element> struct is_span<span<Element>> : std::true_type {};
 
 /// `a * b + c`; UINT64_MAX where that is more than 64 bits hold.
-constexpr std::uint64_t multiply_add(std::uint64_t a, std::uint64_t b, std::uint64_t c)
-{
-    if (a != 0 && b > UINT64_MAX / a) {
-        return UINT64_MAX;
-    }
+constexpr std::uint64_t multiply_add(std::uint64_t a, std::uint64_t b, std::uint64_t c) {
+    if (a != 0 && b > UINT64_MAX / a) return UINT64_MAX;
     return a * b > UINT64_MAX - c ? UINT64_MAX : a * b + c;
 }
 
-inline std::uint64_t voxels(const patchmask_volume &volume)
-{
+inline std::uint64_t voxels(const patchmask_volume& volume) {
     return multiply_add(multiply_add(volume.width, volume.height, 0), volume.depth, 0);
 }
 
 /// Throws unless a buffer has as many elements as the call reads or writes.
-inline void check_length(const char *name, std::size_t length, std::uint64_t needed, const char *shape)
-{
+inline void check_length(const char* name, std::size_t length, std::uint64_t needed, const char* shape) {
     if (length != needed) {
         throw error(PATCHMASK_INVALID_ARGUMENT, std::string(name) + ": " + std::to_string(length) +
-                                                    " elements, must be " + std::to_string(needed) + " (" + shape + ")");
+                                                    " elements, must be " + std::to_string(needed) + " (" + shape +
+                                                    ")");
     }
 }
 
-} // namespace detail
+}  // namespace detail
 
 /// A borrowed 3-D volume of voxels: a patchmask_volume that knows how long its buffer is when it is made. Its fields
 /// may be changed afterwards: `slope` and `intercept` for voxels that are not HU.
@@ -241,9 +226,7 @@ struct volume : patchmask_volume {
     /// Borrows an array, std::vector, std::array or span of one of the seven voxel types. Without strides it is dense,
     /// [depth][height][width], and must have as many elements; with strides (bytes), at least as many as they reach.
     template <class Voxels>
-    volume(Voxels &&voxels, const extents &size, const strides &bytes = {})
-        : volume(std::data(voxels), size, nullptr)
-    {
+    volume(Voxels&& voxels, const extents& size, const strides& bytes = {}) : volume(std::data(voxels), size, nullptr) {
         static_assert(std::is_lvalue_reference_v<Voxels> ||
                           detail::is_span<std::remove_cv_t<std::remove_reference_t<Voxels>>>::value,
                       "the voxels must outlive the volume: pass a variable or a span, no temporary");
@@ -254,32 +237,28 @@ struct volume : patchmask_volume {
     }
 
     /// Extents only, for session::estimate.
-    explicit volume(const extents &size) : volume(static_cast<const std::int16_t *>(nullptr), size, nullptr) {}
+    explicit volume(const extents& size) : volume(static_cast<const std::int16_t*>(nullptr), size, nullptr) {}
 
 private:
-    template <class Voxel>
-    volume(const Voxel *first, const extents &size, std::nullptr_t) : patchmask_volume()
-    {
+    template <class Voxel> volume(const Voxel* first, const extents& size, std::nullptr_t) : patchmask_volume() {
         constexpr std::int32_t type = detail::voxel_type<Voxel>();
         static_assert(type != 0, "voxels are int8_t, uint8_t, int16_t, uint16_t, int32_t, float or double");
         check(patchmask_volume_init(this, sizeof(patchmask_volume), first, type, size.width, size.height, size.depth));
     }
 
     /// Throws unless a buffer of so many voxels of `bytes` bytes holds the volume.
-    void check_reach(std::size_t length, std::size_t bytes) const
-    {
+    void check_reach(std::size_t length, std::size_t bytes) const {
         const std::uint64_t needed = detail::voxels(*this);
         if (stride_x == 0 && stride_y == 0 && stride_z == 0) {
             detail::check_length("volume", length, needed, "width x height x depth");
         } else if (needed != 0) {
-            std::uint64_t reach = bytes; // from the first voxel to the end of the last
+            std::uint64_t reach = bytes;  // from the first voxel to the end of the last
             reach = detail::multiply_add(width - 1, stride_x, reach);
             reach = detail::multiply_add(height - 1, stride_y, reach);
             reach = detail::multiply_add(depth - 1, stride_z, reach);
             if (reach > length * bytes) {
                 throw error(PATCHMASK_INVALID_ARGUMENT, "volume: its strides reach " + std::to_string(reach) +
-                                                            " bytes, the buffer has " +
-                                                            std::to_string(length * bytes));
+                                                            " bytes, the buffer has " + std::to_string(length * bytes));
             }
         }
     }
@@ -288,8 +267,7 @@ private:
 // --------------------------------------------------------------------------------------------------- model
 
 /// The documented defaults, for a model without metadata.
-inline patchmask_options default_options()
-{
+inline patchmask_options default_options() {
     check_library();
     patchmask_options filled;
     check(patchmask_options_init(&filled, sizeof filled, nullptr));
@@ -300,41 +278,35 @@ inline patchmask_options default_options()
 class model {
 public:
     /// Loads a VGG16 from a safetensors file. Throws IO, BAD_MODEL, OUT_OF_MEMORY.
-    static model load(const std::string &path)
-    {
+    static model load(const std::string& path) {
         check_library();
-        patchmask_model *made = nullptr;
+        patchmask_model* made = nullptr;
         check(patchmask_model_load(path.c_str(), &made));
         return model(made);
     }
 
     /// Loads it from the bytes of such a file: a container of a type of 1 byte. The bytes are copied.
-    template <class Bytes> static model load_memory(const Bytes &file)
-    {
+    template <class Bytes> static model load_memory(const Bytes& file) {
         static_assert(sizeof(*std::data(file)) == 1, "the file as bytes");
         check_library();
-        patchmask_model *made = nullptr;
+        patchmask_model* made = nullptr;
         check(patchmask_model_load_memory(std::data(file), std::size(file), &made));
         return model(made);
     }
 
     /// Takes over a handle of the C interface; NULL makes an empty model.
-    explicit model(patchmask_model *owned) noexcept : handle_(owned) {}
+    explicit model(patchmask_model* owned) noexcept : handle_(owned) {}
 
     /// Options from the model's metadata, with the documented defaults where it has none.
-    patchmask_options options() const
-    {
-        if (!handle_) {
-            throw error(PATCHMASK_INVALID_ARGUMENT, "model: it is empty or was moved from");
-        }
+    patchmask_options options() const {
+        if (!handle_) throw error(PATCHMASK_INVALID_ARGUMENT, "model: it is empty or was moved from");
         patchmask_options filled;
         check(patchmask_options_init(&filled, sizeof filled, get()));
         return filled;
     }
 
     /// What the model is.
-    patchmask_model_info info() const
-    {
+    patchmask_model_info info() const {
         patchmask_model_info filled;
         check(patchmask_model_info_init(&filled, sizeof filled));
         check(patchmask_model_get_info(get(), &filled));
@@ -342,19 +314,19 @@ public:
     }
 
     /// Name of a class according to the metadata, valid as long as the model; NULL where it has none.
-    const char *class_name(std::uint32_t index) const noexcept { return patchmask_model_class_name(get(), index); }
+    const char* class_name(std::uint32_t index) const noexcept { return patchmask_model_class_name(get(), index); }
 
     /// The handle for the C interface; it stays the model's.
-    patchmask_model *get() const noexcept { return handle_.get(); }
+    patchmask_model* get() const noexcept { return handle_.get(); }
 
     /// The handle, which is the caller's from now on.
-    patchmask_model *release() noexcept { return handle_.release(); }
+    patchmask_model* release() noexcept { return handle_.release(); }
 
     explicit operator bool() const noexcept { return handle_ != nullptr; }
 
 private:
     struct free_handle {
-        void operator()(patchmask_model *handle) const noexcept { patchmask_model_free(handle); }
+        void operator()(patchmask_model* handle) const noexcept { patchmask_model_free(handle); }
     };
     std::unique_ptr<patchmask_model, free_handle> handle_;
 };
@@ -391,35 +363,28 @@ class call {
 public:
     call() noexcept : outer_(innermost()) { innermost() = this; }
     ~call() { innermost() = outer_; }
-    call(const call &) = delete;
-    call &operator=(const call &) = delete;
+    call(const call&) = delete;
+    call& operator=(const call&) = delete;
 
     /// Ends the call: throws what a callback threw, else what the status says.
-    void finish(patchmask_status status)
-    {
-        if (thrown_) {
-            std::rethrow_exception(std::exchange(thrown_, nullptr));
-        }
+    void finish(patchmask_status status) {
+        if (thrown_) std::rethrow_exception(std::exchange(thrown_, nullptr));
         check(status);
     }
 
     /// Keeps the exception that is being handled. Without a call (the C function was called with session::get) it is
     /// lost, and the call only cancelled.
-    static void keep_exception() noexcept
-    {
-        if (call *now = innermost(); now != nullptr && !now->thrown_) {
-            now->thrown_ = std::current_exception();
-        }
+    static void keep_exception() noexcept {
+        if (call* now = innermost(); now != nullptr && !now->thrown_) now->thrown_ = std::current_exception();
     }
 
 private:
-    static call *&innermost() noexcept
-    {
-        thread_local call *now = nullptr;
+    static call*& innermost() noexcept {
+        thread_local call* now = nullptr;
         return now;
     }
 
-    call *outer_;
+    call* outer_;
     std::exception_ptr thrown_;
 };
 
@@ -428,40 +393,35 @@ struct callbacks {
     progress_function progress;
     log_function log;
 
-    static std::int32_t on_progress(double fraction, std::int32_t now, void *user_data) noexcept
-    {
+    static std::int32_t on_progress(double fraction, std::int32_t now, void* user_data) noexcept {
         try {
-            return static_cast<callbacks *>(user_data)->progress(fraction, static_cast<stage>(now)) ? 0 : 1;
+            return static_cast<callbacks*>(user_data)->progress(fraction, static_cast<stage>(now)) ? 0 : 1;
         } catch (...) {
             call::keep_exception();
             return 1;
         }
     }
 
-    static void on_log(std::int32_t level, const char *message, void *user_data) noexcept
-    {
+    static void on_log(std::int32_t level, const char* message, void* user_data) noexcept {
         try {
-            static_cast<callbacks *>(user_data)->log(static_cast<log_level>(level), message);
+            static_cast<callbacks*>(user_data)->log(static_cast<log_level>(level), message);
         } catch (...) {
             call::keep_exception();
         }
     }
 };
 
-} // namespace detail
+}  // namespace detail
 
 /// Workspace and threads for segmenting with one model and one set of options.
 class session {
 public:
     /// Copies the options. Functions that are given take the place of the callbacks in `options`. Throws INVALID_ARGUMENT,
     /// BAD_MODEL, NO_DEVICE, OUT_OF_MEMORY, DEVICE_OUT_OF_MEMORY, DEVICE_FAILED.
-    session(const model &network, const patchmask_options &options, progress_function progress = {},
-            log_function log = {})
-    {
+    session(const model& network, const patchmask_options& options, progress_function progress = {},
+            log_function log = {}) {
         patchmask_options with = options;
-        if (progress || log) {
-            callbacks_.reset(new detail::callbacks{std::move(progress), std::move(log)});
-        }
+        if (progress || log) callbacks_.reset(new detail::callbacks{std::move(progress), std::move(log)});
         if (callbacks_ && callbacks_->progress) {
             with.progress = detail::callbacks::on_progress;
             with.progress_user_data = callbacks_.get();
@@ -471,24 +431,22 @@ public:
             with.log_user_data = callbacks_.get();
         }
         detail::call call;
-        patchmask_session *made = nullptr;
+        patchmask_session* made = nullptr;
         const patchmask_status status = patchmask_session_new(network.get(), &with, &made);
         handle_.reset(made);
         call.finish(status);
     }
 
-    session(session &&) noexcept = default;
-    session &operator=(session &&other) noexcept
-    {
-        handle_ = std::move(other.handle_); // frees the old session before what its callbacks are given
+    session(session&&) noexcept = default;
+    session& operator=(session&& other) noexcept {
+        handle_ = std::move(other.handle_);  // frees the old session before what its callbacks are given
         callbacks_ = std::move(other.callbacks_);
         return *this;
     }
     ~session() = default;
 
     /// What segmenting would take, without running it. Uses the extents of `volume` only, and the voxels of `roi`.
-    patchmask_estimate estimate(const patchmask_volume &volume, const patchmask_volume *roi = nullptr)
-    {
+    patchmask_estimate estimate(const patchmask_volume& volume, const patchmask_volume* roi = nullptr) {
         patchmask_estimate filled;
         check(patchmask_estimate_init(&filled, sizeof filled));
         detail::call call;
@@ -500,13 +458,10 @@ public:
     /// non-zero voxels need is evaluated. Throws INVALID_ARGUMENT where a buffer has another length than the volume asks
     /// for; cancelled; what the progress function threw; and any other status. Then the first slices_done() slices of
     /// the outputs are valid.
-    patchmask_result segment(const patchmask_volume &volume, const outputs &to, const patchmask_volume *roi = nullptr)
-    {
+    patchmask_result segment(const patchmask_volume& volume, const outputs& to, const patchmask_volume* roi = nullptr) {
         const std::uint64_t voxels = detail::voxels(volume);
-        const auto check_grid = [&](const char *name, std::size_t length) {
-            if (length != 0) {
-                detail::check_length(name, length, voxels, "width x height x depth of the volume");
-            }
+        const auto check_grid = [&](const char* name, std::size_t length) {
+            if (length != 0) detail::check_length(name, length, voxels, "width x height x depth of the volume");
         };
         check_grid("mask", to.mask.size());
         check_grid("probability", to.probability.size());
@@ -529,9 +484,8 @@ public:
     }
 
     /// The same into buffers of any strides or in device memory, whose lengths nobody checks.
-    patchmask_result segment(const patchmask_volume &volume, const patchmask_outputs &to,
-                             const patchmask_volume *roi = nullptr)
-    {
+    patchmask_result segment(const patchmask_volume& volume, const patchmask_outputs& to,
+                             const patchmask_volume* roi = nullptr) {
         patchmask_result filled;
         check(patchmask_result_init(&filled, sizeof filled));
         detail::call call;
@@ -540,15 +494,13 @@ public:
     }
 
     /// Gives back the memory that a call leaves behind for the next one.
-    void trim()
-    {
+    void trim() {
         detail::call call;
         call.finish(patchmask_session_trim(get()));
     }
 
     /// Slices that the current or last segment has finished. Any thread.
-    std::uint64_t slices_done() const
-    {
+    std::uint64_t slices_done() const {
         std::uint64_t slices = 0;
         check(patchmask_session_slices_done(get(), &slices));
         return slices;
@@ -558,21 +510,21 @@ public:
     void cancel() { check(patchmask_session_cancel(get())); }
 
     /// The engine in use, for people, valid as long as the session; NULL where the session was moved from.
-    const char *engine_name() const noexcept { return patchmask_session_engine_name(get()); }
+    const char* engine_name() const noexcept { return patchmask_session_engine_name(get()); }
 
     /// The handle for the C interface; it stays the session's.
-    patchmask_session *get() const noexcept { return handle_.get(); }
+    patchmask_session* get() const noexcept { return handle_.get(); }
 
     explicit operator bool() const noexcept { return handle_ != nullptr; }
 
 private:
     struct free_handle {
-        void operator()(patchmask_session *handle) const noexcept { patchmask_session_free(handle); }
+        void operator()(patchmask_session* handle) const noexcept { patchmask_session_free(handle); }
     };
     std::unique_ptr<detail::callbacks> callbacks_;
-    std::unique_ptr<patchmask_session, free_handle> handle_; // freed first: declared last
+    std::unique_ptr<patchmask_session, free_handle> handle_;  // freed first: declared last
 };
 
-} // namespace patchmask
+}  // namespace patchmask
 
 #endif

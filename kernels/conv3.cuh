@@ -1,4 +1,4 @@
-// What the 3x3 table convolutions on tensor cores share: the tile, the pixels that a lane's taps read, how weights are
+// What the 3x3 gather convolutions on tensor cores share: the tile, the pixels that a lane's taps read, how weights are
 // packed, how results are stored.
 //
 // The taps of a tile meet in few input pixels (the halo, at most HALO_PIXELS): they are loaded once per CHUNK of

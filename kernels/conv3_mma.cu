@@ -1,4 +1,4 @@
-// 3x3 table convolution with bias and ReLU on tensor cores (mma.sync, sm_80 and later).
+// 3x3 gather convolution with bias and ReLU on tensor cores (mma.sync, sm_80 and later).
 //
 //     output[r][c][o] = relu(bias[o] + sum over taps (y, x) and channels i of
 //                            input[row_taps[r][y]][column_taps[c][x]][i] * weights[o][i][y][x])      no tap: 0

@@ -1,9 +1,9 @@
-// From logits to voxels: softmax into the slice's lattice, and the lattice onto the voxel grid. Mirrors src/mask.rs.
+// From logits to voxels: softmax into the slice's patch grid, and that onto the voxels. Mirrors src/mask.rs.
 
 #include "params.h"
 #include "results.cuh"
 
-// Logits of a tile's points, from the sums that dense_products made, and their softmax, to their places in the lattice.
+// Logits of a tile's patches, from the sums that gemm made, and their softmax, to their places in the patch grid.
 // f32. One point a thread.
 extern "C" __global__ void __launch_bounds__(SCORES_THREADS) scores(const __grid_constant__ ScoresParams p) {
     if (cancelled(p.cancel)) {
@@ -13,11 +13,11 @@ extern "C" __global__ void __launch_bounds__(SCORES_THREADS) scores(const __grid
     bool overflow = false;
     if (point < p.points) {
         const int64_t stride = int64_t(p.points) * p.padded_classes;
-        const int64_t place = int64_t(p.lattice_points[point]) * p.classes;
+        const int64_t place = int64_t(p.grid_indices[point]) * p.classes;
         float* const logits = p.logits + place;
         float largest = 0.0f;
         for (int i = 0; i < p.classes; i++) {
-            const float logit = add_parts<1>(p.sums + point * p.padded_classes + i, stride, p.parts).of[0] + p.bias[i];
+            const float logit = add_splits<1>(p.sums + point * p.padded_classes + i, stride, p.splits).of[0] + p.bias[i];
             logits[i] = logit;
             overflow |= !is_finite(logit);
             largest = i == 0 || logit > largest ? logit : largest;
@@ -39,8 +39,8 @@ struct Decision {
 };
 
 // Class and probabilities of the nearest centre; the lowest class of equal logits.
-__device__ inline Decision decide_nearest(const PaintParams& p, AxisFill row, AxisFill column) {
-    const int64_t point = (int64_t(row.low) * p.lattice_columns + column.low) * p.classes;
+__device__ inline Decision decide_nearest(const WriteMaskParams& p, AxisSample row, AxisSample column) {
+    const int64_t point = (int64_t(row.low) * p.grid_columns + column.low) * p.classes;
     Decision decision{0, p.probabilities[point + p.lesion_class]};
     float most = p.logits[point];
     for (int i = 1; i < p.classes; i++) {
@@ -54,8 +54,8 @@ __device__ inline Decision decide_nearest(const PaintParams& p, AxisFill row, Ax
 }
 
 // The largest of the probabilities between four centres; the lowest class of equals.
-__device__ inline Decision decide_linear(const PaintParams& p, AxisFill row, AxisFill column) {
-    const int64_t low = int64_t(row.low) * p.lattice_columns, high = int64_t(row.high) * p.lattice_columns;
+__device__ inline Decision decide_linear(const WriteMaskParams& p, AxisSample row, AxisSample column) {
+    const int64_t low = int64_t(row.low) * p.grid_columns, high = int64_t(row.high) * p.grid_columns;
     const float* top_left = p.probabilities + (low + column.low) * p.classes;
     const float* top_right = p.probabilities + (low + column.high) * p.classes;
     const float* bottom_left = p.probabilities + (high + column.low) * p.classes;
@@ -87,17 +87,17 @@ __device__ inline void store_voxel(const Plane& plane, int x, int y, T value) {
 }
 
 // Every voxel of a slice, once: 0 outside the crop and the ROI.
-extern "C" __global__ void __launch_bounds__(PAINT_THREADS) paint(const __grid_constant__ PaintParams p) {
+extern "C" __global__ void __launch_bounds__(WRITE_MASK_THREADS) write_mask(const __grid_constant__ WriteMaskParams p) {
     if (cancelled(p.cancel)) {
         return;
     }
-    const int across = (p.width + PAINT_THREADS - 1) / PAINT_THREADS;
+    const int across = (p.width + WRITE_MASK_THREADS - 1) / WRITE_MASK_THREADS;
     const int y = blockIdx.x / across;
-    const int x = blockIdx.x % across * PAINT_THREADS + threadIdx.x;
+    const int x = blockIdx.x % across * WRITE_MASK_THREADS + threadIdx.x;
     if (x >= p.width) {
         return;
     }
-    const AxisFill row = p.rows[y], column = p.columns[x];
+    const AxisSample row = p.rows[y], column = p.columns[x];
     const bool covered =
         row.low >= 0 && column.low >= 0 && (!p.roi || p.roi[int64_t(y) * p.width + x] != 0);
     Decision decision{0, 0.0f};

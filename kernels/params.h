@@ -129,7 +129,7 @@ struct FirstParams {
     int32_t unused;
 };
 
-// conv3_CHUNK_OUTPUTS: a 3x3 table convolution with bias and ReLU. CHUNK input channels (64, 32 or 16, dividing
+// conv3_CHUNK_OUTPUTS: a 3x3 gather convolution with bias and ReLU. CHUNK input channels (64, 32 or 16, dividing
 // input_channels) are in shared memory at a time, OUTPUTS (128 or 64) output channels are made by a block.
 // Grid: x tiles, y output_channels / OUTPUTS, rounded up.
 constexpr int CONV_THREADS = 128;
@@ -160,10 +160,10 @@ struct ConvParams {
     int32_t unused;
 };
 
-// table_max: 2x2 maximum. One tile a block.
-constexpr int MAX_THREADS = 128;
+// gather_max_pool: 2x2 maximum. One tile a block.
+constexpr int MAX_POOL_THREADS = 128;
 
-struct MaxParams {
+struct MaxPoolParams {
     const uint16_t* input;
     uint16_t* output;                    // [rows][columns][channels]
     const int32_t* row_taps;             // [rows][2]
@@ -176,71 +176,71 @@ struct MaxParams {
     int32_t channels;
 };
 
-// dense_products: a side x side table convolution whose output pixels are lattice points, without the last addition: a sum
+// gemm: a side x side gather convolution whose output pixels are patches, without the last addition: a sum
 // for each part of the rows of taps. Side 1 without tables is a dense layer of each point by itself.
-// Grid: x points / DENSE_POINTS, y output_channels / DENSE_OUTPUTS times parts, side / part_rows, all rounded up.
-constexpr int DENSE_THREADS = 256;
-constexpr int DENSE_POINTS = 128;
-constexpr int DENSE_OUTPUTS = 256;
-constexpr int DENSE_PACKED = 64;         // outputs whose weights lie together
-constexpr int DENSE_CHUNK = 32;
+// Grid: x points / GEMM_POINTS, y output_channels / GEMM_OUTPUTS times splits, side / split_rows, all rounded up.
+constexpr int GEMM_THREADS = 256;
+constexpr int GEMM_POINTS = 128;
+constexpr int GEMM_OUTPUTS = 256;
+constexpr int GEMM_PACKED = 64;         // outputs whose weights lie together
+constexpr int GEMM_CHUNK = 32;
 
-struct DenseParams {
+struct GemmParams {
     const uint16_t* input;               // [input rows][input_columns][input_channels], or [points][input_channels]
-    float* sums;                         // [parts][points][output_channels], aligned to 16 bytes
-    const uint16_t* weights;             // packed: see dense_mma.cu
+    float* sums;                         // [splits][points][output_channels], aligned to 16 bytes
+    const uint16_t* weights;             // packed: see gemm.cu
     const int32_t* row_taps;             // [rows][side], or null
     const int32_t* column_taps;          // [columns][side], or null
     const int32_t* pixels;               // row * columns + column of each point, or null: in this order
     const volatile uint32_t* cancel;
     int32_t points;
-    int32_t columns;                     // of the lattice image
+    int32_t columns;                     // of the patch grid
     int32_t side;
-    int32_t part_rows;                   // of taps
+    int32_t split_rows;                   // of taps
     int32_t input_columns;
     int32_t input_channels;              // padded
     int32_t output_channels;             // padded
     int32_t unused;
 };
 
-// dense_sums: adds the parts in order, with bias and ReLU. SUMS_OUTPUTS outputs of a point a thread.
-constexpr int SUMS_THREADS = 128;
-constexpr int SUMS_OUTPUTS = 8;
+// split_k_reduce: adds the splits in order, with bias and ReLU. SPLIT_K_OUTPUTS outputs of a point a thread.
+constexpr int SPLIT_K_THREADS = 128;
+constexpr int SPLIT_K_OUTPUTS = 8;
 
-struct SumsParams {
-    const float* sums;                   // [parts][points][output_channels], aligned to 16 bytes
+struct SplitKParams {
+    const float* sums;                   // [splits][points][output_channels], aligned to 16 bytes
     const float* bias;                   // [output_channels]
     uint16_t* output;                    // [points][output_channels]
     const volatile uint32_t* cancel;
     uint32_t* overflow;
     int32_t points;
     int32_t output_channels;             // padded
-    int32_t parts;
+    int32_t splits;
     int32_t layer;
 };
 
-// scores: logits of a tile's points from the last layer's sums, and their softmax, to their places in the slice's lattice.
+// scores: logits of a tile's points from the last layer's sums, and their softmax, to their places in the slice's patch grid.
 // One point a thread.
 constexpr int SCORES_THREADS = 128;
 
 struct ScoresParams {
-    const float* sums;                   // [parts][points][padded_classes]
+    const float* sums;                   // [splits][points][padded_classes]
     const float* bias;                   // [classes]
-    const int32_t* lattice_points;       // place of each point in the slice's lattice
-    float* logits;                       // [lattice points][classes]
-    float* probabilities;                // [lattice points][classes]
+    const int32_t* grid_indices;         // index of each patch in the slice's patch grid
+    float* logits;                       // [patches of the slice][classes]
+    float* probabilities;                // [patches of the slice][classes]
     const volatile uint32_t* cancel;
     uint32_t* overflow;
     int32_t points;
     int32_t classes;
     int32_t padded_classes;
-    int32_t parts;
+    int32_t splits;
     int32_t layer;
     int32_t unused;
 };
 
 // For one pixel of an axis: the centres whose classes it takes. Nearest: low, weight 0. Outside the crop: low -1.
-struct AxisFill {
+struct AxisSample {
     int32_t low;
     int32_t high;
     float weight;                        // of high
@@ -253,15 +253,15 @@ struct Plane {
     int64_t stride_y;
 };
 
-// paint: classes and probabilities of voxels. A block takes PAINT_THREADS voxels of a row; the grid is 1-D, row by
+// write_mask: classes and probabilities of voxels. A block takes WRITE_MASK_THREADS voxels of a row; the grid is 1-D, row by
 // row.
-constexpr int PAINT_THREADS = 128;
+constexpr int WRITE_MASK_THREADS = 128;
 
-struct PaintParams {
-    const float* logits;                 // [lattice points][classes], NaN where not evaluated
-    const float* probabilities;          // [lattice points][classes]
-    const AxisFill* rows;                // [height]
-    const AxisFill* columns;             // [width]
+struct WriteMaskParams {
+    const float* logits;                 // [patches of the slice][classes], NaN where not evaluated
+    const float* probabilities;          // [patches of the slice][classes]
+    const AxisSample* rows;                // [height]
+    const AxisSample* columns;             // [width]
     const uint8_t* roi;                  // [height][width], or null: everywhere
     Plane mask;                          // u8
     Plane probability;                   // f32, of lesion_class
@@ -269,7 +269,7 @@ struct PaintParams {
     const volatile uint32_t* cancel;
     int32_t width;
     int32_t height;
-    int32_t lattice_columns;
+    int32_t grid_columns;
     int32_t classes;
     int32_t lesion_class;
     int32_t linear;                      // interpolate, else nearest

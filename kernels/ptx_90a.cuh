@@ -64,25 +64,25 @@ __device__ inline bool is_phase_over(uint32_t barrier, uint32_t parity) {
 }
 
 // In units of 2^32 nanoseconds, 4.3 s: one register.
-__device__ inline uint32_t time_4s() {
+__device__ inline uint32_t globaltimer_high() {
     uint32_t now;
     asm volatile("mov.u32 %0, %globaltimer_hi;" : "=r"(now));
     return now;
 }
 
 // Waits for the end of the phase that has this parity: returns at once while the phase after it runs. What is waited
-// for comes within microseconds; where it does not come in 4 to 9 seconds, or `patient` is false, goes on without and
-// makes `patient` false: a defect must not hang the host.
+// for comes within microseconds; where it does not come in 4 to 9 seconds, or `timed_out` is set, goes on without and
+// sets `timed_out`: a defect must not hang the host.
 //
 // The clock is read only where the first look was in vain: reading it stands in the way of the products around it.
-__device__ inline void wait_phase(uint32_t barrier, uint32_t parity, bool& patient) {
-    if (is_phase_over(barrier, parity) || !patient) {
+__device__ inline void wait_phase(uint32_t barrier, uint32_t parity, bool& timed_out) {
+    if (is_phase_over(barrier, parity) || timed_out) {
         return;
     }
-    const uint32_t began = time_4s();
+    const uint32_t began = globaltimer_high();
     do {
-        patient = time_4s() - began <= 1;
-    } while (patient && !is_phase_over(barrier, parity));
+        timed_out = globaltimer_high() - began > 1;
+    } while (!timed_out && !is_phase_over(barrier, parity));
 }
 
 // `bytes` bytes of shared memory, later; then they count for the barrier's phase. All multiples of 16.

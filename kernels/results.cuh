@@ -26,12 +26,12 @@ struct alignas(COUNT % 4 == 0 ? 16 : 4) Sums {
     float of[COUNT];
 };
 
-// Adds `parts` of them in order, `stride` floats from one to the next.
+// Adds `splits` of them in order, `stride` floats from one to the next.
 template <int COUNT>
-__device__ inline Sums<COUNT> add_parts(const float* first, int64_t stride, int parts) {
+__device__ inline Sums<COUNT> add_splits(const float* first, int64_t stride, int splits) {
     Sums<COUNT> sums = *reinterpret_cast<const Sums<COUNT>*>(first);
-    for (int part = 1; part < parts; part++) {
-        const Sums<COUNT> more = *reinterpret_cast<const Sums<COUNT>*>(first + part * stride);
+    for (int split = 1; split < splits; split++) {
+        const Sums<COUNT> more = *reinterpret_cast<const Sums<COUNT>*>(first + split * stride);
 #pragma unroll
         for (int i = 0; i < COUNT; i++) {
             sums.of[i] += more.of[i];

@@ -49,11 +49,11 @@ SIZE wgmma_shared_bytes(int outputs) {
            WGMMA_ITEMS * WGMMA_ITEM_BYTES + WGMMA_TILES * HALO_PIXELS * 4;
 }
 
-// dense_products: 98304,
+// gemm: 98304,
 //   [stages]([points][chunk] + [outputs][chunk]) fp16: three stages on their way, and not more than sm_86 has.
-constexpr int DENSE_STAGES = 4;
-constexpr int DENSE_STAGE_BYTES = (DENSE_POINTS + DENSE_OUTPUTS) * DENSE_CHUNK * 2;
-constexpr int DENSE_SHARED_BYTES = DENSE_STAGES * DENSE_STAGE_BYTES;
+constexpr int GEMM_STAGES = 4;
+constexpr int GEMM_STAGE_BYTES = (GEMM_POINTS + GEMM_OUTPUTS) * GEMM_CHUNK * 2;
+constexpr int GEMM_SHARED_BYTES = GEMM_STAGES * GEMM_STAGE_BYTES;
 
 // conv3_first: 5480, [FIRST_PIXELS] intensities, three words for each tap, two counts.
 constexpr int FIRST_ROW_TAPS = TILE_ROWS * 3;
@@ -68,4 +68,4 @@ constexpr int HISTOGRAM_SHARED_BYTES = HISTOGRAM_WARPS * LEVELS * 4 + 8;
 // equalize: 2048, two rows of sums. Its block has LEVELS threads.
 constexpr int EQUALIZE_SHARED_BYTES = 2 * LEVELS * 4;
 
-// table_max, dense_sums, scores, paint: none.
+// gather_max_pool, split_k_reduce, scores, write_mask: none.

@@ -4,101 +4,56 @@
 //!
 //! Skipped where there is no C++ compiler; `CXX` names one.
 
-#[path = "support/cxx.rs"]
-mod cxx;
 #[path = "kernels/mutants.rs"]
 mod mutants;
+mod support;
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, OnceLock};
-use std::{fs, thread};
+use std::sync::OnceLock;
 
 use mutants::{MUTANTS, Mutant};
+use rayon::prelude::*;
+use support::cxx;
 
 /// Floats as a GPU has them: nothing fused. Kernels look at bytes through other types.
-const FLAGS: &[&str] = &[
-    "-std=c++17",
-    "-O2",
-    "-ffp-contract=off",
-    "-fno-strict-aliasing",
-    "-DPATCHMASK_HOST",
-    "-Wall",
-    "-Wextra",
-    "-Wno-unknown-pragmas",
-];
+const FLAGS: &str =
+    "-std=c++17 -O2 -ffp-contract=off -fno-strict-aliasing -DPATCHMASK_HOST -Wall -Wextra -Wno-unknown-pragmas";
 
-/// For mutants: most of them fail at once.
-const QUICK: &[&str] = &["-O0"];
+/// Flags of mutants, most of which fail at once.
+const QUICK: &str = "-O0";
 
-/// The object with the kernels; all others are the same for every mutant.
-const REGISTRY: &str = "registry";
-
-const SOURCES: &[&str] = &[
-    REGISTRY,
-    "shim",
-    "kernels_test",
-    "shim_test",
-    "shim_90a_test",
-    "fragments_test",
-    "conv3_test",
-    "conv3_wgmma_test",
-    "dense_test",
-    "first_test",
-    "intensity_test",
-    "max_test",
-    "scores_test",
-    "paint_test",
-    "cancel_test",
-];
+/// The source with the kernels; all others are the same for every mutant.
+const REGISTRY: &str = "tests/kernels/registry.cc";
 
 /// Compiles one source with the kernels of a folder.
 fn compile(flags: &[&str], source: &str, kernels: &Path, object: &Path) -> Result<(), String> {
-    cxx::succeed(
-        Command::new(cxx::compiler()?)
-            .args(FLAGS)
-            .args(flags)
-            .arg("-I")
-            .arg(kernels)
-            .arg("-Itests/kernels")
-            .arg("-c")
-            .arg(format!("tests/kernels/{source}.cc"))
-            .arg("-o")
-            .arg(object),
-    )
+    let mut command = Command::new(cxx::compiler()?);
+    command.args(FLAGS.split(' ')).args(flags).arg("-I").arg(kernels).args(["-Itests/kernels", "-c", source, "-o"]);
+    cxx::succeed(command.arg(object))
 }
 
 /// Links the tests with a registry.
 fn link(objects: &[PathBuf], registry: &Path, program: &Path) -> Result<(), String> {
-    let others = (SOURCES.iter().zip(objects)).filter(|&(&source, _)| source != REGISTRY);
-    cxx::succeed(
-        Command::new(cxx::compiler()?).args(others.map(|(_, object)| object)).arg(registry).arg("-o").arg(program),
-    )
+    cxx::succeed(Command::new(cxx::compiler()?).args(objects).arg(registry).arg("-o").arg(program))
 }
 
-/// `work` on every item, on all processors; the errors.
-fn for_all<T: Sync>(items: &[T], work: impl Fn(usize, &T) -> Result<(), String> + Sync) -> Vec<String> {
-    let next = AtomicUsize::new(0);
-    let errors = Mutex::new(Vec::new());
-    thread::scope(|scope| {
-        for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
-            scope.spawn(|| {
-                while let Some((index, item)) = {
-                    let index = next.fetch_add(1, Ordering::Relaxed);
-                    items.get(index).map(|item| (index, item))
-                } {
-                    if let Err(error) = work(index, item) {
-                        errors.lock().unwrap().push(error);
-                    }
-                }
-            });
-        }
-    });
-    errors.into_inner().unwrap()
+/// `work` on every item, on all processors; no error may come of it.
+fn for_all<T: Sync>(items: &[T], work: impl Fn(&T) -> Result<(), String> + Sync) {
+    let errors: Vec<String> = items.par_iter().filter_map(|item| work(item).err()).collect();
+    assert!(errors.is_empty(), "{}", errors.join("\n"));
 }
 
-/// The objects of all [`SOURCES`]; or `None`, said why, where there is no compiler.
+/// The object of a source.
+fn object(source: &str) -> Result<PathBuf, String> {
+    let name = Path::new(source).with_extension("o");
+    cxx::kept(name.file_name().unwrap().to_str().unwrap(), &[FLAGS, "-c"], |object| {
+        compile(&[], source, &cxx::root().join("kernels"), object)
+    })
+}
+
+/// The objects of all sources but the registry; or `None`, said why, where there is no compiler.
 fn build() -> Option<&'static [PathBuf]> {
     static OBJECTS: OnceLock<Option<Vec<PathBuf>>> = OnceLock::new();
     OBJECTS
@@ -107,15 +62,10 @@ fn build() -> Option<&'static [PathBuf]> {
                 println!("SKIPPED kernels on the host: {why}");
                 return None;
             }
-            let object = |source: &str| {
-                let arguments = [FLAGS, &["-c"]].concat();
-                cxx::kept(&format!("{source}.o"), &arguments, |object| {
-                    compile(&[], source, &cxx::root().join("kernels"), object)
-                })
-            };
-            let errors = for_all(SOURCES, |_, source| object(source).map(drop));
-            assert!(errors.is_empty(), "{}", errors.join("\n"));
-            Some(SOURCES.iter().map(|source| object(source).unwrap()).collect())
+            let mut sources = cxx::test_sources("tests/kernels");
+            sources.extend(["shim", "run_tests"].map(|name| format!("tests/kernels/{name}.cc")));
+            for_all(&sources, |source| object(source).map(drop));
+            Some(sources.iter().map(|source| object(source).unwrap()).collect())
         })
         .as_deref()
 }
@@ -123,10 +73,7 @@ fn build() -> Option<&'static [PathBuf]> {
 #[test]
 fn kernels_match_plain_loops() {
     let Some(objects) = build() else { return };
-    let registry = SOURCES.iter().position(|&source| source == REGISTRY);
-    let registry = &objects[registry.unwrap()];
-    let program = cxx::kept("kernels_test", FLAGS, |program| link(objects, registry, program));
-    let program = program.unwrap();
+    let program = cxx::kept("kernels_test", &[FLAGS], |program| link(objects, &object(REGISTRY)?, program)).unwrap();
     let output = Command::new(&program).output().unwrap();
     println!("{}", String::from_utf8_lossy(&output.stdout));
     assert!(output.status.success(), "{}: {}", program.display(), output.status);
@@ -135,16 +82,13 @@ fn kernels_match_plain_loops() {
 #[test]
 fn every_mutant_is_found() {
     let Some(objects) = build() else { return };
-    let errors =
-        for_all(MUTANTS, |_, mutant| find(objects, mutant).map_err(|error| format!("{}: {error}", mutant.name)));
-    assert!(errors.is_empty(), "{}", errors.join("\n"));
+    for_all(MUTANTS, |mutant| find(objects, mutant).map_err(|error| format!("{}: {error}", mutant.name)));
 }
 
 /// The mutant's test must fail.
 fn find(objects: &[PathBuf], mutant: &Mutant) -> Result<(), String> {
-    let change = [mutant.file, mutant.text, mutant.replacement];
-    let arguments = [FLAGS, QUICK, &change].concat();
-    let program = cxx::kept("mutant", &arguments, |program| {
+    let change = [FLAGS, QUICK, mutant.file, mutant.text, mutant.replacement];
+    let program = cxx::kept("mutant", &change, |program| {
         let folder = program.with_extension("kernels");
         let made = make(objects, mutant, &folder, program);
         let _ = fs::remove_dir_all(&folder);
@@ -179,6 +123,6 @@ fn make(objects: &[PathBuf], mutant: &Mutant, folder: &Path, program: &Path) -> 
     }
     fs::write(&file, source.replace(mutant.text, mutant.replacement)).unwrap();
     let registry = folder.join("registry.o");
-    compile(QUICK, REGISTRY, folder, &registry)?;
+    compile(&[QUICK], REGISTRY, folder, &registry)?;
     link(objects, &registry, program)
 }

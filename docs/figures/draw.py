@@ -1,4 +1,4 @@
-"""Draws the figures of docs/how-it-works.md and computes the tables in it. Needs nothing but Python.
+"""Draws the figures of docs/how-it-works.md and computes its tables. Standard library only.
 
     python3 docs/figures/draw.py            # writes the figures, prints the tables
     python3 docs/figures/draw.py --check    # fails where a figure or a table is not what this script makes
@@ -8,39 +8,26 @@ import random
 import sys
 from pathlib import Path
 
-FOLDER = Path(__file__).parent
+FOLDER = Path(__file__).resolve().parent
+sys.path.insert(0, str(FOLDER.parents[1] / "benches"))
+from exact_plan import BLOCKS, numbered, ranges, table  # noqa: E402
+
 PAGE = FOLDER.parent / "how-it-works.md"
 PATCHES = "ABC"
 SIZE, STRIDE, ODD_STRIDE = 16, 4, 3
-ZERO = "z"
+LAYERS = {"conv 1": 3, "pool 1": 2, "conv 2": 3, "pool 2": 2}  # taps
 
 
 # ------------------------------------------------------------------------------------------ value numbering
 
 
-def convolution(values):
-    """The key of each position: the numbers at its three taps, ZERO outside the patch."""
-    padded = [ZERO, *values, ZERO]
-    return [tuple(padded[j : j + 3]) for j in range(len(values))]
-
-
-def pool(values):
-    """The key of each position: the two numbers whose maximum it takes."""
-    return [tuple(values[2 * j : 2 * j + 2]) for j in range(len(values) // 2)]
-
-
-LAYERS = {"conv 1": convolution, "pool 1": pool, "conv 2": convolution, "pool 2": pool}
-
-
-def numbered(stride):
+def value_numbers(stride):
     """Layer -> (numbers as [patch][position], its distinct keys in the order of their numbers)."""
-    values = [[patch * stride + j for j in range(SIZE)] for patch in range(len(PATCHES))]
-    layers = {"pixels": (values, sorted(set(sum(values, []))))}
-    for name, keys in LAYERS.items():
-        numbers = {}
-        values = [[numbers.setdefault(key, len(numbers)) for key in keys(patch)] for patch in values]
-        layers[name] = (values, list(numbers))
-    return layers
+    pixels = [[patch * stride + j for j in range(SIZE)] for patch in range(len(PATCHES))]
+    steps = list(LAYERS.values())
+    found = numbered([dict(enumerate(patch)) for patch in pixels], [ranges(0, SIZE, SIZE, steps)] * len(PATCHES), steps)
+    layers = {name: ([list(patch.values()) for patch in patches], keys) for name, (patches, keys) in zip(LAYERS, found)}
+    return {"pixels": (pixels, sorted(set(sum(pixels, []))))} | layers
 
 
 def verify(stride):
@@ -48,22 +35,24 @@ def verify(stride):
     draw = random.Random(1)
     pixels = [draw.random() for _ in range(SIZE + stride * len(PATCHES))]
     activations = [pixels[patch * stride :][:SIZE] for patch in range(len(PATCHES))]
-    layers = numbered(stride)
-    for name, layer in LAYERS.items():
-        weights = [draw.uniform(-1, 1) for _ in range(3)]
+    layers = value_numbers(stride)
+    for name, taps in LAYERS.items():
+        a, b, c = (draw.uniform(-1, 1) for _ in range(3))
         known = {}
-        for patch, inputs in enumerate(activations):
-            taps = [[0.0 if tap is ZERO else tap for tap in key] for key in layer(inputs)]
-            outputs = [max(t) if layer is pool else sum(map(float.__mul__, weights, t)) for t in taps]
-            for number, output in zip(layers[name][0][patch], outputs, strict=True):
-                assert known.setdefault(number, output) == output, (name, patch, number)
-            activations[patch] = outputs
+        for patch, x in enumerate(activations):
+            if taps == 3:
+                y = [a * left + b * here + c * right for left, here, right in zip([0.0, *x], x, [*x[1:], 0.0])]
+            else:
+                y = [max(pair) for pair in zip(x[::2], x[1::2])]
+            for value, activation in zip(layers[name][0][patch], y, strict=True):
+                assert known.setdefault(value, activation) == activation, (name, patch, value)
+            activations[patch] = y
 
 
 def border_reach(size):
     """(layer, positions, those at either end that zeros reach) at the end of each block of VGG16."""
     reached, blocks = 0, []
-    for block, convolutions in enumerate((2, 2, 3, 3, 3), 1):
+    for block, convolutions in enumerate(BLOCKS, 1):
         blocks.append((f"conv{block}_{convolutions}", size, reached + convolutions))
         size, reached = size // 2, (reached + convolutions + 1) // 2
     return [*blocks, ("pool5", size, reached)]
@@ -91,10 +80,10 @@ def key_list(keys):
 
 def tables():
     """The blocks of the page that are computed."""
-    layers = numbered(STRIDE)
+    layers = value_numbers(STRIDE)
     blocks = [[*rows("pixels", layers["pixels"][0], STRIDE)]]
     blocks += [[*rows(name, layers[name][0], STRIDE), "", *key_list(layers[name][1])] for name in LAYERS]
-    odd = numbered(ODD_STRIDE)
+    odd = value_numbers(ODD_STRIDE)
     blocks.append([line for name in ("conv 1", "pool 1") for line in rows(name, odd[name][0], ODD_STRIDE)])
     texts = ["\n".join(["```text", *block, "```"]) for block in blocks]
     counts = ["| layer | 3 patches, one axis | distinct | 9 patches, both axes | distinct |", "|---|---|---|---|---|"]
@@ -102,7 +91,7 @@ def tables():
         values, keys = layers[name]
         in_all, distinct = len(sum(values, [])), len(keys)
         counts.append(f"| {name} | {in_all} | {distinct} | {in_all**2} | {distinct**2} |")
-    return [*texts, "\n".join(counts)]
+    return [*texts, "\n".join(counts), table()]
 
 
 # --------------------------------------------------------------------------------------------------- figures
@@ -134,10 +123,9 @@ class Drawing:
     def heading(self, x, y, text):
         self.text(x, y, text, 'font-weight="bold"')
 
-    def legend(self, x, y, **entries):
-        texts = {"SHARED": SHARED, "BORDER": BORDER, "SINGLE": SINGLE}
-        for name, text in entries.items():
-            self.box(x, y, 18, 18, texts[name])
+    def legend(self, x, y, texts):
+        for colour, text in texts.items():
+            self.box(x, y, 18, 18, colour)
             self.text(x + 26, y + 14, text)
             x += 60 + 8 * len(text)
 
@@ -172,7 +160,7 @@ def border_figure():
         drawing.box(90, y, 560, 18, BORDER)
         drawing.box(round(90 + unit * reached, 1), y, round(560 - 2 * unit * reached, 1), 18, SHARED)
         drawing.text(664, y + 14, f"{positions} positions: {reached} + {positions - 2 * reached} + {reached}")
-    drawing.legend(90, 446, BORDER="depends on where the patch ends", SHARED="depends on the pixels only")
+    drawing.legend(90, 446, {BORDER: "depends on where the patch ends", SHARED: "depends on the pixels only"})
     return drawing.svg()
 
 
@@ -184,7 +172,7 @@ def numbering_figure():
         "pool 1": "Pool 1: one number for each distinct pair",
         "conv 2": "Convolution 2: one number for each distinct triple",
     }
-    pixel, left, height, layers = 34, 96, 26, numbered(STRIDE)
+    pixel, left, height, layers = 34, 96, 26, value_numbers(STRIDE)
     drawing = Drawing(left + pixel * len(layers["pixels"][1]) + 20, 566, "One axis, numbered")
     y, reached = 32, 0
     for name, caption in captions.items():
@@ -201,8 +189,8 @@ def numbering_figure():
                 fill = BORDER if at_border else SHARED if shared else SINGLE
                 drawing.box(left + pixel * STRIDE * patch + width * position, top, width, height, fill, number)
         y += 3 * height + 48
-    texts = {"SHARED": "in several patches: computed once", "SINGLE": "in one patch"}
-    drawing.legend(left, y - 6, **texts, BORDER="depends on where the patch ends")
+    texts = {SHARED: "in several patches: computed once", SINGLE: "in one patch", BORDER: "depends on where the patch ends"}
+    drawing.legend(left, y - 6, texts)
     return drawing.svg()
 
 

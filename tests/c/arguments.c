@@ -8,45 +8,42 @@
 
 enum { WIDTH = 50, HEIGHT = 40, DEPTH = 2, PATCH = 32, VOXELS = WIDTH * HEIGHT * DEPTH };
 
-static patchmask_model *model;
-static patchmask_session *session;
+static patchmask_model* model;
+static patchmask_session* session;
 static patchmask_options good_options;
 static patchmask_volume good_volume;
 static patchmask_outputs good_outputs;
-static int16_t *hu;
+static int16_t* hu;
 static uint8_t mask[VOXELS];
 
 /* A struct that a failing call must not touch. */
-#define UNTOUCHED(type, name)                                                                      \
-    type name, name##_before;                                                                      \
-    memset(&name, 0xA5, sizeof name);                                                              \
+#define UNTOUCHED(type, name) \
+    type name, name##_before; \
+    memset(&name, 0xA5, sizeof name); \
     memcpy(&name##_before, &name, sizeof name)
 #define CHECK_UNTOUCHED(name) CHECK(memcmp(&name, &name##_before, sizeof name) == 0)
 
-#define CHECK_INIT(type, init)                                                                     \
-    do {                                                                                           \
-        UNTOUCHED(type, value);                                                                    \
-        CHECK_INVALID("NULL", init(NULL, sizeof value));                                           \
-        CHECK_INVALID("struct_size 0", init(&value, 0));                                           \
-        CHECK_INVALID("struct_size", init(&value, sizeof value - 1));                              \
-        CHECK_INVALID("struct_size", init(&value, 4097));                              \
-        CHECK_INVALID("struct_size", init(&value, SIZE_MAX));                                      \
-        CHECK_UNTOUCHED(value);                                                                    \
-        CHECK_OK(init(&value, sizeof value));                                                      \
+#define CHECK_INIT(type, init) \
+    do { \
+        UNTOUCHED(type, value); \
+        CHECK_INVALID("NULL", init(NULL, sizeof value)); \
+        CHECK_INVALID("struct_size 0", init(&value, 0)); \
+        CHECK_INVALID("struct_size", init(&value, sizeof value - 1)); \
+        CHECK_INVALID("struct_size", init(&value, 4097)); \
+        CHECK_INVALID("struct_size", init(&value, SIZE_MAX)); \
+        CHECK_UNTOUCHED(value); \
+        CHECK_OK(init(&value, sizeof value)); \
     } while (0)
 
-static patchmask_status options_init(patchmask_options *out, size_t struct_size)
-{
+static patchmask_status options_init(patchmask_options* out, size_t struct_size) {
     return patchmask_options_init(out, struct_size, model);
 }
 
-static patchmask_status volume_init(patchmask_volume *out, size_t struct_size)
-{
+static patchmask_status volume_init(patchmask_volume* out, size_t struct_size) {
     return patchmask_volume_init(out, struct_size, hu, PATCHMASK_VOXEL_I16, WIDTH, HEIGHT, DEPTH);
 }
 
-static void initialisers(void)
-{
+static void initialisers(void) {
     CHECK_INIT(patchmask_volume, volume_init);
     CHECK_INIT(patchmask_outputs, patchmask_outputs_init);
     CHECK_INIT(patchmask_options, options_init);
@@ -55,10 +52,9 @@ static void initialisers(void)
     CHECK_INIT(patchmask_result, patchmask_result_init);
 }
 
-static void volume_descriptions(void)
-{
+static void volume_descriptions(void) {
     static const struct {
-        const char *text;
+        const char* text;
         int32_t type;
         uint64_t width, height, depth;
     } CASES[] = {
@@ -77,15 +73,13 @@ static void volume_descriptions(void)
     };
     UNTOUCHED(patchmask_volume, volume);
     for (size_t i = 0; i < sizeof CASES / sizeof CASES[0]; i++) {
-        CHECK_INVALID(CASES[i].text,
-                      patchmask_volume_init(&volume, sizeof volume, hu, CASES[i].type,
-                                            CASES[i].width, CASES[i].height, CASES[i].depth));
+        CHECK_INVALID(CASES[i].text, patchmask_volume_init(&volume, sizeof volume, hu, CASES[i].type, CASES[i].width,
+                                                           CASES[i].height, CASES[i].depth));
     }
     CHECK_UNTOUCHED(volume);
 }
 
-static void model_functions(void)
-{
+static void model_functions(void) {
     UNTOUCHED(patchmask_model_info, info);
     CHECK_INVALID("model", patchmask_model_get_info(NULL, &info));
     CHECK_INVALID("out_info", patchmask_model_get_info(model, NULL));
@@ -96,23 +90,21 @@ static void model_functions(void)
     patchmask_model_free(NULL);
 }
 
-static void check_option(const char *text, const patchmask_options *options)
-{
-    patchmask_session *made = (patchmask_session *)&mask;
+static void check_option(const char* text, const patchmask_options* options) {
+    patchmask_session* made = (patchmask_session*)&mask;
     CHECK_INVALID(text, patchmask_session_new(model, options, &made));
-    CHECK(made == (patchmask_session *)&mask);
+    CHECK(made == (patchmask_session*)&mask);
 }
 
 /* One option at a time is bad. */
-#define BAD_OPTION(text, field, value)                                                             \
-    do {                                                                                           \
-        patchmask_options bad = good_options;                                                      \
-        bad.field = (value);                                                                       \
-        check_option(text, &bad);                                                                  \
+#define BAD_OPTION(text, field, value) \
+    do { \
+        patchmask_options bad = good_options; \
+        bad.field = (value); \
+        check_option(text, &bad); \
     } while (0)
 
-static void options(void)
-{
+static void options(void) {
     BAD_OPTION("struct_size 0", struct_size, 0);
     BAD_OPTION("struct_size", struct_size, sizeof(patchmask_options) - 8);
     BAD_OPTION("struct_size", struct_size, 4097);
@@ -148,13 +140,11 @@ static void options(void)
     BAD_OPTION("threads 4294967295", threads, UINT32_MAX);
     patchmask_options tiny_budget = good_options;
     tiny_budget.memory_budget = 1;
-    CHECK_REFUSED(PATCHMASK_OUT_OF_MEMORY, "memory_budget 1",
-                  patchmask_session_new(model, &tiny_budget, &session));
+    CHECK_REFUSED(PATCHMASK_OUT_OF_MEMORY, "memory_budget 1", patchmask_session_new(model, &tiny_budget, &session));
 }
 
-static void session_functions(void)
-{
-    typedef patchmask_session *handle;
+static void session_functions(void) {
+    typedef patchmask_session* handle;
     UNTOUCHED(handle, made);
     CHECK_INVALID("model", patchmask_session_new(NULL, &good_options, &made));
     CHECK_INVALID("options", patchmask_session_new(model, NULL, &made));
@@ -173,9 +163,7 @@ static void session_functions(void)
 }
 
 /* A volume that neither estimate nor segment takes. */
-static void check_volume(const char *text, const patchmask_volume *volume,
-                         const patchmask_volume *roi, int estimable)
-{
+static void check_volume(const char* text, const patchmask_volume* volume, const patchmask_volume* roi, int estimable) {
     patchmask_estimate estimate, before;
     CHECK_OK(patchmask_estimate_init(&estimate, sizeof estimate));
     estimate.tiles = 77;
@@ -191,20 +179,17 @@ static void check_volume(const char *text, const patchmask_volume *volume,
     memset(mask, 0xA5, sizeof mask);
     CHECK_INVALID(text, patchmask_session_segment(session, volume, roi, &good_outputs, &result));
     CHECK(memcmp(&result, &result_before, sizeof result) == 0);
-    for (size_t i = 0; i < sizeof mask; i++) {
-        CHECK(mask[i] == 0xA5);
-    }
+    for (size_t i = 0; i < sizeof mask; i++) CHECK(mask[i] == 0xA5);
 }
 
-#define BAD_VOLUME(text, field, value, estimable)                                                  \
-    do {                                                                                           \
-        patchmask_volume bad = good_volume;                                                        \
-        bad.field = (value);                                                                       \
-        check_volume(text, &bad, NULL, estimable);                                                 \
+#define BAD_VOLUME(text, field, value, estimable) \
+    do { \
+        patchmask_volume bad = good_volume; \
+        bad.field = (value); \
+        check_volume(text, &bad, NULL, estimable); \
     } while (0)
 
-static void volumes(void)
-{
+static void volumes(void) {
     check_volume("volume", NULL, NULL, 0);
     BAD_VOLUME("struct_size 0", struct_size, 0, 0);
     BAD_VOLUME("struct_size", struct_size, 4097, 0);
@@ -227,15 +212,14 @@ static void volumes(void)
     BAD_VOLUME("intercept inf", intercept, INFINITY, 1);
 }
 
-#define BAD_REGION(text, field, value)                                                             \
-    do {                                                                                           \
-        patchmask_volume bad = good_volume;                                                        \
-        bad.field = (value);                                                                       \
-        check_volume(text, &good_volume, &bad, 0);                                                 \
+#define BAD_REGION(text, field, value) \
+    do { \
+        patchmask_volume bad = good_volume; \
+        bad.field = (value); \
+        check_volume(text, &good_volume, &bad, 0); \
     } while (0)
 
-static void regions(void)
-{
+static void regions(void) {
     BAD_REGION("49 x 40 x 2", width, WIDTH - 1);
     BAD_REGION("50 x 40 x 1", depth, 1);
     BAD_REGION("roi.data", data, NULL);
@@ -244,39 +228,34 @@ static void regions(void)
     BAD_REGION("roi: struct_size 1", struct_size, 1);
 }
 
-static void crops(void)
-{
+static void crops(void) {
     static const struct {
         uint64_t x0, y0, x1, y1;
     } CASES[] = {
-        {0, 0, WIDTH + 1, HEIGHT}, {0, 0, WIDTH, HEIGHT + 1}, {5, 0, 5, HEIGHT},
-        {0, 9, WIDTH, 8},          {3, 3, 0, 0},              {WIDTH, 0, WIDTH + 9, HEIGHT},
-        {0, 0, UINT64_MAX, 1},     {0, 0, 1, 0},
+        {0, 0, WIDTH + 1, HEIGHT},     {0, 0, WIDTH, HEIGHT + 1}, {5, 0, 5, HEIGHT}, {0, 9, WIDTH, 8}, {3, 3, 0, 0},
+        {WIDTH, 0, WIDTH + 9, HEIGHT}, {0, 0, UINT64_MAX, 1},     {0, 0, 1, 0},
     };
     for (size_t i = 0; i < sizeof CASES / sizeof CASES[0]; i++) {
         patchmask_options bad = good_options;
-        patchmask_session *cropped = NULL;
+        patchmask_session* cropped = NULL;
         bad.crop_x0 = CASES[i].x0;
         bad.crop_y0 = CASES[i].y0;
         bad.crop_x1 = CASES[i].x1;
         bad.crop_y1 = CASES[i].y1;
-        if (patchmask_session_new(model, &bad, &cropped) == PATCHMASK_OK) {
-            CHECK_INVALID("crop", patchmask_session_segment(cropped, &good_volume, NULL,
-                                                            &good_outputs, NULL));
-        }
+        if (patchmask_session_new(model, &bad, &cropped) == PATCHMASK_OK)
+            CHECK_INVALID("crop", patchmask_session_segment(cropped, &good_volume, NULL, &good_outputs, NULL));
         CHECK(strstr(patchmask_last_error(), "crop") != NULL);
         patchmask_session_free(cropped);
     }
 }
 
-#define BAD_OUTPUTS(text, ...)                                                                     \
-    do {                                                                                           \
-        patchmask_outputs bad = {.struct_size = sizeof bad, __VA_ARGS__};                          \
-        CHECK_INVALID(text, patchmask_session_segment(session, &good_volume, NULL, &bad, NULL));   \
+#define BAD_OUTPUTS(text, ...) \
+    do { \
+        patchmask_outputs bad = {.struct_size = sizeof bad, __VA_ARGS__}; \
+        CHECK_INVALID(text, patchmask_session_segment(session, &good_volume, NULL, &bad, NULL)); \
     } while (0)
 
-static void output_buffers(void)
-{
+static void output_buffers(void) {
     static float floats[VOXELS];
     const uint64_t rows = WIDTH, slices = WIDTH * HEIGHT; /* bytes of the mask's */
     CHECK_INVALID("outputs", patchmask_session_segment(session, &good_volume, NULL, NULL, NULL));
@@ -286,7 +265,8 @@ static void output_buffers(void)
     CHECK_INVALID("struct_size", patchmask_session_segment(session, &good_volume, NULL, &cut, NULL));
     BAD_OUTPUTS("mask stride_x 0", .mask = mask, .mask_stride_y = rows);
     /* rows run into each other */
-    BAD_OUTPUTS("mask stride_y 49", .mask = mask, .mask_stride_x = 1, .mask_stride_y = rows - 1, .mask_stride_z = slices);
+    BAD_OUTPUTS("mask stride_y 49", .mask = mask, .mask_stride_x = 1, .mask_stride_y = rows - 1,
+                .mask_stride_z = slices);
     BAD_OUTPUTS("mask", .mask = mask, .mask_stride_x = 1, .mask_stride_y = rows, .mask_stride_z = UINT64_MAX);
     /* less than a float */
     BAD_OUTPUTS("probability stride_x 3", .probability = floats, .probability_stride_x = 3,
@@ -295,13 +275,12 @@ static void output_buffers(void)
     BAD_OUTPUTS("outputs in device memory", .mask = mask, .memory = PATCHMASK_MEMORY_CUDA);
 }
 
-static void overlapping_buffers(void)
-{
+static void overlapping_buffers(void) {
     static float floats[2 * VOXELS];
-    uint8_t *middle = (uint8_t *)(floats + VOXELS / 2);
-    BAD_OUTPUTS("mask overlaps volume", .mask = (uint8_t *)hu);
-    BAD_OUTPUTS("mask overlaps volume", .mask = (uint8_t *)(hu + VOXELS) - 1); /* its last byte */
-    BAD_OUTPUTS("overlaps", .probability = floats, .mask = (uint8_t *)floats + 5);
+    uint8_t* middle = (uint8_t*)(floats + VOXELS / 2);
+    BAD_OUTPUTS("mask overlaps volume", .mask = (uint8_t*)hu);
+    BAD_OUTPUTS("mask overlaps volume", .mask = (uint8_t*)(hu + VOXELS) - 1); /* its last byte */
+    BAD_OUTPUTS("overlaps", .probability = floats, .mask = (uint8_t*)floats + 5);
     BAD_OUTPUTS("overlaps", .probability = floats + VOXELS / 2, .mask = middle - VOXELS + 1);
     BAD_OUTPUTS("coverage overlaps mask", .mask = mask, .coverage = mask + VOXELS / 2);
     BAD_OUTPUTS("logits overlaps probability", .logits = floats, .probability = floats + 1);
@@ -312,12 +291,10 @@ static void overlapping_buffers(void)
     CHECK_INVALID("mask overlaps roi", patchmask_session_segment(session, &good_volume, &roi, &good_outputs, NULL));
 }
 
-static void result_and_estimate_structs(void)
-{
+static void result_and_estimate_structs(void) {
     UNTOUCHED(patchmask_result, result);
     UNTOUCHED(patchmask_estimate, estimate);
-    CHECK_INVALID("out_result", patchmask_session_segment(session, &good_volume, NULL,
-                                                          &good_outputs, &result));
+    CHECK_INVALID("out_result", patchmask_session_segment(session, &good_volume, NULL, &good_outputs, &result));
     CHECK_INVALID("out_estimate", patchmask_session_estimate(session, &good_volume, NULL, &estimate));
     CHECK_INVALID("out_estimate", patchmask_session_estimate(session, &good_volume, NULL, NULL));
     CHECK_INVALID("session", patchmask_session_estimate(NULL, &good_volume, NULL, &estimate));
@@ -332,8 +309,7 @@ static void result_and_estimate_structs(void)
     CHECK(estimate.patches == estimate.grid_width * estimate.grid_height * DEPTH);
 }
 
-int main(void)
-{
+int main(void) {
     tiny_model spec = tiny_model_default();
     model = tiny_model_load(&spec);
     hu = synthetic_volume(WIDTH, HEIGHT, DEPTH);

@@ -10,23 +10,21 @@
 #include "segmentation.h"
 #include "tiny_model.h"
 
-static patchmask_model *model;
-static int16_t *hu;
+static patchmask_model* model;
+static int16_t* hu;
 static patchmask_volume volume;
 static patchmask_options options;
 static segmentation expected;
 static double full_seconds; /* of one call */
 static int slow;
 
-static double seconds_now(void)
-{
+static double seconds_now(void) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
 
-static void wait_seconds(double seconds)
-{
+static void wait_seconds(double seconds) {
     struct timespec time = {.tv_sec = (time_t)seconds};
     time.tv_nsec = (long)(1e9 * (seconds - (double)time.tv_sec));
     nanosleep(&time, NULL);
@@ -34,15 +32,14 @@ static void wait_seconds(double seconds)
 
 /* Buffers for the outputs of one session. */
 typedef struct job {
-    patchmask_session *session;
+    patchmask_session* session;
     segmentation made;
     patchmask_outputs outputs;
     patchmask_status status; /* of the last call */
     double finished;
 } job;
 
-static job new_job(const patchmask_options *with)
-{
+static job new_job(const patchmask_options* with) {
     job j = {.made = expected};
     CHECK_OK(patchmask_session_new(model, with, &j.session));
     CHECK_OK(patchmask_outputs_init(&j.outputs, sizeof j.outputs));
@@ -54,41 +51,35 @@ static job new_job(const patchmask_options *with)
     return j;
 }
 
-static void free_job(job *j)
-{
+static void free_job(job* j) {
     patchmask_session_free(j->session);
     segmentation_free(&j->made);
 }
 
-static patchmask_status run(job *j)
-{
+static patchmask_status run(job* j) {
     j->status = patchmask_session_segment(j->session, &volume, NULL, &j->outputs, NULL);
     j->finished = seconds_now();
     return j->status;
 }
 
-static void *run_on_thread(void *argument)
-{
+static void* run_on_thread(void* argument) {
     run(argument);
     return NULL;
 }
 
-static void check_complete(job *j, const char *what)
-{
+static void check_complete(job* j, const char* what) {
     CHECK_OK(run(j));
     check_same(&expected, &j->made, what);
 }
 
 /* The slices that are said to be done are those of a full run. */
-static uint64_t check_slices_done(job *j)
-{
+static uint64_t check_slices_done(job* j) {
     uint64_t slices = UINT64_MAX;
     CHECK_OK(patchmask_session_slices_done(j->session, &slices));
     CHECK(slices <= volume.depth);
     segmentation part = expected, done = j->made;
     part.voxels = done.voxels = expected.voxels / (size_t)volume.depth * (size_t)slices;
-    part.logits_length = done.logits_length =
-        expected.logits_length / (size_t)volume.depth * (size_t)slices;
+    part.logits_length = done.logits_length = expected.logits_length / (size_t)volume.depth * (size_t)slices;
     check_same(&part, &done, "slices done before the cancel");
     return slices;
 }
@@ -99,13 +90,12 @@ typedef struct listener {
     double last;
     uint32_t stages; /* bits */
     pthread_t thread;
-    patchmask_session *session; /* to misuse in the callback, or NULL */
-    const job *job;
+    patchmask_session* session; /* to misuse in the callback, or NULL */
+    const job* job;
 } listener;
 
-static int32_t listen(double fraction, int32_t stage, void *user_data)
-{
-    listener *l = user_data;
+static int32_t listen(double fraction, int32_t stage, void* user_data) {
+    listener* l = user_data;
     CHECK(pthread_equal(pthread_self(), l->thread));
     CHECK(fraction >= l->last && fraction >= 0 && fraction <= 1);
     CHECK(stage >= PATCHMASK_STAGE_PLAN && stage <= PATCHMASK_STAGE_MASK);
@@ -118,16 +108,14 @@ static int32_t listen(double fraction, int32_t stage, void *user_data)
         CHECK_OK(patchmask_estimate_init(&estimate, sizeof estimate));
         CHECK_REFUSED(PATCHMASK_BUSY, "already running",
                       patchmask_session_estimate(l->session, &volume, NULL, &estimate));
-        CHECK_STATUS(PATCHMASK_BUSY, patchmask_session_segment(l->session, &volume, NULL,
-                                                               &l->job->outputs, NULL));
+        CHECK_STATUS(PATCHMASK_BUSY, patchmask_session_segment(l->session, &volume, NULL, &l->job->outputs, NULL));
         CHECK_OK(patchmask_session_slices_done(l->session, &slices));
         patchmask_session_free(l->session); /* ignored */
     }
     return fraction >= l->stop_at;
 }
 
-static patchmask_options listening(listener *l)
-{
+static patchmask_options listening(listener* l) {
     patchmask_options with = options;
     with.progress = listen;
     with.progress_user_data = l;
@@ -135,8 +123,7 @@ static patchmask_options listening(listener *l)
     return with;
 }
 
-static void progress_is_told(void)
-{
+static void progress_is_told(void) {
     listener l = {.stop_at = 2};
     patchmask_options with = listening(&l);
     job j = new_job(&with);
@@ -147,8 +134,7 @@ static void progress_is_told(void)
 }
 
 /* At the very end there is nothing left to cancel, and the next call is another one. */
-static void callback_cancels_at_the_end(void)
-{
+static void callback_cancels_at_the_end(void) {
     listener l = {.stop_at = 1};
     patchmask_options with = listening(&l);
     job j = new_job(&with);
@@ -159,8 +145,7 @@ static void callback_cancels_at_the_end(void)
     free_job(&j);
 }
 
-static void callback_cancels(void)
-{
+static void callback_cancels(void) {
     listener l = {.stop_at = 0.4};
     patchmask_options with = listening(&l);
     job j = new_job(&with);
@@ -172,8 +157,7 @@ static void callback_cancels(void)
     free_job(&j);
 }
 
-static void another_thread_cancels(void)
-{
+static void another_thread_cancels(void) {
     const double limit = slow ? 5 : 0.1;
     double worst = 0;
     int cancelled = 0;
@@ -195,17 +179,14 @@ static void another_thread_cancels(void)
         }
         free_job(&j);
     }
-    printf("   %d calls of %.0f ms cancelled within %.1f ms\n", cancelled, 1e3 * full_seconds,
-           1e3 * worst);
+    printf("   %d calls of %.0f ms cancelled within %.1f ms\n", cancelled, 1e3 * full_seconds, 1e3 * worst);
     CHECK(cancelled > 0 && worst < limit);
 }
 
-static void cancel_waits_for_a_call(void)
-{
+static void cancel_waits_for_a_call(void) {
     job j = new_job(&options);
     CHECK_OK(patchmask_session_cancel(j.session));
-    CHECK_STATUS(PATCHMASK_INVALID_ARGUMENT,
-                 patchmask_session_segment(j.session, &volume, NULL, NULL, NULL));
+    CHECK_STATUS(PATCHMASK_INVALID_ARGUMENT, patchmask_session_segment(j.session, &volume, NULL, NULL, NULL));
     double began = seconds_now();
     CHECK_STATUS(PATCHMASK_CANCELLED, run(&j));
     CHECK(slow || seconds_now() - began < 0.1);
@@ -216,8 +197,7 @@ static void cancel_waits_for_a_call(void)
     free_job(&j);
 }
 
-static void own_callback_finds_it_busy(void)
-{
+static void own_callback_finds_it_busy(void) {
     listener l = {.stop_at = 2};
     patchmask_options with = listening(&l);
     job j = new_job(&with);
@@ -228,8 +208,7 @@ static void own_callback_finds_it_busy(void)
     free_job(&j);
 }
 
-static void another_thread_finds_it_busy(void)
-{
+static void another_thread_finds_it_busy(void) {
     job j = new_job(&options);
     pthread_t thread;
     CHECK(pthread_create(&thread, NULL, run_on_thread, &j) == 0);
@@ -244,8 +223,7 @@ static void another_thread_finds_it_busy(void)
     free_job(&j);
 }
 
-static void sessions_run_side_by_side(void)
-{
+static void sessions_run_side_by_side(void) {
     enum { SESSIONS = 3 };
     job jobs[SESSIONS];
     pthread_t threads[SESSIONS];
@@ -254,9 +232,7 @@ static void sessions_run_side_by_side(void)
         with.threads = (uint32_t)i;
         jobs[i] = new_job(&with);
     }
-    for (int i = 0; i < SESSIONS; i++) {
-        CHECK(pthread_create(&threads[i], NULL, run_on_thread, &jobs[i]) == 0);
-    }
+    for (int i = 0; i < SESSIONS; i++) CHECK(pthread_create(&threads[i], NULL, run_on_thread, &jobs[i]) == 0);
     for (int i = 0; i < SESSIONS; i++) {
         CHECK(pthread_join(threads[i], NULL) == 0);
         CHECK_STATUS(PATCHMASK_OK, jobs[i].status);
@@ -266,8 +242,7 @@ static void sessions_run_side_by_side(void)
 }
 
 /* In the child of a fork an old session refuses, may be freed, and a new one works. */
-static void fork_leaves_the_session_behind(void)
-{
+static void fork_leaves_the_session_behind(void) {
     job j = new_job(&options);
     fflush(stdout);
     pid_t child = fork();
@@ -277,8 +252,7 @@ static void fork_leaves_the_session_behind(void)
         patchmask_estimate estimate;
         CHECK_OK(patchmask_estimate_init(&estimate, sizeof estimate));
         CHECK_REFUSED(PATCHMASK_WRONG_PROCESS, "fork", run(&j));
-        CHECK_STATUS(PATCHMASK_WRONG_PROCESS,
-                     patchmask_session_estimate(j.session, &volume, NULL, &estimate));
+        CHECK_STATUS(PATCHMASK_WRONG_PROCESS, patchmask_session_estimate(j.session, &volume, NULL, &estimate));
         free_job(&j);
         job own = new_job(&options);
         check_complete(&own, "a session made after the fork");
@@ -293,8 +267,7 @@ static void fork_leaves_the_session_behind(void)
     free_job(&j);
 }
 
-int main(void)
-{
+int main(void) {
     slow = getenv("PATCHMASK_SLOW") != NULL;
     tiny_model spec = tiny_model_default();
     spec.width = slow ? 3 : 10;
@@ -306,9 +279,7 @@ int main(void)
         volume = dense_volume(hu, side, side, depth);
         expected = segment_all(model, &options, &volume, NULL);
         full_seconds = expected.result.segment_seconds;
-        if (slow || full_seconds > 0.3) {
-            break;
-        }
+        if (slow || full_seconds > 0.3) break;
         segmentation_free(&expected); /* this machine is fast: more slices */
         free(hu);
     }
@@ -320,11 +291,9 @@ int main(void)
     RUN(own_callback_finds_it_busy);
     RUN(another_thread_finds_it_busy);
     RUN(sessions_run_side_by_side);
-    if (slow) { /* what the parent's threads held is lost in the child, which valgrind minds */
+    if (slow) /* what the parent's threads held is lost in the child, which valgrind minds */
         printf("SKIPPED fork_leaves_the_session_behind: PATCHMASK_SLOW is set\n");
-    } else {
-        RUN(fork_leaves_the_session_behind);
-    }
+    else RUN(fork_leaves_the_session_behind);
     segmentation_free(&expected);
     patchmask_model_free(model);
     free(hu);

@@ -13,31 +13,25 @@
 
 #include "patchmask.h"
 
-static inline void check_that(int holds, const char *expression, const char *file, int line)
-{
+static inline void check_that(int holds, const char* expression, const char* file, int line) {
     if (!holds) {
-        printf("FAILED %s:%d: %s\n  last error: %s\n", file, line, expression,
-               patchmask_last_error());
+        printf("FAILED %s:%d: %s\n  last error: %s\n", file, line, expression, patchmask_last_error());
         exit(1);
     }
 }
 
-static inline void check_status(patchmask_status expected, patchmask_status status,
-                                const char *expression, const char *file, int line)
-{
+static inline void check_status(patchmask_status expected, patchmask_status status, const char* expression,
+                                const char* file, int line) {
     if (status != expected) {
         printf("FAILED %s:%d: %s\n  is %s, must be %s\n  last error: %s\n", file, line, expression,
-               patchmask_status_name(status), patchmask_status_name(expected),
-               patchmask_last_error());
+               patchmask_status_name(status), patchmask_status_name(expected), patchmask_last_error());
         exit(1);
     }
 }
 
 /* A refusal: the status, and an error text that names the value (`text` is part of it). */
-static inline void check_refused(patchmask_status expected, const char *text,
-                                 patchmask_status status, const char *expression, const char *file,
-                                 int line)
-{
+static inline void check_refused(patchmask_status expected, const char* text, patchmask_status status,
+                                 const char* expression, const char* file, int line) {
     check_status(expected, status, expression, file, line);
     if (patchmask_last_error()[0] == '\0' || strstr(patchmask_last_error(), text) == NULL) {
         printf("FAILED %s:%d: %s\n  the error text lacks '%s': %s\n", file, line, expression, text,
@@ -49,8 +43,7 @@ static inline void check_refused(patchmask_status expected, const char *text,
 #define CHECK(condition) check_that((condition) != 0, #condition, __FILE__, __LINE__)
 #define CHECK_OK(call) check_status(PATCHMASK_OK, call, #call, __FILE__, __LINE__)
 #define CHECK_STATUS(expected, call) check_status(expected, call, #call, __FILE__, __LINE__)
-#define CHECK_REFUSED(expected, text, call)                                                        \
-    check_refused(expected, text, call, #call, __FILE__, __LINE__)
+#define CHECK_REFUSED(expected, text, call) check_refused(expected, text, call, #call, __FILE__, __LINE__)
 #define CHECK_INVALID(text, call) CHECK_REFUSED(PATCHMASK_INVALID_ARGUMENT, text, call)
 
 /* Runs a test function and says that it passed. */

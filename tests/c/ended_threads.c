@@ -10,21 +10,20 @@
 
 enum { WIDTH = 60, HEIGHT = 50, DEPTH = 3, POINTS = 100 };
 
-static uint8_t *file;
+static uint8_t* file;
 static size_t file_size;
-static int16_t *hu;
-static patchmask_model *model;
+static int16_t* hu;
+static patchmask_model* model;
 
 typedef struct shared {
-    patchmask_session *session;
+    patchmask_session* session;
     uint8_t mask[WIDTH * HEIGHT * DEPTH];
     patchmask_status status;
     int returned;
 } shared;
 
-static void *call(void *argument)
-{
-    shared *s = argument;
+static void* call(void* argument) {
+    shared* s = argument;
     int state = -1;
     patchmask_volume volume = dense_volume(hu, WIDTH, HEIGHT, DEPTH);
     patchmask_outputs outputs = {.struct_size = sizeof outputs, .mask = s->mask};
@@ -37,10 +36,9 @@ static void *call(void *argument)
     return NULL;
 }
 
-static void *load(void *argument)
-{
-    shared *s = argument;
-    patchmask_model *loaded = NULL;
+static void* load(void* argument) {
+    shared* s = argument;
+    patchmask_model* loaded = NULL;
     s->status = patchmask_model_load_memory(file, file_size, &loaded);
     patchmask_model_free(loaded);
     s->returned = 1;
@@ -48,8 +46,7 @@ static void *load(void *argument)
     return NULL;
 }
 
-static void cancelled_at_any_point(void *(*body)(void *), long longest_ns)
-{
+static void cancelled_at_any_point(void* (*body)(void*), long longest_ns) {
     shared s = {.session = NULL};
     patchmask_options options = synthetic_options(model, 32, 4);
     options.threads = 2;
@@ -57,7 +54,7 @@ static void cancelled_at_any_point(void *(*body)(void *), long longest_ns)
     int ended = 0;
     for (int point = 0; point < POINTS; point++) {
         pthread_t thread;
-        void *outcome = NULL;
+        void* outcome = NULL;
         s.returned = 0;
         CHECK(pthread_create(&thread, NULL, body, &s) == 0);
         nanosleep(&(struct timespec){.tv_nsec = longest_ns / POINTS * point}, NULL);
@@ -80,8 +77,7 @@ static void cancelled_at_any_point(void *(*body)(void *), long longest_ns)
 static void in_segment(void) { cancelled_at_any_point(call, 60000000); }
 static void in_load(void) { cancelled_at_any_point(load, 2000000); }
 
-int main(void)
-{
+int main(void) {
     tiny_model spec = tiny_model_default();
     file = tiny_model_build(&spec, &file_size);
     model = tiny_model_load(&spec);

@@ -17,35 +17,32 @@
 
 enum { WIDTH = 40, HEIGHT = 33 };
 
-static uint8_t *file;
+static uint8_t* file;
 static size_t file_size;
-static int16_t *hu;
-static patchmask_model *model;
-static patchmask_session *session;
+static int16_t* hu;
+static patchmask_model* model;
+static patchmask_session* session;
 static atomic_bool stop = false;
 static atomic_long rounds = 0;
 
-static patchmask_status segment(patchmask_session *in)
-{
+static patchmask_status segment(patchmask_session* in) {
     static _Thread_local uint8_t mask[WIDTH * HEIGHT];
     patchmask_volume volume = dense_volume(hu, WIDTH, HEIGHT, 1);
     patchmask_outputs outputs = {.struct_size = sizeof outputs, .mask = mask};
     return patchmask_session_segment(in, &volume, NULL, &outputs, NULL);
 }
 
-static patchmask_options options(void)
-{
+static patchmask_options options(void) {
     patchmask_options made = synthetic_options(model, 32, 8);
     made.threads = 2;
     return made;
 }
 
 /* The other thread: loads, makes sessions, segments. */
-static void *busy(void *unused)
-{
+static void* busy(void* unused) {
     while (!atomic_load(&stop)) {
-        patchmask_model *loaded = NULL;
-        patchmask_session *made = NULL;
+        patchmask_model* loaded = NULL;
+        patchmask_session* made = NULL;
         patchmask_options o = options();
         CHECK_OK(patchmask_model_load_memory(file, file_size, &loaded));
         CHECK_OK(patchmask_session_new(atomic_load(&rounds) % 2 ? model : loaded, &o, &made));
@@ -58,36 +55,27 @@ static void *busy(void *unused)
 }
 
 /* In the child. */
-static int use_what_is_inherited(void)
-{
-    patchmask_session *made = NULL;
-    patchmask_model *loaded = NULL;
+static int use_what_is_inherited(void) {
+    patchmask_session* made = NULL;
+    patchmask_model* loaded = NULL;
     patchmask_options o = options();
-    if (segment(session) != PATCHMASK_WRONG_PROCESS) {
-        return 1;
-    }
-    if (patchmask_session_new(model, &o, &made) != PATCHMASK_OK || segment(made) != PATCHMASK_OK) {
-        return 2;
-    }
+    if (segment(session) != PATCHMASK_WRONG_PROCESS) return 1;
+    if (patchmask_session_new(model, &o, &made) != PATCHMASK_OK || segment(made) != PATCHMASK_OK) return 2;
     patchmask_session_free(made);
-    if (patchmask_model_load_memory(file, file_size, &loaded) != PATCHMASK_OK) {
-        return 3;
-    }
+    if (patchmask_model_load_memory(file, file_size, &loaded) != PATCHMASK_OK) return 3;
     patchmask_model_free(loaded);
     patchmask_session_free(session);
     patchmask_model_free(model);
     return 0;
 }
 
-static double now(void)
-{
+static double now(void) {
     struct timespec time;
     clock_gettime(CLOCK_MONOTONIC, &time);
     return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
 }
 
-static void fork_at_any_time(long forks)
-{
+static void fork_at_any_time(long forks) {
     pthread_t thread;
     patchmask_options o = options();
     model = NULL;
@@ -123,16 +111,13 @@ static void fork_at_any_time(long forks)
 }
 
 /* A container's first process is number 1, and so is that of a container in it. */
-static void same_number_in_another_pid_namespace(void)
-{
+static void same_number_in_another_pid_namespace(void) {
     patchmask_options o;
     CHECK_OK(patchmask_model_load_memory(file, file_size, &model));
     pid_t outer = fork();
     CHECK(outer >= 0);
     if (outer == 0) {
-        if (unshare(CLONE_NEWUSER | CLONE_NEWPID) != 0 && unshare(CLONE_NEWPID) != 0) {
-            _exit(77);
-        }
+        if (unshare(CLONE_NEWUSER | CLONE_NEWPID) != 0 && unshare(CLONE_NEWPID) != 0) _exit(77);
         pid_t first = fork();
         if (first == 0) { /* number 1 */
             o = options();
@@ -141,9 +126,8 @@ static void same_number_in_another_pid_namespace(void)
                 _exit(77);
             }
             pid_t second = fork();
-            if (second == 0) { /* number 1 as well */
+            if (second == 0) /* number 1 as well */
                 _exit(getpid() != 1 ? 77 : segment(session) == PATCHMASK_WRONG_PROCESS ? 0 : 1);
-            }
             int status = 0;
             _exit(second > 0 && waitpid(second, &status, 0) == second ? WEXITSTATUS(status) : 77);
         }
@@ -161,8 +145,7 @@ static void same_number_in_another_pid_namespace(void)
     printf("ok same_number_in_another_pid_namespace\n");
 }
 
-int main(int count, char **words)
-{
+int main(int count, char** words) {
     tiny_model spec = tiny_model_default();
     file = tiny_model_build(&spec, &file_size);
     hu = synthetic_volume(WIDTH, HEIGHT, 1);

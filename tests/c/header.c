@@ -4,9 +4,8 @@
 
 #include <stdio.h>
 
-int main(void)
-{
-    patchmask_status (*cancel)(patchmask_session *) = patchmask_session_cancel;
+int main(void) {
+    patchmask_status (*cancel)(patchmask_session*) = patchmask_session_cancel;
     printf("ok header_in_c %d\n", cancel != NULL && patchmask_version()[0] != '\0');
     return 0;
 }

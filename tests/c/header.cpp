@@ -9,9 +9,8 @@ static_assert(std::is_same<patchmask_status, ::int32_t>::value, "status is an in
 static_assert(std::is_standard_layout<patchmask_options>::value, "options are plain");
 static_assert(std::is_trivially_copyable<patchmask_outputs>::value, "outputs are plain");
 
-int main()
-{
-    patchmask_model *model = nullptr;
+int main() {
+    patchmask_model* model = nullptr;
     patchmask_model_free(model);
     std::printf("ok header_in_cpp %s\n", patchmask_version());
 }

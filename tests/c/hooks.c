@@ -11,15 +11,14 @@
 
 enum { WIDTH = 60, HEIGHT = 50, DEPTH = 2 };
 
-static patchmask_model *model;
-static int16_t *hu;
+static patchmask_model* model;
+static int16_t* hu;
 static uint8_t mask[WIDTH * HEIGHT * DEPTH];
 
 /* Everything that can fail, and a call that works. */
-static void make_noise(void)
-{
-    patchmask_model *bad = NULL;
-    patchmask_session *session = NULL;
+static void make_noise(void) {
+    patchmask_model* bad = NULL;
+    patchmask_session* session = NULL;
     patchmask_options options = synthetic_options(model, 32, 8);
     patchmask_volume volume = dense_volume(hu, WIDTH, HEIGHT, DEPTH);
     patchmask_outputs outputs = {.struct_size = sizeof outputs, .mask = mask};
@@ -29,7 +28,7 @@ static void make_noise(void)
     patchmask_model_load_memory("nonsense", 8, &bad);
     spec.defect = TINY_NAN;
     spec.defect_tensor = "features.5.weight";
-    uint8_t *file = tiny_model_build(&spec, &size);
+    uint8_t* file = tiny_model_build(&spec, &size);
     patchmask_model_load_memory(file, size, &bad);
     free(file);
     patchmask_model_load_memory(NULL, 8, NULL);
@@ -54,8 +53,7 @@ static void make_noise(void)
     patchmask_status_name(12345);
 }
 
-static void nothing_is_printed(void)
-{
+static void nothing_is_printed(void) {
     int ends[2], saved[2];
     fflush(stdout);
     fflush(stderr);
@@ -71,24 +69,20 @@ static void nothing_is_printed(void)
         CHECK(dup2(saved[fd - 1], fd) == fd);
         close(saved[fd - 1]);
     }
-    if (printed > 0) {
-        printf("FAILED printed: %.*s\n", (int)printed, text);
-    }
+    if (printed > 0) printf("FAILED printed: %.*s\n", (int)printed, text);
     CHECK(printed < 0); /* EAGAIN: the pipe is empty */
     close(ends[0]);
     close(ends[1]);
 }
 
-static void *fail_on_thread(void *unused)
-{
+static void* fail_on_thread(void* unused) {
     (void)unused;
     CHECK(strcmp(patchmask_last_error(), "") == 0);
     CHECK_INVALID("session", patchmask_session_cancel(NULL));
     return NULL;
 }
 
-static void last_error_is_of_this_thread(void)
-{
+static void last_error_is_of_this_thread(void) {
     pthread_t thread;
     CHECK_INVALID("path", patchmask_model_load(NULL, &model));
     CHECK(pthread_create(&thread, NULL, fail_on_thread, NULL) == 0 && pthread_join(thread, NULL) == 0);
@@ -104,19 +98,17 @@ typedef struct log_lines {
     pthread_t thread;
 } log_lines;
 
-static void hear(int32_t level, const char *message, void *user_data)
-{
-    log_lines *lines = user_data;
+static void hear(int32_t level, const char* message, void* user_data) {
+    log_lines* lines = user_data;
     CHECK(level == PATCHMASK_LOG_WARNING || level == PATCHMASK_LOG_INFO);
     CHECK(message[0] != '\0' && strchr(message, '\n') == NULL);
     CHECK(pthread_equal(pthread_self(), lines->thread));
     lines->count++;
 }
 
-static void log_tells_what_was_chosen(void)
-{
+static void log_tells_what_was_chosen(void) {
     log_lines lines = {.thread = pthread_self()};
-    patchmask_session *session = NULL;
+    patchmask_session* session = NULL;
     patchmask_options options = synthetic_options(model, 32, 8);
     options.log = hear;
     options.log_user_data = &lines;
@@ -125,8 +117,7 @@ static void log_tells_what_was_chosen(void)
     patchmask_session_free(session);
 }
 
-int main(void)
-{
+int main(void) {
     tiny_model spec = tiny_model_default();
     model = tiny_model_load(&spec);
     hu = synthetic_volume(WIDTH, HEIGHT, DEPTH);

@@ -4,17 +4,15 @@
 
 #include "check.h"
 
-#define AT(type, field, offset) \
-    _Static_assert(offsetof(type, field) == (offset), #type "." #field " has moved")
+#define AT(type, field, offset) _Static_assert(offsetof(type, field) == (offset), #type "." #field " has moved")
 #define SIZE(type, bytes) _Static_assert(sizeof(type) == (bytes), #type " has another size")
 #define NUMBER(name, number) _Static_assert((name) == (number), #name " has another number")
 
-_Static_assert(sizeof(void *) == 8, "this test is for LP64");
+_Static_assert(sizeof(void*) == 8, "this test is for LP64");
 
 #include "abi.inc"
 
-static void library_has_this_layout(void)
-{
+static void library_has_this_layout(void) {
     patchmask_volume volume;
     patchmask_outputs outputs;
     patchmask_options options;
@@ -43,15 +41,14 @@ static void library_has_this_layout(void)
     CHECK(estimate.struct_size == sizeof estimate && result.struct_size == sizeof result);
 }
 
-static void versions_and_names(void)
-{
+static void versions_and_names(void) {
     char version[32];
     snprintf(version, sizeof version, "%d.%d.%d", PATCHMASK_VERSION_MAJOR, PATCHMASK_VERSION_MINOR,
              PATCHMASK_VERSION_PATCH);
     CHECK(strcmp(patchmask_version(), version) == 0);
     static const struct {
         patchmask_status status;
-        const char *name;
+        const char* name;
     } NAMES[] = {
         {0, "OK"},
         {100, "INVALID_ARGUMENT"},
@@ -70,13 +67,11 @@ static void versions_and_names(void)
         {99, "UNKNOWN"},
         {2147483647, "UNKNOWN"},
     };
-    for (size_t i = 0; i < sizeof NAMES / sizeof NAMES[0]; i++) {
+    for (size_t i = 0; i < sizeof NAMES / sizeof NAMES[0]; i++)
         CHECK(strcmp(patchmask_status_name(NAMES[i].status), NAMES[i].name) == 0);
-    }
 }
 
-int main(void)
-{
+int main(void) {
     RUN(library_has_this_layout);
     RUN(versions_and_names);
     return 0;

@@ -12,16 +12,15 @@
 
 enum { WIDTH = 150, HEIGHT = 130, DEPTH = 2, VOXELS = WIDTH * HEIGHT * DEPTH };
 
-static uint8_t *file;
+static uint8_t* file;
 static size_t file_size;
-static int16_t *hu;
+static int16_t* hu;
 static uint8_t mask[VOXELS];
 
 /* Bytes of address space that this process has. */
-static uint64_t address_space(void)
-{
+static uint64_t address_space(void) {
     unsigned long long pages = 0;
-    FILE *statm = fopen("/proc/self/statm", "r");
+    FILE* statm = fopen("/proc/self/statm", "r");
     CHECK(statm != NULL && fscanf(statm, "%llu", &pages) == 1);
     fclose(statm);
     return pages * (uint64_t)sysconf(_SC_PAGESIZE);
@@ -30,10 +29,9 @@ static uint64_t address_space(void)
 /* The next call, unless one before has failed. */
 #define THEN(call) (status = status == PATCHMASK_OK ? (call) : status)
 
-static patchmask_status load_and_segment(void)
-{
-    patchmask_model *model = NULL;
-    patchmask_session *session = NULL;
+static patchmask_status load_and_segment(void) {
+    patchmask_model* model = NULL;
+    patchmask_session* session = NULL;
     patchmask_options options;
     patchmask_volume volume;
     patchmask_outputs outputs;
@@ -48,9 +46,7 @@ static patchmask_status load_and_segment(void)
     THEN(patchmask_session_new(model, &options, &session));
     THEN(patchmask_volume_init(&volume, sizeof volume, hu, PATCHMASK_VOXEL_I16, WIDTH, HEIGHT, DEPTH));
     THEN(patchmask_outputs_init(&outputs, sizeof outputs));
-    if (status == PATCHMASK_OK) {
-        outputs.mask = mask;
-    }
+    if (status == PATCHMASK_OK) outputs.mask = mask;
     THEN(patchmask_session_segment(session, &volume, NULL, &outputs, NULL));
     patchmask_session_free(session);
     patchmask_model_free(model);
@@ -58,8 +54,7 @@ static patchmask_status load_and_segment(void)
 }
 
 /* The outcome in a child with `extra` more bytes than it has: a status number / 100. */
-static int run_in_child(uint64_t extra)
-{
+static int run_in_child(uint64_t extra) {
     fflush(stdout);
     pid_t child = fork();
     CHECK(child >= 0);
@@ -67,23 +62,19 @@ static int run_in_child(uint64_t extra)
         struct rlimit limit = {.rlim_cur = address_space() + extra};
         limit.rlim_max = limit.rlim_cur;
         alarm(60); /* a child that hangs is a failure */
-        if (setrlimit(RLIMIT_AS, &limit) != 0) {
-            _exit(99);
-        }
+        if (setrlimit(RLIMIT_AS, &limit) != 0) _exit(99);
         _exit(load_and_segment() / 100);
     }
     int status = 0;
     CHECK(waitpid(child, &status, 0) == child);
     if (!WIFEXITED(status)) {
-        printf("FAILED with %llu KiB more: killed by signal %d\n",
-               (unsigned long long)(extra >> 10), WTERMSIG(status));
+        printf("FAILED with %llu KiB more: killed by signal %d\n", (unsigned long long)(extra >> 10), WTERMSIG(status));
         return -1;
     }
     return WEXITSTATUS(status);
 }
 
-static void out_of_memory_is_a_status(void)
-{
+static void out_of_memory_is_a_status(void) {
     enum { OK = 0, NO_MEMORY = PATCHMASK_OUT_OF_MEMORY / 100 };
     unsigned succeeded = 0, refused = 0, killed = 0, other = 0;
     for (uint64_t extra = 0; extra < (UINT64_C(512) << 20); extra += extra / 16 + (UINT64_C(64) << 10)) {
@@ -100,8 +91,7 @@ static void out_of_memory_is_a_status(void)
     CHECK(killed == 0 && other == 0 && succeeded > 0 && refused > 0);
 }
 
-int main(void)
-{
+int main(void) {
     if (getenv("PATCHMASK_SLOW") != NULL) {
         printf("SKIPPED out_of_memory_is_a_status: PATCHMASK_SLOW is set\n");
         return 0;

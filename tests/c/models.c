@@ -3,29 +3,25 @@
 #include "check.h"
 #include "tiny_model.h"
 
-static void check_file(patchmask_status status, const char *text, const void *data, size_t size)
-{
-    patchmask_model *model = (patchmask_model *)&data; /* must stay */
+static void check_file(patchmask_status status, const char* text, const void* data, size_t size) {
+    patchmask_model* model = (patchmask_model*)&data; /* must stay */
     CHECK_REFUSED(status, text, patchmask_model_load_memory(data, size, &model));
-    CHECK(model == (patchmask_model *)&data);
+    CHECK(model == (patchmask_model*)&data);
 }
 
-static void check_bad(const char *text, const void *data, size_t size)
-{
+static void check_bad(const char* text, const void* data, size_t size) {
     check_file(PATCHMASK_BAD_MODEL, text, data, size);
 }
 
-static void check_spec(const char *text, const tiny_model *spec)
-{
+static void check_spec(const char* text, const tiny_model* spec) {
     size_t size;
-    uint8_t *file = tiny_model_build(spec, &size);
+    uint8_t* file = tiny_model_build(spec, &size);
     check_bad(text, file, size);
     free(file);
 }
 
-static void null_pointers(void)
-{
-    patchmask_model *model = NULL;
+static void null_pointers(void) {
+    patchmask_model* model = NULL;
     uint8_t byte = 0;
     CHECK_INVALID("data is NULL", patchmask_model_load_memory(NULL, 10, &model));
     CHECK_INVALID("out_model is NULL", patchmask_model_load_memory(&byte, 1, NULL));
@@ -35,9 +31,8 @@ static void null_pointers(void)
     CHECK(model == NULL);
 }
 
-static void unreadable_paths(void)
-{
-    patchmask_model *model = NULL;
+static void unreadable_paths(void) {
+    patchmask_model* model = NULL;
     CHECK_REFUSED(PATCHMASK_IO, "no/such/file", patchmask_model_load("no/such/file", &model));
     /* Texts are UTF-8, paths need not be: U+FFFD stands for what is not. */
     CHECK_REFUSED(PATCHMASK_IO, "\xEF\xBF\xBD", patchmask_model_load("/\xFF\xFE", &model));
@@ -47,8 +42,7 @@ static void unreadable_paths(void)
     CHECK(model == NULL);
 }
 
-static void not_safetensors(void)
-{
+static void not_safetensors(void) {
     static const char TEXT[] = "PK\3\4 this is a zip archive, as PyTorch writes them, not safetensors";
     uint8_t zeros[64] = {0};
     check_bad("", TEXT, 0);
@@ -64,19 +58,18 @@ static void not_safetensors(void)
 }
 
 /* Every length below the full one; all of the header's, then in steps. */
-static void truncated(void)
-{
+static void truncated(void) {
     tiny_model spec = tiny_model_default();
     size_t size;
-    uint8_t *file = tiny_model_build(&spec, &size);
+    uint8_t* file = tiny_model_build(&spec, &size);
     for (size_t length = 0; length < size; length += length < 300 || length + 40 > size ? 1 : 97) {
-        uint8_t *part = malloc(length + 1); /* of its own, so that reading beyond it is found */
+        uint8_t* part = malloc(length + 1); /* of its own, so that reading beyond it is found */
         CHECK(part != NULL);
         memcpy(part, file, length);
         check_bad("", part, length);
         free(part);
     }
-    uint8_t *longer = calloc(1, size + 1);
+    uint8_t* longer = calloc(1, size + 1);
     CHECK(longer != NULL);
     memcpy(longer, file, size);
     check_bad("", longer, size + 1);
@@ -84,34 +77,30 @@ static void truncated(void)
     free(file);
 }
 
-static void header_length_claims(void)
-{
+static void header_length_claims(void) {
     tiny_model spec = tiny_model_default();
     size_t size;
-    uint8_t *file = tiny_model_build(&spec, &size);
+    uint8_t* file = tiny_model_build(&spec, &size);
     for (int bit = 13; bit < 64; bit++) {
         uint64_t length = UINT64_C(1) << bit;
-        for (int i = 0; i < 8; i++) {
-            file[i] = (uint8_t)(length >> (8 * i));
-        }
+        for (int i = 0; i < 8; i++) file[i] = (uint8_t)(length >> (8 * i));
         check_bad("header", file, size);
     }
     free(file);
 }
 
 /* Any single byte of the header damaged: an error or, where it changed nothing that counts, a model. */
-static void damaged_header(void)
-{
+static void damaged_header(void) {
     static const uint8_t DAMAGE[] = {0, ' ', '"', '{', '}', '9', 0xFF};
     tiny_model spec = tiny_model_default();
     size_t size;
-    uint8_t *file = tiny_model_build(&spec, &size);
+    uint8_t* file = tiny_model_build(&spec, &size);
     size_t header = file[0] + 256u * file[1];
     unsigned refused = 0;
     for (size_t at = 8; at < 8 + header; at += 3) {
         uint8_t good = file[at];
         file[at] = DAMAGE[at % sizeof DAMAGE];
-        patchmask_model *model = NULL;
+        patchmask_model* model = NULL;
         patchmask_status status = patchmask_model_load_memory(file, size, &model);
         CHECK(status == PATCHMASK_OK || status == PATCHMASK_BAD_MODEL);
         CHECK((status == PATCHMASK_OK) == (model != NULL));
@@ -123,10 +112,9 @@ static void damaged_header(void)
     free(file);
 }
 
-static void defects_of_one_tensor(void)
-{
-    static const char *const TENSORS[] = {
-        "features.0.weight",  "features.0.bias",     "features.14.weight", "features.28.bias",
+static void defects_of_one_tensor(void) {
+    static const char* const TENSORS[] = {
+        "features.0.weight",   "features.0.bias",   "features.14.weight",  "features.28.bias",
         "classifier.0.weight", "classifier.0.bias", "classifier.3.weight", "classifier.3.bias",
     };
     static const tiny_defect DEFECTS[] = {TINY_MISSING,  TINY_RENAMED, TINY_MISSHAPEN, TINY_NAN,
@@ -142,8 +130,7 @@ static void defects_of_one_tensor(void)
     }
 }
 
-static void counts_out_of_range(void)
-{
+static void counts_out_of_range(void) {
     tiny_model spec = tiny_model_default();
     spec.classes = 1;
     check_spec("1", &spec);
@@ -154,8 +141,7 @@ static void counts_out_of_range(void)
     check_spec("features.0.weight", &spec);
 }
 
-static void bad_metadata(void)
-{
+static void bad_metadata(void) {
     static const struct {
         const char *text, *metadata;
     } CASES[] = {
@@ -179,17 +165,17 @@ static void bad_metadata(void)
     }
 }
 
-static void good_metadata_is_what_options_start_from(void)
-{
+static void good_metadata_is_what_options_start_from(void) {
     tiny_model spec = tiny_model_default();
     spec.classes = 3;
     spec.input_channels = 3;
-    spec.metadata = "\"patchmask.patch_size\":\"40\",\"patchmask.stride\":\"5\","
-                    "\"patchmask.window\":\"-100.5,300\",\"patchmask.equalize\":\"true\","
-                    "\"patchmask.mean\":\"0.5\",\"patchmask.std\":\"0.25,0.5,2\","
-                    "\"patchmask.lesion_class\":\"2\",\"patchmask.classes\":\"air,liver,lesion\","
-                    "\"format\":\"pt\"";
-    patchmask_model *model = tiny_model_load(&spec);
+    spec.metadata =
+        "\"patchmask.patch_size\":\"40\",\"patchmask.stride\":\"5\","
+        "\"patchmask.window\":\"-100.5,300\",\"patchmask.equalize\":\"true\","
+        "\"patchmask.mean\":\"0.5\",\"patchmask.std\":\"0.25,0.5,2\","
+        "\"patchmask.lesion_class\":\"2\",\"patchmask.classes\":\"air,liver,lesion\","
+        "\"format\":\"pt\"";
+    patchmask_model* model = tiny_model_load(&spec);
     patchmask_options options;
     CHECK_OK(patchmask_options_init(&options, sizeof options, model));
     CHECK(options.patch_size == 40 && options.stride == 5 && options.lesion_class == 2);
@@ -211,13 +197,12 @@ static void good_metadata_is_what_options_start_from(void)
 }
 
 /* The same bytes from a file and from memory. */
-static void file_and_memory_agree(void)
-{
+static void file_and_memory_agree(void) {
     tiny_model spec = tiny_model_default();
     size_t size;
-    uint8_t *bytes = tiny_model_build(&spec, &size);
+    uint8_t* bytes = tiny_model_build(&spec, &size);
     char name[] = "/tmp/patchmask-model-XXXXXX";
-    FILE *file = fdopen(mkstemp(name), "wb");
+    FILE* file = fdopen(mkstemp(name), "wb");
     CHECK(file != NULL && fwrite(bytes, 1, size, file) == size && fclose(file) == 0);
     patchmask_model *from_file = NULL, *from_memory = NULL;
     patchmask_model_info a, b;
@@ -234,8 +219,7 @@ static void file_and_memory_agree(void)
     patchmask_model_free(from_memory);
 }
 
-int main(void)
-{
+int main(void) {
     RUN(null_pointers);
     RUN(unreadable_paths);
     RUN(not_safetensors);

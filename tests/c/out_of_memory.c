@@ -24,35 +24,27 @@ static long fails_at = 0;           /* 0: none */
 static bool fails_for_good = false;
 static atomic_bool armed = false;
 
-static bool refused(void)
-{
-    if (!atomic_load_explicit(&armed, memory_order_relaxed)) {
-        return false;
-    }
+static bool refused(void) {
+    if (!atomic_load_explicit(&armed, memory_order_relaxed)) return false;
     long number = atomic_fetch_add(&allocations, 1) + 1;
     bool fails = fails_at > 0 && (number == fails_at || (fails_for_good && number > fails_at));
-    if (fails) {
-        errno = ENOMEM;
-    }
+    if (fails) errno = ENOMEM;
     return fails;
 }
 
-void *__libc_malloc(size_t bytes);
-void *__libc_calloc(size_t count, size_t bytes);
-void *__libc_realloc(void *old, size_t bytes);
-void *__libc_memalign(size_t alignment, size_t bytes);
+void* __libc_malloc(size_t bytes);
+void* __libc_calloc(size_t count, size_t bytes);
+void* __libc_realloc(void* old, size_t bytes);
+void* __libc_memalign(size_t alignment, size_t bytes);
 
-void *malloc(size_t bytes) { return refused() ? NULL : __libc_malloc(bytes); }
-void *calloc(size_t count, size_t bytes) { return refused() ? NULL : __libc_calloc(count, bytes); }
-void *realloc(void *old, size_t bytes) { return refused() ? NULL : __libc_realloc(old, bytes); }
-void *aligned_alloc(size_t alignment, size_t bytes) { return refused() ? NULL : __libc_memalign(alignment, bytes); }
+void* malloc(size_t bytes) { return refused() ? NULL : __libc_malloc(bytes); }
+void* calloc(size_t count, size_t bytes) { return refused() ? NULL : __libc_calloc(count, bytes); }
+void* realloc(void* old, size_t bytes) { return refused() ? NULL : __libc_realloc(old, bytes); }
+void* aligned_alloc(size_t alignment, size_t bytes) { return refused() ? NULL : __libc_memalign(alignment, bytes); }
 
-int posix_memalign(void **out, size_t alignment, size_t bytes)
-{
-    void *memory = aligned_alloc(alignment, bytes);
-    if (memory != NULL) {
-        *out = memory;
-    }
+int posix_memalign(void** out, size_t alignment, size_t bytes) {
+    void* memory = aligned_alloc(alignment, bytes);
+    if (memory != NULL) *out = memory;
     return memory != NULL ? 0 : ENOMEM;
 }
 
@@ -64,7 +56,10 @@ typedef struct geometry {
 } geometry;
 
 static const geometry GEOMETRIES[] = {
-    {32, 8, 40, 33, 2}, {32, 7, 37, 20, 1}, {33, 16, 64, 48, 3}, {47, 5, 21, 30, 1},
+    {32, 8, 40, 33, 2},
+    {32, 7, 37, 20, 1},
+    {33, 16, 64, 48, 3},
+    {47, 5, 21, 30, 1},
 };
 enum { GEOMETRY_COUNT = sizeof GEOMETRIES / sizeof *GEOMETRIES, MAX_VOXELS = 64 * 48 * 3 };
 
@@ -74,10 +69,10 @@ typedef struct scenario {
     uint32_t threads;
 } scenario;
 
-static uint8_t *file;
+static uint8_t* file;
 static size_t file_size;
 static uint8_t roi[MAX_VOXELS];
-static int16_t *hu;
+static int16_t* hu;
 static float probability[MAX_VOXELS];
 static uint8_t mask[MAX_VOXELS];
 
@@ -86,14 +81,13 @@ static struct {
     long allocations;
     float probability[MAX_VOXELS];
     uint8_t mask[MAX_VOXELS];
-} *expected;
+}* expected;
 
-static patchmask_status estimate_and_segment(patchmask_session *session, const scenario *s)
-{
+static patchmask_status estimate_and_segment(patchmask_session* session, const scenario* s) {
     patchmask_volume volume, inside;
     patchmask_outputs outputs;
     patchmask_estimate estimate;
-    const geometry *of = &s->of;
+    const geometry* of = &s->of;
     patchmask_volume_init(&volume, sizeof volume, hu, PATCHMASK_VOXEL_I16, of->width, of->height, of->depth);
     patchmask_volume_init(&inside, sizeof inside, roi, PATCHMASK_VOXEL_U8, of->width, of->height, of->depth);
     patchmask_outputs_init(&outputs, sizeof outputs);
@@ -101,19 +95,17 @@ static patchmask_status estimate_and_segment(patchmask_session *session, const s
     outputs.mask = mask;
     outputs.probability = probability;
     patchmask_status status = patchmask_session_estimate(session, &volume, s->roi ? &inside : NULL, &estimate);
-    return status != PATCHMASK_OK ? status
-                                  : patchmask_session_segment(session, &volume, s->roi ? &inside : NULL, &outputs, NULL);
+    return status != PATCHMASK_OK
+               ? status
+               : patchmask_session_segment(session, &volume, s->roi ? &inside : NULL, &outputs, NULL);
 }
 
-static patchmask_status life(const scenario *s)
-{
-    patchmask_model *model = NULL;
-    patchmask_session *session = NULL;
+static patchmask_status life(const scenario* s) {
+    patchmask_model* model = NULL;
+    patchmask_session* session = NULL;
     patchmask_options options;
     patchmask_status status = patchmask_model_load_memory(file, file_size, &model);
-    if (status == PATCHMASK_OK) {
-        status = patchmask_options_init(&options, sizeof options, model);
-    }
+    if (status == PATCHMASK_OK) status = patchmask_options_init(&options, sizeof options, model);
     if (status == PATCHMASK_OK) {
         options.patch_size = s->of.patch_size;
         options.stride = s->of.stride;
@@ -123,9 +115,7 @@ static patchmask_status life(const scenario *s)
         options.device = PATCHMASK_DEVICE_CPU;
         status = patchmask_session_new(model, &options, &session);
     }
-    if (status == PATCHMASK_OK) {
-        status = estimate_and_segment(session, s);
-    }
+    if (status == PATCHMASK_OK) status = estimate_and_segment(session, s);
     patchmask_session_free(session);
     patchmask_model_free(model);
     return status;
@@ -135,8 +125,7 @@ static patchmask_status life(const scenario *s)
 
 enum { CHILD_FINE, CHILD_NOT_REACHED, CHILD_STATUS, CHILD_AFTERWARDS, CHILD_BITS };
 
-static int child(const scenario *s, long nth, bool for_good)
-{
+static int child(const scenario* s, long nth, bool for_good) {
     alarm(120);
     fails_at = nth;
     fails_for_good = for_good;
@@ -149,16 +138,10 @@ static int child(const scenario *s, long nth, bool for_good)
         expected->allocations = atomic_load(&allocations);
         return status == PATCHMASK_OK ? CHILD_FINE : CHILD_STATUS;
     }
-    if (status != PATCHMASK_OK && status != PATCHMASK_OUT_OF_MEMORY) {
-        return CHILD_STATUS;
-    }
-    if (status == PATCHMASK_OUT_OF_MEMORY && patchmask_last_error()[0] == '\0') {
-        return CHILD_STATUS;
-    }
+    if (status != PATCHMASK_OK && status != PATCHMASK_OUT_OF_MEMORY) return CHILD_STATUS;
+    if (status == PATCHMASK_OUT_OF_MEMORY && patchmask_last_error()[0] == '\0') return CHILD_STATUS;
     memset(mask, 9, sizeof mask);
-    if (life(s) != PATCHMASK_OK) {
-        return CHILD_AFTERWARDS;
-    }
+    if (life(s) != PATCHMASK_OK) return CHILD_AFTERWARDS;
     size_t voxels = (size_t)(s->of.width * s->of.height * s->of.depth);
     if (memcmp(mask, expected->mask, voxels) != 0 ||
         memcmp(probability, expected->probability, voxels * sizeof *probability) != 0) {
@@ -168,9 +151,8 @@ static int child(const scenario *s, long nth, bool for_good)
 }
 
 /* How the child ended, -1 for a signal; what it printed counts as -2. */
-static int run(const scenario *s, long nth, bool for_good)
-{
-    FILE *printed = tmpfile();
+static int run(const scenario* s, long nth, bool for_good) {
+    FILE* printed = tmpfile();
     CHECK(printed != NULL);
     fflush(stdout);
     pid_t process = fork();
@@ -189,10 +171,9 @@ static int run(const scenario *s, long nth, bool for_good)
 
 static long failures = 0;
 
-static void every(const scenario *s, long step)
-{
-    static const char *const ENDS[] = {"", "the fault was not reached", "another status, or no text", "the next call failed",
-                                       "other bits afterwards"};
+static void every(const scenario* s, long step) {
+    static const char* const ENDS[] = {"", "the fault was not reached", "another status, or no text",
+                                       "the next call failed", "other bits afterwards"};
     CHECK(run(s, 0, false) == CHILD_FINE);
     long count = expected->allocations, tried = 0, not_reached = 0;
     for (int for_good = 0; for_good <= 1; for_good++) {
@@ -201,7 +182,9 @@ static void every(const scenario *s, long step)
             not_reached += end == CHILD_NOT_REACHED;
             if (end != CHILD_FINE && end != CHILD_NOT_REACHED) {
                 printf("FAILED allocation %ld of %ld%s: %s\n", nth, count, for_good ? " and all after it" : "",
-                       end == -1 ? "killed by a signal" : end == -2 ? "printed something" : ENDS[end]);
+                       end == -1   ? "killed by a signal"
+                       : end == -2 ? "printed something"
+                                   : ENDS[end]);
                 failures++;
             }
         }
@@ -212,8 +195,7 @@ static void every(const scenario *s, long step)
     CHECK(not_reached * 20 <= tried);
 }
 
-int main(int count, char **words)
-{
+int main(int count, char** words) {
     bool soak = count > 1 && strcmp(words[1], "soak") == 0;
     if (getenv("PATCHMASK_SLOW") != NULL) {
         printf("SKIPPED out_of_memory: PATCHMASK_SLOW is set\n");
@@ -224,15 +206,11 @@ int main(int count, char **words)
     tiny_model spec = tiny_model_default();
     file = tiny_model_build(&spec, &file_size);
     hu = synthetic_volume(64, 48, 3);
-    for (int i = 0; i < MAX_VOXELS; i++) {
-        roi[i] = i % 7 < 3;
-    }
+    for (int i = 0; i < MAX_VOXELS; i++) roi[i] = i % 7 < 3;
     for (int g = 0; g < (soak ? GEOMETRY_COUNT : 1); g++) {
-        for (int with_roi = 0; with_roi <= 1; with_roi++) {
-            for (uint32_t threads = 1; threads <= (soak ? 2 : 1); threads++) {
+        for (int with_roi = 0; with_roi <= 1; with_roi++)
+            for (uint32_t threads = 1; threads <= (soak ? 2 : 1); threads++)
                 every(&(scenario){GEOMETRIES[g], with_roi, threads}, soak ? 1 : 37);
-            }
-        }
     }
     CHECK(failures == 0);
     printf("ok every_allocation_may_fail\n");

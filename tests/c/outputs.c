@@ -6,23 +6,21 @@
 enum { WIDTH = 41, HEIGHT = 35, DEPTH = 2, PATCH = 32, STRIDE = 9, VOXELS = WIDTH * HEIGHT * DEPTH };
 enum { GUARD = 0xEE };
 
-static patchmask_model *model;
-static int16_t *hu;
+static patchmask_model* model;
+static int16_t* hu;
 static patchmask_volume plain;
 static patchmask_options options;
 static segmentation expected;
 
-static patchmask_outputs no_outputs(void)
-{
+static patchmask_outputs no_outputs(void) {
     patchmask_outputs outputs;
     CHECK_OK(patchmask_outputs_init(&outputs, sizeof outputs));
     return outputs;
 }
 
 /* Without a result, which is optional. */
-static void segment_into(const patchmask_outputs *outputs)
-{
-    patchmask_session *session = NULL;
+static void segment_into(const patchmask_outputs* outputs) {
+    patchmask_session* session = NULL;
     CHECK_OK(patchmask_session_new(model, &options, &session));
     CHECK_OK(patchmask_session_segment(session, &plain, NULL, outputs, NULL));
     patchmask_session_free(session);
@@ -34,8 +32,7 @@ typedef struct guarded {
     size_t bytes, element, shape[4], stride[4]; /* innermost first */
 } guarded;
 
-static guarded guard(size_t element, const size_t shape[4], const size_t stride[4])
-{
+static guarded guard(size_t element, const size_t shape[4], const size_t stride[4]) {
     guarded array = {.element = element, .bytes = element + 3};
     for (int axis = 0; axis < 4; axis++) {
         array.shape[axis] = shape[axis];
@@ -50,18 +47,15 @@ static guarded guard(size_t element, const size_t shape[4], const size_t stride[
 }
 
 /* The elements are those of the dense `wanted`, all other bytes are still the guard. */
-static void check_guarded(guarded *array, const void *wanted)
-{
-    const uint8_t *next = wanted;
+static void check_guarded(guarded* array, const void* wanted) {
+    const uint8_t* next = wanted;
     size_t i[4];
     for (i[3] = 0; i[3] < array->shape[3]; i[3]++) {
         for (i[2] = 0; i[2] < array->shape[2]; i[2]++) {
             for (i[1] = 0; i[1] < array->shape[1]; i[1]++) {
                 for (i[0] = 0; i[0] < array->shape[0]; i[0]++) {
-                    uint8_t *element = array->first;
-                    for (int axis = 0; axis < 4; axis++) {
-                        element += i[axis] * array->stride[axis];
-                    }
+                    uint8_t* element = array->first;
+                    for (int axis = 0; axis < 4; axis++) element += i[axis] * array->stride[axis];
                     CHECK(memcmp(element, next, array->element) == 0);
                     memset(element, GUARD, array->element);
                     next += array->element;
@@ -69,14 +63,11 @@ static void check_guarded(guarded *array, const void *wanted)
             }
         }
     }
-    for (size_t byte = 0; byte < array->bytes; byte++) {
-        CHECK(array->memory[byte] == GUARD);
-    }
+    for (size_t byte = 0; byte < array->bytes; byte++) CHECK(array->memory[byte] == GUARD);
     free(array->memory);
 }
 
-static void each_buffer_alone(void)
-{
+static void each_buffer_alone(void) {
     patchmask_outputs outputs = no_outputs();
     uint8_t bytes[VOXELS];
     float floats[VOXELS];
@@ -97,17 +88,14 @@ static void each_buffer_alone(void)
     CHECK(memcmp(floats, expected.logits, expected.logits_length * sizeof *floats) == 0);
 }
 
-static void gaps_are_left_alone(void)
-{
+static void gaps_are_left_alone(void) {
     const size_t voxels[4] = {1, WIDTH, HEIGHT, DEPTH};
-    const size_t points[4] = {2, (size_t)expected.estimate.grid_width,
-                              (size_t)expected.estimate.grid_height, DEPTH};
+    const size_t points[4] = {2, (size_t)expected.estimate.grid_width, (size_t)expected.estimate.grid_height, DEPTH};
     /* padded; z fastest; rows fastest */
     const size_t mask_stride[4] = {1, 3, 3 * WIDTH + 5, (3 * WIDTH + 5) * HEIGHT + 1};
     const size_t coverage_stride[4] = {1, DEPTH * HEIGHT, DEPTH, 1};
     const size_t probability_stride[4] = {4, 5 * HEIGHT, 5, 5 * HEIGHT * WIDTH + 2};
-    const size_t logits_stride[4] = {4 * points[1] * points[2] * DEPTH, 4, 4 * points[1],
-                                     4 * points[1] * points[2]};
+    const size_t logits_stride[4] = {4 * points[1] * points[2] * DEPTH, 4, 4 * points[1], 4 * points[1] * points[2]};
     guarded mask = guard(1, voxels, mask_stride), coverage = guard(1, voxels, coverage_stride);
     guarded probability = guard(4, voxels, probability_stride);
     guarded logits = guard(4, points, logits_stride);
@@ -120,11 +108,11 @@ static void gaps_are_left_alone(void)
     outputs.coverage_stride_x = coverage_stride[1];
     outputs.coverage_stride_y = coverage_stride[2];
     outputs.coverage_stride_z = coverage_stride[3];
-    outputs.probability = (float *)(void *)probability.first;
+    outputs.probability = (float*)(void*)probability.first;
     outputs.probability_stride_x = probability_stride[1];
     outputs.probability_stride_y = probability_stride[2];
     outputs.probability_stride_z = probability_stride[3];
-    outputs.logits = (float *)(void *)logits.first;
+    outputs.logits = (float*)(void*)logits.first;
     outputs.logits_stride_class = logits_stride[0];
     outputs.logits_stride_x = logits_stride[1];
     outputs.logits_stride_y = logits_stride[2];
@@ -136,8 +124,7 @@ static void gaps_are_left_alone(void)
     check_guarded(&logits, expected.logits);
 }
 
-static void interleaved_in_one_array(void)
-{
+static void interleaved_in_one_array(void) {
     typedef struct pixel {
         float probability;
         uint8_t mask, coverage, rest[2];
@@ -149,10 +136,8 @@ static void interleaved_in_one_array(void)
     outputs.coverage = &pixels[0].coverage;
     outputs.probability = &pixels[0].probability;
     outputs.mask_stride_x = outputs.coverage_stride_x = outputs.probability_stride_x = sizeof(pixel);
-    outputs.mask_stride_y = outputs.coverage_stride_y = outputs.probability_stride_y =
-        sizeof(pixel) * WIDTH;
-    outputs.mask_stride_z = outputs.coverage_stride_z = outputs.probability_stride_z =
-        sizeof(pixel) * WIDTH * HEIGHT;
+    outputs.mask_stride_y = outputs.coverage_stride_y = outputs.probability_stride_y = sizeof(pixel) * WIDTH;
+    outputs.mask_stride_z = outputs.coverage_stride_z = outputs.probability_stride_z = sizeof(pixel) * WIDTH * HEIGHT;
     segment_into(&outputs);
     for (size_t i = 0; i < VOXELS; i++) {
         CHECK(pixels[i].mask == expected.mask[i] && pixels[i].coverage == expected.coverage[i]);
@@ -161,8 +146,7 @@ static void interleaved_in_one_array(void)
     }
 }
 
-static void awkward_sizes(void)
-{
+static void awkward_sizes(void) {
     static const uint64_t SIZES[] = {1, 2, 15, 16, 17, 31, 32, 33, 67};
     static const uint32_t PATCHES[] = {32, 33, 47, 63};
     const size_t count = sizeof SIZES / sizeof SIZES[0];
@@ -170,7 +154,7 @@ static void awkward_sizes(void)
     for (size_t i = 0; i < count * count; i += step) {
         uint64_t width = SIZES[i % count], height = SIZES[i / count];
         uint32_t patch = PATCHES[i % 4];
-        int16_t *data = synthetic_volume(width, height, 1);
+        int16_t* data = synthetic_volume(width, height, 1);
         patchmask_volume volume = dense_volume(data, width, height, 1);
         patchmask_options with = synthetic_options(model, patch, 1 + (uint32_t)(i * 5 % patch));
         segmentation done = segment_all(model, &with, &volume, NULL);
@@ -185,8 +169,7 @@ static void awkward_sizes(void)
     }
 }
 
-int main(void)
-{
+int main(void) {
     tiny_model spec = tiny_model_default();
     model = tiny_model_load(&spec);
     hu = synthetic_volume(WIDTH, HEIGHT, DEPTH);

@@ -15,13 +15,12 @@
 
 enum { WIDTH = 60, HEIGHT = 50, DEPTH = 2 };
 
-static int16_t *hu;
+static int16_t* hu;
 static patchmask_volume volume;
 
-static segmentation whole_life(void)
-{
+static segmentation whole_life(void) {
     tiny_model spec = tiny_model_default();
-    patchmask_model *model = tiny_model_load(&spec);
+    patchmask_model* model = tiny_model_load(&spec);
     patchmask_options options = synthetic_options(model, 32, 4);
     options.equalize = 1;
     options.threads = 2;
@@ -30,17 +29,14 @@ static segmentation whole_life(void)
     return done;
 }
 
-static void the_hosts_arithmetic(void)
-{
+static void the_hosts_arithmetic(void) {
     static const int ROUNDING[] = {FE_DOWNWARD, FE_UPWARD, FE_TOWARDZERO, FE_TONEAREST};
     segmentation expected = whole_life();
     for (int traps = 0; traps <= 1; traps++) {
         for (unsigned i = 0; i < sizeof ROUNDING / sizeof *ROUNDING; i++) {
             CHECK(fesetround(ROUNDING[i]) == 0);
             feclearexcept(FE_ALL_EXCEPT);
-            if (traps) {
-                feenableexcept(FE_ALL_EXCEPT);
-            }
+            if (traps) feenableexcept(FE_ALL_EXCEPT);
             segmentation done = whole_life();
             CHECK(fegetround() == ROUNDING[i]);
             CHECK(fegetexcept() == (traps ? FE_ALL_EXCEPT : 0));
@@ -55,15 +51,13 @@ static void the_hosts_arithmetic(void)
 
 static atomic_long on_host = 0, elsewhere = 0;
 
-static void note_thread(int signal_number)
-{
+static void note_thread(int signal_number) {
     (void)signal_number;
     atomic_fetch_add(syscall(SYS_gettid) == getpid() ? &on_host : &elsewhere, 1);
 }
 
 /* The only other threads are the library's. */
-static void signals_are_the_hosts(void)
-{
+static void signals_are_the_hosts(void) {
     struct sigaction action = {.sa_handler = note_thread, .sa_flags = SA_RESTART};
     struct itimerval often = {{0, 500}, {0, 500}}, never = {{0, 0}, {0, 0}};
     CHECK(sigaction(SIGALRM, &action, NULL) == 0 && sigaction(SIGUSR1, &action, NULL) == 0);
@@ -87,13 +81,10 @@ static void signals_are_the_hosts(void)
     CHECK(atomic_load(&on_host) > 0 && atomic_load(&elsewhere) == 0);
 }
 
-int main(void)
-{
+int main(void) {
     hu = synthetic_volume(WIDTH, HEIGHT, DEPTH);
     volume = dense_volume(hu, WIDTH, HEIGHT, DEPTH);
-    if (getenv("PATCHMASK_SLOW") == NULL) {
-        RUN(the_hosts_arithmetic);
-    }
+    if (getenv("PATCHMASK_SLOW") == NULL) RUN(the_hosts_arithmetic);
     RUN(signals_are_the_hosts);
     free(hu);
     return 0;

@@ -13,21 +13,19 @@ enum { PATCH = 48, STRIDE = 6 };
 static const double SHARING_TOLERANCE = 1e-4;
 
 static int slow;
-static patchmask_model *model;
-static int16_t *hu;
+static patchmask_model* model;
+static int16_t* hu;
 static patchmask_volume volume;
 static patchmask_options options;
 static segmentation expected;
 
-static void expect_same(const patchmask_options *with, const char *what)
-{
+static void expect_same(const patchmask_options* with, const char* what) {
     segmentation done = segment_all(model, with, &volume, NULL);
     check_same(&expected, &done, what);
     segmentation_free(&done);
 }
 
-static void threads_and_repetition(void)
-{
+static void threads_and_repetition(void) {
     static const uint32_t THREADS[] = {1, 2, 3, 4, 8, 0};
     for (size_t i = 0; i < (slow ? 2 : sizeof THREADS / sizeof THREADS[0]); i++) {
         patchmask_options with = options;
@@ -37,9 +35,8 @@ static void threads_and_repetition(void)
     }
 }
 
-static void one_session_many_calls(void)
-{
-    patchmask_session *session = NULL;
+static void one_session_many_calls(void) {
+    patchmask_session* session = NULL;
     patchmask_outputs outputs;
     CHECK_OK(patchmask_session_new(model, &options, &session));
     CHECK_OK(patchmask_outputs_init(&outputs, sizeof outputs));
@@ -61,26 +58,21 @@ static void one_session_many_calls(void)
     patchmask_session_free(session);
 }
 
-static void sharing_is_exact(void)
-{
+static void sharing_is_exact(void) {
     patchmask_options with = options;
     with.sharing = 0;
     segmentation single = segment_all(model, &with, &volume, NULL);
     double largest = 0;
-    for (size_t i = 0; i < single.logits_length; i++) {
-        largest = fmax(largest, fabs(single.logits[i]));
-    }
-    for (size_t i = 0; i < single.logits_length; i++) {
+    for (size_t i = 0; i < single.logits_length; i++) largest = fmax(largest, fabs(single.logits[i]));
+    for (size_t i = 0; i < single.logits_length; i++)
         CHECK(fabs((double)single.logits[i] - expected.logits[i]) <= SHARING_TOLERANCE * largest);
-    }
     CHECK(single.result.patches == expected.result.patches);
     CHECK(single.result.macs_unshared == expected.result.macs_unshared);
     CHECK(single.result.macs >= expected.result.macs);
     segmentation_free(&single);
 }
 
-static void estimate_is_what_happens(void)
-{
+static void estimate_is_what_happens(void) {
     for (int sharing = 0; sharing < 2; sharing++) {
         patchmask_options with = options;
         with.sharing = sharing;
@@ -96,11 +88,10 @@ static void estimate_is_what_happens(void)
 }
 
 /* Halves the budget until the smallest tile no longer fits: the same bits from ever more tiles. */
-static void memory_budget(void)
-{
+static void memory_budget(void) {
     uint64_t budget = expected.result.peak_bytes, most_tiles = expected.result.tiles;
     patchmask_options with = options;
-    patchmask_session *session = NULL;
+    patchmask_session* session = NULL;
     for (;; budget = budget * 9 / 10) {
         patchmask_estimate estimate;
         with.memory_budget = budget;
@@ -125,22 +116,20 @@ static void memory_budget(void)
     CHECK(most_tiles > 4 * expected.result.tiles);
 }
 
-static void half_precision_weights(void)
-{
+static void half_precision_weights(void) {
     tiny_model spec = tiny_model_default();
     spec.half = 1;
-    patchmask_model *half = tiny_model_load(&spec);
+    patchmask_model* half = tiny_model_load(&spec);
     segmentation done = segment_all(half, &options, &volume, NULL);
     check_same(&expected, &done, "the same weights as F16");
     segmentation_free(&done);
     patchmask_model_free(half);
 }
 
-static void model_may_be_freed_first(void)
-{
+static void model_may_be_freed_first(void) {
     tiny_model spec = tiny_model_default();
-    patchmask_model *short_lived = tiny_model_load(&spec);
-    patchmask_session *session = NULL;
+    patchmask_model* short_lived = tiny_model_load(&spec);
+    patchmask_session* session = NULL;
     patchmask_outputs outputs;
     CHECK_OK(patchmask_session_new(short_lived, &options, &session));
     patchmask_model_free(short_lived);
@@ -158,8 +147,7 @@ static void model_may_be_freed_first(void)
 #include <xmmintrin.h>
 
 /* Hosts for audio and graphics set these: they must neither reach the results nor be changed. */
-static void floating_point_modes_of_the_host(void)
-{
+static void floating_point_modes_of_the_host(void) {
     enum { FLUSH_TO_ZERO = 0x8000, DENORMALS_ARE_ZERO = 0x0040, ROUND_UP = 0x4000 };
     const unsigned usual = _mm_getcsr();
     static const unsigned MODES[] = {FLUSH_TO_ZERO | DENORMALS_ARE_ZERO, ROUND_UP};
@@ -167,7 +155,7 @@ static void floating_point_modes_of_the_host(void)
         const unsigned modes = (usual & ~0x3Fu) | MODES[i];
         tiny_model spec = tiny_model_default();
         _mm_setcsr(modes);
-        patchmask_model *under_modes = tiny_model_load(&spec);
+        patchmask_model* under_modes = tiny_model_load(&spec);
         segmentation done = segment_all(under_modes, &options, &volume, NULL);
         patchmask_model_free(under_modes);
         const unsigned after = _mm_getcsr();
@@ -179,8 +167,7 @@ static void floating_point_modes_of_the_host(void)
 }
 #endif
 
-int main(void)
-{
+int main(void) {
     tiny_model spec = tiny_model_default();
     model = tiny_model_load(&spec);
     slow = getenv("PATCHMASK_SLOW") != NULL;
@@ -197,11 +184,8 @@ int main(void)
     RUN(half_precision_weights);
     RUN(model_may_be_freed_first);
 #ifdef __SSE__
-    if (slow) {
-        printf("SKIPPED floating_point_modes_of_the_host: valgrind does not have them\n");
-    } else {
-        RUN(floating_point_modes_of_the_host);
-    }
+    if (slow) printf("SKIPPED floating_point_modes_of_the_host: valgrind does not have them\n");
+    else RUN(floating_point_modes_of_the_host);
 #endif
     segmentation_free(&expected);
     patchmask_model_free(model);

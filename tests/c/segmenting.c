@@ -8,21 +8,19 @@
 
 enum { WIDTH = 45, HEIGHT = 38, DEPTH = 2, PATCH = 33, STRIDE = 9, VOXELS = WIDTH * HEIGHT * DEPTH };
 
-static patchmask_model *model;
-static int16_t *hu; /* [DEPTH][HEIGHT][WIDTH] */
+static patchmask_model* model;
+static int16_t* hu; /* [DEPTH][HEIGHT][WIDTH] */
 static patchmask_volume plain;
 static patchmask_options options;
 static segmentation expected;
 
-static void expect_same(const patchmask_volume *volume, const char *what)
-{
+static void expect_same(const patchmask_volume* volume, const char* what) {
     segmentation done = segment_all(model, &options, volume, NULL);
     check_same(&expected, &done, what);
     segmentation_free(&done);
 }
 
-static void the_model_tells_patches_apart(void)
-{
+static void the_model_tells_patches_apart(void) {
     size_t lesion = 0;
     for (size_t i = 0; i < VOXELS; i++) {
         CHECK(expected.mask[i] < 2 && expected.coverage[i] == 1);
@@ -34,24 +32,21 @@ static void the_model_tells_patches_apart(void)
     CHECK(expected.estimate.classes == 2 && expected.result.nonfinite_voxels == 0);
     CHECK(expected.result.engine == PATCHMASK_DEVICE_CPU);
     CHECK(expected.result.segment_seconds >= expected.result.network_seconds);
-    for (size_t i = 0; i < expected.logits_length; i++) {
-        CHECK(isfinite(expected.logits[i]));
-    }
+    for (size_t i = 0; i < expected.logits_length; i++) CHECK(isfinite(expected.logits[i]));
 }
 
-#define EXPECT_TYPE(c_type, number)                                                                \
-    do {                                                                                           \
-        static c_type data[VOXELS];                                                                \
-        patchmask_volume volume;                                                                   \
-        for (size_t i = 0; i < VOXELS; i++) {                                                      \
-            data[i] = (c_type)hu[i];                                                               \
-        }                                                                                          \
+#define EXPECT_TYPE(c_type, number) \
+    do { \
+        static c_type data[VOXELS]; \
+        patchmask_volume volume; \
+        for (size_t i = 0; i < VOXELS; i++) { \
+            data[i] = (c_type)hu[i]; \
+        } \
         CHECK_OK(patchmask_volume_init(&volume, sizeof volume, data, number, WIDTH, HEIGHT, DEPTH)); \
-        expect_same(&volume, #number);                                                             \
+        expect_same(&volume, #number); \
     } while (0)
 
-static void every_voxel_type_gives_the_same(void)
-{
+static void every_voxel_type_gives_the_same(void) {
     EXPECT_TYPE(int8_t, PATCHMASK_VOXEL_I8);
     EXPECT_TYPE(uint8_t, PATCHMASK_VOXEL_U8);
     EXPECT_TYPE(int16_t, PATCHMASK_VOXEL_I16);
@@ -62,10 +57,9 @@ static void every_voxel_type_gives_the_same(void)
 }
 
 /* Copies the volume to memory with these strides (bytes), at an odd address. */
-static void expect_same_with_strides(uint64_t x, uint64_t y, uint64_t z, const char *what)
-{
+static void expect_same_with_strides(uint64_t x, uint64_t y, uint64_t z, const char* what) {
     size_t bytes = (size_t)((WIDTH - 1) * x + (HEIGHT - 1) * y + (DEPTH - 1) * z) + 3;
-    uint8_t *memory = malloc(bytes);
+    uint8_t* memory = malloc(bytes);
     CHECK(memory != NULL);
     memset(memory, 0x5A, bytes);
     for (size_t i = 0; i < VOXELS; i++) {
@@ -81,8 +75,7 @@ static void expect_same_with_strides(uint64_t x, uint64_t y, uint64_t z, const c
     free(memory);
 }
 
-static void strides_of_every_kind(void)
-{
+static void strides_of_every_kind(void) {
     expect_same_with_strides(2, 2 * WIDTH + 10, 2 * WIDTH * HEIGHT + 900, "padded rows and slices");
     expect_same_with_strides(2 * DEPTH * HEIGHT, 2 * DEPTH, 2, "z fastest");
     expect_same_with_strides(2 * DEPTH, 2 * DEPTH * WIDTH, 2, "slices interleaved");
@@ -92,16 +85,13 @@ static void strides_of_every_kind(void)
     expect_same(&volume, "all strides 0 is dense");
 }
 
-static void rescaling(void)
-{
+static void rescaling(void) {
     static const struct {
         double slope, intercept;
     } CASES[] = {{1, -1024}, {0.25, -37}, {-1, 200}};
     for (size_t i = 0; i < sizeof CASES / sizeof CASES[0]; i++) {
         static int16_t stored[VOXELS];
-        for (size_t j = 0; j < VOXELS; j++) {
-            stored[j] = (int16_t)((hu[j] - CASES[i].intercept) / CASES[i].slope);
-        }
+        for (size_t j = 0; j < VOXELS; j++) stored[j] = (int16_t)((hu[j] - CASES[i].intercept) / CASES[i].slope);
         patchmask_volume volume = plain;
         volume.data = stored;
         volume.slope = CASES[i].slope;
@@ -110,20 +100,16 @@ static void rescaling(void)
     }
 }
 
-static void nonfinite_voxels_are_black_and_counted(void)
-{
+static void nonfinite_voxels_are_black_and_counted(void) {
     static const float BAD[] = {NAN, INFINITY, -INFINITY};
     static float with[VOXELS], without[VOXELS];
-    for (size_t i = 0; i < VOXELS; i++) {
-        with[i] = without[i] = hu[i];
-    }
+    for (size_t i = 0; i < VOXELS; i++) with[i] = without[i] = hu[i];
     for (size_t i = 0; i < 9; i++) {
         with[300 * i + 1000] = BAD[i % 3];
         without[300 * i + 1000] = (float)options.window_low;
     }
     patchmask_volume volume;
-    CHECK_OK(patchmask_volume_init(&volume, sizeof volume, without, PATCHMASK_VOXEL_F32, WIDTH,
-                                   HEIGHT, DEPTH));
+    CHECK_OK(patchmask_volume_init(&volume, sizeof volume, without, PATCHMASK_VOXEL_F32, WIDTH, HEIGHT, DEPTH));
     segmentation black = segment_all(model, &options, &volume, NULL);
     volume.data = with;
     segmentation bad = segment_all(model, &options, &volume, NULL);
@@ -134,8 +120,7 @@ static void nonfinite_voxels_are_black_and_counted(void)
 }
 
 /* A ROI never changes what is evaluated, only how much: the same logits or NAN, the same mask or 0. */
-static void check_roi(const uint8_t *inside, int32_t interpolation, const segmentation *all, uint64_t patches)
-{
+static void check_roi(const uint8_t* inside, int32_t interpolation, const segmentation* all, uint64_t patches) {
     patchmask_volume roi;
     CHECK_OK(patchmask_volume_init(&roi, sizeof roi, inside, PATCHMASK_VOXEL_U8, WIDTH, HEIGHT, DEPTH));
     patchmask_options with = options;
@@ -156,8 +141,7 @@ static void check_roi(const uint8_t *inside, int32_t interpolation, const segmen
     segmentation_free(&some);
 }
 
-static void roi_restricts(void)
-{
+static void roi_restricts(void) {
     static uint8_t inside[VOXELS];
     patchmask_options with = options;
     with.interpolation = PATCHMASK_INTERPOLATION_LINEAR;
@@ -175,8 +159,7 @@ static void roi_restricts(void)
 }
 
 /* A crop is the volume cut to it: outside is black, the patch grid starts at its corner. */
-static void crop_is_a_smaller_volume(void)
-{
+static void crop_is_a_smaller_volume(void) {
     enum { X0 = 9, Y0 = 4, X1 = 41, Y1 = 33 };
     patchmask_options with = options;
     with.crop_x0 = X0;
@@ -204,16 +187,13 @@ static void crop_is_a_smaller_volume(void)
 }
 
 /* Probability of class 1 of a patch. */
-static double lesion(const segmentation *s, size_t z, size_t row, size_t column)
-{
-    const float *logit = s->logits + 2 * ((z * s->estimate.grid_height + row) *
-                                              s->estimate.grid_width + column);
+static double lesion(const segmentation* s, size_t z, size_t row, size_t column) {
+    const float* logit = s->logits + 2 * ((z * s->estimate.grid_height + row) * s->estimate.grid_width + column);
     return 1 / (1 + exp((double)logit[0] - (double)logit[1]));
 }
 
 /* Nearest centre (ties to the lower index), or the two around `at` and the weight of the second. */
-static double around(size_t at, size_t count, int linear, size_t point[2])
-{
+static double around(size_t at, size_t count, int linear, size_t point[2]) {
     double place = (double)at / STRIDE;
     double last = (double)(count - 1);
     place = place > last ? last : place;
@@ -222,8 +202,7 @@ static double around(size_t at, size_t count, int linear, size_t point[2])
     return linear ? place - (double)point[0] : 0;
 }
 
-static void interpolation_follows_its_definition(void)
-{
+static void interpolation_follows_its_definition(void) {
     for (int linear = 0; linear < 2; linear++) {
         patchmask_options with = options;
         with.interpolation = linear ? PATCHMASK_INTERPOLATION_LINEAR : PATCHMASK_INTERPOLATION_NEAREST;
@@ -233,10 +212,8 @@ static void interpolation_follows_its_definition(void)
             size_t row[2], column[2], z = i / WIDTH / HEIGHT;
             double v = around(i / WIDTH % HEIGHT, s.estimate.grid_height, linear, row);
             double u = around(i % WIDTH, s.estimate.grid_width, linear, column);
-            double p = (1 - v) * ((1 - u) * lesion(&s, z, row[0], column[0]) +
-                                  u * lesion(&s, z, row[0], column[1])) +
-                       v * ((1 - u) * lesion(&s, z, row[1], column[0]) +
-                            u * lesion(&s, z, row[1], column[1]));
+            double p = (1 - v) * ((1 - u) * lesion(&s, z, row[0], column[0]) + u * lesion(&s, z, row[0], column[1])) +
+                       v * ((1 - u) * lesion(&s, z, row[1], column[0]) + u * lesion(&s, z, row[1], column[1]));
             CHECK(fabs(p - s.probability[i]) < 1e-6);
             CHECK(s.mask[i] == (p > 0.5) || fabs(p - 0.5) < 1e-6);
             last_wrong += s.mask[i] != (p > 0.5);
@@ -246,8 +223,7 @@ static void interpolation_follows_its_definition(void)
     }
 }
 
-int main(void)
-{
+int main(void) {
     tiny_model spec = tiny_model_default();
     model = tiny_model_load(&spec);
     hu = synthetic_volume(WIDTH, HEIGHT, DEPTH);

@@ -13,42 +13,35 @@
 
 enum { WIDTH = 40, HEIGHT = 33, DEPTH = 2 };
 
-static int16_t *hu;
+static int16_t* hu;
 static uint8_t mask[WIDTH * HEIGHT * DEPTH], roi[WIDTH * HEIGHT * DEPTH];
 
 /* A safetensors file whose header is this text. */
-static uint8_t *with_header(const char *text, size_t *out_size)
-{
+static uint8_t* with_header(const char* text, size_t* out_size) {
     uint64_t length = strlen(text);
-    uint8_t *file = malloc((size_t)length + 8);
+    uint8_t* file = malloc((size_t)length + 8);
     CHECK(file != NULL);
-    for (int i = 0; i < 8; i++) {
-        file[i] = (uint8_t)(length >> 8 * i);
-    }
+    for (int i = 0; i < 8; i++) file[i] = (uint8_t)(length >> 8 * i);
     memcpy(file + 8, text, (size_t)length);
     *out_size = (size_t)length + 8;
     return file;
 }
 
 /* Nested arrays or objects. */
-static void nested(const char *before, const char *open, int depth)
-{
+static void nested(const char* before, const char* open, int depth) {
     size_t step = strlen(open), size;
-    char *text = malloc(strlen(before) + step * (size_t)depth + 1);
-    patchmask_model *model = NULL;
+    char* text = malloc(strlen(before) + step * (size_t)depth + 1);
+    patchmask_model* model = NULL;
     CHECK(text != NULL);
     strcpy(text, before);
-    for (int i = 0; i < depth; i++) {
-        strcat(text + strlen(before) + (size_t)i * step, open);
-    }
-    uint8_t *file = with_header(text, &size);
+    for (int i = 0; i < depth; i++) strcat(text + strlen(before) + (size_t)i * step, open);
+    uint8_t* file = with_header(text, &size);
     CHECK_STATUS(PATCHMASK_BAD_MODEL, patchmask_model_load_memory(file, size, &model));
     free(file);
     free(text);
 }
 
-static void hostile_files(void)
-{
+static void hostile_files(void) {
     static const int DEPTHS[] = {10, 100, 127, 128, 200, 376, 1000, 100000};
     for (unsigned i = 0; i < sizeof DEPTHS / sizeof *DEPTHS; i++) {
         nested("", "[", DEPTHS[i]);
@@ -59,11 +52,10 @@ static void hostile_files(void)
     }
 }
 
-static void *every_call(void *unused)
-{
+static void* every_call(void* unused) {
     tiny_model spec = tiny_model_default();
-    patchmask_model *model = tiny_model_load(&spec);
-    patchmask_session *session = NULL;
+    patchmask_model* model = tiny_model_load(&spec);
+    patchmask_session* session = NULL;
     patchmask_options options = synthetic_options(model, 32, 8);
     patchmask_volume volume = dense_volume(hu, WIDTH, HEIGHT, DEPTH), inside = volume;
     patchmask_outputs outputs = {.struct_size = sizeof outputs, .mask = mask};
@@ -93,8 +85,7 @@ static void *every_call(void *unused)
 }
 
 /* Whether every call works with so many KiB, in a child. */
-static bool works_with(size_t kib)
-{
+static bool works_with(size_t kib) {
     fflush(stdout);
     pid_t child = fork();
     CHECK(child >= 0);
@@ -103,7 +94,7 @@ static bool works_with(size_t kib)
         pthread_t thread;
         /* A stack of our own, with a guard page below: pthread_attr_setstacksize would add what TLS takes. */
         size_t bytes = kib << 10, page = 4096;
-        char *memory = mmap(NULL, bytes + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
+        char* memory = mmap(NULL, bytes + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
         alarm(100);
         if (memory == MAP_FAILED || mprotect(memory, page, PROT_NONE) != 0 || pthread_attr_init(&attributes) != 0 ||
             pthread_attr_setstack(&attributes, memory + page, bytes) != 0 ||
@@ -117,13 +108,13 @@ static bool works_with(size_t kib)
     return WIFEXITED(status) && WEXITSTATUS(status) == 0;
 }
 
-int main(void)
-{
+int main(void) {
     setenv("RUST_MIN_STACK", "16384", 1);
     hu = synthetic_volume(WIDTH, HEIGHT, DEPTH);
     memset(roi, 1, sizeof roi / 2);
     if (getenv("PATCHMASK_SLOW") == NULL) {
-        printf("   32 KiB: %s, 16 KiB: %s\n", works_with(32) ? "works" : "too little", works_with(16) ? "works" : "too little");
+        printf("   32 KiB: %s, 16 KiB: %s\n", works_with(32) ? "works" : "too little",
+               works_with(16) ? "works" : "too little");
     }
     CHECK(works_with(64));
     printf("ok every_call_on_64_kib\n");

@@ -8,26 +8,26 @@ enum { WIDTH = 40, HEIGHT = 33, VOXELS = WIDTH * HEIGHT, LATER = 5 };
 static const uint64_t MARK = UINT64_C(0xa5a5a5a5a5a5a5a5);
 
 /* What a later header could declare. */
-#define LONGER(type) struct { type known; uint64_t later[LATER]; }
-
-static void check_later(const uint64_t *later, uint64_t expected)
-{
-    for (int i = 0; i < LATER; i++) {
-        CHECK(later[i] == expected);
+#define LONGER(type) \
+    struct { \
+        type known; \
+        uint64_t later[LATER]; \
     }
+
+static void check_later(const uint64_t* later, uint64_t expected) {
+    for (int i = 0; i < LATER; i++) CHECK(later[i] == expected);
 }
 
 /* Prepares a longer struct: the fields that the library does not know become zero; a field beyond is left alone. */
-#define INIT(longer, init, ...)                                                                    \
-    do {                                                                                           \
-        memset(&(longer), 0xa5, sizeof(longer));                                                   \
-        CHECK_OK(init(&(longer).known, sizeof(longer), __VA_ARGS__));                              \
-        check_later((longer).later, 0);                                                            \
-        CHECK((longer).known.struct_size == sizeof(longer));                                       \
+#define INIT(longer, init, ...) \
+    do { \
+        memset(&(longer), 0xa5, sizeof(longer)); \
+        CHECK_OK(init(&(longer).known, sizeof(longer), __VA_ARGS__)); \
+        check_later((longer).later, 0); \
+        CHECK((longer).known.struct_size == sizeof(longer)); \
     } while (0)
 
-static void a_longer_struct_works(void)
-{
+static void a_longer_struct_works(void) {
     static uint8_t mask[VOXELS], expected[VOXELS];
     LONGER(patchmask_options) options;
     LONGER(patchmask_volume) volume;
@@ -36,9 +36,9 @@ static void a_longer_struct_works(void)
     LONGER(patchmask_result) result;
     LONGER(patchmask_model_info) info;
     tiny_model spec = tiny_model_default();
-    patchmask_model *model = tiny_model_load(&spec);
-    patchmask_session *session = NULL;
-    int16_t *hu = synthetic_volume(WIDTH, HEIGHT, 1);
+    patchmask_model* model = tiny_model_load(&spec);
+    patchmask_session* session = NULL;
+    int16_t* hu = synthetic_volume(WIDTH, HEIGHT, 1);
     INIT(options, patchmask_options_init, model);
     INIT(volume, patchmask_volume_init, hu, PATCHMASK_VOXEL_I16, WIDTH, HEIGHT, 1);
     memset(&outputs, 0xa5, sizeof outputs);
@@ -58,7 +58,8 @@ static void a_longer_struct_works(void)
     CHECK_OK(patchmask_session_estimate(session, &volume.known, NULL, &estimate.known));
     CHECK(estimate.known.patches == 5 * 5 && estimate.later[0] == MARK);
     CHECK_OK(patchmask_session_segment(session, &volume.known, NULL, &outputs.known, &result.known));
-    CHECK(result.known.patches == 5 * 5 && result.later[LATER - 1] == MARK && result.known.struct_size == sizeof result);
+    CHECK(result.known.patches == 5 * 5 && result.later[LATER - 1] == MARK &&
+          result.known.struct_size == sizeof result);
     memcpy(expected, mask, sizeof mask);
     patchmask_session_free(session);
 
@@ -78,11 +79,10 @@ static void a_longer_struct_works(void)
     free(hu);
 }
 
-static void a_struct_of_no_version_is_refused(void)
-{
+static void a_struct_of_no_version_is_refused(void) {
     patchmask_options options;
-    patchmask_model *model = NULL;
-    patchmask_session *session = NULL;
+    patchmask_model* model = NULL;
+    patchmask_session* session = NULL;
     tiny_model spec = tiny_model_default();
     model = tiny_model_load(&spec);
     CHECK_INVALID("struct_size", patchmask_options_init(&options, sizeof options - 8, model));
@@ -94,8 +94,7 @@ static void a_struct_of_no_version_is_refused(void)
     patchmask_model_free(model);
 }
 
-int main(void)
-{
+int main(void) {
     RUN(a_longer_struct_works);
     RUN(a_struct_of_no_version_is_refused);
     return 0;

@@ -26,18 +26,18 @@ typedef struct tiny_model {
     uint32_t hidden;         /* outputs of a dense layer before the last; 0: there is none */
     uint32_t classes;
     int half;             /* tensors as F16, otherwise F32: the same values */
-    const char *metadata; /* members of __metadata__, such as "\"patchmask.stride\":\"8\""; or NULL */
+    const char* metadata; /* members of __metadata__, such as "\"patchmask.stride\":\"8\""; or NULL */
     tiny_defect defect;
-    const char *defect_tensor;
+    const char* defect_tensor;
 } tiny_model;
 
 /* A model for patches of 32 px that tells patches apart: width 3, hidden 5, 2 classes. */
 tiny_model tiny_model_default(void);
 
 /* The bytes of the file, to be freed. */
-uint8_t *tiny_model_build(const tiny_model *spec, size_t *out_size);
+uint8_t* tiny_model_build(const tiny_model* spec, size_t* out_size);
 
 /* Builds and loads; the test fails where that does. */
-patchmask_model *tiny_model_load(const tiny_model *spec);
+patchmask_model* tiny_model_load(const tiny_model* spec);
 
 #endif

@@ -1,7 +1,7 @@
-"""`segment` on the stand-in for a GPU (STAND_IN: the folder of its libcuda.so): the same masks as on the CPU, and what
+"""`segment` on the fake driver (FAKE_DRIVER: the folder of its libcuda.so): the same masks as on the CPU, and what
 happens without a driver, without memory, with a lost device and when interrupted.
 
-    SEGMENT=build/segment STAND_IN=build/tests/stand_in python3 tests/cli/cuda_cli.py
+    SEGMENT=build/segment FAKE_DRIVER=build/tests/fake_driver python3 tests/c/cuda_cli.py
 """
 
 import json
@@ -13,19 +13,19 @@ import unittest
 
 from segment_case import SIZES, SegmentCase
 
-STAND_IN = os.path.abspath(os.environ["STAND_IN"])
+FAKE_DRIVER = os.path.abspath(os.environ["FAKE_DRIVER"])
 
 
 def machine(settings="", driver=True):
-    """The environment of a machine with the stand-in, or with no driver at all."""
-    environment = {k: v for k, v in os.environ.items() if k not in ("LD_LIBRARY_PATH", "PATCHMASK_STAND_IN")}
+    """The environment of a machine with the fake driver, or with no driver at all."""
+    environment = {k: v for k, v in os.environ.items() if k not in ("LD_LIBRARY_PATH", "PATCHMASK_FAKE_DRIVER")}
     if driver:
-        environment["LD_LIBRARY_PATH"] = STAND_IN
-        environment["PATCHMASK_STAND_IN"] = settings
+        environment["LD_LIBRARY_PATH"] = FAKE_DRIVER
+        environment["PATCHMASK_FAKE_DRIVER"] = settings
     return environment
 
 
-class OnTheStandIn(SegmentCase):
+class OnTheFakeDriver(SegmentCase):
     def test_same_mask_as_the_cpu(self):
         self.succeed("--logits", "cpu_logits.nrrd", paths=("input.nrrd", "cpu.nrrd"), env=machine())
         self.succeed("--device", "cuda", "--logits", "logits.nrrd", "--report", "report.json", env=machine())
@@ -39,7 +39,7 @@ class OnTheStandIn(SegmentCase):
         self.assertLessEqual(changed, len(masks[0]) // 100)
         with open(self.path("report.json"), encoding="utf-8") as file:
             report = json.load(file)
-        self.assertRegex(report["engine"], r"\Acuda:0 \(Stand-in GPU 0 \(sm_80\)\)\Z")
+        self.assertRegex(report["engine"], r"\Acuda:0 \(Fake GPU 0 \(sm_80\)\)\Z")
         self.assertEqual(report["size"], list(SIZES))
         self.assertGreater(report["device_peak_bytes"], 0)
 
@@ -84,7 +84,7 @@ class OnTheStandIn(SegmentCase):
             stderr=subprocess.PIPE,
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
-        time.sleep(2)  # in the middle: this takes the stand-in minutes
+        time.sleep(2)  # in the middle: this takes the fake driver minutes
         self.assertIsNone(process.poll())
         process.send_signal(signal.SIGINT)
         error = process.communicate(timeout=60)[1]

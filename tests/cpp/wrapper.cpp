@@ -10,9 +10,9 @@
 #include <type_traits>
 
 // second_unit.cpp
-patchmask::session make_elsewhere(const patchmask::model &model, const patchmask_options &options);
+patchmask::session make_elsewhere(const patchmask::model& model, const patchmask_options& options);
 long standard_elsewhere();
-void cancels_elsewhere(patchmask::session &session);
+void cancels_elsewhere(patchmask::session& session);
 
 static_assert(!std::is_copy_constructible_v<patchmask::model> && !std::is_copy_assignable_v<patchmask::model>);
 static_assert(!std::is_copy_constructible_v<patchmask::session> && !std::is_copy_assignable_v<patchmask::session>);
@@ -20,33 +20,27 @@ static_assert(std::is_nothrow_move_constructible_v<patchmask::model> &&
               std::is_nothrow_move_assignable_v<patchmask::model>);
 static_assert(std::is_nothrow_move_constructible_v<patchmask::session> &&
               std::is_nothrow_move_assignable_v<patchmask::session>);
-static_assert(sizeof(patchmask::model) == sizeof(void *), "a model is its handle");
+static_assert(sizeof(patchmask::model) == sizeof(void*), "a model is its handle");
 static_assert(sizeof(patchmask::volume) == sizeof(patchmask_volume), "a volume is the C struct");
-static_assert(std::is_convertible_v<std::vector<float> &, patchmask::span<float>>);
-static_assert(std::is_convertible_v<const std::vector<float> &, patchmask::span<const float>>);
-static_assert(!std::is_convertible_v<const std::vector<float> &, patchmask::span<float>>);
-static_assert(!std::is_convertible_v<std::vector<double> &, patchmask::span<float>>);
+static_assert(std::is_convertible_v<std::vector<float>&, patchmask::span<float>>);
+static_assert(std::is_convertible_v<const std::vector<float>&, patchmask::span<const float>>);
+static_assert(!std::is_convertible_v<const std::vector<float>&, patchmask::span<float>>);
+static_assert(!std::is_convertible_v<std::vector<double>&, patchmask::span<float>>);
 #if defined(__cpp_lib_span)
 static_assert(std::is_same_v<patchmask::span<float>, std::span<float>>);
 #endif
 
 // Every handle that is freed, NULL not counted: the program's functions come before the library's.
-static std::vector<void *> freed;
+static std::vector<void*> freed;
 
-template <class Handle> static void free_counted(const char *name, Handle *handle)
-{
-    if (handle != nullptr) {
-        freed.push_back(handle);
-    }
-    reinterpret_cast<void (*)(Handle *)>(dlsym(RTLD_NEXT, name))(handle);
+template <class Handle> static void free_counted(const char* name, Handle* handle) {
+    if (handle != nullptr) freed.push_back(handle);
+    reinterpret_cast<void (*)(Handle*)>(dlsym(RTLD_NEXT, name))(handle);
 }
 
-extern "C" void patchmask_session_free(patchmask_session *session)
-{
-    free_counted("patchmask_session_free", session);
-}
+extern "C" void patchmask_session_free(patchmask_session* session) { free_counted("patchmask_session_free", session); }
 
-extern "C" void patchmask_model_free(patchmask_model *model) { free_counted("patchmask_model_free", model); }
+extern "C" void patchmask_model_free(patchmask_model* model) { free_counted("patchmask_model_free", model); }
 
 static const patchmask::extents SIZE = {61, 53, 3};
 
@@ -56,8 +50,7 @@ static const patchmask::extents WORK = slow ? patchmask::extents{48, 48, 3} : pa
 static const std::uint32_t work_stride = slow ? 8 : 2;
 static const std::uint32_t work_channels = slow ? 3 : 8;
 
-static void results_are_those_of_c()
-{
+static void results_are_those_of_c() {
     const std::vector<std::uint8_t> file = tiny_file();
     const patchmask::model model = patchmask::model::load_memory(file);
     const patchmask_options options = synthetic_options(model.get(), 32, slow ? 8 : 3);
@@ -86,17 +79,13 @@ static void results_are_those_of_c()
     CHECK(result.patches == expected.result.patches && session.slices_done() == SIZE.depth);
     CHECK(std::strcmp(session.engine_name(), "") != 0);
     std::size_t lesion = 0;
-    for (const std::uint8_t voxel : mask) {
-        lesion += voxel != 0;
-    }
+    for (const std::uint8_t voxel : mask) lesion += voxel != 0;
     CHECK(lesion > 0 && lesion < mask.size());
 
     // The same from other voxels, strides, and a struct of the C interface.
     session.trim();
     std::vector<double> wide(2 * hu.size());
-    for (std::size_t i = 0; i < hu.size(); i++) {
-        wide[2 * i] = 2.0 * hu[i] + 10;
-    }
+    for (std::size_t i = 0; i < hu.size(); i++) wide[2 * i] = 2.0 * hu[i] + 10;
     patchmask::volume spread(wide, SIZE, {16, 16 * SIZE.width, 16 * SIZE.width * SIZE.height});
     spread.slope = 0.5;
     spread.intercept = -5;
@@ -117,8 +106,7 @@ static void results_are_those_of_c()
     segmentation_free(&expected);
 }
 
-static void every_voxel_type_is_known()
-{
+static void every_voxel_type_is_known() {
     std::array<std::int8_t, 8> i8{};
     std::array<std::uint8_t, 8> u8{};
     std::int16_t i16[8] = {};
@@ -136,8 +124,7 @@ static void every_voxel_type_is_known()
     CHECK(patchmask::volume(patchmask::span<double>(f64), cube).voxel_type == PATCHMASK_VOXEL_F64);
 }
 
-static void errors_have_status_and_text()
-{
+static void errors_have_status_and_text() {
     CHECK_THROWS(PATCHMASK_IO, "no-such-file", patchmask::model::load("no-such-file.safetensors"));
     CHECK_THROWS(PATCHMASK_BAD_MODEL, "", patchmask::model::load_memory(std::string("nonsense")));
     const patchmask::model model = patchmask::model::load_memory(tiny_file());
@@ -151,7 +138,7 @@ static void errors_have_status_and_text()
     std::vector<std::uint8_t> mask(hu.size()), small(hu.size() - 1);
     std::vector<float> logits(3);
     patchmask::outputs outputs;
-    CHECK_THROWS(PATCHMASK_INVALID_ARGUMENT, "", session.segment(volume, outputs)); // no buffer at all
+    CHECK_THROWS(PATCHMASK_INVALID_ARGUMENT, "", session.segment(volume, outputs));  // no buffer at all
     outputs.mask = small;
     CHECK_THROWS(PATCHMASK_INVALID_ARGUMENT, "mask: 9698 elements, must be 9699", session.segment(volume, outputs));
     outputs.mask = mask;
@@ -159,21 +146,20 @@ static void errors_have_status_and_text()
     CHECK_THROWS(PATCHMASK_INVALID_ARGUMENT, "logits: 3 elements, must be", session.segment(volume, outputs));
     CHECK_THROWS(PATCHMASK_INVALID_ARGUMENT, "volume: 9698", patchmask::volume(small, SIZE));
     CHECK_THROWS(PATCHMASK_INVALID_ARGUMENT, "volume width 0", patchmask::volume({0, 2, 2}));
-    CHECK_THROWS(PATCHMASK_INVALID_ARGUMENT, "fit in memory",
-                 patchmask::volume(hu, {1 << 24, 1 << 24, 1 << 24}));
+    CHECK_THROWS(PATCHMASK_INVALID_ARGUMENT, "fit in memory", patchmask::volume(hu, {1 << 24, 1 << 24, 1 << 24}));
     CHECK_THROWS(PATCHMASK_INVALID_ARGUMENT, "its strides reach",
                  patchmask::volume(hu, SIZE, {2, 2 * SIZE.width, 2 * SIZE.width * SIZE.height + 1}));
     CHECK_THROWS(PATCHMASK_INVALID_ARGUMENT, "its strides reach 18446744073709551615",
                  patchmask::volume(hu, SIZE, {2, UINT64_MAX / 3, 2}));
-    (void)patchmask::volume(hu, SIZE, {2, 2 * SIZE.width, 2 * SIZE.width * SIZE.height}); // just reaches
+    (void)patchmask::volume(hu, SIZE, {2, 2 * SIZE.width, 2 * SIZE.width * SIZE.height});  // just reaches
     const auto thrown = caught<patchmask::error>("moved", [&] { (void)patchmask::model(nullptr).info(); });
     CHECK(std::string(thrown.name()) == "INVALID_ARGUMENT");
 }
 
-static void metadata_and_versions()
-{
-    const char *metadata = "\"patchmask.stride\":\"5\",\"patchmask.patch_size\":\"32\","
-                           "\"patchmask.classes\":\"healthy,lesion\"";
+static void metadata_and_versions() {
+    const char* metadata =
+        "\"patchmask.stride\":\"5\",\"patchmask.patch_size\":\"32\","
+        "\"patchmask.classes\":\"healthy,lesion\"";
     const patchmask::model model = patchmask::model::load_memory(tiny_file(3, metadata));
     CHECK(model.options().stride == 5 && model.options().patch_size == 32);
     CHECK(model.info().classes == 2 && model.info().stride == 5 && std::strlen(model.info().sha256) == 64);
@@ -183,8 +169,7 @@ static void metadata_and_versions()
     patchmask::check_library();
 }
 
-static void handles_move_and_are_freed_once()
-{
+static void handles_move_and_are_freed_once() {
     freed.clear();
     void *first = nullptr, *second = nullptr, *shared = nullptr;
     {
@@ -204,29 +189,28 @@ static void handles_move_and_are_freed_once()
         CHECK(!a && moved.get() == first && freed.empty());
         CHECK_THROWS(PATCHMASK_INVALID_ARGUMENT, "session", a.slices_done());
         CHECK(a.engine_name() == nullptr);
-        moved = std::move(b); // frees the first
-        CHECK(freed == std::vector<void *>{first} && moved.get() == second);
+        moved = std::move(b);  // frees the first
+        CHECK(freed == std::vector<void*>{first} && moved.get() == second);
         patchmask::model gone = std::move(other);
-        gone = patchmask::model(nullptr); // frees the model; its session stays valid
-        CHECK((freed == std::vector<void *>{first, shared}));
+        gone = patchmask::model(nullptr);  // frees the model; its session stays valid
+        CHECK((freed == std::vector<void*>{first, shared}));
         const std::vector<std::int16_t> hu = synthetic(SIZE);
         std::vector<std::uint8_t> mask(hu.size());
         patchmask::outputs outputs;
         outputs.mask = mask;
         moved.segment(patchmask::volume(hu, SIZE), outputs);
-        CHECK(told > 0); // the callback is still there after the move
+        CHECK(told > 0);  // the callback is still there after the move
     }
-    CHECK((freed == std::vector<void *>{first, shared, second}));
+    CHECK((freed == std::vector<void*>{first, shared, second}));
     patchmask::model kept = patchmask::model::load_memory(tiny_file());
-    patchmask_model *raw = kept.release();
+    patchmask_model* raw = kept.release();
     CHECK(!kept && freed.size() == 3);
     patchmask::model back(raw);
     CHECK(back.get() == raw);
 }
 
 // What a callback threw arrives as it was, after the C call has ended, and the session goes on.
-static void exceptions_of_callbacks_arrive()
-{
+static void exceptions_of_callbacks_arrive() {
     const patchmask::model model = patchmask::model::load_memory(tiny_file(work_channels));
     const patchmask_options options = synthetic_options(model.get(), 40, work_stride);
     const std::vector<std::int16_t> hu = synthetic(WORK);
@@ -247,10 +231,8 @@ static void exceptions_of_callbacks_arrive()
             told++;
             last = fraction;
             CHECK(now >= patchmask::stage::plan && now <= patchmask::stage::mask);
-            if (wish == THROW) {
-                throw std::out_of_range("from the callback");
-            }
-            if (wish == NEST) { // an inner call, whose callback throws, is done with before the outer one
+            if (wish == THROW) throw std::out_of_range("from the callback");
+            if (wish == NEST) {  // an inner call, whose callback throws, is done with before the outer one
                 patchmask::session inner(model, options, [](double, patchmask::stage) -> bool { throw 42; });
                 std::vector<std::uint8_t> other(hu.size());
                 patchmask::outputs to;
@@ -271,7 +253,7 @@ static void exceptions_of_callbacks_arrive()
     CHECK(std::string(thrown.what()) == "from the callback" && told == 1);
     wish = STOP;
     (void)caught<patchmask::cancelled>("segment", [&] { session.segment(volume, outputs); });
-    cancels_elsewhere(session); // the wish is heard by the next call
+    cancels_elsewhere(session);  // the wish is heard by the next call
     wish = GO_ON;
     CHECK_THROWS(PATCHMASK_CANCELLED, "cancelled", session.segment(volume, outputs));
     wish = NEST;
@@ -288,15 +270,13 @@ static void exceptions_of_callbacks_arrive()
     // From the log, while the session is made: it is freed again.
     freed.clear();
     (void)caught<std::logic_error>("log", [&] {
-        patchmask::session(model, options, {}, [](patchmask::log_level, std::string_view) {
-            throw std::logic_error("from the log");
-        });
+        patchmask::session(model, options, {},
+                           [](patchmask::log_level, std::string_view) { throw std::logic_error("from the log"); });
     });
     CHECK(freed.size() == 1);
 }
 
-static void another_thread_cancels_or_finds_it_busy()
-{
+static void another_thread_cancels_or_finds_it_busy() {
     const patchmask::model model = patchmask::model::load_memory(tiny_file(work_channels));
     const patchmask_options options = synthetic_options(model.get(), 40, work_stride);
     const std::vector<std::int16_t> hu = synthetic(WORK);
@@ -307,15 +287,11 @@ static void another_thread_cancels_or_finds_it_busy()
     std::atomic<bool> runs{false}, asked{false};
     patchmask::session session(model, options, [&](double, patchmask::stage) {
         runs = true;
-        while (!asked) {
-            std::this_thread::yield();
-        }
+        while (!asked) std::this_thread::yield();
         return true;
     });
     std::thread other([&] {
-        while (!runs) {
-            std::this_thread::yield();
-        }
+        while (!runs) std::this_thread::yield();
         CHECK_THROWS(PATCHMASK_BUSY, "already running", session.estimate(volume));
         session.cancel();
         asked = true;
@@ -324,8 +300,7 @@ static void another_thread_cancels_or_finds_it_busy()
     other.join();
 }
 
-int main()
-{
+int main() {
     RUN(results_are_those_of_c);
     RUN(every_voxel_type_is_known);
     RUN(errors_have_status_and_text);

@@ -2,27 +2,22 @@
 
 use patchmask::Error;
 use patchmask::Model;
+use patchmask::Padding;
 use patchmask::{DeviceChoice, DeviceKind};
 use patchmask::{Estimate, Options, Outputs, Session};
 use patchmask::{Extents, Volume, VolumeMut};
 
-use crate::builder::Random;
-use crate::geometry::{Case, network};
 use crate::host::small_case;
-use crate::{bits, on_gpu, repeatability, stand_in};
+use crate::support::{Case, Random, network};
+use crate::{bits, fake_driver, on_gpu, repeatability};
 
 const OUT_OF_MEMORY: i32 = 2;
-
-fn extents(case: &Case) -> Extents {
-    let [width, height, depth] = [case.width, case.height, case.depth].map(|n| n as u64);
-    Extents::new(width, height, depth, "volume").unwrap()
-}
 
 /// A session with this budget, and what it foresees; `None` if that is too little.
 fn session(case: &Case, model: &Model, budget: u64) -> Option<(Session, Estimate)> {
     let options = Options { memory_budget: budget, ..on_gpu(case) };
     let session = Session::new(model, options, &mut |_, _| ()).ok()?;
-    let estimate = session.estimate(extents(case), None).ok()?;
+    let estimate = session.estimate(case.extents(), None).ok()?;
     Some((session, estimate))
 }
 
@@ -30,14 +25,9 @@ fn session(case: &Case, model: &Model, budget: u64) -> Option<(Session, Estimate
 /// not: either way as foreseen, within the budget, with the same bits, and from page-locked memory.
 #[test]
 fn what_is_held_is_foreseen_and_fits() {
-    let Some(gpu) = stand_in::take() else {
-        return;
-    };
+    let Some(gpu) = fake_driver::take() else { return };
     let mut random = Random(51);
-    let mut case = repeatability::case(&mut random);
-    (case.options.patch_size, case.options.stride) = (32, 8);
-    (case.width, case.height, case.depth) = (90, 75, 1);
-    case.voxels.resize(90 * 75, 0);
+    let case = Case::whole(&mut random, Padding::Patch, (32, 8), (90, 75, 1));
     let model = network(&mut random, 32);
     let (whole, estimate) = session(&case, &model, 1 << 30).unwrap();
     let expected = bits(&case.run_in(&whole, &model));
@@ -70,9 +60,7 @@ fn what_is_held_is_foreseen_and_fits() {
 /// the end of a call waits in a way that a wish to stop could not interrupt.
 #[test]
 fn room_is_made_without_blocking() {
-    let Some(gpu) = stand_in::take() else {
-        return;
-    };
+    let Some(gpu) = fake_driver::take() else { return };
     let mut random = Random(52);
     let mut case = repeatability::case(&mut random);
     let model = network(&mut random, case.options.patch_size);
@@ -97,30 +85,16 @@ fn room_is_made_without_blocking() {
 /// Where the device has no room for the smallest tile, the error does not blame the budget.
 #[test]
 fn a_full_device_is_not_a_small_budget() {
-    let Some(gpu) = stand_in::take() else {
-        return;
-    };
-    let (mut case, model) = small_case(53);
-    let one_patch = |i: usize| (i == 0) as u8;
-    case.depth = 1;
-    case.voxels.truncate(33 * 20);
-    case.roi = Some((0..33 * 20).map(one_patch).collect());
+    let Some(gpu) = fake_driver::take() else { return };
+    let (case, model) = small_case(53);
+    let mut case = case.with_depth(1);
+    case.roi = Some((0..33 * 20).map(|i| u8::from(i == 0)).collect()); // of one patch
     let session = Session::new(&model, on_gpu(&case), &mut |_, _| ()).unwrap();
     case.run_in(&session, &model);
     // The arena of one patch can no longer be had, and every other one is as large.
     gpu.devices(1, gpu.live("bytes") - 1);
-    let volume = Volume::from_slice(&case.voxels, 33, 20, 1).unwrap();
-    let everywhere = vec![1_u8; 33 * 20];
-    let roi = Volume::from_slice(&everywhere, 33, 20, 1).unwrap();
-    let (mut mask, mut probability) = (vec![0; 33 * 20], vec![0.0; 33 * 20]);
-    let (mut coverage, mut logits) = (mask.clone(), vec![0.0; case_logits(&case, &model)]);
-    let mut outputs = Outputs {
-        mask: Some(VolumeMut::from_slice(&mut mask)),
-        probability: Some(VolumeMut::from_slice(&mut probability)),
-        coverage: Some(VolumeMut::from_slice(&mut coverage)),
-        logits: Some(VolumeMut::from_slice(&mut logits)),
-    };
-    match session.segment(&volume, Some(&roi), &mut outputs, &mut |_, _| true) {
+    case.roi = Some(vec![1; 33 * 20]);
+    match case.try_in(&session, &model).map(|outcome| outcome.report) {
         Err(Error::DeviceOutOfMemory(text)) => {
             println!("{text}");
             assert!(text.contains("the device is full"), "{text}");
@@ -128,20 +102,12 @@ fn a_full_device_is_not_a_small_budget() {
         }
         other => panic!("{other:?}"),
     }
-    assert_eq!(gpu.error(), "");
-}
-
-fn case_logits(case: &Case, model: &Model) -> usize {
-    let (columns, rows) = case.lattice();
-    rows * columns * case.depth * model.describe().classes as usize
 }
 
 /// Each memory's budget has its error.
 #[test]
 fn a_budget_below_the_weights() {
-    let Some(gpu) = stand_in::take() else {
-        return;
-    };
+    let Some(_gpu) = fake_driver::take() else { return };
     let (case, model) = small_case(54);
     let options = Options { memory_budget: 1000, ..on_gpu(&case) };
     match Session::new(&model, options, &mut |_, _| ()) {
@@ -150,15 +116,12 @@ fn a_budget_below_the_weights() {
         }
         other => panic!("{:?}", other.err()),
     }
-    assert_eq!(gpu.live(""), 0);
 }
 
 /// Page-locked memory is scarcer than the host's: `auto` goes on without it.
 #[test]
 fn without_page_locked_memory_auto_is_the_cpu() {
-    let Some(gpu) = stand_in::take() else {
-        return;
-    };
+    let Some(gpu) = fake_driver::take() else { return };
     let (case, model) = small_case(55);
     let choose = |device| {
         gpu.reset();
@@ -172,16 +135,13 @@ fn without_page_locked_memory_auto_is_the_cpu() {
     assert_eq!(case.run_in(&session, &model).report.device, DeviceKind::Cpu);
     let refused = choose(DeviceChoice::Cuda(vec![0])).err();
     assert!(matches!(refused, Some(Error::OutOfMemory(_))), "{refused:?}");
-    assert_eq!(gpu.live(""), 0);
 }
 
 /// Kernels number the pixels of a slice and of an image with 32 bits: larger slices are refused before anything is
 /// done, by the estimate too, and larger images are cut whatever the budget.
 #[test]
 fn no_more_than_32_bits_of_pixels() {
-    let Some(_gpu) = stand_in::take() else {
-        return;
-    };
+    let Some(_gpu) = fake_driver::take() else { return };
     let (case, model) = small_case(56);
     let options = Options { patch_size: 63, stride: 32, memory_budget: 1 << 62, ..on_gpu(&case) };
     let session = Session::new(&model, options, &mut |_, _| ()).unwrap();

@@ -3,98 +3,65 @@
 use std::ffi::c_int;
 
 use patchmask::Error;
-use patchmask::{Extents, Memory, Strides, Volume, VolumeMut, VoxelType};
+use patchmask::{Memory, Strides, Volume, VolumeMut, VoxelType};
 use patchmask::{Options, Outputs, Session};
 
-use crate::geometry::Case;
+use crate::fake_driver::{FakeDriver, call, succeed};
 use crate::host::small_case;
-use crate::stand_in::StandIn;
-use crate::{on_gpu, stand_in};
+use crate::support::Case;
+use crate::{fake_driver, on_gpu};
 
 /// The host program's own use of the driver, on the primary context of device 0.
 struct Host<'a> {
-    gpu: &'a StandIn,
+    gpu: &'a FakeDriver,
     stream: u64,
 }
 
 /// CU_STREAM_NON_BLOCKING
 const NON_BLOCKING: u32 = 1;
 
-type Allocate = unsafe extern "C" fn(*mut u64, usize) -> c_int;
-type Address = unsafe extern "C" fn(u64) -> c_int;
-type CopyIn = unsafe extern "C" fn(u64, *const u8, usize, u64) -> c_int;
-type CopyOut = unsafe extern "C" fn(*mut u8, u64, usize) -> c_int;
-type MakeStream = unsafe extern "C" fn(*mut u64, u32) -> c_int;
-type Retain = unsafe extern "C" fn(*mut u64, c_int) -> c_int;
-type Release = unsafe extern "C" fn(c_int) -> c_int;
-
 impl<'a> Host<'a> {
-    fn new(gpu: &'a StandIn) -> Self {
+    fn new(gpu: &'a FakeDriver) -> Self {
         let (mut context, mut stream) = (0, 0);
-        // SAFETY: functions of the driver with their signatures, here and below.
-        unsafe {
-            let retain: Retain = gpu.function("cuDevicePrimaryCtxRetain");
-            let set: Address = gpu.function("cuCtxSetCurrent");
-            let create: MakeStream = gpu.function("cuStreamCreate");
-            assert_eq!(retain(&raw mut context, 0), 0);
-            assert_eq!(set(context), 0);
-            assert_eq!(create(&raw mut stream, NON_BLOCKING), 0);
-        }
+        succeed!(gpu, "cuDevicePrimaryCtxRetain", (&raw mut context => *mut usize, 0 => c_int));
+        succeed!(gpu, "cuCtxSetCurrent", (context => usize));
+        succeed!(gpu, "cuStreamCreate", (&raw mut stream => *mut u64, NON_BLOCKING => u32));
         Self { gpu, stream }
     }
 
     fn allocate(&self, bytes: usize) -> u64 {
         let mut address = 0;
-        // SAFETY: as above.
-        unsafe {
-            let allocate: Allocate = self.gpu.function("cuMemAlloc_v2");
-            assert_eq!(allocate(&raw mut address, bytes), 0);
-        }
+        succeed!(self.gpu, "cuMemAlloc_v2", (&raw mut address => *mut u64, bytes => usize));
         address
     }
 
     fn free(&self, address: u64) {
-        // SAFETY: as above.
-        unsafe {
-            let free: Address = self.gpu.function("cuMemFree_v2");
-            assert_eq!(free(address), 0);
-        }
+        succeed!(self.gpu, "cuMemFree_v2", (address => u64));
     }
 
-    /// Copies to the device some time: the work of the host's stream.
+    /// Copies to the device some time: the work of the host's stream. The tests keep `bytes` until the call has waited for it.
     fn copy_in(&self, address: u64, bytes: &[u8]) {
-        // SAFETY: as above; the tests keep `bytes` until the call has waited for the stream.
-        unsafe {
-            let copy: CopyIn = self.gpu.function("cuMemcpyHtoDAsync_v2");
-            assert_eq!(copy(address, bytes.as_ptr(), bytes.len(), self.stream), 0);
-        }
+        succeed!(self.gpu, "cuMemcpyHtoDAsync_v2",
+            (address => u64, bytes.as_ptr() => *const u8, bytes.len() => usize, self.stream => u64));
     }
 
-    fn copy_out(&self, bytes: &mut [u8], address: u64) {
-        // SAFETY: as above.
-        unsafe {
-            let copy: CopyOut = self.gpu.function("cuMemcpyDtoH_v2");
-            assert_eq!(copy(bytes.as_mut_ptr(), address, bytes.len()), 0);
-        }
+    fn read(&self, address: u64, count: usize) -> Vec<u8> {
+        let mut bytes = vec![0; count];
+        succeed!(self.gpu, "cuMemcpyDtoH_v2", (bytes.as_mut_ptr() => *mut u8, address => u64, count => usize));
+        bytes
     }
 }
 
 impl Drop for Host<'_> {
     fn drop(&mut self) {
-        // SAFETY: as above.
-        unsafe {
-            let destroy: Address = self.gpu.function("cuStreamDestroy_v2");
-            let set: Address = self.gpu.function("cuCtxSetCurrent");
-            let release: Release = self.gpu.function("cuDevicePrimaryCtxRelease_v2");
-            destroy(self.stream);
-            set(0);
-            release(0);
-        }
+        call!(self.gpu.library(), "cuStreamDestroy_v2", (self.stream => u64) -> c_int);
+        call!(self.gpu.library(), "cuCtxSetCurrent", (0 => usize) -> c_int);
+        call!(self.gpu.library(), "cuDevicePrimaryCtxRelease_v2", (0 => c_int) -> c_int);
     }
 }
 
 fn volume(case: &Case, address: u64, stream: u64) -> Volume<'static> {
-    let extents = Extents::new(case.width as u64, case.height as u64, case.depth as u64, "volume").unwrap();
+    let extents = case.extents();
     let strides = Strides::dense(extents, 2, "volume").unwrap();
     let memory = Memory::Cuda { stream: stream as usize };
     // SAFETY: device memory of that size.
@@ -109,16 +76,14 @@ fn bytes_of<T>(values: &[T]) -> &[u8] {
 
 #[test]
 fn nothing_goes_through_the_host() {
-    let Some(gpu) = stand_in::take() else {
-        return;
-    };
+    let Some(gpu) = fake_driver::take() else { return };
     let (case, model) = small_case(21);
     let expected = case.run(&model, on_gpu(&case));
     let voxels = case.voxels.len();
     let session = Session::new(&model, on_gpu(&case), &mut |_, _| ()).unwrap();
     for seed in 0..4 {
         gpu.completion(2, seed);
-        let host = Host::new(gpu);
+        let host = Host::new(&gpu);
         let input = host.allocate(2 * voxels);
         let mask = host.allocate(voxels);
         let coverage = host.allocate(voxels);
@@ -140,17 +105,10 @@ fn nothing_goes_through_the_host() {
         let copies = gpu.calls("cuMemcpyDtoHAsync_v2") - before;
         assert_eq!(copies, case.depth as u64, "only the status of each slice comes back");
         assert_eq!(report.nonfinite_voxels, 0);
-        let mut bytes = vec![0; voxels];
-        host.copy_out(&mut bytes, mask);
-        assert_eq!(bytes, expected.mask);
-        host.copy_out(&mut bytes, coverage);
-        assert_eq!(bytes, expected.coverage);
-        let mut bytes = vec![0; 4 * voxels];
-        host.copy_out(&mut bytes, probability);
-        assert_eq!(bytes, bytes_of(&expected.probability));
-        let mut bytes = vec![0; 4 * expected.logits.len()];
-        host.copy_out(&mut bytes, logits);
-        assert_eq!(bytes, bytes_of(&expected.logits));
+        assert_eq!(host.read(mask, voxels), expected.mask);
+        assert_eq!(host.read(coverage, voxels), expected.coverage);
+        assert_eq!(host.read(probability, 4 * voxels), bytes_of(&expected.probability));
+        assert_eq!(host.read(logits, 4 * expected.logits.len()), bytes_of(&expected.logits));
         for address in [input, mask, coverage, probability, logits] {
             host.free(address);
         }
@@ -160,13 +118,11 @@ fn nothing_goes_through_the_host() {
 
 #[test]
 fn wrong_addresses_are_refused() {
-    let Some(gpu) = stand_in::take() else {
-        return;
-    };
+    let Some(gpu) = fake_driver::take() else { return };
     gpu.devices(2, 1 << 30);
     let (case, model) = small_case(22);
     let session = Session::new(&model, on_gpu(&case), &mut |_, _| ()).unwrap();
-    let host = Host::new(gpu);
+    let host = Host::new(&gpu);
     let bytes = 2 * case.voxels.len();
     let good = host.allocate(bytes + 2);
     let mut mask = vec![7; case.voxels.len()];
@@ -191,5 +147,4 @@ fn wrong_addresses_are_refused() {
     let cpu = Session::new(&model, case.options.clone(), &mut |_, _| ()).unwrap();
     refused(&cpu, good, "runs on the CPU");
     host.free(good);
-    assert_eq!(gpu.error(), "");
 }

@@ -7,10 +7,9 @@ use patchmask::{DeviceChoice, DeviceKind};
 use patchmask::{Options, Session};
 use safetensors::Dtype;
 
-use crate::builder::{File, Random};
-use crate::geometry::{Bits, Case, network};
 use crate::host::small_case;
-use crate::{bits, on_gpu, stand_in};
+use crate::support::{Bits, Case, File, Random, network};
+use crate::{bits, fake_driver, on_gpu};
 
 const OUT_OF_MEMORY: i32 = 2;
 const LAUNCH_FAILED: i32 = 719;
@@ -18,35 +17,12 @@ const LAUNCH_FAILED: i32 = 719;
 /// Calls that the engine makes, but for those that give back and those that make a context current: without them nothing
 /// can be given back.
 const CALLS: [&str; 29] = [
-    "cuCtxCreate_v2",
-    "cuDeviceGetUuid",
-    "cuDeviceGet",
-    "cuDeviceGetName",
-    "cuDeviceGetAttribute",
-    "cuDeviceGetCount",
-    "cuDevicePrimaryCtxRetain",
-    "cuMemGetInfo_v2",
-    "cuMemHostAlloc",
-    "cuMemcpyHtoD_v2",
-    "cuMemcpyDtoH_v2",
-    "cuMemcpyHtoDAsync_v2",
-    "cuMemcpyDtoHAsync_v2",
-    "cuMemcpyDtoDAsync_v2",
-    "cuMemsetD32Async",
-    "cuModuleLoadDataEx",
-    "cuModuleGetFunction",
-    "cuFuncSetAttribute",
-    "cuLaunchKernel",
-    "cuStreamBeginCapture_v2",
-    "cuStreamEndCapture",
-    "cuStreamCreate",
-    "cuStreamSynchronize",
-    "cuStreamWaitEvent",
-    "cuEventCreate",
-    "cuEventQuery",
-    "cuEventRecord",
-    "cuGraphInstantiateWithFlags",
-    "cuGraphLaunch",
+    "cuCtxCreate_v2", "cuDeviceGetUuid", "cuDeviceGet", "cuDeviceGetName", "cuDeviceGetAttribute", "cuDeviceGetCount",
+    "cuDevicePrimaryCtxRetain", "cuMemGetInfo_v2", "cuMemHostAlloc", "cuMemcpyHtoD_v2", "cuMemcpyDtoH_v2",
+    "cuMemcpyHtoDAsync_v2", "cuMemcpyDtoHAsync_v2", "cuMemcpyDtoDAsync_v2", "cuMemsetD32Async", "cuModuleLoadDataEx",
+    "cuModuleGetFunction", "cuFuncSetAttribute", "cuLaunchKernel", "cuStreamBeginCapture_v2", "cuStreamEndCapture",
+    "cuStreamCreate", "cuStreamSynchronize", "cuStreamWaitEvent", "cuEventCreate", "cuEventQuery", "cuEventRecord",
+    "cuGraphInstantiateWithFlags", "cuGraphLaunch",
 ];
 
 /// Makes a session and runs it: the errors that may come, or the bits of the outcome.
@@ -63,9 +39,7 @@ fn hear(case: &Case, model: &Model) -> Result<(Bits, String), Error> {
 
 #[test]
 fn every_call_may_fail() {
-    let Some(gpu) = stand_in::take() else {
-        return;
-    };
+    let Some(gpu) = fake_driver::take() else { return };
     let (case, model) = small_case(7);
     let case = case.with_depth(9); // Slots replay what they have recorded.
     let expected = whole(&case, &model).unwrap();
@@ -102,9 +76,7 @@ fn every_call_may_fail() {
 /// Any allocation on the device may fail: tiles shrink and the call succeeds, or it is DEVICE_OUT_OF_MEMORY.
 #[test]
 fn device_memory_may_run_out_at_any_allocation() {
-    let Some(gpu) = stand_in::take() else {
-        return;
-    };
+    let Some(gpu) = fake_driver::take() else { return };
     let (case, model) = small_case(8);
     let expected = whole(&case, &model).unwrap();
     let count = gpu.calls("cuMemAlloc_v2");
@@ -130,9 +102,7 @@ fn device_memory_may_run_out_at_any_allocation() {
 /// A graph only saves time: without memory for it the layers are launched one by one.
 #[test]
 fn graphs_may_run_out_of_memory() {
-    let Some(gpu) = stand_in::take() else {
-        return;
-    };
+    let Some(gpu) = fake_driver::take() else { return };
     let (case, model) = small_case(14);
     let case = case.with_depth(9);
     let expected = whole(&case, &model).unwrap();
@@ -155,9 +125,7 @@ fn graphs_may_run_out_of_memory() {
 /// the same mask.
 #[test]
 fn tiles_shrink_to_the_memory_there_is() {
-    let Some(gpu) = stand_in::take() else {
-        return;
-    };
+    let Some(gpu) = fake_driver::take() else { return };
     let mut random = Random(9);
     let case = crate::repeatability::case(&mut random);
     let model = network(&mut random, case.options.patch_size);
@@ -188,9 +156,7 @@ fn tiles_shrink_to_the_memory_there_is() {
 
 #[test]
 fn a_lost_device_is_an_error_and_leaves_nothing() {
-    let Some(gpu) = stand_in::take() else {
-        return;
-    };
+    let Some(gpu) = fake_driver::take() else { return };
     let (case, model) = small_case(10);
     for after in [0, 1, 5, 19, 40] {
         gpu.reset();
@@ -210,19 +176,18 @@ fn a_lost_device_is_an_error_and_leaves_nothing() {
     assert!(session.engine_name().starts_with("cpu"), "{said}");
     assert!(said.contains("cuda:0"), "{said}");
     assert_eq!(case.run_in(&session, &model).report.device, DeviceKind::Cpu);
+    gpu.reset(); // Forgets the tasks that were lost with the device.
 }
 
 /// A kernel that computes something else is left out where there is another, and makes the device unusable where
 /// there is none.
 #[test]
 fn wrong_kernels_are_found_before_they_are_used() {
-    let Some(gpu) = stand_in::take() else {
-        return;
-    };
+    let Some(gpu) = fake_driver::take() else { return };
     let (case, model) = small_case(11);
     let expected = whole(&case, &model).unwrap();
     for kernel in
-        ["conv3_first", "table_max", "dense_products", "dense_sums", "scores", "paint", "histogram", "equalize"]
+        ["conv3_first", "gather_max_pool", "gemm", "split_k_reduce", "scores", "write_mask", "histogram", "equalize"]
     {
         gpu.reset();
         gpu.spoil(kernel);
@@ -262,9 +227,7 @@ fn wrong_kernels_are_found_before_they_are_used() {
 /// Activations beyond fp16 are an error that names the layer, not a mask made of infinities.
 #[test]
 fn overflow_names_the_layer() {
-    let Some(gpu) = stand_in::take() else {
-        return;
-    };
+    let Some(gpu) = fake_driver::take() else { return };
     let (case, _) = small_case(12);
     for (position, name) in [(0, "convolution 1 of 13"), (7, "convolution 4 of 13")] {
         let mut file = File::new(Dtype::F32, false, 1, 1, &[2]);

@@ -1,18 +1,16 @@
 //! A GPU of capability 9.0, which has convolution kernels of its own.
 
-use patchmask::{LogLevel, Model, Padding, Session};
+use patchmask::{LogLevel, Padding, Session};
 
-use crate::agreement::Agreement;
-use crate::builder::{File, Random};
-use crate::geometry::Case;
+use crate::fake_driver::{self, FakeDriver, Fault};
 use crate::parity::random_cases;
-use crate::stand_in::{self, Fault, StandIn};
+use crate::support::{Agreement, Case, Random, TestModel, Vgg};
 use crate::{bits, on_gpu};
 
 const KERNELS: [&str; 2] = ["conv3_wgmma_128", "conv3_wgmma_64"];
 
 /// A Hopper on which these kernels compute something else.
-fn hopper(gpu: &StandIn, spoiled: &[&str]) {
+fn hopper(gpu: &FakeDriver, spoiled: &[&str]) {
     gpu.reset();
     gpu.hopper();
     for kernel in spoiled {
@@ -21,20 +19,16 @@ fn hopper(gpu: &StandIn, spoiled: &[&str]) {
 }
 
 /// With layers of one and two chunks of 64 channels, and of one block of outputs and more.
-fn wide_model(random: &mut Random, patch_size: u32) -> Model {
+fn wide_model(random: &mut Random, patch_size: u32) -> TestModel {
     let widths = [4, 4, 4, 4, 64, 64, 128, 160, 64, 128, 128, 16, 16];
-    let side = (patch_size / 32) as usize;
-    let file = File::scaled(random, 1, &widths, side, &[2], 0.1);
-    file.load().unwrap()
+    Vgg { widths: &widths, side: patch_size as usize / 32, bias: 0.1, ..Vgg::GREY }.model(random)
 }
 
 #[test]
 fn random_cases_agree_with_the_cpu() {
-    let Some(gpu) = stand_in::take() else {
-        return;
-    };
+    let Some(gpu) = fake_driver::take() else { return };
     let prepare = |number: u64| {
-        hopper(gpu, &[]);
+        hopper(&gpu, &[]);
         gpu.completion(number as i32 % 3, number);
     };
     random_cases(300..303, prepare, wide_model, || {
@@ -46,13 +40,11 @@ fn random_cases_agree_with_the_cpu() {
 /// The same bits in one tile or in many.
 #[test]
 fn same_bits_in_any_tiles() {
-    let Some(gpu) = stand_in::take() else {
-        return;
-    };
+    let Some(gpu) = fake_driver::take() else { return };
     let mut random = Random(310);
     let case = Case::whole(&mut random, Padding::Patch, (33, 8), (45, 33, 1));
     let model = wide_model(&mut random, 33);
-    hopper(gpu, &[]);
+    hopper(&gpu, &[]);
     let session = Session::new(&model, on_gpu(&case), &mut |_, _| ()).unwrap();
     assert!(session.engine_name().contains("sm_90"));
     let at_rest = gpu.live("bytes");
@@ -72,9 +64,7 @@ fn same_bits_in_any_tiles() {
 /// looked at.
 #[test]
 fn left_out() {
-    let Some(gpu) = stand_in::take() else {
-        return;
-    };
+    let Some(gpu) = fake_driver::take() else { return };
     let mut random = Random(320);
     let case = Case::whole(&mut random, Padding::Patch, (32, 16), (33, 20, 1));
     let model = wide_model(&mut random, 32);
@@ -86,16 +76,16 @@ fn left_out() {
         });
         (bits(&case.run_in(&session.unwrap(), &model)), said)
     };
-    hopper(gpu, &[]);
+    hopper(&gpu, &[]);
     assert!(!run().1.contains("left out"));
     for kernels in [&KERNELS[..1], &KERNELS[1..], &KERNELS[..]] {
-        hopper(gpu, kernels);
+        hopper(&gpu, kernels);
         let (expected, said) = run();
         for kernel in KERNELS {
             let text = format!("{kernel} is left out: gave a wrong result");
             assert_eq!(said.contains(&text), kernels.contains(&kernel), "{said}");
         }
-        hopper(gpu, &[]);
+        hopper(&gpu, &[]);
         kernels.iter().for_each(|kernel| gpu.spoil_with(kernel, Fault::Traps));
         let host = gpu.retain_primary_context();
         let (outcome, said) = run();
@@ -105,16 +95,16 @@ fn left_out() {
         assert_eq!(gpu.synchronize(host), 0, "the host's context is whole");
         gpu.release_primary_context();
         // Once for every GPU: the next session does not test again, and says the same.
-        gpu.spoil("table_max");
+        gpu.spoil("gather_max_pool");
         let made = gpu.calls("cuCtxCreate_v2");
         let session = Session::new(&model, on_gpu(&case), &mut |_, _| ()).unwrap();
         drop(session);
         assert_eq!(gpu.calls("cuCtxCreate_v2"), made);
         assert_eq!(gpu.error(), "");
     }
-    hopper(gpu, &KERNELS);
+    hopper(&gpu, &KERNELS);
     let (expected, _) = run();
-    hopper(gpu, &[]);
+    hopper(&gpu, &[]);
     gpu.spoil_with(KERNELS[0], Fault::Unloadable);
     let (outcome, said) = run();
     for kernel in KERNELS {

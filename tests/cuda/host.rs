@@ -5,26 +5,30 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use patchmask::DeviceChoice;
 use patchmask::Error;
 use patchmask::Padding;
-use patchmask::{Options, Outputs, Session};
-use patchmask::{Volume, VolumeMut};
+use patchmask::{Options, Session};
 
-use crate::builder::Random;
-use crate::geometry::{Case, network};
-use crate::{bits, on_gpu, stand_in};
+use crate::support::{Case, Random, TestModel, network};
+use crate::{bits, fake_driver, on_gpu};
 
 /// 3 x 2 patches on each of 3 slices.
-pub fn small_case(seed: u64) -> (Case, patchmask::Model) {
+pub fn small_case(seed: u64) -> (Case, TestModel) {
     let mut random = Random(seed);
     let case = Case::whole(&mut random, Padding::Patch, (32, 16), (33, 20, 3));
     let model = network(&mut random, 32);
     (case, model)
 }
 
+/// 4 x 3 patches on each of 7 slices.
+pub fn seven_slices(seed: u64) -> (Case, TestModel) {
+    let mut random = Random(seed);
+    let case = Case::whole(&mut random, Padding::Patch, (32, 11), (40, 30, 7));
+    let model = network(&mut random, 32);
+    (case, model)
+}
+
 #[test]
 fn the_callers_context_stays_current() {
-    let Some(gpu) = stand_in::take() else {
-        return;
-    };
+    let Some(gpu) = fake_driver::take() else { return };
     let own = gpu.make_context();
     let (case, model) = small_case(1);
     let session = Session::new(&model, on_gpu(&case), &mut |_, _| ()).unwrap();
@@ -36,14 +40,11 @@ fn the_callers_context_stays_current() {
     drop(session);
     assert_eq!(gpu.current_context(), own);
     gpu.destroy_context(own);
-    assert_eq!(gpu.live(""), 0);
 }
 
 #[test]
 fn sessions_share_weights_and_run_side_by_side() {
-    let Some(gpu) = stand_in::take() else {
-        return;
-    };
+    let Some(gpu) = fake_driver::take() else { return };
     let (case, model) = small_case(2);
     let alone = bits(&case.run(&model, on_gpu(&case)));
     let first = Session::new(&model, on_gpu(&case), &mut |_, _| ()).unwrap();
@@ -65,30 +66,22 @@ fn sessions_share_weights_and_run_side_by_side() {
     first.trim().unwrap();
     assert!(gpu.live("bytes") < after_call, "a trim gives memory back");
     assert!(bits(&case.run_in(&first, &model)) == alone, "and the session goes on");
-    drop((first, second));
-    assert_eq!(gpu.live(""), 0);
-    assert_eq!(gpu.error(), "");
 }
 
 #[test]
 fn cancelled_from_the_callback_and_from_another_thread() {
-    let Some(gpu) = stand_in::take() else {
-        return;
-    };
+    let Some(gpu) = fake_driver::take() else { return };
     let (case, model) = small_case(4);
     let case = case.with_depth(40);
     let session = Session::new(&model, on_gpu(&case), &mut |_, _| ()).unwrap();
-    let volume = Volume::from_slice(&case.voxels, case.width, case.height, case.depth).unwrap();
-    let mut mask = vec![0; case.voxels.len()];
     let heard = AtomicUsize::new(0);
-    let mut run = |progress: &mut dyn FnMut() -> bool| {
-        let mut outputs = Outputs { mask: Some(VolumeMut::from_slice(&mut mask)), ..Outputs::default() };
-        session.segment(&volume, None, &mut outputs, &mut |_, _| {
+    let run = |go_on: bool| {
+        case.mask_while(&session, |_| {
             heard.fetch_add(1, Ordering::SeqCst);
-            progress()
+            go_on
         })
     };
-    assert!(matches!(run(&mut || false), Err(Error::Cancelled)));
+    assert_eq!(run(false), Err(Error::Cancelled));
     let outcome = std::thread::scope(|scope| {
         scope.spawn(|| {
             while heard.load(Ordering::SeqCst) < 3 {
@@ -96,22 +89,18 @@ fn cancelled_from_the_callback_and_from_another_thread() {
             }
             session.cancel();
         });
-        run(&mut || true)
+        run(true)
     });
-    assert!(matches!(outcome, Err(Error::Cancelled)), "{outcome:?}");
+    assert_eq!(outcome, Err(Error::Cancelled));
     assert!(session.slices_done() < case.depth as u64);
     assert_eq!(gpu.error(), "");
     case.with_depth(3).run_in(&session, &model);
-    drop(session);
-    assert_eq!(gpu.live(""), 0);
 }
 
 /// However many threads the caller allows: the CPU engine is what they are for.
 #[test]
 fn one_thread_waits_for_the_gpu() {
-    let Some(_gpu) = stand_in::take() else {
-        return;
-    };
+    let Some(_gpu) = fake_driver::take() else { return };
     let (case, model) = small_case(5);
     let workers = || {
         let tasks = std::fs::read_dir("/proc/self/task").unwrap();
@@ -131,28 +120,22 @@ fn one_thread_waits_for_the_gpu() {
 /// A slice of many tiles is not done at once.
 #[test]
 fn progress_moves_within_a_slice() {
-    let Some(gpu) = stand_in::take() else {
-        return;
-    };
+    let Some(gpu) = fake_driver::take() else { return };
     let mut random = Random(6);
-    let mut case = crate::repeatability::case(&mut random);
-    case.depth = 1;
-    case.voxels.truncate(60 * 50);
+    let case = crate::repeatability::case(&mut random).with_depth(1);
     let model = network(&mut random, 41);
     let session = Session::new(&model, on_gpu(&case), &mut |_, _| ()).unwrap();
     let at_rest = gpu.live("bytes");
     let whole = case.run_in(&session, &model).report.peak.device;
     let options = Options { memory_budget: at_rest + (whole - at_rest) * 4 / 10, ..on_gpu(&case) };
     let session = Session::new(&model, options, &mut |_, _| ()).unwrap();
-    let volume = Volume::from_slice(&case.voxels, 60, 50, 1).unwrap();
-    let mut mask = vec![0; 60 * 50];
-    let mut outputs = Outputs { mask: Some(VolumeMut::from_slice(&mut mask)), ..Outputs::default() };
     let mut heard = Vec::new();
-    let report = session.segment(&volume, None, &mut outputs, &mut |fraction, _| {
+    let mask = case.mask_while(&session, |fraction| {
         heard.push(fraction);
         true
     });
-    println!("{} tiles: {heard:.2?}", report.unwrap().work.tiles);
+    println!("{heard:.2?}");
+    mask.unwrap();
     assert!(heard.is_sorted() && heard.last() == Some(&1.0));
     assert!(heard.iter().any(|&fraction| fraction > 0.0 && fraction < 1.0));
 }

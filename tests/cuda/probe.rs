@@ -11,7 +11,7 @@ use patchmask::Error;
 use patchmask::{Options, Session};
 
 use crate::host::small_case;
-use crate::{cxx, on_gpu, stand_in};
+use crate::{cxx, fake_driver, on_gpu};
 
 /// Tells `session` which device to ask for ("auto" or a number; "libcuda": only whether one loads) and where to write
 /// what it heard.
@@ -19,7 +19,7 @@ const DEVICE: &str = "PATCHMASK_PROBE_DEVICE";
 const HEARD: &str = "PATCHMASK_PROBE_HEARD";
 
 struct Machine {
-    /// PATCHMASK_STAND_IN
+    /// PATCHMASK_FAKE_DRIVER
     settings: &'static str,
     device: &'static str,
     /// What the reason names.
@@ -42,7 +42,11 @@ const MACHINES: [Machine; 13] = [
         says: &["kernels mask", "scores is not to be compiled", "CUDA_ERROR_INVALID_PTX (218)"],
     },
     Machine { settings: "spoil=scores:1", device: "0", says: &["scores gave a wrong result in the self-test"] },
-    Machine { settings: "spoil=table_max:2", device: "0", says: &["table_max failed", "ILLEGAL_INSTRUCTION (715)"] },
+    Machine {
+        settings: "spoil=gather_max_pool:2",
+        device: "0",
+        says: &["gather_max_pool failed", "ILLEGAL_INSTRUCTION (715)"],
+    },
     // Even a convolution: the GPU is not free while its kernel is at work.
     Machine {
         settings: "spoil=conv3_16_64:3",
@@ -50,14 +54,14 @@ const MACHINES: [Machine; 13] = [
         says: &["conv3_16_64 does not end", "PATCHMASK_WITHOUT=conv3_16_64"],
     },
     // Too little for any kernel of the head.
-    Machine { settings: "optin=40960", device: "0", says: &["cuda:0", "the kernel dense_products"] },
+    Machine { settings: "optin=40960", device: "0", says: &["cuda:0", "the kernel gemm"] },
 ];
 
 #[test]
 fn machines_that_will_not_do() {
-    let library = match stand_in::build() {
+    let library = match fake_driver::build() {
         Ok(library) => library,
-        Err(why) => return println!("SKIPPED CUDA on the stand-in: {why}"),
+        Err(why) => return println!("SKIPPED CUDA on the fake driver: {why}"),
     };
     let folder = library.parent().unwrap();
     for machine in MACHINES {
@@ -110,9 +114,9 @@ fn hear(folder: &Path, settings: &str, device: &str) -> String {
     let number = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     let heard = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let heard = heard.join(format!("heard.{}.{number}", std::process::id()));
-    let output = stand_in::test_program("probe::session")
-        .env_remove("PATCHMASK_STAND_IN")
-        .envs((!settings.is_empty()).then_some(("PATCHMASK_STAND_IN", settings)))
+    let output = fake_driver::test_program("probe::session")
+        .env_remove("PATCHMASK_FAKE_DRIVER")
+        .envs((!settings.is_empty()).then_some(("PATCHMASK_FAKE_DRIVER", settings)))
         .env("LD_LIBRARY_PATH", folder)
         .env(DEVICE, device)
         .env(HEARD, &heard)

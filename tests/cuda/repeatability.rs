@@ -3,9 +3,8 @@
 use patchmask::Padding;
 use patchmask::{Options, Session};
 
-use crate::builder::Random;
-use crate::geometry::{Case, network};
-use crate::{bits, on_gpu, stand_in};
+use crate::support::{Case, Random, network};
+use crate::{bits, fake_driver, on_gpu};
 
 /// 6 x 5 patches on each of 4 slices.
 pub fn case(random: &mut Random) -> Case {
@@ -14,9 +13,7 @@ pub fn case(random: &mut Random) -> Case {
 
 #[test]
 fn the_same_bits_in_any_order() {
-    let Some(gpu) = stand_in::take() else {
-        return;
-    };
+    let Some(gpu) = fake_driver::take() else { return };
     let mut random = Random(31);
     let case = case(&mut random).with_depth(9); // Slots replay what they have recorded.
     let model = network(&mut random, 41);
@@ -34,13 +31,9 @@ fn the_same_bits_in_any_order() {
 /// A budget that makes tiles of a few patches, and a ROI, change nothing at the points that they evaluate.
 #[test]
 fn the_same_bits_for_any_tiles_and_roi() {
-    let Some(gpu) = stand_in::take() else {
-        return;
-    };
+    let Some(gpu) = fake_driver::take() else { return };
     let mut random = Random(32);
-    let mut case = case(&mut random);
-    case.depth = 1;
-    case.voxels.truncate(60 * 50);
+    let mut case = case(&mut random).with_depth(1);
     let model = network(&mut random, 41);
     let whole = case.run(&model, on_gpu(&case));
     let mut tiles = Vec::new();
@@ -60,15 +53,7 @@ fn the_same_bits_for_any_tiles_and_roi() {
     assert!(tiles[2] > tiles[0].max(1), "smaller budgets make more tiles: {tiles:?}");
     case.roi = Some((0..60 * 50).map(|_| (random.below(60) == 0) as u8).collect());
     let some = case.run(&model, on_gpu(&case));
-    let mut evaluated = 0;
-    for (some, whole) in some.logits.iter().zip(&whole.logits) {
-        if !some.is_nan() {
-            assert_eq!(some.to_bits(), whole.to_bits());
-            evaluated += 1;
-        }
-    }
+    let evaluated = some.same_as_in(&whole);
     println!("{evaluated} of {} logits with the ROI", whole.logits.len());
     assert!(evaluated > 0 && evaluated < whole.logits.len());
-    assert_eq!(gpu.error(), "");
-    assert_eq!(gpu.live(""), 0);
 }

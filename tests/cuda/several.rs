@@ -2,33 +2,22 @@
 
 use patchmask::Error;
 use patchmask::Model;
-use patchmask::Padding;
+use patchmask::VolumeMut;
 use patchmask::{DeviceChoice, DeviceKind};
 use patchmask::{Options, Outputs, Session};
-use patchmask::{Volume, VolumeMut};
 
-use crate::builder::Random;
-use crate::geometry::{Case, network};
-use crate::host::small_case;
-use crate::{bits, on_gpu, stand_in};
+use crate::host::{seven_slices, small_case};
+use crate::support::{Case, Random};
+use crate::{bits, fake_driver, on_gpu};
 
 fn session(model: &Model, case: &Case, gpus: &[u32]) -> Result<Session, Error> {
     let options = Options { device: DeviceChoice::Cuda(gpus.to_vec()), ..on_gpu(case) };
     Session::new(model, options, &mut |_, _| ())
 }
 
-/// 4 x 3 patches on each of 7 slices.
-fn seven_slices(random: &mut Random) -> (Case, Model) {
-    let case = Case::whole(random, Padding::Patch, (32, 11), (40, 30, 7));
-    let model = network(random, 32);
-    (case, model)
-}
-
 #[test]
 fn a_session_on_each() {
-    let Some(gpu) = stand_in::take() else {
-        return;
-    };
+    let Some(gpu) = fake_driver::take() else { return };
     gpu.devices(2, 1 << 30);
     let (case, model) = small_case(3);
     let first = session(&model, &case, &[0]).unwrap();
@@ -46,17 +35,13 @@ fn a_session_on_each() {
     let lost = case.mask_in(&first);
     assert!(matches!(lost, Err(Error::DeviceFailed(_))), "{lost:?}");
     bits_of(&second);
-    drop((first, second));
-    assert_eq!(gpu.live(""), 0);
 }
 
 #[test]
 fn both_give_the_bits_of_one_in_any_order() {
-    let Some(gpu) = stand_in::take() else {
-        return;
-    };
+    let Some(gpu) = fake_driver::take() else { return };
+    let (mut case, model) = seven_slices(51);
     let mut random = Random(51);
-    let (mut case, model) = seven_slices(&mut random);
     let roi: Vec<u8> = (0..case.voxels.len()).map(|_| (random.below(90) == 0) as u8).collect();
     for roi in [None, Some(roi)] {
         case.roi = roi;
@@ -84,15 +69,12 @@ fn both_give_the_bits_of_one_in_any_order() {
 
 #[test]
 fn what_they_hold_is_foretold_and_within_the_budget() {
-    let Some(gpu) = stand_in::take() else {
-        return;
-    };
+    let Some(gpu) = fake_driver::take() else { return };
     gpu.devices(2, 1 << 30);
-    let (case, model) = seven_slices(&mut Random(52));
-    let volume = Volume::from_slice(&case.voxels, case.width, case.height, case.depth).unwrap();
+    let (case, model) = seven_slices(52);
     let peak_of = |options: &Options| {
         let new = || Session::new(&model, options.clone(), &mut |_, _| ()).unwrap();
-        let foretold = new().estimate(volume.extents(), None).unwrap().peak;
+        let foretold = new().estimate(case.extents(), None).unwrap().peak;
         let held = case.run_in(&new(), &model).report.peak;
         assert_eq!(held, foretold);
         held
@@ -108,16 +90,13 @@ fn what_they_hold_is_foretold_and_within_the_budget() {
     assert!(both.host > one.host && both.host <= 2 * one.host, "{one:?} {both:?}");
     let budget = both.device * 3 / 4;
     assert!(peak_of(&options(&[0, 1], budget)).device <= budget);
-    assert_eq!(gpu.error(), "");
 }
 
 #[test]
 fn one_of_both_is_lost() {
-    let Some(gpu) = stand_in::take() else {
-        return;
-    };
+    let Some(gpu) = fake_driver::take() else { return };
     gpu.devices(2, 1 << 30);
-    let (case, model) = seven_slices(&mut Random(53));
+    let (case, model) = seven_slices(53);
     let both = session(&model, &case, &[0, 1]).unwrap();
     gpu.lose(1, 40);
     let lost = case.mask_in(&both);
@@ -127,44 +106,33 @@ fn one_of_both_is_lost() {
     drop(both);
     let first = session(&model, &case, &[0]).unwrap();
     case.run_in(&first, &model);
-    drop(first);
-    assert_eq!(gpu.live(""), 0);
 }
 
 #[test]
 fn a_cancelled_call_leaves_both_usable() {
-    let Some(gpu) = stand_in::take() else {
-        return;
-    };
+    let Some(gpu) = fake_driver::take() else { return };
     gpu.devices(2, 1 << 30);
-    let (case, model) = seven_slices(&mut Random(54));
+    let (case, model) = seven_slices(54);
     let case = case.with_depth(24); // Many more than are on their way at a time.
     let both = session(&model, &case, &[0, 1]).unwrap();
     let whole = bits(&case.run_in(&both, &model));
-    let volume = Volume::from_slice(&case.voxels, case.width, case.height, case.depth).unwrap();
+    both.cancel();
+    assert_eq!(case.mask_in(&both), Err(Error::Cancelled));
     let mut mask = vec![0; case.voxels.len()];
     let mut outputs = Outputs { mask: Some(VolumeMut::from_slice(&mut mask)), ..Outputs::default() };
-    both.cancel();
-    let outcome = both.segment(&volume, None, &mut outputs, &mut |_, _| true);
-    assert!(matches!(outcome, Err(Error::Cancelled)), "{outcome:?}");
-    let outcome = both.segment(&volume, None, &mut outputs, &mut |_, _| both.slices_done() < 1);
+    let outcome = both.segment(&case.volume(), None, &mut outputs, &mut |_, _| both.slices_done() < 1);
     assert!(matches!(outcome, Err(Error::Cancelled)), "{outcome:?}");
     let done = both.slices_done() as usize * case.width * case.height;
     assert!(done < mask.len() && mask[..done] == whole.0[..done]);
     assert!(bits(&case.run_in(&both, &model)) == whole);
-    drop(both);
-    assert_eq!(gpu.error(), "");
-    assert_eq!(gpu.live(""), 0);
 }
 
 /// Every slice goes up, is computed and comes back, in this order and on one device.
 #[test]
 fn a_trace_has_every_slice_once_on_each_lane() {
-    let Some(gpu) = stand_in::take() else {
-        return;
-    };
+    let Some(gpu) = fake_driver::take() else { return };
     gpu.devices(2, 1 << 30);
-    let (case, model) = seven_slices(&mut Random(55));
+    let (case, model) = seven_slices(55);
     for gpus in [&[0][..], &[0, 1]] {
         let session = session(&model, &case, gpus).unwrap();
         case.run_in(&session, &model);
@@ -192,6 +160,4 @@ fn a_trace_has_every_slice_once_on_each_lane() {
         case.run_in(&session, &model);
         assert_eq!(session.trace(false).unwrap(), []);
     }
-    assert_eq!(gpu.error(), "");
-    assert_eq!(gpu.live(""), 0);
 }

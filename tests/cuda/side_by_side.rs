@@ -9,25 +9,17 @@ use patchmask::Padding;
 use patchmask::Span;
 use patchmask::{Estimate, Options, Session};
 
-use crate::builder::Random;
-use crate::geometry::{Case, in_turn, network};
-use crate::{bits, on_gpu, stand_in};
-
-/// 4 x 3 patches on each of 7 slices.
-fn seven_slices(random: &mut Random) -> (Case, Model) {
-    let case = Case::whole(random, Padding::Patch, (32, 11), (40, 30, 7));
-    let model = network(random, 32);
-    (case, model)
-}
+use crate::host::seven_slices;
+use crate::support::{Case, Random, in_turn, network};
+use crate::{bits, fake_driver, on_gpu};
 
 fn session(case: &Case, model: &Model, memory_budget: u64) -> Session {
     let options = Options { memory_budget, ..on_gpu(case) };
     Session::new(model, options, &mut |_, _| ()).unwrap()
 }
 
-fn estimate(case: &Case, session: &Session, depth: usize) -> Estimate {
-    let [width, height, depth] = [case.width, case.height, depth].map(|n| n as u64);
-    let extents = Extents::new(width, height, depth, "volume").unwrap();
+fn estimate(case: &Case, session: &Session, depth: u64) -> Estimate {
+    let extents = Extents::new(case.width as u64, case.height as u64, depth, "volume").unwrap();
     session.estimate(extents, None).unwrap()
 }
 
@@ -52,10 +44,8 @@ fn together(spans: &[Span]) -> bool {
 
 #[test]
 fn as_many_as_the_budget_has_room_for() {
-    let Some(gpu) = stand_in::take() else {
-        return;
-    };
-    let (case, model) = seven_slices(&mut Random(71));
+    let Some(gpu) = fake_driver::take() else { return };
+    let (case, model) = seven_slices(71);
     let plenty = session(&case, &model, 1 << 30);
     let (least, activations) = in_turn(&plenty, case.width, case.height);
     for depth in [4, 7] {
@@ -78,16 +68,13 @@ fn as_many_as_the_budget_has_room_for() {
         assert_eq!(lanes(&spans) as u64, slices);
         assert_eq!(together(&spans), slices > 1, "{spans:?}");
     }
-    assert_eq!(gpu.error(), "");
 }
 
 /// A budget that allows for it is no promise that the device has it.
 #[test]
 fn a_device_with_room_for_one_does_one() {
-    let Some(gpu) = stand_in::take() else {
-        return;
-    };
-    let (case, model) = seven_slices(&mut Random(72));
+    let Some(gpu) = fake_driver::take() else { return };
+    let (case, model) = seven_slices(72);
     let session = session(&case, &model, 1 << 30);
     let (_, activations) = in_turn(&session, case.width, case.height);
     let before = gpu.live("bytes");
@@ -107,9 +94,7 @@ fn a_device_with_room_for_one_does_one() {
 /// With a ROI every slice takes what it needs: some are alone on the device, others are not.
 #[test]
 fn slices_of_all_sizes() {
-    let Some(gpu) = stand_in::take() else {
-        return;
-    };
+    let Some(gpu) = fake_driver::take() else { return };
     let mut random = Random(73);
     let mut case = Case::whole(&mut random, Padding::Patch, (32, 11), (60, 50, 14));
     let model = network(&mut random, 32);

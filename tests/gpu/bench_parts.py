@@ -1,5 +1,5 @@
 """The parts of the GPU's benchmarks that need none: the plan's numbers against the library's, Nsight Compute's tables, the
-models.
+estimates.
 
     SEGMENT=build/segment python3 tests/gpu/bench_parts.py
 """
@@ -15,7 +15,7 @@ import tempfile
 import unittest
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "benches"), str(ROOT / "tests" / "golden")]
 import exact_plan  # noqa: E402
 import model  # noqa: E402
@@ -24,28 +24,25 @@ import raw_nrrd  # noqa: E402
 
 SEGMENT = os.path.abspath(os.environ.get("SEGMENT", ROOT / "build" / "segment"))
 MODEL = ROOT / "examples" / "demo" / "model.safetensors"
-HEADER = (
-    '"ID","Process ID","Process Name","Host Name","Kernel Name","Context","Stream","Block Size","Grid Size","Device",'
-    '"CC","Section Name","Metric Name","Metric Unit","Metric Value"'
-)
 
 
-def table(launches, unit="ns"):
-    """What ncu writes for launches (kernel, value as a text)."""
-    lines = ["==PROF== Connected to process 77 (/build/segment)", '==PROF== Profiling "histogram" - 0: 100%', HEADER]
-    for number, (kernel, value) in enumerate(launches):
-        lines.append(
-            f'"{number}","77","segment","127.0.0.1","{kernel}","1","13","(128, 1, 1)","(64, 1, 1)","0","9.0",'
-            f'"Command line profiler metrics","{ncu.METRIC}","{unit}","{value}"'
-        )
+def table(launches, unit="ns", **columns):
+    """The raw page that ncu writes for launches (kernel, time as a text); `columns`: name -> (unit, text of launch i)."""
+    columns = {ncu.TIME: (unit, lambda i: launches[i][1]), **columns}
+    line = lambda *cells: ",".join(f'"{cell}"' for cell in cells)
+    lines = ["==PROF== Connected to process 77 (/build/segment)", '==PROF== Profiling "histogram" - 0: 100%']
+    lines += [line("ID", "Kernel Name", "Grid Size", *columns), line("", "", "", *(unit for unit, _ in columns.values()))]
+    lines += [
+        line(i, name, "(7, 1, 1)", *(text(i) for _, text in columns.values())) for i, (name, _) in enumerate(launches)
+    ]
     return "\n".join(lines) + "\n"
 
 
 def slice_of(layers, tiles=1):
     """The launches of a slice, 1000 ns each: two of a dense layer, scores being the last one's second."""
     network = ["conv3_first"] + [layer.kernel + "_x" for layer in layers[1:-3]]
-    network += ["dense_products", "dense_sums"] * 2 + ["dense_products", "scores"]
-    return [(name, "1,000") for name in ["histogram", "equalize", *network * tiles, "paint"]]
+    network += ["gemm", "split_k_reduce"] * 2 + ["gemm", "scores"]
+    return [(name, "1,000") for name in ["histogram", "equalize", *network * tiles, "write_mask"]]
 
 
 class Plan(unittest.TestCase):
@@ -69,13 +66,11 @@ class Plan(unittest.TestCase):
         for width, height, stride, padding in ((45, 31, 8, "patch"), (40, 52, 7, "patch"), (33, 47, 16, "image")):
             with self.subTest((width, height, stride, padding)), tempfile.TemporaryDirectory() as folder:
                 voxels = array.array("h", (generator.randrange(-200, 300) for _ in range(width * height)))
-                path = lambda name: os.path.join(folder, name)
-                raw_nrrd.write(path("ct.nrrd"), "int16", (width, height, 1), voxels.tobytes(), fields=raw_nrrd.ct_fields())
-                options = ["--stride", str(stride), "--padding", padding, "--report", path("report.json"), "--quiet"]
-                command = [SEGMENT, "--device", "cpu", "--model", str(MODEL), *options, path("ct.nrrd"), path("mask.nrrd")]
-                subprocess.run(command, check=True)
-                with open(path("report.json"), encoding="utf-8") as file:
-                    report = json.load(file)
+                raw_nrrd.write(f"{folder}/ct.nrrd", "int16", (width, height, 1), voxels.tobytes(), sys.byteorder)
+                command = [SEGMENT, "--device", "cpu", "--model", str(MODEL), "--stride", str(stride), "--padding", padding]
+                command += ["--report", "report.json", "--quiet", "ct.nrrd", "mask.nrrd"]
+                subprocess.run(command, cwd=folder, check=True)
+                report = json.loads(Path(folder, "report.json").read_text(encoding="utf-8"))
                 layers = exact_plan.layers(
                     width, height, size, stride, padding == "image", widths, hidden, classes, shapes[order[0]][1]
                 )
@@ -89,11 +84,11 @@ class Times(unittest.TestCase):
         self.assertEqual(len(self.layers), 13 + 5 + 3)
 
     def test_values_and_units(self):
-        launches = [("conv3_32_128(ConvParams)", "1,234,567"), ("table_max", "10.5")]
+        launches = [("conv3_32_128(ConvParams)", "1,234,567"), ("gather_max_pool", "10.5")]
         for unit, seconds in (("ns", 1e-9), ("usecond", 1e-6), ("ms", 1e-3)):
             found = ncu.parse(table(launches, unit))
-            self.assertEqual([name for name, _ in found], ["conv3_32_128", "table_max"])
-            self.assertAlmostEqual(found[0][1], 1234567 * seconds)
+            self.assertEqual([launch["kernel"] for launch in found], ["conv3_32_128", "gather_max_pool"])
+            self.assertAlmostEqual(found[0]["seconds"], 1234567 * seconds)
         for text in ("", "==ERROR== No kernels were profiled.", table(launches, "parsec")):
             with self.assertRaises(ncu.Failed):
                 ncu.parse(text)
@@ -107,44 +102,45 @@ class Times(unittest.TestCase):
             launches = [1] * (len(times) - 3) + [2, 2, 1]
             for (_, seconds), count in zip(times, launches):
                 self.assertAlmostEqual(seconds, tiles * count * 1e-6, 9)
-            self.assertEqual(sorted(others), ["equalize", "histogram", "paint", "scores"])
+            self.assertEqual(sorted(others), ["equalize", "histogram", "scores", "write_mask"])
         whole = slice_of(self.layers)
         for broken in (tried_out, whole[:10], whole[:7] + whole[8:], whole[1:], []):
             with self.assertRaises(ncu.Failed):
-                ncu.of_layers([(name, 1.0) for name, _ in broken], self.layers)
+                ncu.of_layers(ncu.parse(table(broken)), self.layers)
 
     def test_what_bounds_a_kernel(self):
         stall = "smsp__average_warps_issue_stalled_{}_per_issue_active.ratio"
-        columns = ["gpu__time_duration.sum", "dram__throughput.avg.pct_of_peak_sustained_elapsed"]
-        columns += [stall.format(reason) for reason in ("gmma", "short_scoreboard")]
-        header = ",".join(f'"{name}"' for name in ("ID", "Kernel Name", "Grid Size", *columns))
-        units = '"","","","ms","%","inst","inst"'
-        rows = [f'"{i}","{name}","(7, 1, 1)","1,000.5","{i}","1.25","{3 * i}"' for i, name in enumerate(("paint", "histogram", "scores"))]
-        made = ncu.figures("\n".join(["==PROF== connected", header, units, *rows]))
-        self.assertEqual([line[0] for line in made], ["histogram", "scores"])
-        self.assertEqual(made[1][2], "1000500.0")
-        self.assertEqual(dict(zip(ncu.FIGURES, made[1][2:]))["dram %"], "2")
-        self.assertEqual([line[-1] for line in made], ["short_scoreboard:3.0 gmma:1.2", "short_scoreboard:6.0 gmma:1.2"])
+        columns = {
+            "dram__throughput.avg.pct_of_peak_sustained_elapsed": ("%", str),
+            stall.format("gmma"): ("inst", lambda i: "1.25"),
+            stall.format("short_scoreboard"): ("inst", lambda i: str(3 * i)),
+        }
+        launches = [(name, "1,000.5") for name in ("write_mask", "histogram", "scores")]
+        made = [dict(zip(ncu.HEADER, line)) for line in ncu.figures(table(launches, "ms", **columns))]
+        self.assertEqual([line["kernel"] for line in made], ["histogram", "scores"])
+        self.assertEqual((made[1]["us"], made[1]["dram %"], made[1]["sm %"]), ("1000500.0", "2", "-"))
+        self.assertEqual([line["stalls"] for line in made], ["short_scoreboard:3.0 gmma:1.2", "short_scoreboard:6.0 gmma:1.2"])
         with self.assertRaises(ncu.Failed):
-            ncu.figures("")
+            list(ncu.figures(""))
 
     def test_running_ncu(self):
         with tempfile.TemporaryDirectory() as folder:
             fake, log = Path(folder, "ncu"), Path(folder, "log.csv")
             fake.write_text(
                 '#!/bin/sh\nwhile [ "$1" != --log-file ]; do shift; done\n'
-                f"cat >\"$2\" <<'END'\n{table([('paint', '5')])}END\nshift 2\n\"$@\"\n"
+                f"cat >\"$2\" <<'END'\n{table([('write_mask', '5')])}END\nshift 2\n\"$@\"\n"
             )
             fake.chmod(fake.stat().st_mode | stat.S_IXUSR)
-            self.assertEqual(ncu.launches(fake, ["true"], log), [("paint", 5e-9)])
+            (launch,) = ncu.launches(fake, ["true"], log)
+            self.assertEqual((launch["kernel"], launch["seconds"]), ("write_mask", 5e-9))
             with self.assertRaisesRegex(ncu.Failed, "exit status 1"):
                 ncu.launches(fake, ["false"], log)
             with self.assertRaisesRegex(ncu.Failed, "no-such"):
                 ncu.launches("no-such-program", ["true"], log)
 
 
-class Model(unittest.TestCase):
-    """What benches/model.py counts."""
+class Estimates(unittest.TestCase):
+    """Counts of benches/model.py."""
 
     def test_blocks_take_as_many_values_as_fit(self):
         zero = exact_plan.ZERO
@@ -155,8 +151,8 @@ class Model(unittest.TestCase):
 
     def test_work_covers_the_plan_and_little_more(self):
         layers = exact_plan.layers(512, 512, 257, 8)
-        work = {w.name: w for w in model.work_of(layers, 512, 50 << 20)}
-        self.assertEqual([layer.name for layer in layers] + ["intensity", "paint"], list(work))
+        work = {w.name: w for w in model.work_of(layers, 512, model.GPUS["A100"])}
+        self.assertEqual([layer.name for layer in layers] + ["intensity", "write_mask"], list(work))
         for layer in layers[1:]:
             of = work[layer.name]
             self.assertEqual(of.useful, 2 * layer.macs)
@@ -168,7 +164,7 @@ class Model(unittest.TestCase):
                 self.assertGreaterEqual(of.memory, 2 * layer.rows * layer.columns * layer.channels)
 
     def test_the_longest_need_counts_in_whole_rounds(self):
-        gpu = model.Gpu(10, 100, 0.5, 0.5, 1, 1000, 1000, 50, 20, 2, 1)
+        gpu = model.Gpu(10, 100e12, 0.5, 0.5, 1e12, 1e12, 1e12, 50 << 20, 2, 1)
         bound = lambda **needs: model.Work("x", **needs).seconds(gpu, 1)
         self.assertEqual(bound(operations=5e13)[1], "matrix")
         self.assertAlmostEqual(bound(operations=5e13, blocks=20)[0], 1.0, 4)
@@ -182,11 +178,6 @@ class Model(unittest.TestCase):
     def test_small_slices_are_side_by_side(self):
         together = lambda side: model.side_by_side(exact_plan.layers(side, side, 257, 8), model.GPUS["H100"])
         self.assertEqual([together(side) for side in (64, 128, 512)], [4, 4, 1])
-
-    def test_the_host_is_the_limit_at_last(self):
-        slow = model.Prediction("x", 1, [], 1.0, 0.0, 0.5)
-        self.assertAlmostEqual(model.scan_seconds(slow, 100, 4, 0.01), 25)
-        self.assertAlmostEqual(model.scan_seconds(slow, 100, 100, 0.5), 50)
 
 
 if __name__ == "__main__":

@@ -7,18 +7,15 @@ use patchmask::Extents;
 use patchmask::Model;
 use patchmask::{Options, Session};
 
-use crate::builder::Random;
 use crate::cases::{FULL, discs, network, size, small};
-use crate::geometry::Case;
+use crate::support::{Case, Random};
 use crate::{driver, on_gpu};
 
 const LIMIT: Duration = Duration::from_millis(20);
 
 #[test]
 fn cancelled_within_20_ms() {
-    let Some(_gpu) = driver::take() else {
-        return;
-    };
+    let Some(_gpu) = driver::take() else { return };
     let mut random = Random(41);
     let patch_size = size(257, 65) as u32;
     let model = network(&mut random, &FULL, patch_size);

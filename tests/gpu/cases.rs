@@ -1,10 +1,8 @@
 //! Slices with something in them, and networks of VGG16's real widths.
 
-use patchmask::Model;
 use patchmask::Padding;
 
-use crate::builder::{File, Random};
-use crate::geometry::Case;
+use crate::support::{Case, Random, TestModel, Vgg};
 
 /// VGG16's widths.
 pub const FULL: [usize; 13] = [64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512];
@@ -49,11 +47,10 @@ pub fn discs(
 }
 
 /// A network of these widths for patches of this size, three channels, head 256-256-2.
-pub fn network(random: &mut Random, widths: &[usize; 13], patch_size: u32) -> Model {
+pub fn network(random: &mut Random, widths: &[usize; 13], patch_size: u32) -> TestModel {
     let divide = size(1, 32);
     let widths = widths.map(|width| (width / divide).max(1));
-    let side = (patch_size / 32) as usize;
     let dense = [256 / divide, 256 / divide, 2];
-    let file = File::scaled(random, 3, &widths, side, &dense, 0.02);
-    file.load().expect("a model")
+    let side = patch_size as usize / 32;
+    Vgg { channels: 3, widths: &widths, side, dense: &dense, bias: 0.02, ..Vgg::GREY }.model(random)
 }

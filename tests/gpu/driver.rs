@@ -8,9 +8,9 @@ use std::time::Instant;
 
 use patchmask::Session;
 
-use crate::builder::{File, Random};
 use crate::cases::discs;
 use crate::on_gpu;
+use crate::support::{File, Random};
 
 /// CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR.
 const CAPABILITY_MAJOR: c_int = 75;
@@ -193,7 +193,7 @@ impl Driver {
         self.library
     }
 
-    // What only the stand-in can do or tell, for tests that run on both.
+    // What only the fake driver can do or tell, for tests that run on both.
 
     /// The hardware has an order of its own.
     pub fn completion(&self, _mode: i32, _seed: u64) {}

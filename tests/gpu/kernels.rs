@@ -2,9 +2,8 @@
 
 use patchmask::Interpolation;
 
-use crate::agreement::Agreement;
-use crate::builder::Random;
 use crate::cases::{discs, network};
+use crate::support::{Agreement, Random};
 use crate::{driver, on_gpu};
 
 /// Inputs that chunks of 64, of 32 and only of 16 channels divide, each with outputs for a block of 64 and of 128: every
@@ -13,9 +12,7 @@ const WIDTHS: [usize; 13] = [16, 64, 128, 64, 96, 128, 32, 64, 48, 128, 32, 48, 
 
 #[test]
 fn every_kernel() {
-    let Some(_gpu) = driver::take() else {
-        return;
-    };
+    let Some(_gpu) = driver::take() else { return };
     let mut random = Random(77);
     let model = network(&mut random, &WIDTHS, 33);
     let mut case = discs(&mut random, (33, 16), (35, 20, 3));

@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use half::f16;
 
-use crate::builder::Random;
 use crate::cases::size;
 use crate::launching::{Gpu, Kernel, Params, Shape};
+use crate::support::Random;
 
 /// Launches before those that are timed, and those, take at least this long together: an idle GPU clocks down.
 const AT_LEAST: Duration = Duration::from_millis(50);

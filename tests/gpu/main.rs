@@ -1,19 +1,13 @@
 //! The CUDA engine on a real GPU: the same results as the CPU engine, the same bits however the work is cut, quick
 //! cancelling, memory given back. Skipped where there is no GPU; `PATCHMASK_REQUIRE_CUDA=1` makes that a failure.
 //!
-//! `PATCHMASK_GPU_SMALL=1` divides widths and slices, so that these tests themselves can be tried on the stand-in
+//! `PATCHMASK_GPU_SMALL=1` divides widths and slices, so that these tests themselves can be tried on the fake
 //! driver (tests/gpu/README.md).
 
-#[path = "../support/agreement.rs"]
-mod agreement;
-#[path = "../support/builder.rs"]
-mod builder;
 mod cancelling;
 mod cases;
 mod convolutions;
 mod driver;
-#[path = "../support/geometry.rs"]
-mod geometry;
 mod kernels;
 mod launching;
 mod layers;
@@ -24,10 +18,11 @@ mod parity;
 mod random;
 mod repeatability;
 mod sharing;
+#[path = "../support/mod.rs"]
+mod support;
 mod traps;
 mod widths;
 
 // What tests/cuda/parity.rs takes its turns from.
-use driver as stand_in;
-
-use geometry::{bits, on_gpu};
+use driver as fake_driver;
+use support::{bits, on_gpu};

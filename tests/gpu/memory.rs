@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use patchmask::Session;
 
-use crate::builder::Random;
 use crate::cases::{FULL, discs, network, size};
+use crate::support::Random;
 use crate::{bits, driver, on_gpu};
 
 /// What a driver keeps for itself, e.g. code that it has loaded: more than any allocation of a tiny network, far less
@@ -14,9 +14,7 @@ const DRIVERS_OWN: usize = 48 << 20;
 
 #[test]
 fn trim_and_free_give_it_back() {
-    let Some(gpu) = driver::take() else {
-        return;
-    };
+    let Some(gpu) = driver::take() else { return };
     let mut random = Random(51);
     let model = network(&mut random, &FULL, 129);
     let extents = (size(256, 33), size(256, 20), 2);

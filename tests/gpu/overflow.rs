@@ -4,15 +4,13 @@ use patchmask::Error;
 use patchmask::Session;
 use safetensors::Dtype;
 
-use crate::builder::{File, Random};
 use crate::cases::discs;
+use crate::support::{File, Random};
 use crate::{driver, on_gpu};
 
 #[test]
 fn overflow_names_the_layer() {
-    let Some(_gpu) = driver::take() else {
-        return;
-    };
+    let Some(_gpu) = driver::take() else { return };
     let case = discs(&mut Random(12), (32, 16), (33, 20, 3));
     for (position, name) in [(0, "convolution 1 of 13"), (7, "convolution 4 of 13")] {
         let mut file = File::new(Dtype::F32, false, 1, 1, &[2]);

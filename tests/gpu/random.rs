@@ -1,28 +1,21 @@
 //! Random geometries and tiny networks.
 
-use patchmask::Interpolation;
 use patchmask::Options;
 use patchmask::Padding;
 
-use crate::agreement::Agreement;
-use crate::builder::Random;
 use crate::cases::size;
-use crate::geometry::{Case, network};
+use crate::support::{Agreement, Case, Random, network};
 use crate::{driver, on_gpu};
 
 #[test]
 fn random_geometries_agree_with_the_cpu() {
-    let Some(gpu) = driver::take() else {
-        return;
-    };
+    let Some(gpu) = driver::take() else { return };
     println!("{}", gpu.name);
     for (padding, sharing) in [(Padding::Patch, true), (Padding::Image, true), (Padding::Patch, false)] {
         let mut agreement = Agreement::default();
         for number in 0..size(12, 2) as u64 {
             let mut random = Random(1000 + number);
-            let mut case = Case::random(&mut random, padding);
-            case.options.interpolation = [Interpolation::Nearest, Interpolation::Linear][number as usize % 2];
-            case.options.equalize = number % 3 == 1;
+            let case = Case::random(&mut random, padding);
             let model = network(&mut random, case.options.patch_size);
             let options = Options { sharing, ..on_gpu(&case) };
             agreement.compare(&case, &model, options);

@@ -11,7 +11,7 @@ import unittest
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-DRIVER = Path(os.environ.get("FAKE_DRIVER", ROOT / "build" / "tests" / "stand_in")).resolve()
+DRIVER = Path(os.environ.get("FAKE_DRIVER", ROOT / "build" / "tests" / "fake_driver")).resolve()
 FRAMEWORKS = ROOT / "build" / "venv-frameworks" / "bin" / "python"  # numpy and PyTorch, where make test-hosts has been
 
 
@@ -21,7 +21,7 @@ def run(*what, spoil=""):
         settings = ["sm=90", "optin=232448", *([f"spoil={spoil}"] if spoil else [])]
         python = str(FRAMEWORKS) if FRAMEWORKS.exists() else "python3"
         environment = dict(os.environ, OUT=out, PYTHON=python, PATCHMASK_GPU_SMALL="1", LD_LIBRARY_PATH=str(DRIVER))
-        environment["PATCHMASK_STAND_IN"] = ",".join(settings)
+        environment["PATCHMASK_FAKE_DRIVER"] = ",".join(settings)
         done = subprocess.run([ROOT / "build" / "gpu" / "run.sh", *what], env=environment, capture_output=True, check=False)
         files = {path.name: path.stat().st_size for path in Path(out).iterdir()}
         assert len(files) <= 8 and max(files.values()) < 16 << 20 and "log.txt.gz" in files, files

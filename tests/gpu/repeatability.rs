@@ -5,12 +5,11 @@ use std::collections::BTreeSet;
 use patchmask::Error;
 use patchmask::{Options, Session};
 
-use crate::builder::Random;
 use crate::cases::{FULL, discs, network, size};
-use crate::geometry::{Case, in_turn};
+use crate::support::{Case, Random, TestModel, in_turn};
 use crate::{bits, driver, on_gpu};
 
-fn case(depth: usize) -> (Case, patchmask::Model) {
+fn case(depth: usize) -> (Case, TestModel) {
     let mut random = Random(31);
     let model = network(&mut random, &FULL, 65);
     let extents = (size(161, 45), size(122, 37), depth);
@@ -19,9 +18,7 @@ fn case(depth: usize) -> (Case, patchmask::Model) {
 
 #[test]
 fn repeats_and_sessions() {
-    let Some(_gpu) = driver::take() else {
-        return;
-    };
+    let Some(_gpu) = driver::take() else { return };
     let (case, model) = case(size(5, 3));
     let first = Session::new(&model, on_gpu(&case), &mut |_, _| ()).unwrap();
     let expected = bits(&case.run_in(&first, &model));
@@ -45,9 +42,7 @@ fn repeats_and_sessions() {
 /// Budgets that make more and more tiles, down to one that is too small; a ROI.
 #[test]
 fn tiles_and_roi() {
-    let Some(_gpu) = driver::take() else {
-        return;
-    };
+    let Some(_gpu) = driver::take() else { return };
     let (mut case, model) = case(1);
     let whole = case.run(&model, on_gpu(&case));
     let mut cut = Vec::new();
@@ -75,13 +70,7 @@ fn tiles_and_roi() {
     let roi = (0..case.voxels.len()).map(|_| u8::from(random.below(300) == 0));
     case.roi = Some(roi.collect());
     let some = case.run(&model, on_gpu(&case));
-    let mut evaluated = 0;
-    for (point, (some, whole)) in some.logits.iter().zip(&whole.logits).enumerate() {
-        if !some.is_nan() {
-            assert_eq!(some.to_bits(), whole.to_bits(), "logit {point}");
-            evaluated += 1;
-        }
-    }
+    let evaluated = some.same_as_in(&whole);
     println!("{evaluated} of {} logits with the ROI", whole.logits.len());
     assert!(evaluated > 0 && evaluated < whole.logits.len());
 }
@@ -89,9 +78,7 @@ fn tiles_and_roi() {
 /// Small slices are at work at the same time, and give the bits of one after another.
 #[test]
 fn side_by_side() {
-    let Some(_gpu) = driver::take() else {
-        return;
-    };
+    let Some(_gpu) = driver::take() else { return };
     let mut random = Random(32);
     let model = network(&mut random, &FULL, 65);
     let extents = (size(97, 45), size(61, 37), size(40, 9));

@@ -2,15 +2,13 @@
 
 use patchmask::Session;
 
-use crate::builder::Random;
 use crate::cases::{FULL, discs, network, size};
+use crate::support::Random;
 use crate::{bits, driver, on_gpu};
 
 #[test]
 fn two_threads_share_the_gpu() {
-    let Some(gpu) = driver::take() else {
-        return;
-    };
+    let Some(gpu) = driver::take() else { return };
     let context = gpu.current_context();
     let mut random = Random(21);
     let model = network(&mut random, &FULL, 65);

@@ -1,9 +1,9 @@
 //! A kernel that traps costs the context that it runs in, and nothing else of the process: what the self-test counts on.
 
-use crate::agreement::Agreement;
-use crate::builder::Random;
 use crate::cases::{discs, network};
 use crate::launching::{Gpu, Kernel, Params, Shape};
+use crate::support::Agreement;
+use crate::support::Random;
 use crate::{driver, on_gpu};
 
 const TRAP: &str = "

@@ -2,9 +2,8 @@
 
 use patchmask::Padding;
 
-use crate::agreement::Agreement;
-use crate::builder::Random;
 use crate::cases::{FULL, discs, network, size};
+use crate::support::{Agreement, Random};
 use crate::{driver, on_gpu};
 
 /// Patch size, stride, and the slice's width and height: some tens of patches each.
@@ -20,9 +19,7 @@ const SETTINGS: [(u32, u32, usize, usize); 7] = [
 
 #[test]
 fn full_width_agrees_with_the_cpu() {
-    let Some(_gpu) = driver::take() else {
-        return;
-    };
+    let Some(_gpu) = driver::take() else { return };
     for (patch_size, stride, width, height) in &SETTINGS[..size(SETTINGS.len(), 2)] {
         let mut random = Random(u64::from(*patch_size + *stride));
         let model = network(&mut random, &FULL, *patch_size);
@@ -31,7 +28,7 @@ fn full_width_agrees_with_the_cpu() {
             let extents = (size(*width, 20), size(*height, 17), 1);
             let mut case = discs(&mut random, (*patch_size, *stride), extents);
             case.options.padding = padding;
-            agreement.compare(&case, &model, on_gpu(&case));
+            agreement.compare_with_cpu(&case, &model, on_gpu(&case));
             println!("{patch_size}/{stride} {padding:?}: {agreement}");
             // Logits that hardly depend on the patch would prove little.
             assert!(agreement.worst_of_spread < 0.5, "{agreement}");

@@ -29,33 +29,23 @@ public:
           rows(row_blocks(random, row_taps, c.random_lengths)),
           columns(column_blocks(random, column_taps, c.random_lengths)),
           output(size_t(c.rows) * c.columns * c.output_channels) {
-        if (c.roi) {
-            tiles = random_tiles(random, rows.size(), columns.size());
-        }
+        if (c.roi) tiles = random_tiles(random, rows.size(), columns.size());
         make_wanted();
         make_input();
-        for (int i = 0; i < c.output_channels * c.input_channels * 9; i++) {
-            weights.push_back(float_to_half(random.between(-0.1f, 0.1f)));
-        }
-        for (unsigned i = 0; i < output_blocks() * c.outputs; i++) {
-            bias.push_back(int(i) < c.output_channels ? random.between(-0.5f, 0.5f) : 0.0f);
-        }
+        weights = random_halves(random, size_t(c.output_channels) * c.input_channels * 9, -0.1f, 0.1f);
+        bias = random.floats(size_t(c.output_channels), -0.5f, 0.5f);
+        bias.resize(output_blocks() * c.outputs);
     }
 
     void run() {
-        DeviceBuffer<uint16_t> device_input(input), device_weights(packed());
-        DeviceBuffer<float> device_bias(bias);
-        DeviceBuffer<RowBlock> device_rows(rows);
-        DeviceBuffer<ColumnBlock> device_columns(columns);
-        DeviceBuffer<Tile> device_tiles(tiles);
         ConvParams p{};
-        p.input = device_input.data();
+        p.input = launch.upload(input);
         p.output = output.data();
-        p.weights = device_weights.data();
-        p.bias = device_bias.data();
-        p.row_blocks = device_rows.data();
-        p.column_blocks = device_columns.data();
-        p.tiles = c.roi ? device_tiles.data() : nullptr;
+        p.weights = launch.upload(packed());
+        p.bias = launch.upload(bias);
+        p.row_blocks = launch.upload(rows);
+        p.column_blocks = launch.upload(columns);
+        p.tiles = launch.upload(tiles);
         p.column_block_count = int(columns.size());
         p.input_columns = c.input_columns;
         p.input_channels = c.input_channels;
@@ -90,30 +80,9 @@ public:
     }
 
     void check() const {
-        for (int row = 0; row < c.rows; row++) {
-            for (int column = 0; column < c.columns; column++) {
-                const bool want = wanted[size_t(row) * c.columns + column];
-                for (int channel = 0; channel < c.output_channels; channel++) {
-                    const size_t at = (size_t(row) * c.columns + column) * c.output_channels + channel;
-                    if (!want && !output.untouched(at)) {
-                        fail("(row %d, column %d, channel %d) is not wanted, but stored", row, column, channel);
-                    }
-                    if (want && !exact(row, column, channel).allows_half(output[at])) {
-                        fail("(row %d, column %d, channel %d): %g instead of %g", row, column, channel,
-                             half_to_float(output[at]), std::fmax(exact(row, column, channel).value, 0));
-                    }
-                }
-            }
-        }
-    }
-
-    bool all_untouched() const {
-        for (size_t i = 0; i < output.size(); i++) {
-            if (!output.untouched(i)) {
-                return false;
-            }
-        }
-        return true;
+        const auto is_wanted = [&](int row, int column) { return wanted[size_t(row) * c.columns + column]; };
+        check_image(output, c.rows, c.columns, is_wanted,
+                    [&](int y, int x, int channel) { return exact(y, x, channel); });
     }
 
     const ConvCase c;
@@ -122,9 +91,9 @@ public:
     std::vector<RowBlock> rows;
     std::vector<ColumnBlock> columns;
     std::vector<Tile> tiles;
-    std::vector<bool> wanted;          // [rows][columns]
-    std::vector<uint16_t> input;       // poison where no wanted pixel reads it
-    std::vector<uint16_t> weights;     // [output channels][input channels][9]
+    std::vector<bool> wanted;       // [rows][columns]
+    std::vector<uint16_t> input;    // poison where no wanted pixel reads it
+    std::vector<uint16_t> weights;  // [output channels][input channels][9]
     std::vector<float> bias;
     DeviceBuffer<uint16_t> output;
     Launch launch;
@@ -196,4 +165,33 @@ inline void matches(const ConvCase& c, int seeds) {
         convolution.check();
         check_equal(convolution.launch.overflow[0], 0, "overflow");
     });
+}
+
+// A value that rounds to infinity, or NaN, is reported if it is stored, and only then.
+inline void reports_overflow(const ConvCase& c) {
+    const struct {
+        float bias;
+        bool overflows;
+    } values[] = {{65519.99f, false}, {65520.0f, true},   {INFINITY, true},
+                  {NAN, true},        {-INFINITY, false}, {-1e6f, false}};
+    for (const auto& value : values) {
+        Convolution convolution(c, 3);
+        std::fill(convolution.weights.begin(), convolution.weights.end(), 0);
+        convolution.bias[7] = value.bias;
+        convolution.run();
+        check_equal(convolution.launch.overflow[0], value.overflows ? 1u << CONV_LAYER : 0, "overflow");
+    }
+    Convolution padding(c, 3);
+    padding.bias[size_t(c.output_channels)] = NAN;
+    padding.run();
+    padding.check();
+    check_equal(padding.launch.overflow[0], 0, "overflow of outputs that do not exist");
+}
+
+inline void stores_nothing_when_cancelled(const ConvCase& c) {
+    Convolution convolution(c, 1);
+    convolution.launch.cancel[0] = 1;
+    convolution.run();
+    for (size_t i = 0; i < convolution.output.size(); i++)
+        if (!convolution.output.untouched(i)) fail("a cancelled kernel has stored something");
 }

@@ -1,11 +1,12 @@
-// What a kernel source finds when it is compiled for the host in place of CUDA's own words, and the part of the
-// shim that stands behind the PTX twins (ptx_host.h).
+// The host's version of CUDA's own words, for kernel sources, and the part of the shim that the PTX twins call
+// (ptx_host.h).
 
 #pragma once
 #include <cmath>
 #include <cstring>
 #include <vector>
 
+#include "in_order.h"
 #include "shim.h"
 
 #define __global__
@@ -66,11 +67,11 @@ void wait_copies(size_t pending);
 
 // ------------------------------------------------------------- what only Hopper has (ptx_90a_host.h)
 
-// As warp(), for the 128 threads of a warpgroup.
+// The same as warp(), for the 128 threads of a warpgroup.
 constexpr int WARPGROUP = 128;
 void warpgroup(Operation operation, void* mine);
 
-// Of each thread of the running warpgroup, from now on; those of all warpgroups must fit what the block began with.
+// Registers of each thread of the running warpgroup. All warpgroups together must fit what the block began with.
 void set_registers(uint32_t count, bool more);
 
 // An mbarrier at byte `at` of shared memory.
@@ -91,10 +92,11 @@ struct WarpgroupProduct {
     uint64_t b;         // matrix descriptor
     float* sums[WARPGROUP];
     const uint32_t* a[WARPGROUP];
+
+    void end() const;
 };
-class WarpgroupProducts;
 // The running warpgroup's, for which the operation that calls this runs.
-WarpgroupProducts& warpgroup_products();
+InOrder<WarpgroupProduct>& warpgroup_products();
 void begin_product(const WarpgroupProduct& product);
 
 // The running thread has written registers that products may read: they need a fence.

@@ -8,19 +8,16 @@
 
 #include "check.h"
 
-template <class T>
-class DeviceBuffer {
+template <class T> class DeviceBuffer {
 public:
-    // Of `count` elements, all poison.
+    // `count` elements, all poison.
     explicit DeviceBuffer(size_t count = 0) : count(count) {
         const size_t bytes = GUARD + (count * sizeof(T) + 255) / 256 * 256 + GUARD;
         bottom = static_cast<uint8_t*>(aligned_alloc(256, bytes));
         memset(bottom, POISON, bytes);
     }
     explicit DeviceBuffer(const std::vector<T>& values) : DeviceBuffer(values.size()) {
-        if (!values.empty()) {
-            memcpy(data(), values.data(), values.size() * sizeof(T));
-        }
+        if (!values.empty()) memcpy(data(), values.data(), values.size() * sizeof(T));
     }
     DeviceBuffer(const DeviceBuffer&) = delete;
     DeviceBuffer& operator=(const DeviceBuffer&) = delete;
@@ -30,13 +27,12 @@ public:
     T& operator[](size_t index) const { return data()[index]; }
     size_t size() const { return count; }
 
-    // Whether nobody has written this element.
+    // True while nobody has written this element.
     bool untouched(size_t index) const { return all_poison(reinterpret_cast<uint8_t*>(data() + index), sizeof(T)); }
 
     void check_guards(const char* what) const {
-        if (!all_poison(bottom, GUARD) || !all_poison(reinterpret_cast<uint8_t*>(data() + count), GUARD)) {
+        if (!all_poison(bottom, GUARD) || !all_poison(reinterpret_cast<uint8_t*>(data() + count), GUARD))
             fail("%s: written outside its memory", what);
-        }
     }
 
 private:
@@ -46,11 +42,8 @@ private:
     uint8_t* bottom;
 
     static bool all_poison(const uint8_t* bytes, size_t length) {
-        for (size_t i = 0; i < length; i++) {
-            if (bytes[i] != POISON) {
-                return false;
-            }
-        }
+        for (size_t i = 0; i < length; i++)
+            if (bytes[i] != POISON) return false;
         return true;
     }
 };

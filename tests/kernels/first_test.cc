@@ -4,7 +4,6 @@
 #include "shared_bytes.h"
 #include "slices.h"
 #include "tap_tables.h"
-#include "tests.h"
 #include "tolerance.h"
 
 namespace {
@@ -32,41 +31,24 @@ public:
           row_sources(sources(c.bands * c.band_rows)),
           column_sources(sources(c.input_columns)),
           output(size_t(c.rows) * c.columns * c.channels) {
-        for (int i = 0; i < c.bands; i++) {
+        for (int i = 0; i < c.bands; i++)
             starts.push_back({int32_t(random.below(9)) - 4, int32_t(random.below(9)) - 4});
-        }
-        for (int i = 0; i < LEVELS; i++) {
-            table.push_back(random.between(0, 1));
-        }
-        for (int i = 0; i < 9 * 2 * c.channels; i++) {
-            weights.push_back(random.between(-0.5f, 0.5f));
-        }
-        for (int i = 0; i < c.channels; i++) {
-            bias.push_back(random.between(-0.5f, 0.5f));
-        }
-        if (c.roi) {
-            tiles = random_tiles(random, divide_up(c.rows, TILE_ROWS), divide_up(c.columns, TILE_COLUMNS));
-        }
+        if (c.roi) tiles = random_tiles(random, divide_up(c.rows, TILE_ROWS), divide_up(c.columns, TILE_COLUMNS));
     }
 
     void run() {
-        DeviceBuffer<float> device_table(table), device_weights(weights), device_bias(bias);
-        DeviceBuffer<int32_t> device_row_taps(row_taps), device_column_taps(column_taps);
-        DeviceBuffer<int32_t> device_row_sources(row_sources), device_column_sources(column_sources);
-        DeviceBuffer<Start> device_starts(starts);
-        DeviceBuffer<Tile> device_tiles(tiles);
         FirstParams p{};
         p.voxels = slice.voxels;
-        p.table = c.equalized ? device_table.data() : nullptr;
+        p.table = c.equalized ? launch.upload(table) : nullptr;
         p.output = output.data();
-        p.weights = device_weights.data();
-        p.bias = device_bias.data();
-        p.row_taps = device_row_taps.data();
-        p.column_taps = device_column_taps.data();
-        p.row_sources = device_row_sources.data();
-        p.column_sources = device_column_sources.data();
-        p.starts = device_starts.data();
-        p.tiles = c.roi ? device_tiles.data() : nullptr;
+        p.weights = launch.upload(weights);
+        p.bias = launch.upload(bias);
+        p.row_taps = launch.upload(row_taps);
+        p.column_taps = launch.upload(column_taps);
+        p.row_sources = launch.upload(row_sources);
+        p.column_sources = launch.upload(column_sources);
+        p.starts = launch.upload(starts);
+        p.tiles = launch.upload(tiles);
         p.rows = c.rows;
         p.columns = c.columns;
         p.channels = c.channels;
@@ -76,28 +58,13 @@ public:
         p.crop_width = CROP_WIDTH;
         p.crop_height = CROP_HEIGHT;
         p.layer = LAYER;
-        const unsigned count =
-            c.roi ? unsigned(tiles.size()) : divide_up(c.rows, TILE_ROWS) * divide_up(c.columns, TILE_COLUMNS);
-        launch.run("conv3_first", p, {count, 1, 1}, FIRST_THREADS, FIRST_SHARED_BYTES);
+        launch.run("conv3_first", p, {tile_count(tiles, c.rows, c.columns), 1, 1}, FIRST_THREADS, FIRST_SHARED_BYTES);
         output.check_guards("output");
     }
 
     void check() const {
-        for (int row = 0; row < c.rows; row++) {
-            for (int column = 0; column < c.columns; column++) {
-                for (int channel = 0; channel < c.channels; channel++) {
-                    const size_t at = (size_t(row) * c.columns + column) * c.channels + channel;
-                    if (!wanted(row, column)) {
-                        if (!output.untouched(at)) {
-                            fail("(row %d, column %d, channel %d) is not wanted, but stored", row, column, channel);
-                        }
-                    } else if (!exact(row, column, channel).allows_half(output[at])) {
-                        fail("(row %d, column %d, channel %d): %g instead of %g", row, column, channel,
-                             half_to_float(output[at]), exact(row, column, channel).value);
-                    }
-                }
-            }
-        }
+        const auto wanted = [&](int row, int column) { return is_wanted(tiles, row, column); };
+        check_image(output, c.rows, c.columns, wanted, [&](int y, int x, int channel) { return exact(y, x, channel); });
     }
 
     const Case c;
@@ -105,7 +72,9 @@ public:
     Slice slice;
     std::vector<int32_t> row_taps, column_taps, row_sources, column_sources;
     std::vector<Start> starts;
-    std::vector<float> table, weights, bias;
+    std::vector<float> table = random.floats(LEVELS, 0, 1);
+    std::vector<float> weights = random.floats(9 * 2 * size_t(c.channels), -0.5f, 0.5f);
+    std::vector<float> bias = random.floats(size_t(c.channels), -0.5f, 0.5f);
     std::vector<Tile> tiles;
     DeviceBuffer<uint16_t> output;
     Launch launch;
@@ -113,35 +82,18 @@ public:
 private:
     std::vector<int32_t> sources(int count) {
         std::vector<int32_t> result;
-        for (int i = 0; i < count; i++) {
-            result.push_back(random.below(5) == 0 ? BLACK : int32_t(random.below(24)) - 2);
-        }
+        for (int i = 0; i < count; i++) result.push_back(random.below(5) == 0 ? BLACK : int32_t(random.below(24)) - 2);
         return result;
     }
 
     float intensity(int v, int u) const {
-        if (row_sources[size_t(v)] == BLACK || column_sources[size_t(u)] == BLACK) {
-            return 0;
-        }
+        if (row_sources[size_t(v)] == BLACK || column_sources[size_t(u)] == BLACK) return 0;
         const Start& start = starts[size_t(v / c.band_rows)];
         const int row = start.row + row_sources[size_t(v)], column = start.column + column_sources[size_t(u)];
-        if (row < 0 || row >= CROP_HEIGHT || column < 0 || column >= CROP_WIDTH) {
-            return 0;
-        }
+        if (row < 0 || row >= CROP_HEIGHT || column < 0 || column >= CROP_WIDTH) return 0;
         const int x = CROP_X + column, y = CROP_Y + row;
-        if (!std::isfinite(slice.hu(x, y))) {
-            return 0;
-        }
+        if (!std::isfinite(slice.hu(x, y))) return 0;
         return c.equalized ? table[size_t(slice.level(x, y))] : float(slice.windowed(x, y));
-    }
-
-    bool wanted(int row, int column) const {
-        for (const Tile& tile : tiles) {
-            if (tile.row_block == row / TILE_ROWS && tile.column_block == column / TILE_COLUMNS) {
-                return is_wanted(tile, row % TILE_ROWS, column % TILE_COLUMNS);
-            }
-        }
-        return !c.roi;
     }
 
     ExactSum exact(int row, int column, int channel) const {
@@ -170,21 +122,17 @@ void matches(const Case& c) {
 }  // namespace
 
 //           type rows columns bands band_rows inputs channels equalized roi
-void first_windows() {
-    for (int type = I8; type <= F64; type++) {
-        matches({type, 19, 35, 2, 8, 30, 64, false, false});
-    }
+TEST(first_windows) {
+    for (int type = I8; type <= F64; type++) matches({type, 19, 35, 2, 8, 30, 64, false, false});
     matches({I16, 1, 1, 1, 1, 1, 16, false, false});
     matches({I16, 17, 33, 3, 5, 29, 80, false, true});
 }
 
-void first_equalized() {
-    for (int type = I8; type <= F64; type++) {
-        matches({type, 9, 17, 1, 12, 20, 16, true, false});
-    }
+TEST(first_equalized) {
+    for (int type = I8; type <= F64; type++) matches({type, 9, 17, 1, 12, 20, 16, true, false});
 }
 
-void first_overflow() {
+TEST(first_overflow) {
     First first({I16, 9, 17, 1, 12, 20, 16, false, true}, 4);
     first.bias[3] = 65520.0f;
     first.run();

@@ -28,9 +28,7 @@ inline float exact_half_to_float(uint16_t half) {
 inline const float* floats_of_halves() {
     static const std::vector<float> TABLE = [] {
         std::vector<float> table(65536);
-        for (uint32_t i = 0; i < 65536; i++) {
-            table[i] = exact_half_to_float(uint16_t(i));
-        }
+        for (uint32_t i = 0; i < 65536; i++) table[i] = exact_half_to_float(uint16_t(i));
         return table;
     }();
     return TABLE.data();
@@ -42,13 +40,9 @@ inline uint16_t float_to_half(float value) {
     memcpy(&bits, &value, 4);
     const uint16_t sign = uint16_t(bits >> 16 & 0x8000);
     bits &= 0x7fffffffu;
-    if (bits > 0x7f800000u) {
-        return 0x7fff;  // the one NaN that cvt gives
-    }
-    if (bits >= 0x477ff000u) {
-        return sign | 0x7c00;  // 65520 and more
-    }
-    if (bits < 0x38800000u) {  // below 2^-14: units of 2^-24
+    if (bits > 0x7f800000u) return 0x7fff;          // the one NaN that cvt gives
+    if (bits >= 0x477ff000u) return sign | 0x7c00;  // 65520 and more
+    if (bits < 0x38800000u) {                       // below 2^-14: units of 2^-24
         float magnitude;
         memcpy(&magnitude, &bits, 4);
         magnitude += 0.5f;  // whose last place is 2^-24: the addition rounds

@@ -5,9 +5,8 @@
 #include "launching.h"
 #include "shared_bytes.h"
 #include "slices.h"
-#include "tests.h"
 
-void histogram_counts() {
+TEST(histogram_counts) {
     for (int type = I8; type <= F64; type++) {
         in_all_orders(1, [&](uint64_t seed) {
             Random random(seed);
@@ -26,11 +25,9 @@ void histogram_counts() {
             HistogramParams p{slice.voxels, counts.data(), nonfinite.data(), nullptr};
             Launch().run("histogram", p, {1 + unsigned(seed) * 3, 1, 1}, HISTOGRAM_THREADS, HISTOGRAM_SHARED_BYTES);
             counts.check_guards("counts");
-            for (size_t level = 0; level < LEVELS; level++) {
-                if (counts[level] != want[level]) {
+            for (size_t level = 0; level < LEVELS; level++)
+                if (counts[level] != want[level])
                     fail("type %d, level %zu: %u instead of %u", type, level, counts[level], want[level]);
-                }
-            }
             check_equal(nonfinite[0], strange, "voxels that are not finite");
         });
     }
@@ -39,12 +36,8 @@ void histogram_counts() {
 // `equalize_levels` of src/intensity.rs, for a histogram.
 static std::vector<float> equalized(const std::vector<uint32_t>& counts) {
     size_t lowest = 0, others = 0;
-    while (lowest < LEVELS && counts[lowest] == 0) {
-        lowest++;
-    }
-    for (size_t level = lowest + 1; level < LEVELS; level++) {
-        others += counts[level];
-    }
+    while (lowest < LEVELS && counts[lowest] == 0) lowest++;
+    for (size_t level = lowest + 1; level < LEVELS; level++) others += counts[level];
     std::vector<float> table;
     size_t below = 0;
     for (size_t level = 0; level < LEVELS; level++) {
@@ -56,7 +49,7 @@ static std::vector<float> equalized(const std::vector<uint32_t>& counts) {
     return table;
 }
 
-void equalize_as_the_cpu() {
+TEST(equalize_as_the_cpu) {
     in_all_orders(8, [&](uint64_t seed) {
         Random random(seed);
         std::vector<uint32_t> counts(LEVELS, 0);
@@ -70,15 +63,12 @@ void equalize_as_the_cpu() {
             counts[255] = 1u << 31;
         }
         const std::vector<float> want = equalized(counts);
-        DeviceBuffer<uint32_t> device_counts(counts);
         DeviceBuffer<float> table(LEVELS);
-        EqualizeParams p{device_counts.data(), table.data(), nullptr};
-        Launch().run("equalize", p, {1, 1, 1}, LEVELS, EQUALIZE_SHARED_BYTES);
+        Launch launch;
+        EqualizeParams p{launch.upload(counts), table.data(), nullptr};
+        launch.run("equalize", p, {1, 1, 1}, LEVELS, EQUALIZE_SHARED_BYTES);
         table.check_guards("table");
-        for (size_t level = 0; level < LEVELS; level++) {
-            if (table[level] != want[level]) {
-                fail("level %zu: %.9g instead of %.9g", level, table[level], want[level]);
-            }
-        }
+        for (size_t level = 0; level < LEVELS; level++)
+            if (table[level] != want[level]) fail("level %zu: %.9g instead of %.9g", level, table[level], want[level]);
     });
 }

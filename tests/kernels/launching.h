@@ -2,6 +2,7 @@
 
 #pragma once
 #include <functional>
+#include <memory>
 
 #include "check.h"
 #include "device_buffer.h"
@@ -15,26 +16,31 @@ struct Launch {
     DeviceBuffer<uint32_t> overflow{std::vector<uint32_t>{0}};
     bool overflow_cancels = false;  // they are one word
 
+    // A copy of an input on the device, as long as this lives; null if it is empty.
+    template <class T> const T* upload(const std::vector<T>& values) {
+        if (values.empty()) return nullptr;
+        const auto buffer = std::make_shared<DeviceBuffer<T>>(values);
+        inputs.push_back(buffer);
+        return buffer->data();
+    }
+
     template <class Params>
     void run(const char* name, Params params, Dim3 grid, unsigned threads, size_t shared_bytes) {
         const Kernel* kernel = find_kernel(name);
-        if (kernel == nullptr) {
-            fail("%s: no such kernel", name);
-        }
+        if (kernel == nullptr) fail("%s: no such kernel", name);
         check_equal(sizeof(Params), kernel->params_bytes, "bytes of parameters");
         params.cancel = overflow_cancels ? overflow.data() : cancel.data();
         set_overflow(params);
         const std::string problem = sim::launch(grid, {threads, 1, 1}, shared_bytes, [&] { kernel->run(&params); });
-        if (!problem.empty()) {
-            fail("%s: %s", name, problem.c_str());
-        }
+        if (!problem.empty()) fail("%s: %s", name, problem.c_str());
         cancel.check_guards("cancel");
         overflow.check_guards("overflow");
     }
 
 private:
-    template <class Params>
-    auto set_overflow(Params& params) -> decltype(params.overflow, void()) {
+    std::vector<std::shared_ptr<void>> inputs;
+
+    template <class Params> auto set_overflow(Params& params) -> decltype(params.overflow, void()) {
         params.overflow = overflow.data();
     }
     void set_overflow(...) {}

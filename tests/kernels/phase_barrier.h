@@ -14,9 +14,7 @@ public:
 
     // False: more arrivals than the phase has.
     bool arrive() {
-        if (missing == 0) {
-            return false;
-        }
+        if (missing == 0) return false;
         missing--;
         return true;
     }
@@ -27,9 +25,7 @@ public:
 
     // Begins the next phase where this one is over; returns the threads that have waited.
     std::vector<size_t> end_phase() {
-        if (missing != 0 || bytes != 0) {
-            return {};
-        }
+        if (missing != 0 || bytes != 0) return {};
         parity ^= 1;
         missing = count;
         return std::move(waiting);

@@ -5,45 +5,36 @@
 
 // ---------------------------------------------------------------------------------------- threads and warps
 
-// What a warpgroup's threads come together for, where all of them bring the same number.
+// The number that all threads of a warpgroup bring.
 inline uint32_t same_number(void* const lanes[], const char* what) {
     const uint32_t number = *static_cast<uint32_t*>(lanes[0]);
-    for (uint32_t i = 1; i < sim::WARPGROUP; i++) {
-        if (*static_cast<uint32_t*>(lanes[i]) != number) {
+    for (uint32_t i = 1; i < sim::WARPGROUP; i++)
+        if (*static_cast<uint32_t*>(lanes[i]) != number)
             sim::fail("%s: %u, and %u of another thread", what, number, *static_cast<uint32_t*>(lanes[i]));
-        }
-    }
     return number;
 }
 
-template <int COUNT>
-inline void give_registers() {
+template <int COUNT, bool MORE> inline void set_registers() {
     static_assert(COUNT % 8 == 0 && COUNT >= 24 && COUNT <= 256);
     uint32_t count = COUNT;
-    sim::warpgroup([](void* const lanes[]) { sim::set_registers(same_number(lanes, "registers"), false); }, &count);
+    sim::warpgroup([](void* const lanes[]) { sim::set_registers(same_number(lanes, "registers"), MORE); }, &count);
 }
-template <int COUNT>
-inline void take_registers() {
-    static_assert(COUNT % 8 == 0 && COUNT >= 24 && COUNT <= 256);
-    uint32_t count = COUNT;
-    sim::warpgroup([](void* const lanes[]) { sim::set_registers(same_number(lanes, "registers"), true); }, &count);
-}
+template <int COUNT> inline void give_registers() { set_registers<COUNT, false>(); }
+template <int COUNT> inline void take_registers() { set_registers<COUNT, true>(); }
 
 // ----------------------------------------------------------------------------------------- phase barriers
 
-inline void init_phases(uint32_t barrier, uint32_t count) { sim::init_phases(barrier, count); }
-inline void publish_to_async() { sim::publish_to_async(); }
-inline void arrive(uint32_t barrier) { sim::arrive(barrier); }
+using sim::arrive;
+using sim::arrive_after_copies;
+using sim::copy_bulk;
+using sim::init_phases;
+using sim::publish_to_async;
 inline void arrive_expecting(uint32_t barrier, uint32_t bytes) {
     sim::expect_bytes(barrier, bytes);
     sim::arrive(barrier);
 }
-inline void arrive_after_copies(uint32_t barrier) { sim::arrive_after_copies(barrier); }
-// Where nothing can come any more, the shim fails the test at once.
+// The shim fails the test at once if nothing can come any more.
 inline void wait_phase(uint32_t barrier, uint32_t parity, bool&) { sim::wait_phase(barrier, parity); }
-inline void copy_bulk(uint32_t to, const void* from, uint32_t bytes, uint32_t barrier) {
-    sim::copy_bulk(to, from, bytes, barrier);
-}
 
 // ------------------------------------------------------------------------------------- products of warpgroups
 
@@ -53,8 +44,7 @@ inline void warpgroup_fence() {
 inline void warpgroup_commit() {
     sim::warpgroup([](void* const[]) { sim::warpgroup_products().commit(); }, nullptr);
 }
-template <int PENDING>
-inline void warpgroup_wait() {
+template <int PENDING> inline void warpgroup_wait() {
     sim::warpgroup([](void* const[]) { sim::warpgroup_products().wait(PENDING); }, nullptr);
 }
 
@@ -78,8 +68,7 @@ inline void begin_product(void* const lanes[]) {
     }
     sim::begin_product(product);
 }
-template <int EIGHTS>
-inline void warpgroup_multiply_add(float (&sums)[EIGHTS][4], const uint32_t (&a)[4], uint64_t b) {
+template <int EIGHTS> inline void warpgroup_multiply_add(float (&sums)[EIGHTS][4], const uint32_t (&a)[4], uint64_t b) {
     static_assert(EIGHTS == 8 || EIGHTS == 16, "as in ptx_90a.cuh");
     WarpgroupLane lane{&sums[0][0], a, b, EIGHTS * 8};
     sim::warpgroup(begin_product, &lane);

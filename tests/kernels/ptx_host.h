@@ -8,8 +8,7 @@
 #define SHARED_MEMORY(NAME) uint8_t* const NAME = sim::shared()
 
 // Checked at every access.
-template <class T>
-class SharedArray {
+template <class T> class SharedArray {
 public:
     SharedArray(uint8_t* shared, uint32_t byte) : first(sim::shared_offset(shared) + byte) {}
     T& operator[](int index) const {
@@ -55,12 +54,8 @@ inline uint32_t ballot(bool value) {
     sim::warp(
         [](void* const lanes[]) {
             uint32_t bits = 0;
-            for (uint32_t i = 0; i < sim::WARP; i++) {
-                bits |= uint32_t(static_cast<BallotLane*>(lanes[i])->value) << i;
-            }
-            for (uint32_t i = 0; i < sim::WARP; i++) {
-                static_cast<BallotLane*>(lanes[i])->result = bits;
-            }
+            for (uint32_t i = 0; i < sim::WARP; i++) bits |= uint32_t(static_cast<BallotLane*>(lanes[i])->value) << i;
+            for (uint32_t i = 0; i < sim::WARP; i++) static_cast<BallotLane*>(lanes[i])->result = bits;
         },
         &lane);
     return lane.result;
@@ -82,32 +77,23 @@ inline uint32_t atomic_add(uint32_t* to, uint32_t value) {
 inline void atomic_add(unsigned long long* to, unsigned long long value) { *to += value; }
 inline void atomic_or(uint32_t* to, uint32_t bits) { *to |= bits; }
 
-inline void copy_async(uint32_t to, const void* from, uint32_t bytes) { sim::copy_async(to, from, bytes); }
-inline void commit_copies() { sim::commit_copies(); }
-template <int PENDING>
-inline void wait_copies() {
-    sim::wait_copies(PENDING);
-}
+using sim::commit_copies;
+using sim::copy_async;
+template <int PENDING> inline void wait_copies() { sim::wait_copies(PENDING); }
 
 // ---------------------------------------------------------------------------------------------- numbers
 
 inline float half_bits_to_float(uint16_t half) { return half_to_float(half); }
-inline uint32_t pack_halves(float low, float high) {
-    return float_to_half(low) | uint32_t(float_to_half(high)) << 16;
-}
+inline uint32_t pack_halves(float low, float high) { return float_to_half(low) | uint32_t(float_to_half(high)) << 16; }
 
 inline float max_or_nan(float a, float b) {
-    if (a != a || b != b) {
-        return NAN;
-    }
+    if (a != a || b != b) return NAN;
     return a > b || (a == b && std::signbit(b)) ? a : b;
 }
 
 inline uint16_t max_half(uint16_t a, uint16_t b) {
     const float x = half_to_float(a), y = half_to_float(b);
-    if (x != x || y != y) {
-        return 0x7fff;
-    }
+    if (x != x || y != y) return 0x7fff;
     return x > y || (x == y && std::signbit(y)) ? a : b;
 }
 inline uint32_t max_halves(uint32_t a, uint32_t b) {
@@ -179,14 +165,13 @@ struct Matrices {
     }
 };
 
-// Whether b is 0 and a finite: weights of outputs that a layer does not have.
+// True if b is 0 and a finite: weights of outputs that a layer does not have.
 inline bool adds_zeros(const sim::Product* const (&queues)[sim::WARP], size_t i) {
     uint32_t b = 0, not_finite = 0;
     for (const sim::Product* queue : queues) {
         b |= queue[i].b[0] | queue[i].b[1];
-        for (const uint32_t word : queue[i].a) {
+        for (const uint32_t word : queue[i].a)
             not_finite |= (word & 0x7fff7fff) + 0x04000400;  // into the sign, from the largest exponent alone
-        }
     }
     return b == 0 && (not_finite & 0x80008000) == 0;
 }
@@ -196,26 +181,19 @@ inline void multiply_warp(void* const lanes[]) {
     const size_t count = static_cast<std::vector<sim::Product>*>(lanes[0])->size();
     for (uint32_t lane = 0; lane < sim::WARP; lane++) {
         auto& queue = *static_cast<std::vector<sim::Product>*>(lanes[lane]);
-        if (queue.size() != count) {
-            sim::fail("%zu matrix products, and %zu of another lane", count, queue.size());
-        }
+        if (queue.size() != count) sim::fail("%zu matrix products, and %zu of another lane", count, queue.size());
         queues[lane] = queue.data();
         queue.clear();
     }
     Matrices matrices;
     for (size_t i = 0; i < count; i++) {
-        if (adds_zeros(queues, i)) {
-            continue;
-        }
+        if (adds_zeros(queues, i)) continue;
         // Often the same pixels as before, for other outputs.
         bool same_a = i > 0;
-        for (uint32_t lane = 0; lane < sim::WARP && same_a; lane++) {
+        for (uint32_t lane = 0; lane < sim::WARP && same_a; lane++)
             same_a = memcmp(queues[lane][i].a, queues[lane][i - 1].a, sizeof(queues[lane][i].a)) == 0;
-        }
         for (uint32_t lane = 0; lane < sim::WARP; lane++) {
-            if (!same_a) {
-                matrices.set_a(lane, queues[lane][i].a);
-            }
+            if (!same_a) matrices.set_a(lane, queues[lane][i].a);
             matrices.set_b(lane, queues[lane][i].b);
         }
         Columns products[16][2];
@@ -223,9 +201,8 @@ inline void multiply_warp(void* const lanes[]) {
         for (uint32_t lane = 0; lane < sim::WARP; lane++) {
             const uint32_t group = lane / 4, column = lane % 4 * 2;
             float* const sums = queues[lane][i].sums;
-            for (uint32_t sum = 0; sum < 4; sum++) {
+            for (uint32_t sum = 0; sum < 4; sum++)
                 sums[sum] += products[group + sum / 2 * 8][column / 4][column % 4 + sum % 2];
-            }
         }
     }
 }

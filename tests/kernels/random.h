@@ -2,6 +2,7 @@
 
 #pragma once
 #include <cstdint>
+#include <vector>
 
 class Random {
 public:
@@ -20,6 +21,19 @@ public:
     // In [low, high)
     float between(float low, float high) {
         return low + (high - low) * (static_cast<float>(next() >> 40) / 16777216.0f);
+    }
+
+    // Some of them are equal.
+    std::vector<float> logits(size_t count) {
+        std::vector<float> values;
+        for (size_t i = 0; i < count; i++) values.push_back(below(4) == 0 ? 1.5f : between(-20, 20));
+        return values;
+    }
+
+    std::vector<float> floats(size_t count, float low, float high) {
+        std::vector<float> values;
+        for (size_t i = 0; i < count; i++) values.push_back(between(low, high));
+        return values;
     }
 
 private:

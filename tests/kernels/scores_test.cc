@@ -2,10 +2,8 @@
 
 #include <cmath>
 
-#include "logits.h"
 #include "launching.h"
 #include "random.h"
-#include "tests.h"
 
 namespace {
 
@@ -16,29 +14,25 @@ struct Scores {
         : points(points),
           classes(classes),
           padded_classes((classes + CHANNEL_GRAIN - 1) / CHANNEL_GRAIN * CHANNEL_GRAIN),
-          lattice(2 * points + 3),
-          sums{random_logits(random, size_t(points) * padded_classes), random_logits(random, size_t(points) * padded_classes)},
-          bias(random_logits(random, size_t(classes))) {
-        for (int i = 0; i < points; i++) {
-            places.push_back(i * 2 + int32_t(random.below(2)));
-        }
+          grid(2 * points + 3),
+          sums{random.logits(size_t(points) * padded_classes), random.logits(size_t(points) * padded_classes)},
+          bias(random.logits(size_t(classes))) {
+        for (int i = 0; i < points; i++) places.push_back(i * 2 + int32_t(random.below(2)));
     }
 
     void run() {
-        std::vector<float> parts = sums[0];
-        parts.insert(parts.end(), sums[1].begin(), sums[1].end());
-        DeviceBuffer<float> device_sums(parts), device_bias(bias);
-        DeviceBuffer<int32_t> device_places(places);
+        std::vector<float> splits = sums[0];
+        splits.insert(splits.end(), sums[1].begin(), sums[1].end());
         ScoresParams p{};
-        p.sums = device_sums.data();
-        p.bias = device_bias.data();
-        p.lattice_points = device_places.data();
+        p.sums = launch.upload(splits);
+        p.bias = launch.upload(bias);
+        p.grid_indices = launch.upload(places);
         p.logits = logits.data();
         p.probabilities = probabilities.data();
         p.points = points;
         p.classes = classes;
         p.padded_classes = padded_classes;
-        p.parts = 2;
+        p.splits = 2;
         p.layer = LAYER;
         launch.run("scores", p, {divide_up(size_t(points), SCORES_THREADS), 1, 1}, SCORES_THREADS, 0);
         logits.check_guards("logits");
@@ -50,44 +44,39 @@ struct Scores {
         return sums[0][at] + sums[1][at] + bias[size_t(i)];
     }
 
-    const int points, classes, padded_classes, lattice;
+    const int points, classes, padded_classes, grid;
     std::vector<float> sums[2];  // [points][padded_classes]
     std::vector<float> bias;
     std::vector<int32_t> places;
-    DeviceBuffer<float> logits{size_t(lattice) * classes}, probabilities{size_t(lattice) * classes};
+    DeviceBuffer<float> logits{size_t(grid) * classes}, probabilities{size_t(grid) * classes};
     Launch launch;
 };
 
 }  // namespace
 
 // Within 2^-20 of the softmax in double: two exponentials and a quotient of 2^-23 each, sums of up to 255 terms.
-void scores_softmax() {
+TEST(scores_softmax) {
     for (const int classes : {2, 3, 17, 255}) {
         Random random(static_cast<uint64_t>(classes));
         Scores scores(130, classes, random);
         scores.run();
-        std::vector<bool> written(size_t(scores.lattice), false);
+        std::vector<bool> written(size_t(scores.grid), false);
         for (int point = 0; point < scores.points; point++) {
             const size_t place = size_t(scores.places[size_t(point)]);
             written[place] = true;
             double sum = 0;
-            for (int i = 0; i < classes; i++) {
-                sum += std::exp(double(scores.logit(point, i)));
-            }
+            for (int i = 0; i < classes; i++) sum += std::exp(double(scores.logit(point, i)));
             for (int i = 0; i < classes; i++) {
                 const double want = std::exp(double(scores.logit(point, i))) / sum;
                 const float have = scores.probabilities[place * classes + i];
                 const bool right = std::fabs(have - want) <= std::ldexp(1.0, -20);
-                if (!right || scores.logits[place * classes + i] != scores.logit(point, i)) {
+                if (!right || scores.logits[place * classes + i] != scores.logit(point, i))
                     fail("%d classes, point %d, class %d: %g instead of %g", classes, point, i, have, want);
-                }
             }
         }
-        for (size_t place = 0; place < written.size(); place++) {
-            if (!written[place] && !scores.logits.untouched(place * classes)) {
-                fail("lattice point %zu is not in the tile, but stored", place);
-            }
-        }
+        for (size_t place = 0; place < written.size(); place++)
+            if (!written[place] && !scores.logits.untouched(place * classes))
+                fail("patch %zu is not in the tile, but stored", place);
         check_equal(scores.launch.overflow[0], 0, "overflow");
     }
     for (const float strange : {INFINITY, -INFINITY, NAN}) {

@@ -1,5 +1,5 @@
-// See shim.h. Fibers are made with ucontext and switched with the compiler's own setjmp/longjmp, which keep three words:
-// most of what a kernel does under the shim is switching.
+// See shim.h. Fibers are made with ucontext and switched with the compiler's own setjmp/longjmp, which keep three
+// words: most of what a kernel does under the shim is switching.
 
 #include <cstdarg>
 #include <cstdio>
@@ -10,8 +10,8 @@
 
 #include <ucontext.h>
 
-#include "async_copies.h"
 #include "device.h"
+#include "in_order.h"
 #include "phase_barrier.h"
 #include "random.h"
 #include "warpgroup_products.h"
@@ -25,38 +25,54 @@ constexpr size_t STACK_BYTES = 128 * 1024;
 constexpr size_t MOST_THREADS = 1024;
 constexpr size_t RED_ZONE = 1024;
 constexpr uint8_t RED = 0xAB;
-constexpr uint8_t POISON = 0xFF;  // NaN, as fp16 and as f32
+constexpr uint8_t POISON = 0xFF;     // NaN, as fp16 and as f32
 constexpr size_t REGISTERS = 65536;  // of a multiprocessor
 
-// Where a stack goes on: __builtin_setjmp's five words. A function must not set and jump to the same one, not even
-// inlined.
+// The point at which a stack goes on: __builtin_setjmp's five words. A function must not set and jump to the same one,
+// not even inlined.
 using Place = void* [5];
+
+struct AsyncCopy {
+    uint32_t to;     // byte of shared memory
+    uint32_t bytes;  // from `from`; zeros up to 16
+    const void* from;
+
+    void end() const {
+        memset(shared() + to + bytes, 0, 16 - bytes);
+        memcpy(shared() + to, from, bytes);
+        copied(to);
+    }
+};
 
 struct Fiber {
     std::unique_ptr<char[]> stack{new char[STACK_BYTES]};
     ucontext_t start;
     Place place;
-    AsyncCopies copies;
+    InOrder<AsyncCopy> copies;
     std::vector<Product> products;
     bool fenced = false;  // what it has written to registers is for products to read
+};
+
+// Lanes that have come to an operation wait for the others.
+template <int COUNT> struct Meeting {
+    int arrived;
+    Operation operation;
+    void* lanes[COUNT];
+
+    // Returns when all have come; true for the last, after the operation.
+    bool come(size_t lane, Operation mine, void* argument, const char* of);
 };
 
 struct Warp {
     uint32_t ready;            // bit lane: nothing holds it up
     uint32_t operation_count;  // odd: from the first lane, even: from the last
-    // The lanes that have come to an operation, and wait for the others.
-    int arrived;
-    Operation operation;
-    void* lanes[WARP];
+    Meeting<WARP> meeting;
 };
 
 struct Warpgroup {
-    // As in Warp.
-    int arrived;
-    Operation operation;
-    void* lanes[WARPGROUP];
+    Meeting<WARPGROUP> meeting;
     uint32_t registers;  // of a thread
-    WarpgroupProducts products;
+    InOrder<WarpgroupProduct> products;
 };
 
 Random random_numbers;
@@ -97,27 +113,20 @@ size_t shared_size;
 
 [[noreturn]] void report_deadlock() {
     int in_warp = 0;
-    for (const Warp& warp : warps) {
-        in_warp += warp.arrived;
-    }
+    for (const Warp& warp : warps) in_warp += warp.meeting.arrived;
     int in_warpgroup = 0;
-    for (const Warpgroup& group : warpgroups) {
-        in_warpgroup += group.arrived;
-    }
+    for (const Warpgroup& group : warpgroups) in_warpgroup += group.meeting.arrived;
     size_t in_phases = 0;
-    for (const auto& [at, barrier] : phase_barriers) {
-        in_phases += barrier.waiters();
-    }
-    fail("deadlock: of %zu threads %zu wait at a barrier, %d for their warp, %d for their warpgroup, %zu for a phase, "
-         "%zu have left",
-         threads, at_barrier, in_warp, in_warpgroup, in_phases, left_count);
+    for (const auto& [at, barrier] : phase_barriers) in_phases += barrier.waiters();
+    fail(
+        "deadlock: of %zu threads %zu wait at a barrier, %d for their warp, %d for their warpgroup, %zu for a phase, "
+        "%zu have left",
+        threads, at_barrier, in_warp, in_warpgroup, in_phases, left_count);
 }
 
 // Number of the bit that has `rank` set bits below it.
 size_t select_bit(uint32_t bits, uint64_t rank) {
-    for (; rank > 0; rank--) {
-        bits &= bits - 1;
-    }
+    for (; rank > 0; rank--) bits &= bits - 1;
     return size_t(__builtin_ctz(bits));
 }
 
@@ -129,28 +138,19 @@ void finish_any() {
     finish();
 }
 
-// What may happen at any time, now and then.
+// Asynchronous work ends at any time, now and then.
 void happen() {
-    if (!under_way.empty() && random_numbers.below(8) == 0) {
-        finish_any();
-    }
-    for (Warpgroup& group : warpgroups) {
-        if (!group.products.empty() && random_numbers.below(8) == 0) {
-            group.products.make_one();
-        }
-    }
+    if (!under_way.empty() && random_numbers.below(8) == 0) finish_any();
+    for (Warpgroup& group : warpgroups)
+        if (!group.products.empty() && random_numbers.below(8) == 0) group.products.end_one();
 }
 
 // The lanes of a warp one after another, mostly: that is fast, and makes no difference where a GPU has them in step.
 // After every operation of the warp any other warp may be next.
 [[noreturn, gnu::noinline]] void resume_any() {
-    if (completion == Completion::Random) {
-        happen();
-    }
+    if (completion == Completion::Random) happen();
     while (ready_warps == 0) {
-        if (under_way.empty()) {
-            report_deadlock();
-        }
+        if (under_way.empty()) report_deadlock();
         finish_any();
     }
     size_t warp = current / WARP;
@@ -162,9 +162,7 @@ void happen() {
     const bool from_first = warps[warp].operation_count & 1;
     const size_t lane = size_t(from_first ? __builtin_ctz(ready) : 31 - __builtin_clz(ready));
     ready &= ~(1u << lane);
-    if (ready == 0) {
-        ready_warps &= ~(1u << warp);
-    }
+    if (ready == 0) ready_warps &= ~(1u << warp);
     resume(warp * WARP + lane);
 }
 
@@ -183,35 +181,40 @@ void make_all_ready(bool running) {
 
 // Leaves the running thread where it is until it is made ready.
 [[gnu::noinline]] void hold() {
-    if (__builtin_setjmp(fibers[current]->place) == 0) {
-        resume_any();
+    if (__builtin_setjmp(fibers[current]->place) == 0) resume_any();
+}
+
+template <int COUNT> bool Meeting<COUNT>::come(size_t lane, Operation mine, void* argument, const char* of) {
+    if (arrived > 0 && operation != mine) fail("threads of one %s come to different operations", of);
+    operation = mine;
+    lanes[lane] = argument;
+    if (++arrived < COUNT) {
+        hold();
+        return false;
     }
+    arrived = 0;
+    may_leave = true;
+    operation(lanes);
+    return true;
 }
 
 // Until the next block.
 [[gnu::noinline]] void leave() {
     if (__builtin_setjmp(fibers[current]->place) == 0) {
-        if (left_count == threads) {
-            end_block();
-        }
+        if (left_count == threads) end_block();
         resume_any();
     }
 }
 
 // A fiber serves one thread of every block.
 void fiber_main() {
-    if (__builtin_setjmp(fibers[current]->place) == 0) {
-        setcontext(&creator);
-    }
+    if (__builtin_setjmp(fibers[current]->place) == 0) setcontext(&creator);
     for (;;) {
         (*body)();
-        fibers[current]->copies.finish(arena + RED_ZONE);
-        if (!fibers[current]->products.empty()) {
-            fail("left before its sums were ready");
-        }
-        if (warpgroups[current / WARPGROUP].products.left()) {
-            fail("left before its warpgroup's products were done");
-        }
+        fibers[current]->copies.end_first(fibers[current]->copies.begun());
+        fibers[current]->copies = {};
+        if (!fibers[current]->products.empty()) fail("left before its sums were ready");
+        if (warpgroups[current / WARPGROUP].products.left()) fail("left before its warpgroup's products were done");
         left_count++;
         leave();
     }
@@ -234,7 +237,7 @@ void make_fibers(size_t count) {
 
 // ---------------------------------------------------------------------------------------------- blocks
 
-// Of a thread, where the kernel is compiled for one block per multiprocessor. Warpgroups share what the block has then.
+// Registers of a thread if the kernel is compiled for one block per multiprocessor. Warpgroups share the block's.
 size_t registers_at_first() { return REGISTERS / threads / 8 * 8; }
 
 void prepare_block() {
@@ -249,17 +252,15 @@ void prepare_block() {
     current = 0;
     for (Warp& warp : warps) {
         warp.ready = 0;
-        warp.arrived = 0;
+        warp.meeting.arrived = 0;
         warp.operation_count = uint32_t(random_numbers.below(2));
     }
     make_all_ready(false);
-    for (size_t i = 0; i < threads; i++) {
-        fibers[i]->fenced = false;
-    }
+    for (size_t i = 0; i < threads; i++) fibers[i]->fenced = false;
     for (Warpgroup& group : warpgroups) {
-        group.arrived = 0;
+        group.meeting.arrived = 0;
         group.registers = uint32_t(registers_at_first());
-        group.products = WarpgroupProducts();
+        group.products = {};
     }
     phase_barriers.clear();
     unpublished.clear();
@@ -267,13 +268,10 @@ void prepare_block() {
 }
 
 void check_what_is_left() {
-    if (!under_way.empty()) {
+    if (!under_way.empty())
         problem = std::to_string(under_way.size()) + " copies are under way when all threads have left";
-    }
     size_t registers = 0;
-    for (size_t group = 0; group < threads / WARPGROUP; group++) {
-        registers += warpgroups[group].registers * WARPGROUP;
-    }
+    for (size_t group = 0; group < threads / WARPGROUP; group++) registers += warpgroups[group].registers * WARPGROUP;
     if (registers > registers_at_first() * threads) {
         problem = "the warpgroups have taken " + std::to_string(registers) + " registers, and the block has " +
                   std::to_string(registers_at_first() * threads);
@@ -282,19 +280,15 @@ void check_what_is_left() {
 
 void check_red_zones() {
     for (size_t i = 0; i < RED_ZONE; i++) {
-        if (arena[i] != RED) {
+        if (arena[i] != RED)
             problem = "shared memory written " + std::to_string(RED_ZONE - i) + " bytes before its start";
-        }
-        if (arena[RED_ZONE + shared_size + i] != RED && problem.empty()) {
+        if (arena[RED_ZONE + shared_size + i] != RED && problem.empty())
             problem = "shared memory written " + std::to_string(i) + " bytes behind its end";
-        }
     }
 }
 
 [[gnu::noinline]] void run_threads() {
-    if (__builtin_setjmp(launcher) == 0) {
-        resume_any();
-    }
+    if (__builtin_setjmp(launcher) == 0) resume_any();
 }
 
 void run_block() {
@@ -309,9 +303,8 @@ void run_block() {
 }
 
 std::string refuse(Dim3 grid, Dim3 block, size_t shared_bytes) {
-    if (block.y != 1 || block.z != 1 || block.x == 0 || block.x > MOST_THREADS || block.x % WARP != 0) {
+    if (block.y != 1 || block.z != 1 || block.x == 0 || block.x > MOST_THREADS || block.x % WARP != 0)
         return "block of " + std::to_string(block.x) + " threads: must be one-dimensional, whole warps, at most 1024";
-    }
     if (grid.x == 0 || grid.x > 0x7fffffffu || grid.y == 0 || grid.y > 65535 || grid.z != 1) {
         return "grid of " + std::to_string(grid.x) + " x " + std::to_string(grid.y) + " x " + std::to_string(grid.z) +
                " blocks: must be 1..2^31-1 x 1..65535 x 1";
@@ -332,9 +325,7 @@ void configure(Completion when, uint64_t seed) {
 
 std::string launch(Dim3 grid, Dim3 block, size_t shared_bytes, const std::function<void()>& kernel) {
     problem = refuse(grid, block, shared_bytes);
-    if (!problem.empty()) {
-        return problem;
-    }
+    if (!problem.empty()) return problem;
     gridDim = grid;
     blockDim = block;
     threadIdx = {0, 0, 0};
@@ -369,12 +360,9 @@ void fail(const char* format, ...) {
 uint8_t* shared() { return arena + RED_ZONE; }
 
 uint8_t* shared_at(uint32_t offset, size_t bytes, size_t alignment) {
-    if (offset > shared_size || bytes > shared_size - offset) {
+    if (offset > shared_size || bytes > shared_size - offset)
         fail("%zu bytes at byte %u of shared memory, which has %zu", bytes, offset, shared_size);
-    }
-    if (offset % alignment != 0) {
-        fail("byte %u of shared memory is not aligned to %zu", offset, alignment);
-    }
+    if (offset % alignment != 0) fail("byte %u of shared memory is not aligned to %zu", offset, alignment);
     return arena + RED_ZONE + offset;
 }
 
@@ -398,19 +386,8 @@ bool barrier(bool value) {
 
 void warp(Operation operation, void* mine) {
     Warp& own = warps[current / WARP];
-    if (own.arrived > 0 && own.operation != operation) {
-        fail("threads of one warp come to different operations");
-    }
-    own.operation = operation;
-    own.lanes[current % WARP] = mine;
-    if (++own.arrived < WARP) {
-        hold();
-        return;
-    }
-    own.arrived = 0;
+    if (!own.meeting.come(current % WARP, operation, mine, "warp")) return;
     own.operation_count++;
-    may_leave = true;
-    operation(own.lanes);
     make_ready(current / WARP, ~(1u << current % WARP));
 }
 
@@ -418,25 +395,18 @@ std::vector<Product>& products() { return fibers[current]->products; }
 
 void copy_async(uint32_t to, const void* from, uint32_t bytes) {
     shared_at(to, 16, 16);
-    if (reinterpret_cast<uintptr_t>(from) % 16 != 0) {
-        fail("cp.async from address %p, which is not aligned to 16", from);
-    }
-    if (bytes > 16) {
-        fail("cp.async of %u bytes: 16 at most", bytes);
-    }
+    if (reinterpret_cast<uintptr_t>(from) % 16 != 0) fail("cp.async from address %p, which is not aligned to 16", from);
+    if (bytes > 16) fail("cp.async of %u bytes: 16 at most", bytes);
     const bool at_once =
         completion == Completion::Eager || (completion == Completion::Random && random_numbers.below(2) == 0);
     const AsyncCopy copy{to, bytes, from};
-    if (at_once) {
-        copy.arrive(shared());
-    } else {
-        fibers[current]->copies.issue(copy);
-    }
+    if (at_once) copy.end();
+    else fibers[current]->copies.begin(copy);
 }
 
 void commit_copies() { fibers[current]->copies.commit(); }
 
-void wait_copies(size_t pending) { fibers[current]->copies.wait(pending, shared()); }
+void wait_copies(size_t pending) { fibers[current]->copies.wait(pending); }
 
 }  // namespace sim
 

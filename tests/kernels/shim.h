@@ -21,8 +21,8 @@ struct Dim3 {
 
 namespace sim {
 
-// When an asynchronous copy (cp.async) arrives: at once, when it is waited for, or either. shim_90a.cc: the same of what
-// else is asynchronous.
+// When an asynchronous copy (cp.async) arrives: at once, when it is waited for, or either. shim_90a.cc: the same of
+// what else is asynchronous.
 enum class Completion { Eager, Lazy, Random };
 
 void configure(Completion completion, uint64_t seed);
@@ -35,3 +35,7 @@ constexpr size_t MOST_SHARED_BYTES = 227 * 1024;
 std::string launch(Dim3 grid, Dim3 block, size_t shared_bytes, const std::function<void()>& body);
 
 }  // namespace sim
+
+inline std::string run_block(unsigned threads, size_t shared_bytes, const std::function<void()>& body) {
+    return sim::launch({1, 1, 1}, {threads, 1, 1}, shared_bytes, body);
+}

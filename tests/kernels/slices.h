@@ -9,37 +9,39 @@
 #include "params.h"
 #include "random.h"
 
-// Of every voxel type in turn by `type`, the rows apart by more than a row.
+// f(a number of this type)
+template <class F> auto with_type(int type, F f) {
+    switch (type) {
+        case I8: return f(int8_t());
+        case U8: return f(uint8_t());
+        case I16: return f(int16_t());
+        case U16: return f(uint16_t());
+        case I32: return f(int32_t());
+        case F32: return f(float());
+        default: return f(double());
+    }
+}
+
+// A slice of this voxel type, with gaps between its voxels and rows.
 class Slice {
 public:
     Slice(int type, int width, int height, Random& random) {
-        static const int SIZES[] = {0, 1, 1, 2, 2, 4, 4, 8};
-        const int size = SIZES[type];
+        const int size = with_type(type, [](auto voxel) { return int(sizeof voxel); });
         const int stride_x = size * (1 + int(random.below(2)));
         const int stride_y = stride_x * width + 3 * size;
         bytes.reset(new DeviceBuffer<uint8_t>(size_t(stride_y) * size_t(height)));
         voxels = {bytes->data(), stride_x, stride_y, type, width, height, 0, 2.0, -300.0, -160.0, 240.0};
-        if (type == U8) {
-            voxels.intercept = -170.0;
-        }
-        for (int y = 0; y < height; y++) {
-            for (int x = 0; x < width; x++) {
-                write(bytes->data() + y * stride_y + x * stride_x, type, random);
-            }
-        }
+        if (type == U8) voxels.intercept = -170.0;
+        for (int y = 0; y < height; y++)
+            for (int x = 0; x < width; x++) write(bytes->data() + y * stride_y + x * stride_x, type, random);
     }
 
     double hu(int x, int y) const {
         const uint8_t* at = voxels.data + x * voxels.stride_x + y * voxels.stride_y;
-        switch (voxels.voxel_type) {
-            case I8: return rescale(value<int8_t>(at));
-            case U8: return rescale(value<uint8_t>(at));
-            case I16: return rescale(value<int16_t>(at));
-            case U16: return rescale(value<uint16_t>(at));
-            case I32: return rescale(value<int32_t>(at));
-            case F32: return rescale(value<float>(at));
-            default: return rescale(value<double>(at));
-        }
+        return with_type(voxels.voxel_type, [&](auto voxel) {
+            memcpy(&voxel, at, sizeof voxel);
+            return voxels.slope * double(voxel) + voxels.intercept;
+        });
     }
 
     double windowed(int x, int y) const {
@@ -54,33 +56,16 @@ public:
 private:
     std::unique_ptr<DeviceBuffer<uint8_t>> bytes;
 
-    template <class T>
-    static double value(const uint8_t* at) {
-        T voxel;
-        memcpy(&voxel, at, sizeof(T));
-        return double(voxel);
-    }
-    double rescale(double voxel) const { return voxels.slope * voxel + voxels.intercept; }
-
-    template <class T>
-    static void put(uint8_t* at, double voxel) {
-        const T typed = T(voxel);
-        memcpy(at, &typed, sizeof(T));
-    }
-
     // Mostly in the window, sometimes far out, now and then NaN or infinite.
     static void write(uint8_t* at, int type, Random& random) {
         const uint64_t kind = random.below(12);
         const double voxel = kind == 0 ? 120 : random.between(50, 290);
         const double strange = kind == 1 ? NAN : kind == 2 ? INFINITY : kind == 3 ? -3e4 : voxel;
-        switch (type) {
-            case I8: put<int8_t>(at, voxel - 160); break;
-            case U8: put<uint8_t>(at, voxel - 50); break;
-            case I16: put<int16_t>(at, kind == 3 ? -3e4 : voxel); break;
-            case U16: put<uint16_t>(at, voxel); break;
-            case I32: put<int32_t>(at, kind == 3 ? 2e9 : voxel); break;
-            case F32: put<float>(at, strange); break;
-            default: put<double>(at, strange); break;
-        }
+        const double i16 = kind == 3 ? -3e4 : voxel, i32 = kind == 3 ? 2e9 : voxel;
+        const double values[] = {0, voxel - 160, voxel - 50, i16, voxel, i32, strange, strange};  // by type
+        with_type(type, [&](auto typed) {
+            typed = decltype(typed)(values[type]);
+            memcpy(at, &typed, sizeof typed);
+        });
     }
 };

@@ -38,9 +38,7 @@ std::vector<Block> cut_blocks(Random& random, const std::vector<int32_t>& table,
             for (int tap = 0; tap < 3; tap++) {
                 const int input = table[size_t(value) * 3 + size_t(tap)];
                 int local = 0;
-                while (local < longer.inputs && longer.input[local] != input) {
-                    local++;
-                }
+                while (local < longer.inputs && longer.input[local] != input) local++;
                 if (input != ZERO && local == longer.inputs) {
                     if (local == INPUTS) {
                         fits = false;
@@ -50,16 +48,12 @@ std::vector<Block> cut_blocks(Random& random, const std::vector<int32_t>& table,
                 }
                 longer.tap[longer.count][tap] = input == ZERO ? BLOCK_ZERO : uint8_t(local);
             }
-            if (!fits) {
-                break;
-            }
+            if (!fits) break;
             longer.count++;
             block = longer;
         }
         first += block.count;
-        if (block.inputs == 0) {
-            block.inputs = 1;  // all taps are zero
-        }
+        if (block.inputs == 0) block.inputs = 1;  // all taps are zero
         blocks.push_back(block);
     }
     return blocks;
@@ -77,13 +71,9 @@ inline std::vector<ColumnBlock> column_blocks(Random& random, const std::vector<
 inline std::vector<Tile> random_tiles(Random& random, size_t row_blocks, size_t column_blocks) {
     std::vector<Tile> tiles;
     for (size_t i = 0; i < row_blocks * column_blocks; i++) {
-        if (i != 0 && random.below(3) == 0) {
-            continue;
-        }
+        if (i != 0 && random.below(3) == 0) continue;
         Tile tile{int32_t(i / column_blocks), int32_t(i % column_blocks), {}};
-        for (uint32_t& wanted : tile.wanted) {
-            wanted = uint32_t(random.next() | random.next());
-        }
+        for (uint32_t& wanted : tile.wanted) wanted = uint32_t(random.next() | random.next());
         tiles.push_back(tile);
     }
     return tiles;
@@ -92,4 +82,16 @@ inline std::vector<Tile> random_tiles(Random& random, size_t row_blocks, size_t 
 inline bool is_wanted(const Tile& tile, int row, int column) {
     const int bit = row * TILE_COLUMNS + column;
     return tile.wanted[bit / 32] >> bit % 32 & 1;
+}
+
+// Number of tiles launched, and the pixels they want, if blocks are 8 and 16 consecutive values. No tiles: all of them.
+inline unsigned tile_count(const std::vector<Tile>& tiles, int rows, int columns) {
+    const unsigned all = unsigned((rows + TILE_ROWS - 1) / TILE_ROWS * ((columns + TILE_COLUMNS - 1) / TILE_COLUMNS));
+    return tiles.empty() ? all : unsigned(tiles.size());
+}
+inline bool is_wanted(const std::vector<Tile>& tiles, int row, int column) {
+    for (const Tile& tile : tiles)
+        if (tile.row_block == row / TILE_ROWS && tile.column_block == column / TILE_COLUMNS)
+            return is_wanted(tile, row % TILE_ROWS, column % TILE_COLUMNS);
+    return tiles.empty();
 }

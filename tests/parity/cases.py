@@ -1,16 +1,20 @@
-"""The cases of the parity run: what varies is patch size, stride, widths, channels, crop, ROI, scope, fill, voxels.
+"""The cases of the parity run and of tests/golden: what varies is patch size, stride, widths, channels, crop, ROI, scope, fill,
+voxels. `write` makes a case's files and what the reference expects."""
 
-`spread` in the printed table is the deviation of the logits between patches over the largest logit: a case with
-little spread would pass without proving anything.
-"""
-
+import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
-import vgg
-from reference import Setting
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "golden"))
+import raw_nrrd  # noqa: E402
+import reference  # noqa: E402
+import synthetic  # noqa: E402
+import vgg  # noqa: E402
+from reference import Setting  # noqa: E402
 
+TOLERANCE = 1e-4  # of the largest logit: the promise, and below which classes may differ
 IMAGENET = dict(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 
 
@@ -22,28 +26,29 @@ class Case:
     setting: Setting
     model: dict
     size: tuple = (60, 47, 2)  # width, height, slices
-    seed: int = 1
+    seed: int = 1  # of the voxels
     roi: bool = False
     voxel: str = "int16"
     endian: str = "little"
     in_metadata: bool = False  # patch size, stride, window and equalisation come from the model file
     memory: int = 0  # MiB: also compare bits under this budget and other thread counts
     quick: bool = False
-    extra: tuple = field(default=())  # further options, before the others: the last one wins
+    extra: tuple = ()  # further options, before the others: the last one wins
+    texts: dict = field(default_factory=dict)  # further metadata
 
     def metadata(self):
         """The model file's `__metadata__`: what no option can say, and more if `in_metadata`."""
-        setting, texts = self.setting, {}
-        number = lambda values: ",".join(map(repr, map(float, values)))
+        setting, texts = self.setting, dict(self.texts)
+        numbers = lambda values: ",".join(f"{value:g}" for value in values)
         if setting.mean != (0.0,) or setting.std != (1.0,):
-            texts |= {"patchmask.mean": number(setting.mean), "patchmask.std": number(setting.std)}
+            texts |= {"patchmask.mean": numbers(setting.mean), "patchmask.std": numbers(setting.std)}
         if setting.lesion_class != 1:
             texts["patchmask.lesion_class"] = str(setting.lesion_class)
         if self.in_metadata:
             texts |= {
                 "patchmask.patch_size": str(setting.patch_size),
                 "patchmask.stride": str(setting.stride),
-                "patchmask.window": number(setting.window),
+                "patchmask.window": numbers(setting.window),
                 "patchmask.equalize": str(setting.equalize).lower(),
             }
         return texts
@@ -65,31 +70,42 @@ class Case:
             options += ["--fill", setting.fill]
         if self.roi:
             options += ["--roi", "roi.nrrd"]
-        return options
+        return list(map(str, options))
 
+    def write(self, folder):
+        """Writes model.safetensors, ct.nrrd and roi.nrrd; (logits, (mask, probability, close), limit of errors)."""
+        setting = self.setting
+        model = vgg.random_vgg(patch_size=setting.patch_size, mean=setting.mean, std=setting.std, **self.model)
+        volume = self.convert(synthetic.ct(*self.size, seed=self.seed))
+        roi = roi_of(volume.shape, self.seed) if self.roi else None
+        logits = vgg.balance(model, reference.volume_logits(model, volume, setting, roi))
+        limit = TOLERANCE * np.abs(logits[np.isfinite(logits)]).max(initial=1e-3)
+        vgg.save_safetensors(model, folder / "model.safetensors", self.metadata() or None)
+        raw_nrrd.save(folder / "ct.nrrd", volume, self.endian)
+        if self.roi:
+            raw_nrrd.save(folder / "roi.nrrd", roi)
+        return logits, reference.voxels(logits, volume.shape[1:], setting, limit, roi), limit
 
-def convert(hu, case):
-    """HU (int16) as the case's voxel type; floating-point volumes get NaN and infinite voxels too."""
-    kind = {"float": "float32", "double": "float64"}.get(case.voxel, case.voxel)
-    if kind.startswith("float"):
-        volume = hu.astype(kind) + 0.25
-        volume[0, 3, 5], volume[0, 9, 9], volume[-1, 20, 11] = np.nan, np.inf, -np.inf
-        return volume
-    if kind in ("uint8", "int8"):  # eight bits: squeezed, the window goes with it
-        offset = 0 if kind == "uint8" else -128
-        return (np.clip((hu + 160) / 400 * 255, 0, 255) + offset).astype(kind)
-    return (hu + (1024 if kind == "uint16" else 0)).astype(kind)
+    def convert(self, hu):
+        """HU (int16) as the case's voxel type; floating-point volumes get NaN and infinite voxels too."""
+        if self.voxel.startswith("float"):
+            volume = hu.astype(self.voxel) + 0.25
+            volume[0, 3, 5], volume[0, 9, 9], volume[-1, 20, 11] = np.nan, np.inf, -np.inf
+            return volume
+        if self.voxel in ("uint8", "int8"):  # eight bits: squeezed, the window goes with it
+            offset = 0 if self.voxel == "uint8" else -128
+            return (np.clip((hu + 160) / 400 * 255, 0, 255) + offset).astype(self.voxel)
+        return (hu + (1024 if self.voxel == "uint16" else 0)).astype(self.voxel)
 
 
 def roi_of(shape, seed):
-    """uint8 [z][y][x]: an ellipse in the first slice, nothing in the second, single voxels in the last."""
+    """uint8 [z][y][x]: an ellipse in the first slice, nothing in the others, single voxels in the last."""
     depth, height, width = shape
-    rng = np.random.default_rng(seed)
     y, x = np.mgrid[:height, :width]
     roi = np.zeros(shape, np.uint8)
     roi[0] = ((x - 0.4 * width) / (0.3 * width)) ** 2 + ((y - 0.6 * height) / (0.25 * height)) ** 2 < 1
     if depth > 1:
-        roi[-1].ravel()[rng.integers(0, height * width, 5)] = 255
+        roi[-1].ravel()[np.random.default_rng(seed).integers(0, height * width, 5)] = 255
     return roi
 
 
@@ -101,6 +117,7 @@ def eight(**others):
     return dict(widths=vgg.EIGHT, **others)
 
 
+# fmt: off
 CASES = [
     Case("p32_s1", Setting(32, 1), eight(hidden=()), (23, 19, 2), memory=8, quick=True),
     Case("p33_s32", Setting(33, 32), narrow(hidden=(9, 7)), (97, 65, 2), quick=True),
@@ -116,52 +133,28 @@ CASES = [
     Case("one_pixel", Setting(64, 7), eight(), (1, 1, 1), seed=8),
     Case("one_column", Setting(65, 8), narrow(), (1, 90, 2), seed=8),
     Case("one_row_image", Setting(64, 8, padding="image"), eight(), (83, 1, 2), seed=8),
-    Case(
-        "crop_equalize",
-        Setting(64, 7, equalize=True, crop=(11, 5, 50, 38)),
-        narrow(),
-        (66, 45, 2),
-        seed=9,
-        quick=True,
-    ),
-    Case(
-        "crop_p129_window",
-        Setting(129, 5, window=(-100.5, 199.25), crop=(30, 2, 57, 47)),
-        eight(dtype="BF16"),
-        seed=10,
-    ),
+    Case("crop_equalize", Setting(64, 7, equalize=True, crop=(11, 5, 50, 38)),
+         narrow(), (66, 45, 2), seed=9, quick=True),
+    Case("crop_p129_window", Setting(129, 5, window=(-100.5, 199.25), crop=(30, 2, 57, 47)),
+         eight(dtype="BF16"), seed=10),
     Case("three_channels", Setting(65, 8, **IMAGENET), narrow(channels=3), (61, 53, 2), seed=11, memory=8, quick=True),
-    Case(
-        "three_channels_equalize",
-        Setting(48, 5, equalize=True, mean=(0.5,), std=(0.25,)),
-        eight(channels=3, dtype="F64"),
-        seed=12,
-    ),
+    Case("three_channels_equalize", Setting(48, 5, equalize=True, mean=(0.5,), std=(0.25,)),
+         eight(channels=3, dtype="F64"), seed=12),
     Case("grey_mean_std", Setting(49, 6, mean=(0.3,), std=(0.5,)), narrow(), seed=13),
     Case("batch_norm", Setting(65, 9), narrow(dtype="F32", batch_norm=True), seed=14, quick=True),
     Case("roi", Setting(65, 4), narrow(), (60, 47, 3), seed=15, roi=True, memory=8, quick=True),
-    Case(
-        "roi_crop_linear",
-        Setting(64, 5, crop=(7, 9, 52, 41), fill="linear"),
-        eight(classes=3),
-        (60, 47, 3),
-        seed=16,
-        roi=True,
-    ),
+    Case("roi_crop_linear", Setting(64, 5, crop=(7, 9, 52, 41), fill="linear"),
+         eight(classes=3), (60, 47, 3), seed=16, roi=True),
     Case("linear", Setting(65, 6, fill="linear", lesion_class=2), narrow(classes=4), seed=17, quick=True),
     Case("image_p64_s8", Setting(64, 8, padding="image"), narrow(), (72, 60, 2), seed=18, memory=8, quick=True),
     Case("image_p65_s7", Setting(65, 7, padding="image"), eight(), (61, 53, 2), seed=19, quick=True),
     Case("image_p97_s90", Setting(97, 90, padding="image"), narrow(), (120, 117, 1), seed=20),
-    Case(
-        "image_crop_mean_equalize",
-        Setting(80, 9, padding="image", crop=(4, 8, 49, 44), equalize=True, **IMAGENET),
-        narrow(channels=3),
-        seed=21,
-    ),
+    Case("image_crop_mean_equalize", Setting(80, 9, padding="image", crop=(4, 8, 49, 44), equalize=True, **IMAGENET),
+         narrow(channels=3), seed=21),
     Case("image_roi", Setting(49, 5, padding="image"), eight(), seed=22, roi=True),
     Case("image_p257_s8", Setting(257, 8, padding="image"), eight(), (40, 37, 1), seed=23),
-    Case("float_nan", Setting(64, 9, equalize=True), narrow(), seed=24, voxel="float", quick=True),
-    Case("double_big_endian", Setting(64, 9), narrow(), seed=25, voxel="double", endian="big"),
+    Case("float_nan", Setting(64, 9, equalize=True), narrow(), seed=24, voxel="float32", quick=True),
+    Case("double_big_endian", Setting(64, 9), narrow(), seed=25, voxel="float64", endian="big"),
     Case("uint8", Setting(64, 9, window=(0.0, 255.0)), narrow(), seed=26, voxel="uint8"),
     Case("int8", Setting(64, 9, window=(-128.0, 127.0), equalize=True), narrow(), seed=27, voxel="int8"),
     Case("uint16_big_endian", Setting(64, 9, window=(864.0, 1264.0)), narrow(), seed=28, voxel="uint16", endian="big"),
@@ -169,6 +162,7 @@ CASES = [
     Case("full_p65_s8", Setting(65, 8), dict(widths=vgg.FULL, hidden=(256, 256)), (48, 40, 1), seed=30, memory=480),
     Case("full_p257_s16", Setting(257, 16), dict(widths=vgg.FULL, hidden=(256,), channels=3), (33, 33, 1), seed=31),
 ]
+# fmt: on
 
 
 def random_case(seed):

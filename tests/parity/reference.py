@@ -6,7 +6,7 @@
                 IMAGE scope: convolutions over the rectangle that all patches cover, pools anchored at each patch
     voxels      nearest centre (ties: the lower index) or bilinear class probabilities
 
-Axes: slices [z], rows [y], columns [x]; logits [z][lattice y][lattice x][class], NaN where not evaluated.
+Axes: slices [z], rows [y], columns [x]; logits [z][grid row][grid column][class], NaN where not evaluated.
 """
 
 from dataclasses import dataclass
@@ -33,24 +33,14 @@ class Setting:
     lesion_class: int = 1
 
 
-def session(onnx_model, threads=2):
-    """An onnxruntime session on the CPU in f32."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(onnx_model, options, providers=["CPUExecutionProvider"])
-
-
 # ---- intensity
 
 
 def intensity(hu, setting):
     """One slice of HU -> network intensities before normalisation, float64, 0 = black."""
     low, high = setting.window
-    hu = hu.astype(np.float64)
-    finite = np.isfinite(hu)
-    x = np.where(finite, np.clip((np.where(finite, hu, low) - low) / (high - low), 0, 1), 0)
+    hu = np.where(np.isfinite(hu), hu.astype(np.float64), low)
+    x = np.clip((hu - low) / (high - low), 0, 1)
     return equalize(np.floor(255 * x + 0.5).astype(np.uint8)) / 255 if setting.equalize else x
 
 
@@ -66,167 +56,89 @@ def equalize(levels):
     return np.clip(table, 0, 255).astype(np.uint8)[levels]
 
 
-# ---- lattice
+# ---- patch grid
 
 
-def axis(first, end, setting):
-    """Centres and starts of the patches on one axis of the slice."""
-    centres = np.arange(first, end, setting.stride)
-    return centres, centres - setting.patch_size // 2
-
-
-def lattice(shape, setting):
-    """(crop, centres_y, starts_y, centres_x, starts_x) of slices of `shape` (rows, columns)."""
+def patch_grid(shape, setting):
+    """(x0, y0, x1, y1 of the crop, rows of the patches' centres, columns of them) in a slice of `shape`."""
     x0, y0, x1, y1 = setting.crop or (0, 0, shape[1], shape[0])
-    return (x0, y0, x1, y1), *axis(y0, y1, setting), *axis(x0, x1, setting)
+    return (x0, y0, x1, y1), np.arange(y0, y1, setting.stride), np.arange(x0, x1, setting.stride)
 
 
 def canvas(image, setting):
-    """All that any patch sees: (pixels [rows][columns], first row, first column), black outside the crop."""
-    (x0, y0, x1, y1), _, starts_y, _, starts_x = lattice(image.shape, setting)
+    """(pixels, rows and columns in them where patches start): the rectangle that all patches cover, black outside the crop."""
+    (x0, y0, x1, y1), *centres = patch_grid(image.shape, setting)
     size = setting.patch_size
-    top, left = starts_y[0], starts_x[0]
-    pixels = np.zeros((starts_y[-1] + size - top, starts_x[-1] + size - left))
-    rows, columns = slice(y0, min(y1, top + len(pixels))), slice(x0, min(x1, left + pixels.shape[1]))
-    inside = image[rows, columns]
-    pixels[y0 - top : y0 - top + inside.shape[0], x0 - left : x0 - left + inside.shape[1]] = inside
-    return pixels, top, left
+    pixels = np.zeros(np.add(image.shape, 2 * size))  # the slice, and a patch on each side
+    pixels[size + y0 : size + y1, size + x0 : size + x1] = image[y0:y1, x0:x1]
+    rows, columns = (axis - size // 2 + size for axis in centres)
+    pixels = pixels[rows[0] : rows[-1] + size, columns[0] : columns[-1] + size]
+    return pixels, rows - rows[0], columns - columns[0]
 
 
 def normalise(pixels, channels, setting):
     """[...][h][w] -> [...][channels][h][w], float32, with mean and deviation of each channel."""
-    mean = np.broadcast_to(np.asarray(setting.mean, np.float64), channels)[:, None, None]
-    std = np.broadcast_to(np.asarray(setting.std, np.float64), channels)[:, None, None]
+    mean, std = (np.broadcast_to(values, channels)[:, None, None] for values in (setting.mean, setting.std))
     return ((pixels[..., None, :, :] - mean) / std).astype(np.float32)
 
 
-def roi_points(roi, setting):
-    """[lattice y][lattice x]: centres with a voxel of the ROI in their cell (linear fill: around such a voxel)."""
-    (x0, y0, x1, y1), centres_y, _, centres_x, _ = lattice(roi.shape, setting)
-    wanted = np.zeros((len(centres_y), len(centres_x)), bool)
+def roi_patches(roi, setting):
+    """[grid row][grid column]: patches that some voxel of the ROI takes its class from."""
+    (x0, y0, x1, y1), rows, columns = patch_grid(roi.shape, setting)
+    wanted = np.zeros((len(rows), len(columns)), bool)
     for y, x in np.argwhere(roi[y0:y1, x0:x1] != 0):
-        if setting.fill == "linear":
-            rows, columns = around(y, centres_y - y0)[:2], around(x, centres_x - x0)[:2]
-        else:
-            rows, columns = [nearest(y, centres_y - y0)], [nearest(x, centres_x - x0)]
-        wanted[np.ix_(rows, columns)] = True
+        sources = [[at for at, _ in sources_of(*axis, setting)] for axis in ((y0 + y, rows), (x0 + x, columns))]
+        wanted[np.ix_(*sources)] = True
     return wanted
+
+
+def sources_of(position, centres, setting):
+    """[(index of a centre, weight)] that a voxel's class comes from, on one axis: the nearest centre, of two equally near the
+    lower; with linear fill the centres on either side, where the voxel is on none and not behind the last."""
+    if setting.fill == "nearest":
+        return [(int(np.argmin(np.abs(centres - position))), 1.0)]
+    low = int(np.flatnonzero(centres <= position)[-1])
+    if low == len(centres) - 1 or centres[low] == position:
+        return [(low, 1.0)]
+    weight = (position - centres[low]) / (centres[low + 1] - centres[low])
+    return [(low, 1 - weight), (low + 1, weight)]
 
 
 # ---- logits
 
 
-class Network:
-    """A model ready to run in onnxruntime."""
+def session(model, threads=2, **scope):
+    """[n][channels][h][w] -> logits, by onnxruntime on the CPU in f32."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    made = onnxruntime.InferenceSession(vgg.onnx_bytes(model, **scope), options, providers=["CPUExecutionProvider"])
+    return lambda images: made.run(None, {"input": images})[0]
 
-    def __init__(self, model, threads=2):
-        self.model, self.threads = model, threads
-        self.whole, self.blocks = None, None
 
-    def patch_logits(self, patches):
-        """[n][channels][P][P] -> [n][classes], in batches of about 8 MB of input."""
-        self.whole = self.whole or session(vgg.onnx_bytes(self.model), self.threads)
-        batch = max(1, min(32, 200_000 // self.model.patch_size**2))
-        parts = [patches[i : i + batch] for i in range(0, len(patches), batch)]
-        return np.concatenate([self.whole.run(None, {"input": part})[0] for part in parts])
-
-    def slice_logits(self, image, setting, wanted=None):
-        """Logits [lattice y][lattice x][class] of one slice of intensities; NaN where not `wanted`."""
-        pixels, top, left = canvas(image, setting)
-        _, _, starts_y, _, starts_x = lattice(image.shape, setting)
-        starts_y, starts_x = starts_y - top, starts_x - left
-        if wanted is None:
-            wanted = np.ones((len(starts_y), len(starts_x)), bool)
-        logits = np.full((*wanted.shape, self.model.classes), np.nan, np.float32)
-        if not wanted.any():
-            return logits
+def volume_logits(model, volume, setting, roi=None):
+    """Logits [z][grid row][grid column][class] of a volume of HU [z][y][x]; NaN where the ROI needs none."""
+    run = session(model, image_scope=setting.padding == "image")
+    size, batch = setting.patch_size, max(1, min(32, 200_000 // setting.patch_size**2))
+    slices = []
+    for z, hu in enumerate(volume):
+        pixels, rows, columns = canvas(intensity(hu, setting), setting)
+        wanted = np.ones((len(rows), len(columns)), bool) if roi is None else roi_patches(roi[z], setting)
+        logits = np.full((*wanted.shape, len(model.dense[-1][1])), np.nan, np.float32)
         if setting.padding == "image":
-            everywhere = self._image_scope(normalise(pixels, self.model.channels, setting), starts_y, starts_x)
-            logits[wanted] = everywhere[wanted]
-            return logits
-        size = setting.patch_size
-        corners = [(starts_y[i], starts_x[j]) for i, j in np.argwhere(wanted)]
-        patches = np.stack([pixels[y : y + size, x : x + size] for y, x in corners])
-        logits[wanted] = self.patch_logits(normalise(patches, self.model.channels, setting))
-        return logits
-
-    def _image_scope(self, image, starts_y, starts_x):
-        """IMAGE scope on `image` [channels][h][w], which begins at the first patch and ends with the last.
-
-        All patches whose starts agree modulo 2^d share their first d poolings. So walk down a tree: at each
-        level convolve the whole image, then for both parities of the starts on both axes drop the pixels before
-        the first pooling cell, pool (cells that stick out at the end are dropped too) and go on.
-        """
-        if self.blocks is None:
-            self.blocks = [session(vgg.onnx_block(self.model, block), self.threads) for block in range(5)]
-        logits = np.zeros((len(starts_y), len(starts_x), self.model.classes), np.float32)
-        everything = (np.arange(len(starts_y)), np.arange(len(starts_x)))
-        self._descend(0, image, (starts_y, starts_x), everything, logits)
-        return logits
-
-    def _descend(self, level, image, starts, members, logits):
-        """`starts`: first positions at this level of the patches `members` (indices into the lattice), by axis."""
-        if level == 5:
-            side = self.model.side
-            for y, i in zip(starts[0], members[0]):
-                for x, j in zip(starts[1], members[1]):
-                    logits[i, j] = self._head(image[:, y : y + side, x : x + side])
-            return
-        image = self.blocks[level].run(None, {"input": image[None]})[0][0]
-        for odd_y in range(2):
-            for odd_x in range(2):
-                chosen = [starts[0] % 2 == odd_y, starts[1] % 2 == odd_x]
-                if not (chosen[0].any() and chosen[1].any()):
-                    continue
-                self._descend(
-                    level + 1,
-                    max_pool(image[:, odd_y:, odd_x:]),
-                    [starts[a][chosen[a]] // 2 for a in range(2)],
-                    [members[a][chosen[a]] for a in range(2)],
-                    logits,
-                )
-
-    def _head(self, features):
-        """Dense layers on [channels][side][side], in float64."""
-        x = features.astype(np.float64).ravel()
-        for index, (weight, bias) in enumerate(self.model.dense):
-            x = weight.astype(np.float64) @ x + bias
-            if index < len(self.model.dense) - 1:
-                x = np.maximum(x, 0)
-        return x
-
-
-def max_pool(image):
-    """2 x 2 maximum over [channels][h][w]; an incomplete last row or column is dropped."""
-    height, width = image.shape[1] // 2 * 2, image.shape[2] // 2 * 2
-    cells = image[:, :height, :width].reshape(len(image), height // 2, 2, width // 2, 2)
-    return cells.max((2, 4))
-
-
-def volume_logits(network, volume, setting, roi=None):
-    """Logits [z][lattice y][lattice x][class] of a volume of HU [z][y][x]."""
-    return np.stack(
-        [
-            network.slice_logits(intensity(hu, setting), setting, None if roi is None else roi_points(roi[z], setting))
-            for z, hu in enumerate(volume)
-        ]
-    )
+            everywhere = run(normalise(pixels, model.channels, setting)[None])[0]
+            logits[wanted] = everywhere[:, rows][:, :, columns].transpose(1, 2, 0)[wanted]
+        else:
+            patches = [pixels[rows[i] :, columns[j] :][:size, :size] for i, j in np.argwhere(wanted)]
+            parts = [np.stack(patches[at : at + batch]) for at in range(0, len(patches), batch)]
+            parts = [run(normalise(part, model.channels, setting)) for part in parts]
+            logits[wanted] = np.concatenate(parts) if parts else 0
+        slices.append(logits)
+    return np.stack(slices)
 
 
 # ---- voxels
-
-
-def nearest(position, centres):
-    """Index of the nearest centre; of two equally near the lower."""
-    return int(np.argmin(np.abs(centres - position)))
-
-
-def around(position, centres):
-    """(lower index, upper index, weight of the upper), clamped at the last centre. A voxel on a centre has it alone."""
-    low = int(np.flatnonzero(centres <= position)[-1])
-    if low == len(centres) - 1 or centres[low] == position:
-        return low, low, 0.0
-    return low, low + 1, (position - centres[low]) / (centres[low + 1] - centres[low])
 
 
 def softmax(logits):
@@ -241,31 +153,19 @@ def voxels(logits, shape, setting, tolerance, roi=None):
     `close`: voxels whose two best classes differ by less than `tolerance` (logits; probabilities for linear
     fill), where a correct implementation may choose the other one.
     """
-    (x0, y0, x1, y1), centres_y, _, centres_x, _ = lattice(shape, setting)
-    depth, classes = len(logits), logits.shape[-1]
+    (x0, y0, x1, y1), rows, columns = patch_grid(shape, setting)
+    mask, close = np.zeros((len(logits), *shape), np.uint8), np.zeros((len(logits), *shape), bool)
+    probability = np.zeros(mask.shape)
     probabilities = softmax(logits)
-    if setting.fill == "linear":
-        scores = np.zeros((depth, y1 - y0, x1 - x0, classes))
-        for y in range(y0, y1):
-            for x in range(x0, x1):
-                low_y, high_y, down = around(y, centres_y)
-                low_x, high_x, right = around(x, centres_x)
-                for i, weight_y in ((low_y, 1 - down), (high_y, down)):
-                    for j, weight_x in ((low_x, 1 - right), (high_x, right)):
-                        if weight_y * weight_x > 0:
-                            scores[:, y - y0, x - x0] += weight_y * weight_x * probabilities[:, i, j]
-        inner = scores
-    else:
-        rows = [nearest(y, centres_y) for y in range(y0, y1)]
-        columns = [nearest(x, centres_x) for x in range(x0, x1)]
-        scores = logits[:, rows][:, :, columns]
-        inner = probabilities[:, rows][:, :, columns]
-    best = np.sort(scores, -1)
-    mask, close = np.zeros((depth, *shape), np.uint8), np.zeros((depth, *shape), bool)
-    probability = np.zeros((depth, *shape))
-    mask[:, y0:y1, x0:x1] = scores.argmax(-1)
-    close[:, y0:y1, x0:x1] = best[..., -1] - best[..., -2] < tolerance
-    probability[:, y0:y1, x0:x1] = inner[..., setting.lesion_class]
+    scores = probabilities if setting.fill == "linear" else logits
+    for y in range(y0, y1):
+        for x in range(x0, x1):
+            down, across = sources_of(y, rows, setting), sources_of(x, columns, setting)
+            mixed = lambda values: sum(a * b * values[:, i, j].astype(np.float64) for i, a in down for j, b in across)
+            best = np.sort(mixed(scores), -1)
+            mask[:, y, x] = mixed(scores).argmax(-1)
+            close[:, y, x] = best[:, -1] - best[:, -2] < tolerance
+            probability[:, y, x] = mixed(probabilities)[:, setting.lesion_class]
     if roi is not None:
         outside = roi == 0
         mask[outside], close[outside], probability[outside] = 0, False, 0

@@ -1,11 +1,11 @@
-"""Random VGG16s of any width, as safetensors (torchvision names) and as ONNX with the same fp16-rounded weights.
+"""Random VGG16s of any width, as safetensors (torchvision's names) and as ONNX with the same fp16-rounded weights.
 
     model = random_vgg(NARROW, hidden=(12,), patch_size=65, seed=1)
     save_safetensors(model, "m.safetensors", metadata)
-    onnx_bytes(model)                       the whole network, for one patch size
-    onnx_block(model, block)                the convolutions of one block, for images of any size
+    onnx_bytes(model)                       of patches
+    onnx_bytes(model, image_scope=True)     of all patches of an image
 
-A `Vgg` holds what stands in the file (`stored`) and what the network computes with (`convs`, `dense`): batch
+A `Vgg` holds the tensors of the file (`stored`) and those that the network computes with (`convs`, `dense`): batch
 normalisation and average pooling folded in float64, then everything rounded to fp16 once.
 """
 
@@ -21,7 +21,7 @@ from safetensors.numpy import save
 
 import synthetic
 
-BLOCKS = (2, 2, 3, 3, 3)  # convolutions between poolings
+BLOCKS = (2, 2, 3, 3, 3)  # convolutions between pools
 CONV_NAMES = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)  # torchvision's vgg16
 CONV_NAMES_BN = (0, 3, 7, 10, 14, 17, 20, 24, 27, 30, 34, 37, 40)  # vgg16_bn; the norm is at N + 1
 BN_EPSILON = 1e-5
@@ -37,7 +37,7 @@ DTYPES = {"F16": np.float16, "BF16": ml_dtypes.bfloat16, "F32": np.float32, "F64
 
 @dataclass
 class Vgg:
-    """One network for one patch size."""
+    """A network for one patch size."""
 
     patch_size: int
     stored: dict  # name in the file -> float64 array that its dtype holds exactly
@@ -51,19 +51,9 @@ class Vgg:
         return self.convs[0][0].shape[1]
 
     @property
-    def classes(self):
-        """Output classes."""
-        return self.dense[-1][0].shape[0]
-
-    @property
     def side(self):
         """Side of the last feature map."""
         return self.patch_size >> 5
-
-
-def fp16(array):
-    """Rounded to fp16 once, as float32."""
-    return np.asarray(array).astype(np.float16).astype(np.float32)
 
 
 def random_vgg(
@@ -108,10 +98,10 @@ def random_vgg(
         stored[f"features.{name}.weight"], stored[f"features.{name}.bias"] = weight, bias
         x = np.maximum((y - mean[:, None, None]) / std[:, None, None] + shift[:, None, None], 0)
         if index in pooled_after:
-            height, width = x.shape[2] // 2 * 2, x.shape[3] // 2 * 2
-            x = x[:, :, :height, :width].reshape(*x.shape[:2], height // 2, 2, width // 2, 2).max((3, 5))
+            height, width = x.shape[2] // 2, x.shape[3] // 2
+            x = x[:, :, : 2 * height, : 2 * width].reshape(*x.shape[:2], height, 2, width, 2).max((3, 5))
     if adaptive:
-        pool = adaptive_matrix(x.shape[2], ADAPTIVE)
+        pool = adaptive_matrix(x.shape[2])
         x = np.einsum("iy,jx,ncyx->ncij", pool, pool, x)
     x = x.reshape(len(x), -1)
     for index, width in enumerate((*hidden, classes)):
@@ -121,16 +111,15 @@ def random_vgg(
         bias = rng.normal(0, 0.1, width) - y.mean(0)
         stored[f"classifier.{3 * index}.weight"], stored[f"classifier.{3 * index}.bias"] = weight, bias
         x = np.maximum(y + bias, 0)
-    stored = {name: value.astype(DTYPES[dtype]).astype(np.float64) for name, value in stored.items()}
-    model = Vgg(patch_size, stored, dtype)
+    model = Vgg(patch_size, {name: value.astype(DTYPES[dtype]).astype(np.float64) for name, value in stored.items()}, dtype)
     fold(model)
     return model
 
 
 def _sample_patches(patch_size, channels, count=12):
-    """Patches to set the scales of a random network by: [count][channels][P][P] in 0..1, partly black."""
-    x0 = synthetic.ct(2 * patch_size, 2 * patch_size, 1, seed=77)[0]
-    image = np.pad(np.clip((x0 + 160) / 400, 0, 1), patch_size // 2)
+    """Patches that set the scales of a random network: [count][channels][P][P] in 0..1, partly black."""
+    hu = synthetic.ct(2 * patch_size, 2 * patch_size, 1, seed=77)[0]
+    image = np.pad(np.clip((hu + 160) / 400, 0, 1), patch_size // 2)
     starts = np.random.default_rng(5).integers(0, 2 * patch_size, (count, 2))
     patches = np.stack([image[y : y + patch_size, x : x + patch_size] for y, x in starts])
     return np.repeat(patches[:, None], channels, 1)
@@ -140,15 +129,14 @@ def _conv(x, weight):
     """3x3 convolution with zeros around: [n][in][h][w] -> [n][out][h][w], float64."""
     padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))
     height, width = x.shape[2:]
-    y = 0
-    for i in range(3):
-        for j in range(3):
-            y = y + np.tensordot(weight[:, :, i, j], padded[:, :, i : i + height, j : j + width], ((1,), (1,)))
+    tap = lambda i, j: padded[:, :, i : i + height, j : j + width]
+    y = sum(np.tensordot(weight[:, :, i, j], tap(i, j), ((1,), (1,))) for i in range(3) for j in range(3))
     return y.swapaxes(0, 1)
 
 
 def fold(model):
     """Fills `convs` and `dense` from `stored`."""
+    fp16 = lambda array: array.astype(np.float16).astype(np.float32)
     stored = model.stored
     batch_norm = "features.1.running_var" in stored
     model.convs, model.dense = [], []
@@ -160,27 +148,27 @@ def fold(model):
             weight = weight * scale[:, None, None, None]
             bias = (bias - stored[norm + "running_mean"]) * scale + stored[norm + "bias"]
         model.convs.append((fp16(weight), fp16(bias)))
-    features, side = model.convs[-1][0].shape[0], model.side
+    features, side = len(bias), model.side
     for index in range(sum(name.startswith("classifier.") for name in stored) // 2):
         weight, bias = stored[f"classifier.{3 * index}.weight"], stored[f"classifier.{3 * index}.bias"]
         if index == 0 and weight.shape[1] == features * ADAPTIVE**2 and side != ADAPTIVE:
-            pool = adaptive_matrix(side, ADAPTIVE)
+            pool = adaptive_matrix(side)
             cells = weight.reshape(-1, features, ADAPTIVE, ADAPTIVE)
             weight = np.einsum("ocij,iy,jx->ocyx", cells, pool, pool).reshape(len(weight), -1)
         model.dense.append((fp16(weight), fp16(bias)))
 
 
-def adaptive_matrix(side, cells):
-    """[cells][side]: average pooling of `side` positions into `cells`, as torch's AdaptiveAvgPool defines it."""
-    matrix = np.zeros((cells, side))
-    for cell in range(cells):
-        first, end = cell * side // cells, -(-(cell + 1) * side // cells)
+def adaptive_matrix(side):
+    """[7][side]: average pooling of `side` positions into 7, as torch's AdaptiveAvgPool defines it."""
+    matrix = np.zeros((ADAPTIVE, side))
+    for cell in range(ADAPTIVE):
+        first, end = cell * side // ADAPTIVE, -(-(cell + 1) * side // ADAPTIVE)
         matrix[cell, first:end] = 1 / (end - first)
     return matrix
 
 
 def balance(model, logits):
-    """Shifts the last bias so that no class wins everywhere; returns `logits` of the model as it is then.
+    """Shifts the last bias so that no class wins everywhere; returns the logits of the shifted model.
 
     Not where patches are few or hardly differ: what is left after the shift would be rounding, many times enlarged.
     """
@@ -189,8 +177,7 @@ def balance(model, logits):
         return logits
     name = f"classifier.{3 * (len(model.dense) - 1)}.bias"
     before = model.dense[-1][1]
-    wanted = model.stored[name] - np.median(flat, 0)
-    model.stored[name] = wanted.astype(DTYPES[model.dtype]).astype(np.float64)
+    model.stored[name] = (model.stored[name] - np.median(flat, 0)).astype(DTYPES[model.dtype]).astype(np.float64)
     fold(model)
     return logits - before + model.dense[-1][1]
 
@@ -208,58 +195,45 @@ def save_safetensors(model, path, metadata=None):
     Path(path).write_bytes(len(header).to_bytes(8, "little") + header + content[end:])
 
 
-def _graph(nodes, weights, name, input_shape, output_shape):
-    tensor = lambda label, shape: helper.make_tensor_value_info(label, TensorProto.FLOAT, shape)
-    graph = helper.make_graph(
-        nodes,
-        name,
-        [tensor("input", input_shape)],
-        [tensor("output", output_shape)],
-        [numpy_helper.from_array(value, label) for label, value in weights.items()],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
-    model.ir_version = 8
-    onnx.checker.check_model(model)
-    return model.SerializeToString()
+def onnx_bytes(model, image_scope=False):
+    """The network in ONNX: [n][channels][P][P] -> [n][classes], with zeros at every patch's border, as in training.
 
+    `image_scope`: [1][channels][h][w] -> [1][classes][row][column], the logits of the patch that starts there. Pools do not
+    halve the image but double the distance between the taps of what follows, so that they are anchored at the start of
+    each patch, for all starts at once; zeros are read only outside the image.
+    """
+    nodes, weights, distance, last = [], {}, 1, "input"
 
-def _conv_nodes(model, indices, x, nodes, weights):
-    for index in indices:
-        weights[f"w{index}"], weights[f"b{index}"] = model.convs[index]
-        nodes.append(helper.make_node("Conv", [x, f"w{index}", f"b{index}"], [f"c{index}"], pads=[1, 1, 1, 1]))
-        nodes.append(helper.make_node("Relu", [f"c{index}"], [f"r{index}"]))
-        x = f"r{index}"
-    return x
+    def add(kind, *tensors, **attributes):
+        nonlocal last
+        names = [f"{kind}{len(nodes)}.{index}" for index in range(len(tensors))]
+        weights.update(zip(names, tensors))
+        nodes.append(helper.make_node(kind, [last, *names], [f"{kind}{len(nodes)}"], **attributes))
+        last = nodes[-1].output[0]
 
-
-def onnx_bytes(model):
-    """[n][channels][P][P] -> [n][classes]: the network as it was trained, zeros at every patch's border."""
-    nodes, weights, x = [], {}, "input"
-    for block, count in enumerate(BLOCKS):
-        first = sum(BLOCKS[:block])
-        x = _conv_nodes(model, range(first, first + count), x, nodes, weights)
-        nodes.append(helper.make_node("MaxPool", [x], [f"p{block}"], kernel_shape=[2, 2], strides=[2, 2]))
-        x = f"p{block}"
-    nodes.append(helper.make_node("Flatten", [x], ["flat"]))
-    x = "flat"
+    convs = iter(model.convs)
+    for count in BLOCKS:
+        for _ in range(count):
+            add("Conv", *next(convs), pads=[distance] * 4, dilations=[distance] * 2)
+            add("Relu")
+        add("MaxPool", kernel_shape=[2, 2], dilations=[distance] * 2, strides=[1 if image_scope else 2] * 2)
+        distance *= 2 if image_scope else 1
+    side = model.side
+    if not image_scope:
+        add("Flatten")
     for index, (weight, bias) in enumerate(model.dense):
-        weights[f"dw{index}"], weights[f"db{index}"] = weight, bias
-        last = index == len(model.dense) - 1
-        gemm = "output" if last else f"g{index}"
-        nodes.append(helper.make_node("Gemm", [x, f"dw{index}", f"db{index}"], [gemm], transB=1))
-        if not last:
-            nodes.append(helper.make_node("Relu", [gemm], [f"h{index}"]))
-            x = f"h{index}"
-    size = model.patch_size
-    return _graph(nodes, weights, "vgg16", ["n", model.channels, size, size], ["n", model.classes])
-
-
-def onnx_block(model, block):
-    """[1][in][h][w] -> [1][out][h][w]: the convolutions of one block, zeros around the image."""
-    first = sum(BLOCKS[:block])
-    indices = range(first, first + BLOCKS[block])
-    nodes, weights = [], {}
-    x = _conv_nodes(model, indices, "input", nodes, weights)
-    nodes.append(helper.make_node("Identity", [x], ["output"]))
-    in_width, out_width = model.convs[first][0].shape[1], model.convs[indices[-1]][0].shape[0]
-    return _graph(nodes, weights, f"block{block}", [1, in_width, "h", "w"], [1, out_width, "h", "w"])
+        if index > 0:
+            add("Relu")
+        if image_scope:
+            add("Conv", weight.reshape(len(weight), -1, side, side), bias, dilations=[distance] * 2)
+        else:
+            add("Gemm", weight, bias, transB=1)
+        side = 1
+    tensor = lambda name, *shape: helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+    size, rest = (["h", "w"], ["row", "column"]) if image_scope else ([model.patch_size] * 2, [])
+    inputs, outputs = tensor("input", "n", model.channels, *size), tensor(last, "n", len(bias), *rest)
+    initializers = [numpy_helper.from_array(value, name) for name, value in weights.items()]
+    graph = helper.make_graph(nodes, "vgg16", [inputs], [outputs], initializers)
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.checker.check_model(made)
+    return made.SerializeToString()

@@ -1,33 +1,26 @@
 //! The same bits for any number of threads, tile size, budget, ROI and repeat.
 
 use patchmask::Error;
-use patchmask::Model;
+use patchmask::Extents;
 use patchmask::Padding;
-use patchmask::{Extents, Volume, VolumeMut};
-use patchmask::{Options, Outputs, Session};
+use patchmask::{Options, Session};
 
-use crate::builder::Random;
-use crate::geometry::{Case, network};
+use crate::support::{Case, Random, TestModel, bits, network};
 
-/// A case with enough lattice points for many tiles.
-fn dense_case(padding: Padding) -> (Case, Model) {
+/// A case with enough patches for many tiles.
+fn dense_case(padding: Padding) -> (Case, TestModel) {
     let mut random = Random(5);
     let case = Case::whole(&mut random, padding, (65, 5), (120, 97, 2));
     let model = network(&mut random, 65);
     (case, model)
 }
 
-fn bits(logits: &[f32]) -> Vec<u32> {
-    logits.iter().map(|logit| logit.to_bits()).collect()
-}
-
 /// The smallest budget, in bytes, that this case can run in with so many threads.
-fn least_budget(case: &Case, model: &Model, threads: u32) -> u64 {
+fn least_budget(case: &Case, model: &TestModel, threads: u32) -> u64 {
     let fits = |budget: u64| {
         let options = Options { memory_budget: budget, threads, ..case.options.clone() };
-        let extents = Extents::new(case.width as u64, case.height as u64, case.depth as u64, "volume");
         match Session::new(model, options, &mut |_, _| ()) {
-            Ok(session) => session.estimate(extents.unwrap(), None).is_ok(),
+            Ok(session) => session.estimate(case.extents(), None).is_ok(),
             Err(Error::OutOfMemory(_)) => false,
             Err(other) => panic!("{other}"),
         }
@@ -53,8 +46,7 @@ fn bits_do_not_depend_on_threads_tiles_budget_or_repeat() {
                 let session = Session::new(&model, options, &mut |_, _| ()).unwrap();
                 for _repeat in 0..2 {
                     let again = case.run_in(&session, &model);
-                    assert_eq!(bits(&first.logits), bits(&again.logits), "{threads} threads, {budget}");
-                    assert_eq!(first.mask, again.mask);
+                    assert!(bits(&first) == bits(&again), "{threads} threads, {budget}");
                     tiles.push(again.report.work.tiles);
                 }
             }
@@ -69,8 +61,8 @@ fn bits_do_not_depend_on_threads_tiles_budget_or_repeat() {
 #[test]
 fn a_budget_too_small_says_how_much_is_missing() {
     let (case, model) = dense_case(Padding::Patch);
-    let options =
-        Options { threads: 2, memory_budget: least_budget(&case, &model, 2) - (1 << 14), ..case.options.clone() };
+    let memory_budget = least_budget(&case, &model, 2) - (1 << 14);
+    let options = Options { threads: 2, memory_budget, ..case.options.clone() };
     let text = match Session::new(&model, options, &mut |_, _| ()) {
         Err(error) => error.to_string(),
         Ok(session) => {
@@ -96,13 +88,7 @@ fn a_roi_changes_no_bit_of_what_it_evaluates() {
                 .collect(),
         );
         let some = case.run(&model, case.options.clone());
-        let mut evaluated = 0;
-        for (index, (some, all)) in some.logits.iter().zip(&all.logits).enumerate() {
-            if !some.is_nan() {
-                evaluated += 1;
-                assert_eq!(some.to_bits(), all.to_bits(), "logit {index}");
-            }
-        }
+        let evaluated = some.same_as_in(&all);
         assert!(evaluated > 100 && evaluated < all.logits.len() / 2, "{evaluated} logits");
         assert!(some.report.work.macs < all.report.work.macs);
     }
@@ -112,8 +98,7 @@ fn a_roi_changes_no_bit_of_what_it_evaluates() {
 fn the_estimate_is_what_then_happens() {
     let (case, model) = dense_case(Padding::Patch);
     let session = Session::new(&model, case.options.clone(), &mut |_, _| ()).unwrap();
-    let extents = Extents::new(120, 97, 2, "volume").unwrap();
-    let estimate = session.estimate(extents, None).unwrap();
+    let estimate = session.estimate(case.extents(), None).unwrap();
     let outcome = case.run_in(&session, &model);
     assert_eq!(estimate.work, outcome.report.work);
     assert_eq!(estimate.peak.host, outcome.report.peak.host);
@@ -138,11 +123,7 @@ fn activations_that_overflow_are_an_error() {
     let (case, model) = dense_case(Padding::Patch);
     let options = Options { std: [1e-40; 3], ..case.options.clone() };
     let session = Session::new(&model, options, &mut |_, _| ()).unwrap();
-    let volume = Volume::from_slice(&case.voxels, 120, 97, 2).unwrap();
-    let mut mask = vec![0; case.voxels.len()];
-    let mut outputs = Outputs { mask: Some(VolumeMut::from_slice(&mut mask)), ..Outputs::default() };
-    let outcome = session.segment(&volume, None, &mut outputs, &mut |_, _| true);
-    assert!(outcome.unwrap_err().to_string().contains("not finite"));
+    assert!(case.mask_in(&session).unwrap_err().to_string().contains("not finite"));
 }
 
 /// A callback that says stop at the very last report has stopped this call, not the next one.
@@ -150,10 +131,6 @@ fn activations_that_overflow_are_an_error() {
 fn a_late_stop_is_not_left_for_the_next_call() {
     let (case, model) = dense_case(Padding::Patch);
     let session = Session::new(&model, case.options.clone(), &mut |_, _| ()).unwrap();
-    let volume = Volume::from_slice(&case.voxels, 120, 97, 2).unwrap();
-    let mut mask = vec![0; case.voxels.len()];
-    let mut outputs = Outputs { mask: Some(VolumeMut::from_slice(&mut mask)), ..Outputs::default() };
-    let stopped = session.segment(&volume, None, &mut outputs, &mut |done, _| done < 1.0);
-    assert_eq!(stopped.unwrap_err(), Error::Cancelled);
-    assert!(session.segment(&volume, None, &mut outputs, &mut |_, _| true).is_ok());
+    assert_eq!(case.mask_while(&session, |done| done < 1.0), Err(Error::Cancelled));
+    case.mask_in(&session).unwrap();
 }

@@ -1,5 +1,4 @@
 //! The C++ compiler, for tests that run the kernels on the host. What it makes is kept until a source changes.
-#![allow(dead_code)] // each test binary uses a part
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -8,7 +7,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::{env, fs};
 
-/// With the kernels and `tests/kernels`.
+/// The source tree.
 pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
@@ -32,6 +31,15 @@ fn found() -> Result<&'static (String, Vec<u8>), String> {
     found.as_ref().map_err(String::clone)
 }
 
+/// The sources `*_test.cc` of a folder.
+pub fn test_sources(folder: &str) -> Vec<String> {
+    let names = fs::read_dir(root().join(folder)).expect("a folder").map(|entry| entry.expect("an entry").file_name());
+    let paths = names.map(|name| format!("{folder}/{}", name.to_str().expect("a name")));
+    let mut sources: Vec<String> = paths.filter(|path| path.ends_with("_test.cc")).collect();
+    sources.sort();
+    sources
+}
+
 /// Runs a compiler in the source tree; its messages where it fails.
 pub fn succeed(command: &mut Command) -> Result<(), String> {
     let output = (command.current_dir(root()).output()).map_err(|error| format!("{command:?}: {error}"))?;
@@ -43,8 +51,8 @@ pub fn succeed(command: &mut Command) -> Result<(), String> {
     }
 }
 
-/// Where file `name` lies, which `make` writes to the path that it is given; not called where that was done before,
-/// from the same sources with the same `arguments`.
+/// The path of file `name`, which `make` writes to the path that it is given, unless that was done before from the
+/// same sources with the same `arguments`.
 pub fn kept(name: &str, arguments: &[&str], make: impl FnOnce(&Path) -> Result<(), String>) -> Result<PathBuf, String> {
     let mut key = DefaultHasher::new();
     arguments.hash(&mut key);
@@ -63,7 +71,7 @@ pub fn kept(name: &str, arguments: &[&str], make: impl FnOnce(&Path) -> Result<(
 /// Versions of the sources of which it is kept what the compiler made.
 const VERSIONS: usize = 3;
 
-/// For what the compiler makes of today's sources.
+/// The folder of what the compiler makes of today's sources.
 fn of_sources() -> Result<&'static Path, String> {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     let key = sources_key()?;
@@ -84,13 +92,13 @@ fn of_sources() -> Result<&'static Path, String> {
     }))
 }
 
-/// Of the compiler and of every source that it may read.
+/// A hash of the compiler's version and of every source that it may read.
 fn sources_key() -> Result<u64, String> {
     static KEY: OnceLock<u64> = OnceLock::new();
     let compiler = found()?;
     Ok(*KEY.get_or_init(|| {
         let mut files = BTreeMap::new();
-        for folder in ["kernels", "tests/kernels"] {
+        for folder in ["kernels", "tests/kernels", "tests/fake_driver"] {
             read(&root().join(folder), &mut files);
         }
         let mut key = DefaultHasher::new();

@@ -1,10 +1,15 @@
-//! Values: rounding once to fp16, batch norm and adaptive pooling against their definitions in f64.
+//! Values: batch norm and adaptive pooling folded as in the reference, rounding to fp16 once.
 
 use half::f16;
 use patchmask::Model;
 use safetensors::Dtype;
 
-use crate::builder::{File, PLAIN, Random, WIDTHS, WITH_BATCH_NORM, refused};
+use crate::support::models::WIDTHS;
+use crate::support::parameters::Parameters;
+use crate::support::{File, Random, refused};
+
+/// Sides that pooling is folded for; 7 needs none.
+const POOLED: [usize; 13] = [1, 2, 3, 5, 6, 7, 8, 9, 13, 14, 15, 21, 32];
 
 /// Asserts that `got` is an fp16 nearest to each `expected`. `expected` itself may be off by 1e-12.
 #[track_caller]
@@ -42,124 +47,61 @@ fn rounds_once_from_f64() {
     }
 }
 
+/// Batch norm and pooling are folded in f64 and rounded once, and what needs no folding is rounded.
 #[test]
-fn reads_every_type_in_file_order() {
+fn parameters_are_those_of_the_reference() {
     for dtype in [Dtype::F16, Dtype::BF16, Dtype::F32, Dtype::F64] {
-        let file = File::new(dtype, false, 3, 2, &[4, 3, 2]);
-        let model = file.load().unwrap();
-        let mut inputs = 3;
-        for (layer, (position, outputs)) in PLAIN.into_iter().zip(WIDTHS).enumerate() {
-            let convolution = &model.convolutions()[layer];
-            assert_eq!(convolution.weight.dim(), (outputs, inputs, 3, 3));
-            for (kind, got) in
-                [("weight", convolution.weight.iter().collect::<Vec<_>>()), ("bias", convolution.bias.iter().collect())]
-            {
-                let name = format!("features.{position}.{kind}");
-                assert_nearest(got.into_iter(), &file.values(&name), &name);
-            }
-            inputs = outputs;
-        }
-        let first = model.first_dense(2).unwrap();
-        for (layer, dense) in [&first].into_iter().chain(model.dense()).enumerate() {
-            let name = format!("classifier.{}", 3 * layer);
-            let (weight, bias) = (format!("{name}.weight"), format!("{name}.bias"));
-            assert_eq!(file.tensors[&weight].shape, dense.weight.shape());
-            assert_nearest(dense.weight.iter(), &file.values(&weight), &weight);
-            assert_nearest(dense.bias.iter(), &file.values(&bias), &bias);
-        }
-    }
-}
-
-#[test]
-fn folds_batch_norm() {
-    for dtype in [Dtype::F16, Dtype::BF16, Dtype::F32, Dtype::F64] {
-        let file = File::new(dtype, true, 3, 1, &[2]);
-        let model = file.load().unwrap();
-        for (layer, position) in WITH_BATCH_NORM.into_iter().enumerate() {
-            let (name, norm) = (format!("features.{position}"), format!("features.{}", position + 1));
-            let [weight, bias] = ["weight", "bias"].map(|kind| file.values(&format!("{name}.{kind}")));
-            let [gamma, beta, mean, variance] =
-                ["weight", "bias", "running_mean", "running_var"].map(|kind| file.values(&format!("{norm}.{kind}")));
-            let per_output = weight.len() / bias.len();
-            // By definition: gamma * (w*x + b - mean) / sqrt(variance + eps) + beta.
-            let folded: Vec<f64> = weight
-                .iter()
-                .enumerate()
-                .map(|(i, w)| (i / per_output, w))
-                .map(|(o, w)| gamma[o] * w / (variance[o] + 1e-5).sqrt())
-                .collect();
-            let shifted: Vec<f64> = (0..bias.len())
-                .map(|o| gamma[o] * (bias[o] - mean[o]) / (variance[o] + 1e-5).sqrt() + beta[o])
-                .collect();
-            let convolution = &model.convolutions()[layer];
-            assert_nearest(convolution.weight.iter(), &folded, &name);
-            assert_nearest(convolution.bias.iter(), &shifted, &name);
-        }
-    }
-}
-
-/// The folded layer on g x g features against pooling to 7 x 7 cell by cell, then the file's layer.
-#[test]
-fn folds_adaptive_pooling() {
-    let file = File::new(Dtype::F64, false, 1, 7, &[4, 2]);
-    let model = file.load().unwrap();
-    let (outputs, channels) = (4, WIDTHS[12]);
-    let weight = file.values("classifier.0.weight"); // [4][3][7][7]
-    let mut random = Random(3);
-    for g in [1, 2, 3, 5, 6, 7, 8, 9, 13, 14, 15, 21, 32] {
-        let folded = model.first_dense(g).unwrap();
-        assert_eq!(folded.weight.dim(), (outputs, channels * g * g));
-        assert_eq!(folded.bias, model.first_dense(7).unwrap().bias);
-        let features: Vec<f64> = (0..channels * g * g).map(|_| random.symmetric()).collect();
-        let mut pooled = Vec::new();
-        for c in 0..channels {
-            for (i, j) in (0..49).map(|cell| (cell / 7, cell % 7)) {
-                let rows = i * g / 7..((i + 1) * g).div_ceil(7);
-                let columns = j * g / 7..((j + 1) * g).div_ceil(7);
-                let count = rows.len() * columns.len();
-                let values = rows.flat_map(|r| columns.clone().map(move |s| (r, s)));
-                let sum: f64 = values.map(|(r, s)| features[(c * g + r) * g + s]).sum();
-                pooled.push(sum / count as f64);
-            }
-        }
-        for o in 0..outputs {
-            let row = &weight[o * channels * 49..][..channels * 49];
-            let expected: f64 = row.iter().zip(&pooled).map(|(w, x)| w * x).sum();
-            let row = folded.weight.row(o);
-            let got: f64 = row.iter().zip(&features).map(|(w, x)| w.to_f64() * x).sum();
-            // Rounding of each folded weight to fp16: half a step of 2^-10 relative, or of 2^-24.
-            let limit: f64 = row
-                .iter()
-                .zip(&features)
-                .map(|(w, x)| (w.to_f64().abs() * 2f64.powi(-11) + 2f64.powi(-25)) * x.abs() + 1e-12)
-                .sum();
-            let error = (got - expected).abs();
-            assert!(error <= limit, "side {g}, output {o}: {got} for {expected}");
-        }
-    }
-}
-
-/// Every folded weight against the definition, transposed: rounding happens after the sum only.
-#[test]
-fn folded_pooling_rounds_once() {
-    for dtype in [Dtype::F64, Dtype::F32, Dtype::BF16, Dtype::F16] {
-        let file = File::new(dtype, false, 1, 7, &[2]);
-        let weight = file.values("classifier.0.weight");
-        let model = file.load().unwrap();
-        for g in [3, 8, 10] {
-            let mut expected = vec![0.0; weight.len() / 49 * g * g];
-            for (index, w) in weight.iter().enumerate() {
-                let (plane, i, j) = (index / 49, index / 7 % 7, index % 7);
-                let rows = i * g / 7..((i + 1) * g).div_ceil(7);
-                let columns = j * g / 7..((j + 1) * g).div_ceil(7);
-                for r in rows.clone() {
-                    for s in columns.clone() {
-                        expected[(plane * g + r) * g + s] += w / (rows.len() * columns.len()) as f64;
-                    }
+        for (batch_norm, channels, file_side, sides) in
+            [(false, 3, 2, &[2][..]), (true, 3, 1, &[1]), (true, 1, 7, &POOLED)]
+        {
+            let file = File::new(dtype, batch_norm, channels, file_side, &[4, 3, 2]);
+            let model = file.load().unwrap();
+            for &side in sides {
+                let what = format!("{dtype}, batch norm {batch_norm}, side {side}");
+                let want = Parameters::unrounded(&file, side);
+                assert_eq!((model.convolutions().len(), want.convolutions.len()), (13, 13));
+                for (number, (have, want)) in model.convolutions().iter().zip(&want.convolutions).enumerate() {
+                    let inputs = if number == 0 { channels } else { WIDTHS[number - 1] };
+                    assert_eq!(have.weight.dim(), (WIDTHS[number], inputs, 3, 3));
+                    assert_nearest(have.weight.iter(), &want.weight, &format!("{what}: convolution {number}"));
+                    assert_nearest(have.bias.iter(), &want.bias, &format!("{what}: its bias"));
+                }
+                let first = model.first_dense(side).unwrap();
+                let dense: Vec<_> = [&first].into_iter().chain(model.dense()).collect();
+                assert_eq!(dense.len(), want.dense.len());
+                for (number, (have, want)) in dense.into_iter().zip(&want.dense).enumerate() {
+                    let (outputs, inputs) = ([4, 3, 2][number], [WIDTHS[12] * side * side, 4, 3][number]);
+                    assert_eq!(have.weight.dim(), (outputs, inputs));
+                    assert_nearest(have.weight.iter(), &want.weight, &format!("{what}: dense layer {number}"));
+                    assert_nearest(have.bias.iter(), &want.bias, &format!("{what}: its bias"));
                 }
             }
-            let folded = model.first_dense(g).unwrap();
-            assert_nearest(folded.weight.iter(), &expected, &format!("{dtype} side {g}"));
+        }
+    }
+}
+
+/// The reference itself: its folded layer on g x g features gives what pooling to 7 x 7, mean by mean, and the file's
+/// layer give.
+#[test]
+fn folded_pooling_is_pooling() {
+    let file = File::new(Dtype::F64, false, 1, 7, &[4, 2]);
+    let (unfolded, channels) = (file.values("classifier.0.weight"), WIDTHS[12]);
+    let mut random = Random(3);
+    for g in POOLED {
+        let features: Vec<f64> = (0..channels * g * g).map(|_| random.symmetric()).collect();
+        let means = (0..channels * 49).map(|i| {
+            let (c, i, j) = (i / 49, i / 7 % 7, i % 7);
+            let (rows, columns) = (i * g / 7..((i + 1) * g).div_ceil(7), j * g / 7..((j + 1) * g).div_ceil(7));
+            let count = rows.len() * columns.len();
+            let values = rows.flat_map(|r| columns.clone().map(move |s| (r, s)));
+            values.map(|(r, s)| features[(c * g + r) * g + s]).sum::<f64>() / count as f64
+        });
+        let means: Vec<f64> = means.collect();
+        let folded = &Parameters::unrounded(&file, g).dense[0].weight;
+        let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+        for (folded, unfolded) in folded.chunks(features.len()).zip(unfolded.chunks(means.len())) {
+            let (have, want) = (dot(folded, &features), dot(unfolded, &means));
+            assert!((have - want).abs() < 1e-12, "side {g}: {have} for {want}");
         }
     }
 }

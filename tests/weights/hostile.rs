@@ -8,7 +8,7 @@ use patchmask::Error;
 use patchmask::Model;
 use safetensors::Dtype;
 
-use crate::builder::{File, Random, raw_file, refused};
+use crate::support::{File, Random, raw_file, refused};
 
 fn load(bytes: &[u8]) -> Result<Model, Error> {
     Model::from_bytes(bytes)

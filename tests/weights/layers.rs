@@ -1,4 +1,4 @@
-//! What is inferred from a file, what is refused, and the fit of patches to the first dense layer.
+//! Layers inferred from a file, layers refused, and the fit of patches to the first dense layer.
 
 #[cfg(unix)]
 use std::io::Write;
@@ -9,7 +9,9 @@ use patchmask::Error;
 use patchmask::Model;
 use safetensors::Dtype;
 
-use crate::builder::{File, WIDTHS, refused};
+use crate::support::models::WIDTHS;
+use crate::support::parameters::Parameters;
+use crate::support::{File, refused};
 
 #[test]
 fn models_are_shared_between_threads() {
@@ -34,18 +36,9 @@ fn describes_what_is_in_the_file() {
         assert_eq!(description.lesion_class, 1);
         assert_eq!((description.patch_size, description.stride), (None, None));
         assert!(description.class_names.is_empty());
-        let mut parameters = 0;
-        let mut inputs = channels;
-        for outputs in WIDTHS {
-            parameters += outputs * inputs * 9 + outputs;
-            inputs = outputs;
-        }
-        inputs *= side * side;
-        for &outputs in &dense {
-            parameters += outputs * inputs + outputs;
-            inputs = outputs;
-        }
-        assert_eq!(description.parameters, parameters as u64);
+        let Parameters { convolutions, dense: dense_layers } = Parameters::unrounded(&file, side);
+        let parameters = convolutions.iter().chain(&dense_layers).map(|layer| layer.weight.len() + layer.bias.len());
+        assert_eq!(description.parameters, parameters.sum::<usize>() as u64);
         assert_eq!(model.dense().len(), dense.len() - 1);
     }
 }
@@ -118,16 +111,9 @@ fn names_missing_and_unknown_tensors() {
     without("features.40.bias", true);
 
     for name in [
-        "features.1.weight",
-        "features.30.weight",
-        "module.features.0.weight",
-        "classifier.weight",
-        "classifier.00.weight",
-        "classifier.-1.bias",
-        "classifier.99999999999999999999.bias",
-        "classifier.0.weight.extra",
-        "block1_conv1/kernel:0",
-        "",
+        "features.1.weight", "features.30.weight", "module.features.0.weight", "classifier.weight",
+        "classifier.00.weight", "classifier.-1.bias", "classifier.99999999999999999999.bias",
+        "classifier.0.weight.extra", "block1_conv1/kernel:0", "",
     ] {
         let mut file = File::plain();
         file.set(name, &[2], &[0.0, 0.0]);

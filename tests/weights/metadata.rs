@@ -2,7 +2,7 @@
 
 use safetensors::Dtype;
 
-use crate::builder::{File, refused};
+use crate::support::{File, refused};
 
 #[test]
 fn reads_every_key() {

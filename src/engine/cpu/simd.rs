@@ -220,27 +220,11 @@ mod x86 {
         };
     }
     simd!(
-        Avx512,
-        16,
-        12,
-        _mm512_set1_ps,
-        _mm512_loadu_ps,
-        _mm512_storeu_ps,
-        _mm512_add_ps,
-        _mm512_fmadd_ps,
-        _mm512_max_ps,
-        _mm512_setzero_ps
+        Avx512, 16, 12, _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_add_ps, _mm512_fmadd_ps,
+        _mm512_max_ps, _mm512_setzero_ps
     );
     simd!(
-        Avx2,
-        8,
-        3,
-        _mm256_set1_ps,
-        _mm256_loadu_ps,
-        _mm256_storeu_ps,
-        _mm256_add_ps,
-        _mm256_fmadd_ps,
-        _mm256_max_ps,
+        Avx2, 8, 3, _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_add_ps, _mm256_fmadd_ps, _mm256_max_ps,
         _mm256_setzero_ps
     );
 }

@@ -5,8 +5,8 @@ use super::buffers::{ACTIVATION_BYTES, ALIGNMENT, Arena, Region, half_bytes};
 use super::device::Device;
 use super::driver::Stream;
 use super::params::{
-    ConvParams, DENSE_OUTPUTS, DENSE_POINTS, DenseParams, FirstParams, MaxParams, SUMS_OUTPUTS, ScoresParams,
-    SumsParams, THREADS, TILE_COLUMNS, TILE_ROWS, Voxels,
+    ConvParams, FirstParams, GEMM_OUTPUTS, GEMM_POINTS, GemmParams, MaxPoolParams, SPLIT_K_OUTPUTS, ScoresParams,
+    SplitKParams, THREADS, TILE_COLUMNS, TILE_ROWS, Voxels,
 };
 use super::tables::{StepTables, Table, TileTables};
 use super::weights::PackedWeights;
@@ -170,7 +170,7 @@ impl Launches<'_> {
 
     unsafe fn pool(&self, index: usize, tables: &StepTables) -> Result<(), Error> {
         let output = self.tile.plan.output_of(index);
-        let params = MaxParams {
+        let params = MaxPoolParams {
             input: self.output_of(index - 1),
             output: self.output_of(index),
             row_taps: self.at(tables.rows),
@@ -183,7 +183,7 @@ impl Launches<'_> {
             channels: self.channels_of(index) as i32,
         };
         let tiles = even_tiles(self.tile.plan.axes.output(index), tables.wanted);
-        let kernel = &self.device.kernels.table_max;
+        let kernel = &self.device.kernels.gather_max_pool;
         // SAFETY: by contract of `layer`.
         unsafe { self.stream.launch(kernel, [tiles, 1], &params) }
     }
@@ -201,7 +201,7 @@ impl Launches<'_> {
         let layer = &dense.layer;
         let kernels = &self.device.kernels;
         let patches = self.tile.patches.len();
-        let products = DenseParams {
+        let products = GemmParams {
             input: self.output_of(index - 1),
             sums: self.sums_of(index),
             weights: layer.weights.address(),
@@ -212,19 +212,19 @@ impl Launches<'_> {
             points: patches as i32,
             columns: self.tile.plan.patches().columns as i32,
             side: dense.side as i32,
-            part_rows: dense.split_rows as i32,
+            split_rows: dense.split_rows as i32,
             input_columns: input_columns as i32,
             input_channels: layer.inputs as i32,
             output_channels: layer.outputs as i32,
             unused: 0,
         };
-        let blocks = [patches.div_ceil(DENSE_POINTS), layer.outputs.div_ceil(DENSE_OUTPUTS) * dense.splits()];
+        let blocks = [patches.div_ceil(GEMM_POINTS), layer.outputs.div_ceil(GEMM_OUTPUTS) * dense.splits()];
         // SAFETY: by contract of `layer`.
-        unsafe { self.stream.launch(&kernels.dense_products, blocks, &products) }?;
+        unsafe { self.stream.launch(&kernels.gemm, blocks, &products) }?;
         if index == self.last() {
             return Ok(());
         }
-        let sums = SumsParams {
+        let sums = SplitKParams {
             sums: products.sums,
             bias: layer.bias.address(),
             output: self.output_of(index),
@@ -232,12 +232,12 @@ impl Launches<'_> {
             overflow: self.overflow,
             points: products.points,
             output_channels: products.output_channels,
-            parts: dense.splits() as i32,
+            splits: dense.splits() as i32,
             layer: (CONVOLUTIONS + number) as i32,
         };
-        let blocks = (patches * layer.outputs).div_ceil(SUMS_OUTPUTS * THREADS as usize);
+        let blocks = (patches * layer.outputs).div_ceil(SPLIT_K_OUTPUTS * THREADS as usize);
         // SAFETY: by contract of `layer`.
-        unsafe { self.stream.launch(&kernels.dense_sums, [blocks, 1], &sums) }
+        unsafe { self.stream.launch(&kernels.split_k_reduce, [blocks, 1], &sums) }
     }
 
     /// Address of the sums of dense layer `index`: behind its output, whose pixels are multiples of 32 bytes.
@@ -258,7 +258,7 @@ impl Launches<'_> {
         let params = ScoresParams {
             sums: self.sums_of(self.last()),
             bias: layer.bias.address(),
-            lattice_points: self.at(self.tables.patch_indices),
+            grid_indices: self.at(self.tables.patch_indices),
             logits,
             probabilities,
             cancel: self.cancel,
@@ -266,7 +266,7 @@ impl Launches<'_> {
             points: patches as i32,
             classes: self.classes as i32,
             padded_classes: layer.outputs as i32,
-            parts: dense.splits() as i32,
+            splits: dense.splits() as i32,
             layer: (CONVOLUTIONS + number) as i32,
             unused: 0,
         };

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use super::driver::{Context, Kernel, Module};
 use super::params::{
-    DENSE_SHARED_BYTES, DENSE_THREADS, EQUALIZE_SHARED_BYTES, FIRST_SHARED_BYTES, HISTOGRAM_SHARED_BYTES,
+    EQUALIZE_SHARED_BYTES, FIRST_SHARED_BYTES, GEMM_SHARED_BYTES, GEMM_THREADS, HISTOGRAM_SHARED_BYTES,
     HISTOGRAM_THREADS, LEVELS, THREADS, WGMMA_THREADS, WGMMA_TILES, conv_shared_bytes, wgmma_shared_bytes,
 };
 use crate::error::Error;
@@ -112,11 +112,11 @@ pub(super) struct Kernels {
     pub first: Kernel,
     pub histogram: Kernel,
     pub equalize: Kernel,
-    pub table_max: Kernel,
-    pub dense_products: Kernel,
-    pub dense_sums: Kernel,
+    pub gather_max_pool: Kernel,
+    pub gemm: Kernel,
+    pub split_k_reduce: Kernel,
     pub scores: Kernel,
-    pub paint: Kernel,
+    pub write_mask: Kernel,
     /// Those that were to be left out, and those that could not be loaded.
     pub left_out: Vec<LeftOut>,
     modules: Vec<(&'static str, Module)>,
@@ -127,9 +127,9 @@ impl Kernels {
     pub fn new(context: &Arc<Context>, limits: Limits, mut left_out: Vec<LeftOut>) -> Result<Self, Error> {
         let conv3 = Module::new(context, "conv3_mma", ptx!("conv3_mma"))?;
         let first = Module::new(context, "conv3_first", ptx!("conv3_first"))?;
-        let dense = Module::new(context, "dense_mma", ptx!("dense_mma"))?;
+        let dense = Module::new(context, "gemm", ptx!("gemm"))?;
         let intensity = Module::new(context, "intensity", ptx!("intensity"))?;
-        let max = Module::new(context, "table_max", ptx!("table_max"))?;
+        let max = Module::new(context, "gather_max_pool", ptx!("gather_max_pool"))?;
         let mask = Module::new(context, "mask", ptx!("mask"))?;
         let is_left_out = |left_out: &[LeftOut], shape: &Shape| left_out.iter().any(|out| out.kernel == shape.name);
         let mut convolutions = Vec::new();
@@ -166,18 +166,18 @@ impl Kernels {
             first: first.kernel("conv3_first", THREADS, FIRST_SHARED_BYTES)?,
             histogram: intensity.kernel("histogram", HISTOGRAM_THREADS, HISTOGRAM_SHARED_BYTES)?,
             equalize: intensity.kernel("equalize", LEVELS as u32, EQUALIZE_SHARED_BYTES)?,
-            table_max: max.kernel("table_max", THREADS, 0)?,
-            dense_products: dense.kernel("dense_products", DENSE_THREADS, DENSE_SHARED_BYTES)?,
-            dense_sums: dense.kernel("dense_sums", THREADS, 0)?,
+            gather_max_pool: max.kernel("gather_max_pool", THREADS, 0)?,
+            gemm: dense.kernel("gemm", GEMM_THREADS, GEMM_SHARED_BYTES)?,
+            split_k_reduce: dense.kernel("split_k_reduce", THREADS, 0)?,
             scores: mask.kernel("scores", THREADS, 0)?,
-            paint: mask.kernel("paint", THREADS, 0)?,
+            write_mask: mask.kernel("write_mask", THREADS, 0)?,
             left_out,
             modules: [
                 ("conv3_mma", conv3),
                 ("conv3_first", first),
-                ("dense_mma", dense),
+                ("gemm", dense),
                 ("intensity", intensity),
-                ("table_max", max),
+                ("gather_max_pool", max),
                 ("mask", mask),
             ]
             .into_iter()

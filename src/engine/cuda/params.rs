@@ -21,17 +21,17 @@ pub(super) const BLACK: i32 = i32::MIN;
 pub(super) const TIMEOUT: u32 = 31;
 /// Levels of the histogram.
 pub(super) const LEVELS: usize = 256;
-/// Lattice points, outputs and input channels that a block of `dense_products` takes at a time; outputs whose weights
+/// Lattice points, outputs and input channels that a block of `gemm` takes at a time; outputs whose weights
 /// lie together.
-pub(super) const DENSE_POINTS: usize = 128;
-pub(super) const DENSE_OUTPUTS: usize = 256;
-pub(super) const DENSE_CHUNK: usize = 32;
-pub(super) const DENSE_PACKED: usize = 64;
-/// Outputs of a thread of `dense_sums`.
-pub(super) const SUMS_OUTPUTS: usize = 8;
+pub(super) const GEMM_POINTS: usize = 128;
+pub(super) const GEMM_OUTPUTS: usize = 256;
+pub(super) const GEMM_CHUNK: usize = 32;
+pub(super) const GEMM_PACKED: usize = 64;
+/// Outputs of a thread of `split_k_reduce`.
+pub(super) const SPLIT_K_OUTPUTS: usize = 8;
 /// Threads of a block.
 pub(super) const THREADS: u32 = 128;
-pub(super) const DENSE_THREADS: u32 = 256;
+pub(super) const GEMM_THREADS: u32 = 256;
 pub(super) const HISTOGRAM_THREADS: u32 = 256;
 pub(super) const WGMMA_THREADS: u32 = 384;
 /// Tiles that a block of the Hopper convolutions takes at a time, and input channels.
@@ -39,7 +39,7 @@ pub(super) const WGMMA_TILES: usize = 2;
 pub(super) const WGMMA_CHUNK: usize = 64;
 
 /// Dynamic shared memory of each kernel, in bytes.
-pub(super) const DENSE_SHARED_BYTES: u32 = 98304;
+pub(super) const GEMM_SHARED_BYTES: u32 = 98304;
 pub(super) const FIRST_SHARED_BYTES: u32 = 5480;
 pub(super) const HISTOGRAM_SHARED_BYTES: u32 = 8200;
 pub(super) const EQUALIZE_SHARED_BYTES: u32 = 2048;
@@ -139,24 +139,24 @@ mirrored! {
         input, output, weights, bias, row_blocks, column_blocks, tiles, cancel, overflow: u64;
         column_block_count, input_columns, input_channels, columns, output_channels, layer, tile_count, unused: i32;
     }
-    MaxParams {
+    MaxPoolParams {
         input, output, row_taps, column_taps, tiles, cancel: u64;
         rows, columns, input_columns, channels: i32;
     }
-    DenseParams {
+    GemmParams {
         input, sums, weights, row_taps, column_taps, pixels, cancel: u64;
-        points, columns, side, part_rows, input_columns, input_channels, output_channels, unused: i32;
+        points, columns, side, split_rows, input_columns, input_channels, output_channels, unused: i32;
     }
-    SumsParams {
+    SplitKParams {
         sums, bias, output, cancel, overflow: u64;
-        points, output_channels, parts, layer: i32;
+        points, output_channels, splits, layer: i32;
     }
     ScoresParams {
-        sums, bias, lattice_points, logits, probabilities, cancel, overflow: u64;
-        points, classes, padded_classes, parts, layer, unused: i32;
+        sums, bias, grid_indices, logits, probabilities, cancel, overflow: u64;
+        points, classes, padded_classes, splits, layer, unused: i32;
     }
     /// The patch centres whose classes a pixel of an axis takes.
-    AxisFill {
+    AxisSample {
         low, high: i32;
         weight: f32;
     }
@@ -165,11 +165,11 @@ mirrored! {
         data: u64;
         stride_x, stride_y: i64;
     }
-    PaintParams {
+    WriteMaskParams {
         logits, probabilities, rows, columns, roi: u64;
         mask, probability, coverage: Plane;
         cancel: u64;
-        width, height, lattice_columns, classes, lesion_class, linear: i32;
+        width, height, grid_columns, classes, lesion_class, linear: i32;
     }
 }
 
@@ -239,20 +239,20 @@ mod tests {
         number("BLOCK_ZERO", usize::from(BLOCK_ZERO));
         number("LEVELS", LEVELS);
         number("TIMEOUT", TIMEOUT as usize);
-        number("DENSE_POINTS", DENSE_POINTS);
-        number("DENSE_OUTPUTS", DENSE_OUTPUTS);
-        number("DENSE_CHUNK", DENSE_CHUNK);
-        number("DENSE_PACKED", DENSE_PACKED);
-        number("DENSE_THREADS", DENSE_THREADS as usize);
-        number("SUMS_OUTPUTS", SUMS_OUTPUTS);
+        number("GEMM_POINTS", GEMM_POINTS);
+        number("GEMM_OUTPUTS", GEMM_OUTPUTS);
+        number("GEMM_CHUNK", GEMM_CHUNK);
+        number("GEMM_PACKED", GEMM_PACKED);
+        number("GEMM_THREADS", GEMM_THREADS as usize);
+        number("SPLIT_K_OUTPUTS", SPLIT_K_OUTPUTS);
         number("HISTOGRAM_THREADS", HISTOGRAM_THREADS as usize);
-        for name in ["FIRST", "CONV", "MAX", "SUMS", "SCORES", "PAINT"] {
+        for name in ["FIRST", "CONV", "MAX_POOL", "SPLIT_K", "SCORES", "WRITE_MASK"] {
             number(&format!("{name}_THREADS"), THREADS as usize);
         }
         number("WGMMA_THREADS", WGMMA_THREADS as usize);
         number("WGMMA_TILES", WGMMA_TILES);
         number("WGMMA_CHUNK", WGMMA_CHUNK);
-        number("DENSE_SHARED_BYTES", DENSE_SHARED_BYTES as usize);
+        number("GEMM_SHARED_BYTES", GEMM_SHARED_BYTES as usize);
         number("FIRST_SHARED_BYTES", FIRST_SHARED_BYTES as usize);
         number("HISTOGRAM_SHARED_BYTES", HISTOGRAM_SHARED_BYTES as usize);
         number("EQUALIZE_SHARED_BYTES", EQUALIZE_SHARED_BYTES as usize);

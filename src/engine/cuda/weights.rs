@@ -15,7 +15,7 @@ use half::f16;
 
 use super::device::Device;
 use super::driver::DeviceMemory;
-use super::params::{CHANNEL_GRAIN, DENSE_CHUNK, DENSE_PACKED};
+use super::params::{CHANNEL_GRAIN, GEMM_CHUNK, GEMM_PACKED};
 use crate::engine::Settings;
 use crate::engine::first_layer::{INPUT_CHANNELS, first_layer_weight};
 use crate::error::Error;
@@ -231,8 +231,8 @@ fn dense_layer(
         inputs,
         padded_inputs,
         outputs,
-        chunk: DENSE_CHUNK,
-        block: DENSE_PACKED,
+        chunk: GEMM_CHUNK,
+        block: GEMM_PACKED,
         chunks_outside: false,
     }
     .pack(weight)?;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::arena::{Region, SLOTS};
 use crate::engine::cuda::driver::{Context, DeviceMemory, Event, HostMemory};
-use crate::engine::cuda::params::{AxisFill, LEVELS};
+use crate::engine::cuda::params::{AxisSample, LEVELS};
 use crate::engine::cuda::status::Status;
 use crate::engine::{Bytes, Geometry};
 use crate::error::Error;
@@ -63,7 +63,7 @@ pub(in crate::engine::cuda) struct Buffers {
     layout: BufferLayout,
     /// No more than the call has slices.
     pub slots: Vec<Slot>,
-    /// One [`AxisFill`] per row of the slice, then one per column.
+    /// One [`AxisSample`] per row of the slice, then one per column.
     pub interpolation: Mirrored,
 }
 
@@ -104,7 +104,7 @@ impl BufferLayout {
     }
 
     fn interpolation_bytes(&self) -> usize {
-        size_of::<AxisFill>() * (self.width + self.height)
+        size_of::<AxisSample>() * (self.width + self.height)
     }
 
     pub fn bytes(&self) -> Bytes {
@@ -181,7 +181,7 @@ pub(in crate::engine::cuda) fn write_interpolation(geometry: &Geometry, interpol
     let Geometry { extents, grid, .. } = geometry;
     let rows = (0..extents.height).map(|pixel| axis_fill(&grid.y, pixel, interpolation));
     let columns = (0..extents.width).map(|pixel| axis_fill(&grid.x, pixel, interpolation));
-    for (to, fill) in to.chunks_exact_mut(size_of::<AxisFill>()).zip(rows.chain(columns)) {
+    for (to, fill) in to.chunks_exact_mut(size_of::<AxisSample>()).zip(rows.chain(columns)) {
         to[..4].copy_from_slice(&fill.low.to_ne_bytes());
         to[4..8].copy_from_slice(&fill.high.to_ne_bytes());
         to[8..].copy_from_slice(&fill.weight.to_ne_bytes());
@@ -189,14 +189,14 @@ pub(in crate::engine::cuda) fn write_interpolation(geometry: &Geometry, interpol
 }
 
 /// The centres that a pixel of an axis of the slice takes its class from.
-fn axis_fill(axis: &Axis, pixel: usize, interpolation: Interpolation) -> AxisFill {
+fn axis_fill(axis: &Axis, pixel: usize, interpolation: Interpolation) -> AxisSample {
     let inside = pixel.checked_sub(axis.origin).filter(|&p| p < axis.len);
     let Some(p) = inside else {
-        return AxisFill { low: -1, high: -1, weight: 0.0 };
+        return AxisSample { low: -1, high: -1, weight: 0.0 };
     };
     let (low, high, weight) = match interpolation {
         Interpolation::Nearest => (axis.nearest(p), axis.nearest(p), 0.0),
         Interpolation::Linear => axis.around(p),
     };
-    AxisFill { low: low as i32, high: high as i32, weight }
+    AxisSample { low: low as i32, high: high as i32, weight }
 }

@@ -4,7 +4,7 @@ use super::CudaCall;
 use super::timeline::Lane;
 use crate::engine::SliceId;
 use crate::engine::cuda::buffers::Mirrored;
-use crate::engine::cuda::params::{AxisFill, PaintParams, Plane, THREADS};
+use crate::engine::cuda::params::{AxisSample, Plane, THREADS, WriteMaskParams};
 use crate::error::Error;
 use crate::mask::{DevicePlane, Interpolation, OutputViews};
 use crate::patch_grid::Selection;
@@ -43,11 +43,11 @@ impl CudaCall<'_> {
         };
         let planes = self.request.planes;
         let rows = self.buffers.interpolation.device.address();
-        let params = PaintParams {
+        let params = WriteMaskParams {
             logits,
             probabilities,
             rows,
-            columns: rows + (size_of::<AxisFill>() * extents.height) as u64,
+            columns: rows + (size_of::<AxisSample>() * extents.height) as u64,
             roi: slot.roi.as_ref().map_or(0, |staged| staged.device.address()),
             mask: plane(&slot.mask, planes.and_then(|p| p.mask), 1),
             probability: plane(&slot.probability, planes.and_then(|p| p.probability), 4),
@@ -55,7 +55,7 @@ impl CudaCall<'_> {
             cancel: self.streams.cancel_word(),
             width: extents.width as i32,
             height: extents.height as i32,
-            lattice_columns: geometry.grid.x.count() as i32,
+            grid_columns: geometry.grid.x.count() as i32,
             classes: geometry.classes as i32,
             lesion_class: self.request.lesion_class as i32,
             linear: i32::from(self.request.interpolation == Interpolation::Linear),
@@ -68,7 +68,7 @@ impl CudaCall<'_> {
                 slot.uploaded.record(&self.streams.upload)?;
                 compute.wait_for(&slot.uploaded)?;
             }
-            compute.launch(&self.device.kernels.paint, [blocks, 1], &params)?;
+            compute.launch(&self.device.kernels.write_mask, [blocks, 1], &params)?;
             if let Some(staged) = &slot.logits {
                 compute.copy(staged.device.address(), logits, self.buffers.layout().logits_bytes())?;
             }

@@ -119,7 +119,7 @@ pub(super) fn run(device: &Arc<Device>) -> Result<Verdict, Error> {
     };
     Ok(match mask_is_wrong(&request, &logits, &mask, &probability)? {
         false => Verdict::Passed,
-        true => Verdict::Wrong { kernel: "scores or paint".into(), why: WRONG_RESULT.into() },
+        true => Verdict::Wrong { kernel: "scores or write_mask".into(), why: WRONG_RESULT.into() },
     })
 }
 
@@ -136,7 +136,7 @@ fn try_slice(
     call.reserve(Reservation::in_turn(bytes, bytes))?;
     let slice = of_kernel("histogram or equalize", call.slice(0))?;
     let logits = try_layers(call, slice, request, tile, tables, settings)?;
-    let kernel = "histogram or paint";
+    let kernel = "histogram or write_mask";
     of_kernel(kernel, call.submit(slice, Selection::everything()))?;
     finish(call, kernel)?;
     if of_kernel(kernel, call.wait(slice))? > 0 {
@@ -192,9 +192,9 @@ fn try_layers(
             Some(Step::Convolution(i)) => {
                 device.kernels.convolutions()[call.weights.convolutions[i - 1].kernel].kernel.name
             }
-            Some(Step::Pool) => "table_max",
-            _ if is_last => "dense_products or scores",
-            _ => "dense_products or dense_sums",
+            Some(Step::Pool) => "gather_max_pool",
+            _ if is_last => "gemm or scores",
+            _ => "gemm or split_k_reduce",
         };
         // SAFETY: all of it lives until `finish`, or for ever.
         of_kernel(kernel, unsafe { launches.layer(index) })?;
