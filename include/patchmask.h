@@ -36,14 +36,29 @@
  * strides say.
  *
  * Structs. The first field, struct_size, is set by the _init function, which is given sizeof: that
- * tells a library which fields the program was compiled with. Fields are only ever appended.
+ * tells a library which fields the program was compiled with. Fields are only ever appended, and every
+ * size from the first release's on is accepted: fields that a program does not know have their
+ * defaults, those that a library does not know are ignored.
  *
  * Threads. A model is immutable: any threads and sessions may use it at once. A session runs one call
  * at a time; a second one returns PATCHMASK_BUSY. patchmask_session_cancel and
- * patchmask_session_slices_done may be called from any thread, also while a call runs. A segmentation's
- * arithmetic runs on the session's own threads, so the caller's floating-point modes neither matter nor
- * change; freeing the session ends them. A session does not survive fork(): in the child estimating and
- * segmenting return PATCHMASK_WRONG_PROCESS, and freeing it is all that is left to do.
+ * patchmask_session_slices_done may be called from any thread, also while a call runs. Arithmetic runs on
+ * the session's own threads and under the floating-point modes of a program's start, so the caller's
+ * modes neither matter nor change; callbacks run under the caller's. Freeing a session ends its threads.
+ * Every call needs at most 64 KiB of the caller's stack; the library's threads have 2 MiB each.
+ *
+ * Processes. After fork() the child may go on with models, also where another thread of the parent was
+ * in the library. A session does not survive: in the child estimating and segmenting return
+ * PATCHMASK_WRONG_PROCESS, and freeing it is all that is left to do.
+ *
+ * Signals are the host's: the library's threads block all but those of their own faults. A thread that
+ * is cancelled (pthread_cancel) in a call ends when the call has returned. Callbacks must not throw,
+ * longjmp or end the thread.
+ *
+ * Little memory. Where an allocation fails the call returns PATCHMASK_OUT_OF_MEMORY, and the library
+ * goes on; small allocations draw on a reserve of 16 MiB of address space, which is touched only then.
+ *
+ * Unloading. dlclose() leaves the library mapped.
  *
  * What it never does: abort, exit, print, throw into the caller, or write outside the buffers.
  *

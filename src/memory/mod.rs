@@ -31,6 +31,13 @@ pub(crate) fn try_with_capacity<T>(len: usize, what: &str) -> Result<Vec<T>, Err
     Ok(vec)
 }
 
+/// `Vec::push` that reports a failed allocation.
+pub(crate) fn try_push<T>(vec: &mut Vec<T>, value: T, what: &str) -> Result<(), Error> {
+    vec.try_reserve(1).map_err(|_| out_of_memory((vec.len() + 1).saturating_mul(2 * size_of::<T>()), what))?;
+    vec.push(value);
+    Ok(())
+}
+
 /// Fails unless `bytes` and the headroom for small allocations could be allocated now.
 pub(crate) fn ensure_headroom(bytes: usize, what: &str) -> Result<(), Error> {
     let bytes = bytes.saturating_add(HEADROOM);

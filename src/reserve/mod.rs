@@ -1,7 +1,7 @@
 //! The allocator of the shared and the static library: the system's, and behind it a reserve for small allocations.
 //!
 //! ```text
-//! allocate:  the system's allocator; where that refuses at most 64 KiB: from the reserve
+//! allocate:  the system's allocator; where that refuses at most 1 MiB: from the reserve
 //! free:      back to where it came from, which its address tells
 //! ```
 //! Rust aborts the process where a small allocation fails: a name, a job of the thread pool, an error's text. With the
@@ -22,11 +22,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rlsf::Tlsf;
 
 /// Larger requests are expected to be fallible.
-const MAX_BYTES: usize = 64 << 10;
-/// Some 6 of 2509 tiny lives ran out of 2 MiB (tests/c/out_of_memory.c).
-const RESERVE_BYTES: usize = 8 << 20;
+const MAX_BYTES: usize = 1 << 20;
+const RESERVE_BYTES: usize = 16 << 20;
 
-/// Blocks of up to 8 MiB in 24 x 16 classes.
+/// Blocks of up to 16 MiB in 24 x 16 classes.
 type Pool = Tlsf<'static, u32, u16, 24, 16>;
 
 #[repr(align(64))]

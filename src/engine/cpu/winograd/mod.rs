@@ -26,6 +26,7 @@ use super::product::{PANEL, Rows, Sums, product};
 use super::workspace::Workspace;
 use crate::engine::Control;
 use crate::error::Error;
+use crate::memory::try_with_capacity;
 use crate::plan::{TilePlan, ZERO};
 pub(super) use layer::WinogradLayer;
 use points::{POINTS, SIDE};
@@ -98,10 +99,11 @@ struct Block {
 }
 
 impl Block {
-    fn new(pairs: &RunPairs<'_>, numbers: Range<usize>) -> Self {
+    fn new(pairs: &RunPairs<'_>, numbers: Range<usize>) -> Result<Self, Error> {
         let mut count = [[0; SIDE]; SIDE];
         let mut pixels = 0;
-        let batches = (numbers.clone().step_by(PAIRS_AT_A_TIME)).map(|start| {
+        let mut batches = try_with_capacity(numbers.len().div_ceil(PAIRS_AT_A_TIME), "a block of Winograd runs")?;
+        batches.extend((numbers.clone().step_by(PAIRS_AT_A_TIME)).map(|start| {
             let batch = start..numbers.end.min(start + PAIRS_AT_A_TIME);
             let first = count;
             for pair in pairs.select(batch.clone()) {
@@ -112,8 +114,7 @@ impl Block {
                 pixels += pair.pixels();
             }
             Batch { pairs: batch, first }
-        });
-        let batches = batches.collect();
+        }));
         let mut rows = 0;
         let before = count.map(|count| {
             count.map(|count| {
@@ -121,7 +122,7 @@ impl Block {
                 rows - count
             })
         });
-        Self { batches, count, before, rows, pixels }
+        Ok(Self { batches, count, before, rows, pixels })
     }
 }
 
@@ -137,8 +138,8 @@ impl Winograd<'_> {
     ) -> Result<(), Error> {
         let pairs = RunPairs::new(plan, index)?;
         let into = SharedRows::new(into);
-        for numbers in pairs.blocks(self.layer.block_rows()) {
-            let block = Block::new(&pairs, numbers);
+        for numbers in pairs.blocks(self.layer.block_rows())? {
+            let block = Block::new(&pairs, numbers)?;
             let (inputs, sums) = scratch.split_at_mut(block.rows * self.layer.input_stride());
             self.transform_inputs(&pairs, &block, from, SharedRows::new(inputs));
             self.multiply(&block, inputs, sums)?;
@@ -181,7 +182,7 @@ impl Winograd<'_> {
     fn multiply(&self, block: &Block, inputs: &[f32], sums: &mut [f32]) -> Result<(), Error> {
         let stride = self.layer.input_stride();
         let mut rest = sums;
-        let mut products = Vec::with_capacity(POINTS * self.layer.panels());
+        let mut products = try_with_capacity(POINTS * self.layer.panels(), "products of a block")?;
         for (point, &count) in block.count.iter().flatten().enumerate() {
             for panel in 0..self.layer.panels() {
                 let (sums, after) = rest.split_at_mut(count * PANEL);

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::points::SIDE;
 use crate::error::Error;
-use crate::memory::try_with_capacity;
+use crate::memory::{try_push, try_with_capacity};
 use crate::plan::{Image, TapTable, TilePlan, ZERO};
 
 /// A run of the plan, its inputs written out.
@@ -81,19 +81,19 @@ impl<'a> RunPairs<'a> {
     }
 
     /// All pairs, in blocks with at most `max` points together, one pair at least.
-    pub fn blocks(&self, max: usize) -> Vec<Range<usize>> {
+    pub fn blocks(&self, max: usize) -> Result<Vec<Range<usize>>, Error> {
         let mut blocks = Vec::new();
         let (mut first, mut points) = (0, 0);
         for number in 0..self.len() {
             let own: usize = (self.select(number..number + 1)).map(|pair| pair.points().0 * pair.points().1).sum();
             if points > 0 && points + own > max {
-                blocks.push(first..number);
+                try_push(&mut blocks, first..number, "blocks of Winograd runs")?;
                 (first, points) = (number, 0);
             }
             points += own;
         }
-        blocks.push(first..self.len());
-        blocks
+        try_push(&mut blocks, first..self.len(), "blocks of Winograd runs")?;
+        Ok(blocks)
     }
 }
 
