@@ -22,7 +22,7 @@ C_TESTS := $(basename $(notdir $(filter-out $(C_TEST_SUPPORT),$(wildcard tests/c
 C_TEST_PARTS := $(C_TEST_SUPPORT) $(wildcard tests/c/*.h tests/c/*.inc) include/patchmask.h Makefile
 
 .PHONY: all library abi figures kernels demo test test-rust test-ptx test-c test-valgrind test-exports test-segment \
-        test-cuda test-gpu test-bench test-examples test-real parity clean
+        test-cuda test-gpu test-bench test-examples test-real soak parity clean
 
 all: build/segment build/minimal build/minimal_cpp
 
@@ -106,6 +106,11 @@ build/tests/%: tests/c/%.c $(C_TEST_PARTS) | library
 
 test-c: $(C_TESTS:%=build/tests/%)
 	@for test in $^; do timeout -k 5 300 $$test || exit 1; done
+
+# The long runs of tests/c: every allocation fails, 1 000 forks; about an hour on two cores.
+soak: build/tests/out_of_memory build/tests/forking
+	build/tests/out_of_memory soak
+	build/tests/forking 1000
 
 # memcheck offers AVX2 only. It slows arithmetic down a hundredfold: these tests are the ones that walk
 # through every argument, buffer layout and model file; PATCHMASK_SLOW=1 makes their work small.

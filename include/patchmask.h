@@ -457,8 +457,6 @@ const char *patchmask_version(void);
 // ABI number of the library that is loaded; compare with PATCHMASK_ABI_VERSION. Never fails.
 uint32_t patchmask_abi_version(void);
 
-extern int pthread_setcancelstate(int state, int *old_state);
-
 // Text of the last call that failed on this thread, in English, UTF-8, at most 1023 bytes; "" if none did. Each thread has a buffer
 // of its own, which the next call that fails there overwrites and which ends with the thread.
 const char *patchmask_last_error(void);

@@ -176,7 +176,6 @@ class Result(ctypes.Structure):
 FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "version": (c_char_p, []),
     "abi_version": (c_uint32, []),
-    "pthread_setcancelstate": (c_int, [c_int, POINTER(c_int)]),
     "last_error": (c_char_p, []),
     "status_name": (c_char_p, [c_int32]),
     "volume_init": (c_int32, [POINTER(Volume), c_size_t, c_void_p, c_int32, c_uint64, c_uint64, c_uint64]),

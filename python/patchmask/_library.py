@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Optional, Self, TypeVar
 
 from . import _abi
+from ._exit import inside
 from .errors import BY_STATUS, InvalidArgument, PatchmaskError
 
 FILE_NAME = {"darwin": "libpatchmask.dylib", "win32": "patchmask.dll"}.get(sys.platform, "libpatchmask.so")
@@ -40,7 +41,10 @@ def library() -> ctypes.CDLL:
 
 def call(name: str, *arguments: Any) -> None:
     """Calls patchmask_`name`; raises what its status stands for."""
-    check(getattr(library(), f"patchmask_{name}")(*arguments))
+    function = getattr(library(), f"patchmask_{name}")
+    with inside():
+        status = function(*arguments)
+    check(status)
 
 
 def check(status: int) -> None:

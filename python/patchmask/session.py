@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Callable, Iterator, Optional, Sequence, U
 import numpy as np
 
 from . import _abi, arrays
+from ._exit import inside
 from ._library import Owner, call, check, new
 from .errors import Busy, InvalidArgument
 from .interrupts import Interrupts
@@ -213,9 +214,10 @@ class Session(Owner):
         try:
             with _told(progress) as told, Interrupts() as self._interrupts:
                 self._progress, self._raised = told, None
-                status = self._library.patchmask_session_segment(
-                    handle, ctypes.byref(raw_volume), raw_roi, ctypes.byref(raw_outputs), ctypes.byref(raw_result)
-                )
+                with inside(lambda: self._library.patchmask_session_cancel(handle)):
+                    status = self._library.patchmask_session_segment(
+                        handle, ctypes.byref(raw_volume), raw_roi, ctypes.byref(raw_outputs), ctypes.byref(raw_result)
+                    )
                 if self._raised is not None and status == _abi.CANCELLED and self._interrupts.pending is None:
                     raise self._raised
                 if self._interrupts.pending is None:
@@ -237,11 +239,16 @@ class Session(Owner):
         region = None if roi is None else arrays.voxels(roi, "roi")
         raw_roi = None if region is None else ctypes.byref(arrays.volume(region, 1.0, 0.0, "roi"))
         raw = new(_abi.Estimate)
-        call("session_estimate", self._handle, ctypes.byref(raw_volume), raw_roi, ctypes.byref(raw))
+        handle = self._handle
+        with inside(lambda: self._library.patchmask_session_cancel(handle)):
+            status = self._library.patchmask_session_estimate(
+                handle, ctypes.byref(raw_volume), raw_roi, ctypes.byref(raw)
+            )
+        check(status)
         return Estimate(**{name: getattr(raw, name) for name in Estimate.__dataclass_fields__})
 
     def cancel(self) -> None:
-        """Asks the current call, or the next one, to stop: it raises `Cancelled`. From any thread."""
+        """Asks the current call, or where none is running the next segmentation, to stop: it raises `Cancelled`. From any thread."""
         call("session_cancel", self._handle)
 
     @property
