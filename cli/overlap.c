@@ -13,8 +13,9 @@ static bool above_zero(const void* voxels, int32_t voxel_type, uint64_t i) {
         case PATCHMASK_VOXEL_U16: return ((const uint16_t*)voxels)[i] > 0;
         case PATCHMASK_VOXEL_I32: return ((const int32_t*)voxels)[i] > 0;
         case PATCHMASK_VOXEL_F32: return ((const float*)voxels)[i] > 0;
-        default: return ((const double*)voxels)[i] > 0;
+        case PATCHMASK_VOXEL_F64: return ((const double*)voxels)[i] > 0;
     }
+    return false; /* no such type: nrrd_read refuses it */
 }
 
 overlap overlap_count(const uint8_t* mask, uint8_t lesion_class, const void* truth, int32_t voxel_type,

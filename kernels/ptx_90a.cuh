@@ -74,7 +74,7 @@ __device__ inline uint32_t globaltimer_high() {
 // for comes within microseconds; where it does not come in 4 to 9 seconds, or `timed_out` is set, goes on without and
 // sets `timed_out`: a defect must not hang the host.
 //
-// The clock is read only where the first look was in vain: reading it stands in the way of the products around it.
+// The clock is read only where the first look finds nothing: reading it stands in the way of the products around it.
 __device__ inline void wait_phase(uint32_t barrier, uint32_t parity, bool& timed_out) {
     if (is_phase_over(barrier, parity) || timed_out) {
         return;

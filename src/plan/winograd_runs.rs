@@ -8,7 +8,7 @@
 //! A run is evaluated whole, so the bits of a value depend on the run that it is in. They must not depend
 //! on the tile: runs are cut once for all patches of the slice, and a tile evaluates every run that
 //! it needs a value of ([`AxisPlan::restrict`](super::AxisPlan::restrict)). Little is
-//! evaluated in vain because no run has values that only far patches need:
+//! evaluated needlessly because no run has values that only far patches need:
 //!
 //! ```text
 //! patch     | edge ][ interior ... | ... | ... ][ edge |

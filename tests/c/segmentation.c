@@ -31,7 +31,7 @@ patchmask_options synthetic_options(const patchmask_model* model, uint32_t patch
     options.window_low = 0;
     options.window_high = 127;
     options.device = PATCHMASK_DEVICE_CPU;
-    /* valgrind runs one thread at a time, and idle workers in vain */
+    /* valgrind runs one thread at a time, and idle workers cost time */
     options.threads = getenv("PATCHMASK_SLOW") != NULL ? 1 : 0;
     return options;
 }

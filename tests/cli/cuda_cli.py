@@ -1,7 +1,7 @@
 """`segment` on the fake driver (FAKE_DRIVER: the folder of its libcuda.so): the same masks as on the CPU, and what
 happens without a driver, without memory, with a lost device and when interrupted.
 
-    SEGMENT=build/segment FAKE_DRIVER=build/tests/fake_driver python3 tests/c/cuda_cli.py
+    SEGMENT=build/segment FAKE_DRIVER=build/tests/fake_driver python3 tests/cli/cuda_cli.py
 """
 
 import json

@@ -73,7 +73,7 @@ class Resident(unittest.TestCase):
         for budget in (smallest, smallest + (largest - smallest) // 4, smallest + (largest - smallest) // 2, largest + MIB):
             resident, told, count = self.run_segment(*options, "--memory", str(budget // MIB))
             have = resident - besides
-            print(f"budget {budget / MIB:.0f} MiB: {have / MIB:.1f} held, {told / MIB:.1f} foretold, {count} tiles")
+            print(f"budget {budget / MIB:.0f} MiB: {have / MIB:.1f} held, {told / MIB:.1f} estimated, {count} tiles")
             self.assertLessEqual(told, budget)
             self.assertLess(have, 1.1 * budget + PLANNING)
             self.assertLess(abs(have - told), 0.1 * told + PLANNING, "held and estimated")

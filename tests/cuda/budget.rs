@@ -21,7 +21,7 @@ fn session(case: &Case, model: &Model, budget: u64) -> Option<(Session, Estimate
     Some((session, estimate))
 }
 
-/// Plans and tables of all pieces are held where the budget has room for them, and made one at a time where it has
+/// Plans and tables of all tiles are held where the budget has room for them, and made one at a time where it has
 /// not: either way as foreseen, within the budget, with the same bits, and from page-locked memory.
 #[test]
 fn what_is_held_is_foreseen_and_fits() {

@@ -68,15 +68,15 @@ fn both_give_the_bits_of_one_in_any_order() {
 }
 
 #[test]
-fn what_they_hold_is_foretold_and_within_the_budget() {
+fn memory_is_as_estimated_and_within_the_budget() {
     let Some(gpu) = fake_driver::take() else { return };
     gpu.devices(2, 1 << 30);
     let (case, model) = seven_slices(52);
     let peak_of = |options: &Options| {
         let new = || Session::new(&model, options.clone(), &mut |_, _| ()).unwrap();
-        let foretold = new().estimate(case.extents(), None).unwrap().peak;
+        let estimated = new().estimate(case.extents(), None).unwrap().peak;
         let held = case.run_in(&new(), &model).report.peak;
-        assert_eq!(held, foretold);
+        assert_eq!(held, estimated);
         held
     };
     let options = |gpus: &[u32], memory_budget| Options {

@@ -196,7 +196,7 @@ impl Case {
 }
 
 /// The budget with which slices of this size are evaluated in turn on a GPU, and what each more of them side by side
-/// takes: pieces of two slices are side by side where there are two, of four where there are more.
+/// takes: tiles of two slices are side by side where there are two, of four where there are more.
 pub fn in_turn(session: &Session, width: usize, height: usize) -> (u64, u64) {
     let [one, two, three, four] = [1, 2, 3, 4].map(|depth| {
         let extents = Extents::new(width as u64, height as u64, depth, "slices");

@@ -6,8 +6,8 @@
 //! mod                the facade: opens the device, runs the self-test, makes the engine
 //! self_test          every kernel against the CPU
 //! pipeline           slices on their way: voxels in, launches, masks out
-//! forward            one launch a layer
-//! buffers            arena, staging
+//! forward            the launches of a tile
+//! buffers            arena, slots
 //! status weights
 //! device
 //! kernels tables

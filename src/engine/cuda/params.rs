@@ -21,7 +21,7 @@ pub(super) const BLACK: i32 = i32::MIN;
 pub(super) const TIMEOUT: u32 = 31;
 /// Levels of the histogram.
 pub(super) const LEVELS: usize = 256;
-/// Lattice points, outputs and input channels that a block of `gemm` takes at a time; outputs whose weights
+/// Patches, outputs and input channels that a block of `gemm` takes at a time; outputs whose weights
 /// lie together.
 pub(super) const GEMM_POINTS: usize = 128;
 pub(super) const GEMM_OUTPUTS: usize = 256;

@@ -88,7 +88,7 @@ fn errors(plan: &TilePlan, index: usize, (inputs, outputs): (usize, usize), inst
     (worst / (scale / count).sqrt(), (squares / scale).sqrt())
 }
 
-/// WinogradRuns of all lengths, widths that fill no register, with and without a ROI.
+/// Runs of all lengths, widths that fill no register, with and without a ROI.
 #[test]
 fn awkward_shapes_equal_plain_sums() {
     for instructions in Instructions::available() {

@@ -4,10 +4,10 @@
 //! a small slice, a network whose widths get every convolution kernel that any network's would
 //! for each layer: run it on the device, read its output, compare with plain f64 loops over
 //!                 what the device had as input
-//! then the painted mask against that of `mask`, from the device's own logits
+//! then the mask against that of `mask`, from the device's own logits
 //! ```
-//! A wrong result is impossible then, short of a fault that comes later. `device` runs this, in a context of its own, leaves
-//! out a convolution kernel that fails, and does without the GPU if any other does.
+//! `device` runs this in a context of its own. A convolution kernel that is wrong, traps or times out is left out, and the test
+//! begins again without it; any other kernel that fails, or one that does not end, makes the GPU unusable.
 
 mod model;
 mod reference;
