@@ -3,7 +3,7 @@
 //     output[r][c][o] = relu(bias[o] + sum over taps (y, x) and channels i of
 //                            input[row_taps[r][y]][column_taps[c][x]][i] * weights[o][i][y][x])      no tap: 0
 //
-// mirrors `convolve` of src/engine/cpu/gather_conv.rs. fp16 in and out, sums in f32.
+// mirrors `GatherConv` of src/engine/cpu/gather_conv.rs. fp16 in and out, sums in f32.
 //
 // A block makes OUTPUTS outputs of a tile of 8 x 16 pixels (conv3.cuh: tile, halo, how weights are packed).
 //

@@ -3,7 +3,7 @@
 //     output[r][c][o] = relu(bias[o] + sum over taps (y, x) and channels i of
 //                            input[row_taps[r][y]][column_taps[c][x]][i] * weights[o][i][y][x])      no tap: 0
 //
-// mirrors `convolve` of src/engine/cpu/gather_conv.rs. fp16 in and out, sums in f32. conv3.cuh: tile, halo, weights.
+// mirrors `GatherConv` of src/engine/cpu/gather_conv.rs. fp16 in and out, sums in f32. conv3.cuh: tile, halo, weights.
 //
 // An item is OUTPUTS outputs of two tiles of 8 x 16 pixels. There is one block per multiprocessor, which goes from
 // item to item. Its warps have roles, and hand each other what lies in shared memory through pairs of phase barriers:

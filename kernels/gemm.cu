@@ -6,7 +6,7 @@
 //                     input[row_taps[r][y]][column_taps[c][x]][i] * weights[o][y][x][i]                 r, c of pixels[n]
 //     output[n][o] = relu(sums[0][n][o] + sums[1][n][o] + ... + bias[o])
 //
-// Mirrors `convolve` of src/engine/cpu/gather_conv.rs. fp16 in and out, sums in f32. There are splits because the few
+// Mirrors `GatherConv` of src/engine/cpu/gather_conv.rs. fp16 in and out, sums in f32. There are splits because the few
 // points of a slice make too few blocks otherwise. They depend on the layer alone, and so do the bits.
 //
 // gemm:

@@ -12,7 +12,7 @@ use crate::memory::ensure_headroom;
 use crate::network::feature_side;
 use crate::patch_grid::{Axis, Padding};
 
-/// Bound of a value's reach beyond its patch in IMAGE scope: 3 convolutions at 16 px, 3 at 8, 3 at 4,
+/// Bound of a value's reach beyond its patch in IMAGE padding: 3 convolutions at 16 px, 3 at 8, 3 at 4,
 /// 2 at 2 and 2 at 1 add up to 90 pixels.
 const IMAGE_REACH: i64 = 96;
 
@@ -27,7 +27,7 @@ pub(crate) struct PatchRow {
     starts: Vec<i64>,
     /// The crop: outside it is black.
     crop: Range<i64>,
-    /// The range that all patches of the slice cover together: outside it IMAGE scope sees zeros.
+    /// The range that all patches of the slice cover together: outside it IMAGE padding sees zeros.
     covered: Range<i64>,
 }
 

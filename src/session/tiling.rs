@@ -151,7 +151,7 @@ impl Tiling<'_> {
         Ok((patches.chunks(count as usize).map(|patches| Tile::Stack(patches.to_vec())).collect(), stack))
     }
 
-    /// Memory of the largest of these patches by itself: in IMAGE scope those inside the slice see more of it.
+    /// Memory of the largest of these patches by itself: in IMAGE padding those inside the slice see more of it.
     fn one_patch(&self, wanted: Axes<&[usize]>, plans: &mut AxisPlans) -> Result<Bytes, Error> {
         if self.padding == Padding::Patch {
             return Ok(self.bytes(&self.isolated(1, plans)?));

@@ -40,7 +40,7 @@ pub fn random_cases(
     }
 }
 
-/// Patch by patch: stacks of patches with values of their own; in IMAGE scope one patch at a time, of which those inside
+/// Patch by patch: stacks of patches with values of their own; in IMAGE padding one patch at a time, of which those inside
 /// the slice see more of it than those at its corners.
 #[test]
 fn without_sharing() {

@@ -47,7 +47,7 @@ CASES = {
         (40, 33, 2),
         seed=13,
     ),
-    "IMAGE scope at odd starts: true neighbours outside the patch, zeros outside what the patches cover": Case(
+    "IMAGE padding at odd starts: true neighbours outside the patch, zeros outside what the patches cover": Case(
         "image_scope",
         Setting(49, 6, padding="image", mean=(0.4,), std=(0.3,)),
         dict(widths=vgg.NARROW, hidden=(8,), seed=14),

@@ -2,8 +2,8 @@
 
     intensity   window to 0..1, histogram equalisation over the whole slice, black outside the crop
     patches     centres origin + k * stride while inside the crop, origin the crop's corner; start = centre - P // 2
-    logits      PATCH scope: onnxruntime on each patch, zeros at its own border
-                IMAGE scope: convolutions over the rectangle that all patches cover, pools anchored at each patch
+    logits      PATCH padding: onnxruntime on each patch, zeros at its own border
+                IMAGE padding: convolutions over the rectangle that all patches cover, pools anchored at each patch
     voxels      nearest centre (ties: the lower index) or bilinear class probabilities
 
 Axes: slices [z], rows [y], columns [x]; logits [z][grid row][grid column][class], NaN where not evaluated.

@@ -111,7 +111,7 @@ impl Scan<'_> {
         logits
     }
 
-    /// Logits of one patch, whose middle pixel is its grid point. Outside the crop it is black. In IMAGE scope a tap
+    /// Logits of one patch, whose middle pixel is its grid point. Outside the crop it is black. In IMAGE padding a tap
     /// that leaves the patch finds the true neighbour, within what all patches of the slice cover together.
     pub fn patch(&self, slice: &[f64], row: usize, column: usize, parameters: &Parameters) -> Vec<f64> {
         let (size, stride) = (self.options.patch_size as i64, self.options.stride as i64);
