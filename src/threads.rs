@@ -4,7 +4,7 @@
 //! Started by pthread_create: `std::thread` ends the process where it gets no memory for a thread's handle.
 
 use std::any::Any;
-use std::ffi::c_void;
+use std::ffi::{CString, c_void};
 use std::mem::MaybeUninit;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::ptr::null_mut;
@@ -26,8 +26,8 @@ unsafe impl Send for Thread {}
 unsafe impl Sync for Thread {}
 
 impl Thread {
-    /// Starts `body`, whose panics end with it.
-    pub fn spawn(body: Body) -> Result<Self, Error> {
+    /// Starts `body`, whose panics end with it. Debuggers show `name`, of at most 15 bytes.
+    pub fn spawn(name: &str, body: Body) -> Result<Self, Error> {
         let argument = Box::into_raw(Box::new(body)).cast();
         let _blocked = Blocked::signals();
         let mut thread = MaybeUninit::uninit();
@@ -53,7 +53,13 @@ impl Thread {
             )));
         }
         // SAFETY: written where the creation succeeded.
-        Ok(Self(unsafe { thread.assume_init() }))
+        let thread = Self(unsafe { thread.assume_init() });
+        #[cfg(target_os = "linux")]
+        if let Ok(name) = CString::new(name) {
+            // SAFETY: a thread that lives until it is waited for; a name that is too long is refused.
+            unsafe { libc::pthread_setname_np(thread.0, name.as_ptr()) };
+        }
+        Ok(thread)
     }
 }
 
@@ -80,7 +86,7 @@ pub(crate) fn run<T: Send>(body: impl FnOnce() -> Result<T, Error> + Send) -> Re
     let slot = &mut outcome;
     let work: Box<dyn FnOnce() + Send + '_> = Box::new(move || *slot = Some(catch_unwind(AssertUnwindSafe(body))));
     // SAFETY: the thread has ended before what it borrows goes away: it is waited for in the next line.
-    drop(Thread::spawn(unsafe { std::mem::transmute::<Box<dyn FnOnce() + Send + '_>, Body>(work) })?);
+    drop(Thread::spawn("patchmask-load", unsafe { std::mem::transmute::<Box<dyn FnOnce() + Send + '_>, Body>(work) })?);
     match outcome {
         Some(Ok(outcome)) => outcome,
         Some(Err(panic)) => resume_unwind(panic),
