@@ -25,9 +25,9 @@ import exact_plan
 import ncu
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT / "tests" / "golden"), str(ROOT / "tests" / "parity")]
-import raw_nrrd  # noqa: E402
+sys.path[:0] = [str(ROOT / "tests" / "cli"), str(ROOT / "tests" / "parity")]
 import synthetic  # noqa: E402
+import volume_files  # noqa: E402
 
 SEGMENT = os.path.abspath(os.environ.get("SEGMENT", ROOT / "build" / "segment"))
 TOLERANCE = 1e-2  # of the largest logit, against PyTorch in f32
@@ -77,12 +77,12 @@ class Row:
 
     def ours(self):
         """The library's side: ms a slice, the whole scan, the report of a slice; and its logits."""
-        raw_nrrd.save(self.folder / "one.nrrd", self.volume[:1])
+        volume_files.save(self.folder / "one.nrrd", self.volume[:1])
         self.segment("one.nrrd")  # the driver compiles the kernels once
         runs = [self.segment("one.nrrd", "--logits", self.folder / "logits.nrrd") for _ in range(3)]
         one = statistics.median(report["timings_s"]["segment"] for report, _ in runs)
         slices = min(len(self.volume), max(3, int(LONGEST_SCAN / one)))
-        raw_nrrd.save(self.folder / "scan.nrrd", self.volume[:slices])
+        volume_files.save(self.folder / "scan.nrrd", self.volume[:slices])
         scans = [self.segment("scan.nrrd") for _ in range(3)]
         slice_ms = [1e3 * (report["timings_s"]["segment"] - one) / (slices - 1) for report, _ in scans]
         return dict(
@@ -91,7 +91,7 @@ class Row:
             slice_ms_runs=slice_ms,
             slices=slices,
             scan_s=statistics.median(took for _, took in scans),
-        ), raw_nrrd.load(self.folder / "logits.nrrd")[0]
+        ), volume_files.load(self.folder / "logits.nrrd")[0]
 
     def layers(self, plan):
         """Each layer's kernel and ms by Nsight Compute; and the ms of all other kernels of the slice."""

@@ -26,7 +26,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests" / "parity"))
 import vgg  # noqa: E402
-from cases import raw_nrrd, reference, synthetic  # noqa: E402
+from cases import reference, synthetic, volume_files  # noqa: E402
 
 SEGMENT = os.path.abspath(os.environ.get("SEGMENT", ROOT / "build" / "segment"))
 SIDE = 512  # of the slice
@@ -66,7 +66,7 @@ class Bench:
     def __init__(self, folder, setting, count, slices=1):
         self.folder, self.setting = folder, setting
         volume = np.repeat(synthetic.ct(SIDE, SIDE, 1, seed=9), slices, axis=0)
-        raw_nrrd.save(folder / "ct.nrrd", volume)
+        volume_files.save(folder / "ct.nrrd", volume)
         size = setting.patch_size
         model = vgg.random_vgg(vgg.FULL, hidden=(256, 256), channels=3, patch_size=size, seed=size)
         vgg.save_safetensors(model, folder / "model.safetensors")
@@ -86,7 +86,7 @@ class Bench:
         command += ["--crop", ",".join(map(str, setting.crop))] if setting.crop else []
         command += ["--logits", logits, "--report", report, self.folder / "ct.nrrd", self.folder / "mask.nrrd"]
         _, resident = measured(command)
-        return json.loads(report.read_text()), resident, raw_nrrd.load(logits)[0]
+        return json.loads(report.read_text()), resident, volume_files.load(logits)[0]
 
 
 class Peer:

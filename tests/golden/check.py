@@ -15,9 +15,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-import raw_nrrd
-
 HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent / "cli"))
+import volume_files  # noqa: E402
+
 SEGMENT = os.path.abspath(os.environ.get("SEGMENT", HERE.parent.parent / "build" / "segment"))
 TOLERANCE = 1e-4
 
@@ -64,17 +65,17 @@ def check(folder, extra=()):
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise Mismatch(f"segment exits with {done.returncode}: {done.stderr.strip()}")
-        (logits_fields, logits), (mask_fields, mask) = map(raw_nrrd.read, outputs)
-    ct_fields, _ = raw_nrrd.read(folder / "ct.nrrd")
-    want_fields, want_logits = raw_nrrd.read(folder / "logits.nrrd")
-    _, want_mask = raw_nrrd.read(folder / "mask.nrrd")
+        (logits_fields, logits), (mask_fields, mask) = map(volume_files.read, outputs)
+    ct_fields, _ = volume_files.read(folder / "ct.nrrd")
+    want_fields, want_logits = volume_files.read(folder / "logits.nrrd")
+    _, want_mask = volume_files.read(folder / "mask.nrrd")
     for name in ("sizes", "space", "space directions", "space origin"):
         if mask_fields.get(name) != ct_fields.get(name):
             raise Mismatch(f"mask header {name}: {mask_fields.get(name)}, expected {ct_fields.get(name)}")
     if logits_fields["sizes"] != want_fields["sizes"]:
         raise Mismatch(f"logits sizes: {logits_fields['sizes']}, expected {want_fields['sizes']}")
-    error = compare_logits(logits, want_logits, want_fields["sizes"])
-    close = compare_mask(mask, want_mask, ct_fields["sizes"], case["close"])
+    error = compare_logits(logits, want_logits, volume_files.sizes(want_fields))
+    close = compare_mask(mask, want_mask, volume_files.sizes(ct_fields), case["close"])
     return f"{case['patches']} patches, logits {error:.1e} (limit {TOLERANCE:.0e}), {close} close voxels differ"
 
 

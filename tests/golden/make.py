@@ -24,7 +24,7 @@ import safetensors
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "parity"))
 import vgg  # noqa: E402
-from cases import IMAGENET, Case, Setting, raw_nrrd, reference, synthetic  # noqa: E402
+from cases import GRID, IMAGENET, Case, Setting, reference, synthetic, volume_files  # noqa: E402
 
 # Purpose -> case.
 CASES = {
@@ -77,8 +77,8 @@ def make_case(case, purpose):
     folder = HERE / case.name
     folder.mkdir(exist_ok=True)
     logits, (mask, _, close), _ = case.write(folder)
-    raw_nrrd.save(folder / "mask.nrrd", mask)
-    raw_nrrd.save(folder / "logits.nrrd", logits, fields=())
+    volume_files.save(folder / "mask.nrrd", mask, extra=GRID)
+    volume_files.save(folder / "logits.nrrd", logits)
     facts = dict(
         purpose=purpose,
         segment=case.options(),

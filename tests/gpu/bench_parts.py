@@ -4,7 +4,6 @@ estimates.
     SEGMENT=build/segment python3 tests/gpu/bench_parts.py
 """
 
-import array
 import json
 import os
 import random
@@ -16,11 +15,11 @@ import unittest
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "benches"), str(ROOT / "tests" / "golden")]
+sys.path[:0] = [str(ROOT / "benches"), str(ROOT / "tests" / "cli")]
 import exact_plan  # noqa: E402
 import model  # noqa: E402
 import ncu  # noqa: E402
-import raw_nrrd  # noqa: E402
+import volume_files  # noqa: E402
 
 SEGMENT = os.path.abspath(os.environ.get("SEGMENT", ROOT / "build" / "segment"))
 MODEL = ROOT / "examples" / "demo" / "model.safetensors"
@@ -65,8 +64,8 @@ class Plan(unittest.TestCase):
         generator = random.Random(3)
         for width, height, stride, padding in ((45, 31, 8, "patch"), (40, 52, 7, "patch"), (33, 47, 16, "image")):
             with self.subTest((width, height, stride, padding)), tempfile.TemporaryDirectory() as folder:
-                voxels = array.array("h", (generator.randrange(-200, 300) for _ in range(width * height)))
-                raw_nrrd.write(f"{folder}/ct.nrrd", "int16", (width, height, 1), voxels.tobytes(), sys.byteorder)
+                voxels = [generator.randrange(-200, 300) for _ in range(width * height)]
+                volume_files.write_volume(f"{folder}/ct.nrrd", (width, height, 1), voxels)
                 command = [SEGMENT, "--device", "cpu", "--model", str(MODEL), "--stride", str(stride), "--padding", padding]
                 command += ["--report", "report.json", "--quiet", "ct.nrrd", "mask.nrrd"]
                 subprocess.run(command, cwd=folder, check=True)

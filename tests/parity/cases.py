@@ -7,14 +7,20 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "golden"))
-import raw_nrrd  # noqa: E402
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "cli"))
 import reference  # noqa: E402
 import synthetic  # noqa: E402
 import vgg  # noqa: E402
+import volume_files  # noqa: E402
 from reference import Setting  # noqa: E402
 
 TOLERANCE = 1e-4  # of the largest logit: the promise, and below which classes may differ
+GRID = (
+    "space: left-posterior-superior",
+    "space directions: (0.75,0,0) (0,0.8,0) (0,0,2.5)",
+    "kinds: domain domain domain",
+    "space origin: (-12.5,30.0,-101.25)",
+)
 IMAGENET = dict(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 
 
@@ -81,9 +87,9 @@ class Case:
         logits = vgg.balance(model, reference.volume_logits(model, volume, setting, roi))
         limit = TOLERANCE * np.abs(logits[np.isfinite(logits)]).max(initial=1e-3)
         vgg.save_safetensors(model, folder / "model.safetensors", self.metadata() or None)
-        raw_nrrd.save(folder / "ct.nrrd", volume, self.endian)
+        volume_files.save(folder / "ct.nrrd", volume, self.endian, GRID)
         if self.roi:
-            raw_nrrd.save(folder / "roi.nrrd", roi)
+            volume_files.save(folder / "roi.nrrd", roi, extra=GRID)
         return logits, reference.voxels(logits, volume.shape[1:], setting, limit, roi), limit
 
     def convert(self, hu):

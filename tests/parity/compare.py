@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cases import CASES, TOLERANCE, random_case, raw_nrrd
+from cases import CASES, TOLERANCE, random_case, volume_files
 
 SEGMENT = Path(os.environ.get("SEGMENT", Path(__file__).resolve().parents[2] / "build" / "segment")).resolve()
 OUTPUTS = ("logits", "mask", "probability")
@@ -47,7 +47,7 @@ def run(case, folder, *extra):
     seconds = time.monotonic() - started
     if done.returncode != 0:
         raise Failure(f"exit status {done.returncode}: {done.stderr.strip()}")
-    return [raw_nrrd.load(folder / f"{name}.nrrd") for name in OUTPUTS], seconds
+    return [volume_files.load(folder / f"{name}.nrrd") for name in OUTPUTS], seconds
 
 
 def check(have, expected):
