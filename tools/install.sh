@@ -6,10 +6,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-fail() {
-    echo "install: $1" >&2
-    exit 1
-}
+fail() { echo "install: $1" >&2 && exit 1; }
 
 prefix=${PREFIX:-/usr/local}
 case $prefix in /*) ;; *) prefix=$PWD/$prefix ;; esac

@@ -1,11 +1,9 @@
-"""Compiles kernels/*.cu to the PTX that is committed, kernels/ptx/NAME.compute_80.ptx (or of another virtual architecture,
-see VIRTUAL). Needs no GPU, driver or toolkit.
+"""Compiles kernels/*.cu to the PTX that is committed, kernels/ptx/NAME.compute_80.ptx (or of another virtual
+architecture, see VIRTUAL). Needs no GPU, driver or toolkit.
 
     pip install -r kernels/requirements.txt        the pinned compiler, best in a virtual environment
-    python tools/kernels.py                        writes kernels/ptx and prints what each kernel costs
-    python tools/kernels.py --check                compares with what is there instead, and writes nothing
-
-`make kernels` and `make test-ptx` do both.
+    python tools/kernels.py                        writes kernels/ptx and prints what each kernel costs: `make kernels`
+    python tools/kernels.py --check                compares with what is there, and writes nothing: `make test-ptx`
 
     for every source:  NVRTC -> PTX, without what depends on the machine
                        ptxas -v for every GPU generation that it is for: registers, shared memory, spills
@@ -73,8 +71,8 @@ CONSTANT = re.compile(r"\.global \.align \d+ \.u\d+ (\w+) = ")
 
 
 def lean(ptx):
-    """Leaves out the comments at the head, which name the compiler's build, and constants of headers that no code reads: the
-    driver would give them device memory."""
+    """Leaves out the comments at the head, which name the compiler's build, and constants of headers that no code
+    reads: the driver would give them device memory."""
     used = Counter(re.findall(r"\w+", ptx))
     unread = lambda line: (constant := CONSTANT.match(line)) and used[constant[1]] == 1
     return "\n".join(line for line in ptx.splitlines() if not line.startswith("//") and not unread(line)).strip() + "\n"
@@ -97,7 +95,9 @@ def assemble(ptx, gpu):
     found = USAGE.findall(result.stderr)
     if len(found) != ptx.count(".entry "):
         sys.exit(f"ptxas -v is not understood:\n{result.stderr}")
-    return sorted((kernel, int(frame), int(stores) + int(loads), int(used)) for kernel, frame, stores, loads, used in found)
+    return sorted(
+        (kernel, int(frame), int(stores) + int(loads), int(used)) for kernel, frame, stores, loads, used in found
+    )
 
 
 def shares_registers(ptx, kernel):
@@ -134,7 +134,7 @@ def main():
     if problems:
         sys.exit("\n".join(problems))
     if check:
-        print(f"ok PTX of {len(list(KERNELS.glob('*.cu')))} sources, nothing spills on {', '.join(sum(GPUS.values(), []))}")
+        print(f"ok the committed PTX; nothing spills on {', '.join(sum(GPUS.values(), []))}")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
-"""`make install` and `make uninstall` into temporary folders, and programs built against what they leave: by pkg-config and by
-CMake, shared and static; every command of docs/c-cpp.md; the metadata for cargo-c where that is installed.
+"""`make install` and `make uninstall` into temporary folders, and programs built against what they leave: by pkg-config
+and by CMake, shared and static; every command of docs/c-cpp.md; the metadata for cargo-c where that is installed.
 
     python3 tests/install/check.py      standard library only; cmake from the PATH or .venv"""
 
@@ -105,9 +105,12 @@ class Install(unittest.TestCase):
         self.assertEqual((lib / SHARED).stat().st_mode & 0o777, 0o755)
         self.assertEqual((lib / "libpatchmask.a").stat().st_mode & 0o777, 0o644)
         if has("readelf"):
-            dynamic = run("readelf", "-d", lib / SHARED)
-            self.assertEqual(re.findall(r"SONAME\).*\[(.*)\]", dynamic), [SONAME])
-            self.assertNotRegex(dynamic, "RPATH|RUNPATH")
+            self.check_dynamic(lib / SHARED)
+
+    def check_dynamic(self, library):
+        dynamic = run("readelf", "-d", library)
+        self.assertEqual(re.findall(r"SONAME\).*\[(.*)\]", dynamic), [SONAME])
+        self.assertNotRegex(dynamic, "RPATH|RUNPATH")
 
     def check_texts(self, lib, words):
         """No path of this machine and nothing left to fill in."""
@@ -178,7 +181,8 @@ class Install(unittest.TestCase):
         self.assertFalse([name for name in folders(stage) if "patchmask" in name])
 
     def test_folders_outside_the_prefix_are_refused(self):
-        for lib, why in (("/elsewhere/lib", "LIBDIR /elsewhere/lib: must be in PREFIX"), ("../lib", "must be a plain path")):
+        refused = {"/elsewhere/lib": "LIBDIR /elsewhere/lib: must be in PREFIX", "../lib": "must be a plain path"}
+        for lib, why in refused.items():
             with self.assertRaisesRegex(AssertionError, why):
                 run("make", "install", f"PREFIX={self.folder}/prefix", f"LIBDIR={lib}")
         self.assertEqual(os.listdir(self.folder), [])
@@ -211,8 +215,7 @@ class Install(unittest.TestCase):
         self.assertEqual(tree(cargo), installed() - only_make)
         for name in ("include/patchmask.h", "include/patchmask.hpp"):
             self.assertEqual((cargo / name).read_bytes(), (make / name).read_bytes(), name)
-        dynamic = run("readelf", "-d", cargo / "lib" / SHARED)
-        self.assertEqual(re.findall(r"SONAME\).*\[(.*)\]", dynamic), [SONAME])
+        self.check_dynamic(cargo / "lib" / SHARED)
 
         def fields(at):
             text = (at / "lib/pkgconfig/patchmask.pc").read_text(encoding="utf-8")

@@ -2,10 +2,10 @@
 
     PATCHMASK_TEST_DATA=folder .venv/bin/python tests/real/run.py      SEGMENT=path, else build/segment
 
-The folder holds `ct_torso.nii.gz`, `ct_torso_organs.nii.gz` (5: liver) and `ct_head_dicom/`. SimpleITK converts them to NRRD, the
-demo model segments them, and the mask must lie on the same grid (size, spacing, origin, directions), be empty outside the
-ROI, and turn with the scan when its axes are flipped. There is no truth for these scans: this shows that real files run
-through, not how accurate a model is.
+The folder holds `ct_torso.nii.gz`, `ct_torso_organs.nii.gz` (5: liver) and `ct_head_dicom/`. SimpleITK converts them to
+NRRD, the demo model segments them, and the mask must lie on the same grid (size, spacing, origin, directions), be empty
+outside the ROI, and turn with the scan when its axes are flipped. There is no truth for these scans: this shows that
+real files run through, not how accurate a model is.
 """
 
 import json
@@ -23,10 +23,6 @@ SEGMENT = os.environ.get("SEGMENT", ROOT / "build/segment")
 LIVER = 5
 
 
-def fail(text):
-    sys.exit(f"FAILED {text}")
-
-
 def segment(name, image, *options, roi=None):
     """Mask and report of `image`; checks that the mask lies on the same grid."""
     with tempfile.TemporaryDirectory() as folder:
@@ -39,18 +35,16 @@ def segment(name, image, *options, roi=None):
         command += ["--report", path("report.json"), path("ct.nrrd"), path("mask.nrrd")]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0 or done.stderr:
-            fail(f"{name}: exit {done.returncode}: {done.stderr}")
+            sys.exit(f"FAILED {name}: exit {done.returncode}: {done.stderr}")
         mask, report = sitk.ReadImage(path("mask.nrrd")), json.loads(Path(path("report.json")).read_text())
     for what in ("GetSize", "GetSpacing", "GetOrigin", "GetDirection"):
         have, want = getattr(mask, what)(), getattr(image, what)()
         if not np.allclose(have, want, rtol=0, atol=1e-6):
-            fail(f"{name}: mask {what} {have}, scan {want}")
+            sys.exit(f"FAILED {name}: mask {what} {have}, scan {want}")
     mask = sitk.GetArrayFromImage(mask)
-    print(
-        f"ok {name}: {image.GetSize()} voxels of {tuple(round(s, 2) for s in image.GetSpacing())} mm, {report['patches']} patches, "
-        f"{report['macs_unshared'] / report['macs']:.1f} times less work than patch by patch, "
-        f"{report['timings_s']['segment']:.1f} s, lesion {mask.astype(bool).sum() * np.prod(image.GetSpacing()) / 1000:.1f} ml"
-    )
+    less, ml = report["macs_unshared"] / report["macs"], (mask != 0).sum() * np.prod(image.GetSpacing()) / 1000
+    work = f"{report['patches']} patches, {less:.1f} times less work than patch by patch"
+    print(f"ok {name}: {image.GetSize()} voxels, {work}, {report['timings_s']['segment']:.1f} s, lesion {ml:.1f} ml")
     return mask
 
 
@@ -59,7 +53,7 @@ def torso(data):
     liver = sitk.Cast(sitk.ReadImage(data / "ct_torso_organs.nii.gz") == LIVER, sitk.sitkUInt8)
     mask = segment("torso (NIfTI, liver as ROI)", image, roi=liver)
     if mask[sitk.GetArrayFromImage(liver) == 0].any():
-        fail("torso: lesion outside the ROI")
+        sys.exit("FAILED torso: lesion outside the ROI")
 
     # The network is not symmetric, so the mask of the swapped scan differs, but its grid must be that scan's.
     middle = image[:, :, image.GetSize()[2] // 2 :][:, :, :2]
@@ -69,7 +63,7 @@ def torso(data):
     turned.SetDirection((-1, 0, 0, 0, -1, 0, 0, 0, 1))
     masks = [segment(name, scan, "--stride", "8") for name, scan in (("middle", middle), ("turned axes", turned))]
     if not np.array_equal(*masks):
-        fail("turned: the mask follows the directions, it must follow the voxels")
+        sys.exit("FAILED turned: the mask follows the directions, it must follow the voxels")
 
 
 if __name__ == "__main__":
