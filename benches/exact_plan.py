@@ -25,15 +25,9 @@ class Layer:
     taps: tuple = ()  # of convolutions: for rows and columns, the three input values of each value (or ZERO)
     side: int = 1  # of a dense layer: rows of taps
 
-    @property
-    def kernel(self):
-        """How the name of the kernel that computes it begins; split_k_reduce adds up what gemm makes."""
-        return {"conv": "conv3_", "pool": "gather_max_pool", "dens": "gemm"}[self.name[:4]]
-
 
 def ranges(first, end, size, steps):
-    """Positions (first, end) that the last layer of a patch needs: of the input and after every step, where the input has
-    positions `first` to `end` of which the patch is 0 to `size`."""
+    """Positions (first, end) that a patch of positions 0 to `size` needs, of the input and after every step."""
     existing, needed = [(first, end)], [(0, size)]
     for taps in steps:
         first, end = (-(-first // 2), end // 2) if taps == 2 else (first, end)
@@ -46,8 +40,10 @@ def ranges(first, end, size, steps):
 
 
 def numbered(patches, needed, steps):
-    """After each step: ([patch] -> {position: number}, distinct keys in the order of their numbers). A key is what a value
-    is computed from: the numbers at its taps, ZERO where there is none. `patches`: {position: value} of the input."""
+    """After each step: ([patch] -> {position: number}, distinct keys in the order of their numbers). A key is what a
+    value is computed from: the numbers at its taps, ZERO where there is none. `patches`: {position: value} of the
+    input.
+    """
     for index, taps in enumerate(steps):
         numbers, reads = {}, lambda p: (p - 1, p, p + 1) if taps == 3 else (2 * p, 2 * p + 1)
         key = lambda values, p: tuple(values.get(at, ZERO) for at in reads(p))
@@ -84,7 +80,8 @@ def layers(width, height, size, stride, image=False, widths=FULL, hidden=(256, 2
     side = size >> len(BLOCKS)
     inputs *= side**2
     for number, channels in enumerate((*hidden, classes), 1):
-        made.append(Layer(f"dense{number}", down, across, down * across * inputs * channels, channels, inputs, side=side))
+        macs = down * across * inputs * channels
+        made.append(Layer(f"dense{number}", down, across, macs, channels, inputs, side=side))
         inputs, side = channels, 1
     return made
 
@@ -104,8 +101,8 @@ def patch_macs(size, widths=FULL, inputs=3):
 
 def table():
     """Work of VGG16's convolutions, patch by patch and shared."""
-    lines = ["| patch size / stride, slice of 512 x 512 | patches | TMAC, patch by patch | TMAC, shared | ratio |"]
-    lines.append("|---|---|---|---|---|")
+    columns = "patch size / stride, slice of 512 x 512 | patches | TMAC, patch by patch | TMAC, shared | ratio"
+    lines = [f"| {columns} |", "|---|---|---|---|---|"]
     for size, stride in ((257, 8), (257, 7), (65, 4)):
         count = len(range(0, 512, stride)) ** 2
         alone = count * patch_macs(size) / 1e12

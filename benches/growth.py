@@ -1,10 +1,10 @@
-"""How time and memory of `build/segment` grow with stride, patch size, slices and threads: a table and PNG plots.
+"""Growth of time and memory of `build/segment` with stride, patch size, slices and threads: a table and PNG plots.
 
     python benches/growth.py
 
-Full-width VGG16 on the CPU. Beside it stands what onnxruntime would take patch by patch: its time for one batch of patches of that
-size, in the same run, times their number. Writes stride.png, patch_size.png, slices.png, threads.png and growth.json to
-build/growth. Needs benches/requirements.txt.
+Full-width VGG16 on the CPU, beside what onnxruntime would take patch by patch: its time for one batch of patches of
+that size, in the same run, times their number. Writes stride.png, patch_size.png, slices.png, threads.png and
+growth.json to build/growth. Needs benches/requirements.txt.
 """
 
 import json
@@ -35,11 +35,12 @@ def measure(patch_size=65, stride=8, slices=1, threads=peers.THREADS):
     with tempfile.TemporaryDirectory() as folder:
         batch = 8 if patch_size > 150 else 64
         bench = peers.Bench(Path(folder), peers.reference.Setting(patch_size, stride, crop=CROP), batch, slices)
-        peer = peers.Peer("onnxruntime", bench, threads)
-        peer.run(0, len(bench.places))
+        peer = bench.peer("onnxruntime", 0, len(bench.places), threads)
         report, resident, _ = bench.segment(threads=threads)
     patches, seconds = report["patches"], report["timings_s"]["segment"]
-    return dict(patches=patches, seconds=seconds, peer_seconds=1e-3 * peer.ms[0] * patches, mib=resident / 2**20)
+    return dict(
+        patches=patches, seconds=seconds, peer_seconds=peer["seconds_per_patch"] * patches, mib=resident / 2**20
+    )
 
 
 def plot(name, label, points):

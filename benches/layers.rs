@@ -141,7 +141,7 @@ fn main() {
 
     println!("| layer | GMAC, each output once | GMAC done | s | GMAC/s | GB/s | % of limit |");
     println!("|---|---|---|---|---|---|---|");
-    let (mut seconds, mut least) = (0.0, 0.0);
+    let (mut seconds, mut limits) = (0.0, 0.0);
     for (before, both) in first.iter().zip(both) {
         let layer = LayerWork { seconds: both.seconds - before.seconds, ..before.clone() };
         let limit = (layer.products as f64 / flops).max(layer.bytes as f64 / bytes);
@@ -156,11 +156,11 @@ fn main() {
             100.0 * limit / layer.seconds
         );
         seconds += layer.seconds;
-        least += limit;
+        limits += limit;
     }
     let touching: f64 = first.iter().map(|layer| layer.seconds).sum();
     println!(
         "all layers: {seconds:.2} s, {:.0} % of the limit; the first slice took {touching:.2} s",
-        100.0 * least / seconds
+        100.0 * limits / seconds
     );
 }

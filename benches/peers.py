@@ -2,14 +2,14 @@
 
     python benches/peers.py [ROW...] [--json FILE]
 
-ROW is PATCH/STRIDE (a whole 512 x 512 slice, shared work), PATCH/STRIDE/image (the classic dense evaluation: another function,
-so only times compare) or PATCH (isolated patches, `--no-sharing`); default: 257/8 257/7 65/4 257 64 257/8/image. The network is
-VGG16 with 3 channels, head 256-256-2, random weights. All programs have two threads. SEGMENT names another than build/segment.
+ROW is PATCH/STRIDE (a whole 512 x 512 slice, shared work), PATCH/STRIDE/image (plain dense evaluation: another
+function, so only times compare) or PATCH (isolated patches, `--no-sharing`); default: 257/8 257/7 65/4 257 64
+257/8/image. The network is VGG16 with 3 channels, head 256-256-2, random weights. All programs have two threads.
+SEGMENT names another program than build/segment. Needs benches/requirements.txt.
 
-Each row runs the peers (cpu_peer.py, a process each), segment, the peers again: their two rates show how much the machine drifted.
-A peer is timed on 32 patches (64 small ones), half of them before and half after, and scaled to the slice; segment is timed whole
-(`timings_s.segment`: intensity to mask, without loading). The logits of the timed patches are compared too.
-Needs benches/requirements.txt.
+Each row runs the peers (cpu_peer.py, a process each), segment, the peers again: their two rates show how much the
+machine drifted. A peer is timed on 32 patches (64 small ones), half of them before and half after, and scaled to the
+slice; segment is timed whole (`timings_s.segment`: intensity to mask, without loading). Logits are compared too.
 """
 
 import argparse
@@ -26,7 +26,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests" / "parity"))
 import vgg  # noqa: E402
-from cases import raw_nrrd, reference, synthetic  # noqa: E402
+from cases import reference, synthetic, volume_files  # noqa: E402
 
 SEGMENT = os.path.abspath(os.environ.get("SEGMENT", ROOT / "build" / "segment"))
 SIDE = 512  # of the slice
@@ -45,15 +45,15 @@ sys.exit(os.waitstatus_to_exitcode(status) and 1)
 
 
 def processor():
-    """The processor's name, where the system tells."""
+    """The processor's name, where the system tells it."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if os.path.exists("/proc/cpuinfo") else []
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
-def measured(command):
-    """Runs a command; (lines that it printed, its peak resident bytes)."""
-    command = [str(word) for word in command]
-    done = subprocess.run([sys.executable, "-c", MEASURE, *command], stdout=subprocess.PIPE, text=True, check=False)
+def measured(folder, command):
+    """Runs a command in this folder; (lines that it printed, its peak resident bytes)."""
+    command = [sys.executable, "-c", MEASURE, *map(str, command)]
+    done = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode != 0:
         sys.exit("failed: " + " ".join(command))
     *lines, resident = done.stdout.splitlines()
@@ -66,7 +66,7 @@ class Bench:
     def __init__(self, folder, setting, count, slices=1):
         self.folder, self.setting = folder, setting
         volume = np.repeat(synthetic.ct(SIDE, SIDE, 1, seed=9), slices, axis=0)
-        raw_nrrd.save(folder / "ct.nrrd", volume)
+        volume_files.save(folder / "ct.nrrd", volume)
         size = setting.patch_size
         model = vgg.random_vgg(vgg.FULL, hidden=(256, 256), channels=3, patch_size=size, seed=size)
         vgg.save_safetensors(model, folder / "model.safetensors")
@@ -80,31 +80,26 @@ class Bench:
 
     def segment(self, *options, threads=THREADS):
         """Runs the program; (its report, peak resident bytes, logits [grid row][grid column][class])."""
-        setting, report, logits = self.setting, self.folder / "report.json", self.folder / "logits.nrrd"
-        command = [SEGMENT, "--quiet", "--device", "cpu", "--model", self.folder / "model.safetensors", *options]
-        command += ["--patch-size", setting.patch_size, "--stride", setting.stride, "--threads", threads]
-        command += ["--crop", ",".join(map(str, setting.crop))] if setting.crop else []
-        command += ["--logits", logits, "--report", report, self.folder / "ct.nrrd", self.folder / "mask.nrrd"]
-        _, resident = measured(command)
-        return json.loads(report.read_text()), resident, raw_nrrd.load(logits)[0]
+        crop = ["--crop", ",".join(map(str, self.setting.crop))] if self.setting.crop else []
+        command = [
+            SEGMENT,
+            *"--quiet --device cpu --model model.safetensors --threads".split(),
+            threads,
+            *crop,
+            *options,
+        ]
+        command += ["--patch-size", self.setting.patch_size, "--stride", self.setting.stride]
+        command += "--logits logits.nrrd --report report.json ct.nrrd mask.nrrd".split()
+        _, resident = measured(self.folder, command)
+        report = json.loads((self.folder / "report.json").read_text())
+        return report, resident, volume_files.load(self.folder / "logits.nrrd")[0]
 
-
-class Peer:
-    """One of the other programs, and its measurements."""
-
-    def __init__(self, name, bench, threads=THREADS):
-        batch = 4 if bench.setting.patch_size > 150 else 32
-        self.command = [sys.executable, ROOT / "benches" / "cpu_peer.py", name, bench.folder, threads, batch]
-        self.name, self.ms, self.logits, self.resident, self.version = name, [], [], 0, None
-
-    def run(self, first, end):
-        """Evaluates patches first..end."""
-        (*_, line), resident = measured([*self.command, first, end])
-        result = json.loads(line)
-        self.version = result["version"]
-        self.ms.append(1e3 * result["seconds_per_patch"])
-        self.logits += result["logits"]
-        self.resident = max(self.resident, resident)
+    def peer(self, name, first, end, threads=THREADS):
+        """Patches first..end by one of the other programs; what it printed and its peak resident bytes."""
+        batch = 4 if self.setting.patch_size > 150 else 32
+        command = [sys.executable, ROOT / "benches" / "cpu_peer.py", name, threads, batch, first, end]
+        (*_, line), resident = measured(self.folder, command)
+        return json.loads(line) | dict(resident=resident)
 
 
 def one_row(row, folder):
@@ -121,24 +116,23 @@ def one_row(row, folder):
         options = ["--no-sharing"]
     bench = Bench(folder, setting, 64 if small else 32)
     count = len(bench.places)
-    peers = [Peer(name, bench) for name in PEERS]
-    for peer in peers:
-        peer.run(0, count // 2)
+    before = [bench.peer(name, 0, count // 2) for name in PEERS]
     report, resident, logits = bench.segment(*options)
-    for peer in peers:
-        peer.run(count // 2, count)
+    after = [bench.peer(name, count // 2, count) for name in PEERS]
     if report["patches"] != bench.grid:
         sys.exit(f"{row}: segment evaluated {report['patches']} patches of {bench.grid}")
     ours = np.stack([logits[y, x] for y, x in bench.places])
     result = dict(row=row, report=report, resident=resident, load_average=os.getloadavg()[0], peers={})
-    for peer in peers:
-        theirs, seconds = np.array(peer.logits), 1e-3 * float(np.mean(peer.ms)) * bench.grid
-        result["peers"][peer.name] = dict(
-            version=peer.version,
-            ms_per_patch=peer.ms,
+    for name, *halves in zip(PEERS, before, after):
+        theirs = np.concatenate([half["logits"] for half in halves])
+        ms = [1e3 * half["seconds_per_patch"] for half in halves]
+        seconds = 1e-3 * sum(ms) / 2 * bench.grid
+        result["peers"][name] = dict(
+            version=halves[0]["version"],
+            ms_per_patch=ms,
             slice_s=seconds,
             times_faster=seconds / report["timings_s"]["segment"],
-            resident=peer.resident,
+            resident=max(half["resident"] for half in halves),
             error=None if image else float(np.abs(ours - theirs).max() / np.abs(theirs).max()),
         )
     return result
@@ -151,21 +145,22 @@ def print_row(result):
     for name, peer in result["peers"].items():
         drift = ", ".join(f"{ms:.1f}" for ms in peer["ms_per_patch"])
         error = "another function" if peer["error"] is None else f"{peer['error']:.0e}"
-        cells = f"{name} {peer['version']} | {peer['slice_s']:.1f} | **{peer['times_faster']:.2f}** | {drift} | {mib(peer)} | {error}"
-        print(f"| | {cells} |", flush=True)
+        seconds = f"{peer['slice_s']:.1f} | **{peer['times_faster']:.2f}**"
+        print(f"| | {name} {peer['version']} | {seconds} | {drift} | {mib(peer)} | {error} |", flush=True)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("rows", nargs="*", metavar="ROW", default=["257/8", "257/7", "65/4", "257", "64", "257/8/image"])
+    rows = "257/8 257/7 65/4 257 64 257/8/image".split()
+    parser.add_argument("rows", nargs="*", metavar="ROW", default=rows)
     parser.add_argument("--json", type=Path, help="also write the numbers here")
     given = parser.parse_args()
     if not os.path.exists(SEGMENT):
         sys.exit(f"{SEGMENT}: not there; run `make`, or name it in SEGMENT")
     machine = f"{processor()}, {THREADS} threads"
     print(machine, "\n")
-    print("| patch/stride | program | seconds for all patches | times faster | ms a patch, before and after | peak RSS MiB | logits differ |")
-    print("|" + "---|" * 7)
+    times = "seconds for all patches | times faster | ms a patch, before and after"
+    print(f"| patch/stride | program | {times} | peak RSS MiB | logits differ |\n|{'---|' * 7}")
     results = []
     for row in given.rows:
         with tempfile.TemporaryDirectory() as folder:

@@ -136,7 +136,7 @@ fn ellipses(side: usize, slices: usize) -> Vec<u8> {
     (0..side * side * slices).map(inside).collect()
 }
 
-/// How many slices had room to be at work at a time, at most.
+/// Maximum number of slices that were evaluated side by side.
 fn together(spans: &[Span]) -> usize {
     let gpus = spans.iter().filter_map(|span| span.lane.split_once(" compute "));
     let numbers = gpus.filter_map(|(_, number)| number.parse().ok());

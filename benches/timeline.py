@@ -15,18 +15,12 @@ matplotlib.use("Agg")
 from matplotlib import pyplot  # noqa: E402
 
 SLICES = 8  # the first ones are drawn
-
-
-def place(lane):
-    """Sorts lanes such as "cuda:0 compute 1"."""
-    gpu, stage, *number = lane.split()
-    return gpu, ("upload", "compute", "download").index(stage), number
-
+STAGES = "upload", "compute", "download"  # a lane is "cuda:0 upload" or "cuda:0 compute 1"
 
 trace, picture = sys.argv[1:]
 events = json.loads(Path(trace).read_text())["traceEvents"]
 lanes = {event["tid"]: event["args"]["name"] for event in events if event["ph"] == "M"}
-order = sorted(lanes.values(), key=place)
+order = sorted(lanes.values(), key=lambda lane: (lane.split()[0], STAGES.index(lane.split()[1]), lane))
 figure, axes = pyplot.subplots(figsize=(11, 1 + 0.5 * len(lanes)), layout="constrained")
 for event in events:
     if event["ph"] == "X" and (number := int(event["name"].split()[1])) < SLICES:

@@ -1,15 +1,13 @@
-"""The network in PyTorch, for both peers: the layers with torchvision's names, random weights, the file that the library loads,
-and how fast a GPU evaluates it patch by patch.
-"""
+"""The network in PyTorch, for peers on CPU and GPU: the layers with torchvision's names, random weights, the file that
+the library loads, and how fast a GPU evaluates it patch by patch."""
 
 import json
-import statistics
-import time
 from collections import OrderedDict
 
 import numpy as np
 import torch
 from torch import nn
+from torch.utils.benchmark import Timer
 
 from exact_plan import BLOCKS, FULL
 
@@ -33,8 +31,9 @@ def vgg(size, widths=FULL, hidden=(256, 256), classes=2):
 
 @torch.no_grad()
 def randomise(model, x, seed):
-    """Random weights. Each layer's outputs are normalised by their statistics on patches `x`: otherwise the logits of a deep
-    random network hardly depend on the patch, and a comparison proves little. Rounded to fp16: that is the network."""
+    """Random weights. Each layer's outputs are normalised by their statistics on patches `x`: otherwise the logits of a
+    deep random network hardly depend on the patch, and a comparison proves little. Rounded to fp16: that is the
+    network."""
     torch.manual_seed(seed)
     for layer in [*model.features, *model.classifier]:
         if isinstance(layer, (nn.Conv2d, nn.Linear)):
@@ -64,7 +63,7 @@ def save(model, path):
 
 
 def cut(image, size, stride, places):
-    """The patches of a slice (intensities, [rows][columns]) at these (row, column) of the patch grid: [n][3][P][P], f32."""
+    """The patches of a slice (intensities, [rows][columns]) at places of the patch grid: [n][3][P][P], f32."""
     padded = np.pad(image, (size // 2, size))
     patches = np.stack([padded[y * stride : y * stride + size, x * stride : x * stride + size] for y, x in places])
     return torch.from_numpy(np.repeat(patches[:, None], 3, 1).astype(np.float32))
@@ -80,25 +79,9 @@ def logits(model, patches, device, kind, batch=16):
     return torch.cat(made).numpy()
 
 
-def seconds(work, device, at_least=0.5, repeats=5):
+def seconds(work):
     """Median seconds of one `work()`."""
-    work()
-    if device == "cpu":
-        began = time.perf_counter()
-        work()
-        return time.perf_counter() - began
-
-    def timed(count):
-        begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-        begin.record()
-        for _ in range(count):
-            work()
-        end.record()
-        end.synchronize()
-        return begin.elapsed_time(end) / 1e3 / count
-
-    count = max(1, int(at_least / repeats / timed(2)))
-    return statistics.median(timed(count) for _ in range(repeats))
+    return Timer("work()", globals=dict(work=work)).blocked_autorange(min_run_time=0.5).median
 
 
 @torch.no_grad()
@@ -111,7 +94,7 @@ def patch_seconds(model, patches, device, batches):
         part = patches.repeat(-(-batch // len(patches)), 1, 1, 1)[:batch]
         try:
             part = part.to(device, torch.float16).to(memory_format=torch.channels_last)
-            found[batch] = seconds(replay(model, part, device), device) / batch
+            found[batch] = seconds(replay(model, part, device)) / batch
         except torch.OutOfMemoryError:
             break
         finally:
@@ -140,4 +123,4 @@ def matrix_rate(device, size):
     """FLOP/s of an fp16 matrix product of random numbers."""
     a, b = (torch.randn(size, size, device=device, dtype=torch.float16) for _ in range(2))
     out = torch.empty_like(a)
-    return 2 * size**3 / seconds(lambda: torch.matmul(a, b, out=out), device)
+    return 2 * size**3 / seconds(lambda: torch.matmul(a, b, out=out))

@@ -6,10 +6,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-fail() {
-    echo "install: $1" >&2
-    exit 1
-}
+fail() { echo "install: $1" >&2 && exit 1; }
 
 prefix=${PREFIX:-/usr/local}
 case $prefix in /*) ;; *) prefix=$PWD/$prefix ;; esac
@@ -23,6 +20,7 @@ in_prefix() {
         /*) fail "$1 $folder: must be in PREFIX $prefix" ;;
     esac
     case /$folder/ in */../* | */./* | *//*) fail "$1 $2: must be a plain path" ;; esac
+    case $folder in *[[:space:]\|\&\\]*) fail "$1 $2: must have no spaces and none of | & \\" ;; esac
     echo "$folder"
 }
 lib=$(in_prefix LIBDIR "${LIBDIR:-lib}")
@@ -30,55 +28,45 @@ include=$(in_prefix INCLUDEDIR "${INCLUDEDIR:-include}")
 doc=share/doc/patchmask
 root=${DESTDIR:-}$prefix
 
-# up FOLDER: the way back to the prefix.
-up() { echo "$1" | sed 's|[^/][^/]*|..|g'; }
-
-# What Rust's standard library needs of the system: cargo rustc --lib -- --print native-static-libs
+# Libraries of the system that Rust's standard library needs: cargo rustc --lib -- --print native-static-libs
 static_libs="-lgcc_s -lutil -lrt -lpthread -lm -ldl -lc"
 
 # fill TEMPLATE: the template with its @NAMES@ filled in.
 fill() {
-    sed -e "s|@VERSION@|$VERSION|g" -e "s|@SONAME@|$SONAME|g" -e "s|@LIB@|$lib|g" -e "s|@INCLUDE@|$include|g" \
-        -e "s|@MAJOR@|$(echo "$VERSION" | cut -d. -f1)|g" -e "s|@MINOR@|$(echo "$VERSION" | cut -d. -f2)|g" \
-        -e "s|@PREFIX_FROM_PC@|$(up "$lib/pkgconfig")|g" -e "s|@PREFIX_FROM_CMAKE@|$(up "$lib/cmake/patchmask")|g" \
-        -e "s|@STATIC_LIBS@|$static_libs|g" -e "s|@STATIC_LIBS_CMAKE@|$(echo "${static_libs//-l/}" | tr ' ' ';')|g" "$1"
+    IFS=. read -r major minor _ <<<"$VERSION"
+    up() { echo "$1" | sed 's|[^/][^/]*|..|g'; } # the way back to the prefix
+    sed -e "s|@VERSION@|$VERSION|g" -e "s|@MAJOR@|$major|g" -e "s|@MINOR@|$minor|g" -e "s|@SONAME@|$SONAME|g" \
+        -e "s|@LIB@|$lib|g" -e "s|@PREFIX_FROM_PC@|$(up "$lib/pkgconfig")|g" -e "s|@STATIC_LIBS@|$static_libs|g" \
+        -e "s|@INCLUDE@|$include|g" -e "s|@PREFIX_FROM_CMAKE@|$(up "$lib/cmake/patchmask")|g" \
+        -e "s|@STATIC_LIBS_CMAKE@|$(echo "${static_libs//-l/}" | tr ' ' ';')|g" "$1"
 }
 
-# Every file and link: kind, source, path in the prefix.
+# Every file and link: kind (a mode: file), source, path in the prefix.
 everything() {
     cat <<END
-program build/libpatchmask.so.$VERSION $lib/libpatchmask.so.$VERSION
+755 build/libpatchmask.so.$VERSION $lib/libpatchmask.so.$VERSION
 link libpatchmask.so.$VERSION $lib/$SONAME
 link $SONAME $lib/libpatchmask.so
-file target/release/libpatchmask.a $lib/libpatchmask.a
-file include/patchmask.h $include/patchmask.h
-file include/patchmask.hpp $include/patchmask.hpp
+644 target/release/libpatchmask.a $lib/libpatchmask.a
+644 include/patchmask.h $include/patchmask.h
+644 include/patchmask.hpp $include/patchmask.hpp
 template packaging/patchmask.pc.in $lib/pkgconfig/patchmask.pc
 template packaging/patchmaskConfig.cmake.in $lib/cmake/patchmask/patchmaskConfig.cmake
 template packaging/patchmaskConfigVersion.cmake.in $lib/cmake/patchmask/patchmaskConfigVersion.cmake
-file LICENSE-APACHE $doc/LICENSE-APACHE
-file LICENSE-MIT $doc/LICENSE-MIT
-file THIRD-PARTY-NOTICES.txt $doc/THIRD-PARTY-NOTICES.txt
+644 LICENSE-APACHE $doc/LICENSE-APACHE
+644 LICENSE-MIT $doc/LICENSE-MIT
+644 THIRD-PARTY-NOTICES.txt $doc/THIRD-PARTY-NOTICES.txt
 END
 }
 
-case "$lib$include" in *[[:space:]\|\&\\]*) fail "LIBDIR and INCLUDEDIR must have no spaces and none of | & \\" ;; esac
-
 put() {
     local kind=$1 source=$2 target=$root/$3
-    if [ "$kind" != link ] && [ ! -e "$source" ]; then
-        fail "$source is not there: run make first"
-    fi
+    [ "$kind" = link ] || [ -e "$source" ] || fail "$source is not there: run make first"
     install -d "$(dirname "$target")"
     case $kind in
-        program) install -m 755 "$source" "$target" ;;
-        file) install -m 644 "$source" "$target" ;;
         link) ln -sfn "$source" "$target" ;;
-        template)
-            fill "$source" >"$target.new"
-            chmod 644 "$target.new"
-            mv "$target.new" "$target"
-            ;;
+        template) fill "$source" | install -m 644 /dev/stdin "$target" ;;
+        *) install -m "$kind" "$source" "$target" ;;
     esac
 }
 

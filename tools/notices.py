@@ -9,49 +9,41 @@ from collections import defaultdict
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-TARGET = "x86_64-unknown-linux-gnu"
+COMMAND = "cargo metadata --format-version 1 --locked --filter-platform x86_64-unknown-linux-gnu"
 
 
 def linked_packages():
     """Packages that the library links: normal dependencies, followed from the root."""
-    command = ["cargo", "metadata", "--format-version", "1", "--all-features", "--locked", "--filter-platform", TARGET]
-    metadata = json.loads(subprocess.run(command, cwd=ROOT, check=True, capture_output=True).stdout)
-    packages = {package["id"]: package for package in metadata["packages"]}
+    metadata = json.loads(subprocess.run(COMMAND.split(), cwd=ROOT, check=True, capture_output=True).stdout)
     nodes = {node["id"]: node for node in metadata["resolve"]["nodes"]}
-    root = metadata["resolve"]["root"]
-    seen, todo = set(), [root]
+    seen, todo = set(), [metadata["resolve"]["root"]]
     while todo:
-        for dependency in nodes[todo.pop()]["deps"]:
-            normal = any(kind["kind"] is None for kind in dependency["dep_kinds"])
-            if normal and dependency["pkg"] not in seen:
-                seen.add(dependency["pkg"])
-                todo.append(dependency["pkg"])
-    return sorted((packages[key] for key in seen), key=lambda package: package["name"])
+        normal = {
+            dependency["pkg"]
+            for dependency in nodes[todo.pop()]["deps"]
+            if any(kind["kind"] is None for kind in dependency["dep_kinds"])
+        }
+        todo += normal - seen
+        seen |= normal
+    packages = (package for package in metadata["packages"] if package["id"] in seen)
+    return sorted(packages, key=lambda package: (package["name"], package["version"]))
 
 
-def licence_files(package):
+def licences(package):
     """The licence texts of a crate; of several alternatives the MIT one."""
-    folder = Path(package["manifest_path"]).parent
-    files = [
-        file
-        for file in sorted(folder.iterdir())
-        if file.is_file() and file.name.upper().startswith(("LICENSE", "LICENCE", "COPYING", "NOTICE"))
-    ]
-    mit = [file for file in files if "MIT" in file.name.upper()]
-    return mit or files
-
-
-def main():
-    users = defaultdict(list)
-    lines = ["patchmask links the following Rust crates.", ""]
-    for package in linked_packages():
-        lines.append(f"{package['name']} {package['version']}: {package['license']}")
-        for file in licence_files(package):
-            users[file.read_text(errors="replace").strip()].append(package["name"])
-    for text, names in sorted(users.items(), key=lambda item: item[1]):
-        lines += ["", "-" * 80, ", ".join(sorted(set(names))), "-" * 80, "", text]
-    (ROOT / "THIRD-PARTY-NOTICES.txt").write_text("\n".join(lines) + "\n")
+    folder, names = Path(package["manifest_path"]).parent, ("LICENSE", "LICENCE", "COPYING", "NOTICE")
+    files = sorted(file for file in folder.iterdir() if file.is_file() and file.name.upper().startswith(names))
+    chosen = [file for file in files if "MIT" in file.name.upper()] or files
+    return [file.read_text(errors="replace").strip() for file in chosen]
 
 
 if __name__ == "__main__":
-    main()
+    users = defaultdict(set)
+    lines = ["patchmask links the following Rust crates.", ""]
+    for crate in linked_packages():
+        lines.append(f"{crate['name']} {crate['version']}: {crate['license']}")
+        for licence in licences(crate):
+            users[licence].add(crate["name"])
+    for licence, crates in sorted(users.items(), key=lambda item: sorted(item[1])):
+        lines += ["", "-" * 80, ", ".join(sorted(crates)), "-" * 80, "", licence]
+    (ROOT / "THIRD-PARTY-NOTICES.txt").write_text("\n".join(lines) + "\n")

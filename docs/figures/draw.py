@@ -98,6 +98,7 @@ def tables():
 
 INK, EDGE = "#1f2328", "#57606a"
 SHARED, BORDER, SINGLE = "#b6d7ff", "#ffcf9e", "#eceff2"
+AT_BORDER = "depends on where the patch ends"
 
 
 class Drawing:
@@ -160,7 +161,7 @@ def border_figure():
         drawing.box(90, y, 560, 18, BORDER)
         drawing.box(round(90 + unit * reached, 1), y, round(560 - 2 * unit * reached, 1), 18, SHARED)
         drawing.text(664, y + 14, f"{positions} positions: {reached} + {positions - 2 * reached} + {reached}")
-    drawing.legend(90, 446, {BORDER: "depends on where the patch ends", SHARED: "depends on the pixels only"})
+    drawing.legend(90, 446, {BORDER: AT_BORDER, SHARED: "depends on the pixels only"})
     return drawing.svg()
 
 
@@ -189,7 +190,7 @@ def numbering_figure():
                 fill = BORDER if at_border else SHARED if shared else SINGLE
                 drawing.box(left + pixel * STRIDE * patch + width * position, top, width, height, fill, number)
         y += 3 * height + 48
-    texts = {SHARED: "in several patches: computed once", SINGLE: "in one patch", BORDER: "depends on where the patch ends"}
+    texts = {SHARED: "in several patches: computed once", SINGLE: "in one patch", BORDER: AT_BORDER}
     drawing.legend(left, y - 6, texts)
     return drawing.svg()
 

@@ -23,8 +23,9 @@ impl Workers {
         let pool = ThreadPoolBuilder::new()
             .num_threads(threads)
             .spawn_handler(|worker| {
-                let thread =
-                    Thread::spawn(Box::new(|| worker.run())).map_err(|why| std::io::Error::other(why.to_string()))?;
+                let name = format!("patchmask-{}", worker.index());
+                let thread = Thread::spawn(&name, Box::new(|| worker.run()))
+                    .map_err(|why| std::io::Error::other(why.to_string()))?;
                 handles.push(thread);
                 Ok(())
             })

@@ -1,4 +1,5 @@
-"""NRRD files for the tests of `segment`, by hand, so that their bytes are exactly what a test says."""
+"""NRRD files for the tests and benchmarks of `segment`, by hand, so that their bytes are exactly what a test says. Only `save`
+and `load` need numpy."""
 
 import math
 import struct
@@ -51,5 +52,24 @@ def read(path):
     assert lines[0].startswith("NRRD000"), lines[0]
     fields = dict(line.split(": ", 1) for line in lines[1:] if not line.startswith("#"))
     assert fields["encoding"] == "raw" and fields.get("endian", "little") == "little", fields
-    count = math.prod(map(int, fields["sizes"].split()))
-    return fields, struct.unpack(f"<{count}{TYPES[fields['type']]}", data)
+    return fields, struct.unpack(f"<{math.prod(sizes(fields))}{TYPES[fields['type']]}", data)
+
+
+def sizes(fields):
+    """Sizes of the axes, fastest first."""
+    return tuple(map(int, fields["sizes"].split()))
+
+
+def save(path, values, endian="little", extra=()):
+    """A numpy array as a volume; its axes are listed slowest first."""
+    type_name = {"float32": "float", "float64": "double"}.get(values.dtype.name, values.dtype.name)
+    data = values.astype(values.dtype.newbyteorder(endian)).tobytes()
+    write(path, header(values.shape[::-1], type_name, endian, extra=extra), data)
+
+
+def load(path):
+    """The voxels as a numpy array, slowest axis first."""
+    import numpy
+
+    fields, voxels = read(path)
+    return numpy.array(voxels, TYPES[fields["type"]]).reshape(sizes(fields)[::-1])

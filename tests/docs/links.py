@@ -17,7 +17,7 @@ NAMED = re.compile(rf"`((?:{FOLDERS})/[\w./*-]*)`")
 
 
 def missing(page):
-    """What `page` names and the repository lacks."""
+    """Files that `page` names and the repository lacks."""
     text = FENCED.sub("", page.read_text(encoding="utf-8"))
     for path in LINK.findall(text):
         if not (page.parent / path).exists():

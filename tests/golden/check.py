@@ -2,9 +2,9 @@
 
     python3 tests/golden/check.py [NAME...]          SEGMENT=path/to/segment, else build/segment
 
-Logits: within 1e-4 of the largest of the case. Masks: equal, except where the two best classes of the reference differ by less
-than that (`close` in case.json): those that differ are counted. Header lines of the grid: those of ct.nrrd. The first
-difference is printed with its place, and the exit status is 1.
+Logits: within 1e-4 of the largest of the case. Masks: equal, except where the two best classes of the reference differ
+by less than that (`close` in case.json): those that differ are counted. Header lines of the grid: those of ct.nrrd. The
+first difference is printed with its place, and the exit status is 1.
 """
 
 import json
@@ -15,43 +15,25 @@ import sys
 import tempfile
 from pathlib import Path
 
-import raw_nrrd
-
 HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent / "cli"))
+import volume_files  # noqa: E402
+
 SEGMENT = os.path.abspath(os.environ.get("SEGMENT", HERE.parent.parent / "build" / "segment"))
 TOLERANCE = 1e-4
 
 
-class Mismatch(Exception):
-    """The first difference."""
-
-
-def first_bad(index, sizes, have, want):
-    """Text with the place of flat `index`: (slice,row,column), in the patch grid (slice,row,column,class)."""
-    place = []
-    for size in sizes:
-        place.insert(0, index % size)
-        index //= size
-    return f"({','.join(map(str, place))}): {have}, expected {want}"
-
-
-def compare_logits(have, want, sizes):
-    """Largest difference relative to the largest logit."""
-    largest = max(abs(value) for value in want if not math.isnan(value))
-    differences = [0.0 if a != a and b != b else abs(a - b) / largest for a, b in zip(have, want)]
-    for index, difference in enumerate(differences):
-        if not difference <= TOLERANCE:  # also when only one is NaN
-            raise Mismatch("logits " + first_bad(index, sizes, have[index], want[index]))
-    return max(differences)
-
-
-def compare_mask(have, want, sizes, close):
-    """Number of voxels that differ, all of them close."""
-    wrong = [index for index, (a, b) in enumerate(zip(have, want)) if a != b]
-    for index in wrong:
-        if index not in close:
-            raise Mismatch("mask " + first_bad(index, sizes, have[index], want[index]))
-    return len(wrong)
+def differences(what, have, want, sizes, allowed):
+    """Indices where two lists differ; an error at the first that is not `allowed`: (slice,row,column[,class])."""
+    found = [index for index, (a, b) in enumerate(zip(have, want)) if a != b and (a == a or b == b)]
+    for index in found:
+        if not allowed(index):
+            place, rest = [], index
+            for size in sizes:
+                place.insert(0, rest % size)
+                rest //= size
+            raise RuntimeError(f"{what} ({','.join(map(str, place))}): {have[index]}, expected {want[index]}")
+    return found
 
 
 def check(folder, extra=()):
@@ -63,19 +45,23 @@ def check(folder, extra=()):
         command += ["--logits", outputs[0], "ct.nrrd", outputs[1]]
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
         if done.returncode != 0:
-            raise Mismatch(f"segment exits with {done.returncode}: {done.stderr.strip()}")
-        (logits_fields, logits), (mask_fields, mask) = map(raw_nrrd.read, outputs)
-    ct_fields, _ = raw_nrrd.read(folder / "ct.nrrd")
-    want_fields, want_logits = raw_nrrd.read(folder / "logits.nrrd")
-    _, want_mask = raw_nrrd.read(folder / "mask.nrrd")
+            raise RuntimeError(f"segment exits with {done.returncode}: {done.stderr.strip()}")
+        (logits_fields, logits), (mask_fields, mask) = map(volume_files.read, outputs)
+    ct_fields, _ = volume_files.read(folder / "ct.nrrd")
+    want_fields, want_logits = volume_files.read(folder / "logits.nrrd")
+    _, want_mask = volume_files.read(folder / "mask.nrrd")
     for name in ("sizes", "space", "space directions", "space origin"):
         if mask_fields.get(name) != ct_fields.get(name):
-            raise Mismatch(f"mask header {name}: {mask_fields.get(name)}, expected {ct_fields.get(name)}")
+            raise RuntimeError(f"mask header {name}: {mask_fields.get(name)}, expected {ct_fields.get(name)}")
     if logits_fields["sizes"] != want_fields["sizes"]:
-        raise Mismatch(f"logits sizes: {logits_fields['sizes']}, expected {want_fields['sizes']}")
-    error = compare_logits(logits, want_logits, want_fields["sizes"])
-    close = compare_mask(mask, want_mask, ct_fields["sizes"], case["close"])
-    return f"{case['patches']} patches, logits {error:.1e} (limit {TOLERANCE:.0e}), {close} close voxels differ"
+        raise RuntimeError(f"logits sizes: {logits_fields['sizes']}, expected {want_fields['sizes']}")
+    largest = max(abs(value) for value in want_logits if not math.isnan(value))
+    error = lambda index: abs(logits[index] - want_logits[index]) / largest  # NaN when only one is
+    sizes = volume_files.sizes(want_fields), volume_files.sizes(ct_fields)
+    off = differences("logits", logits, want_logits, sizes[0], lambda index: error(index) <= TOLERANCE)
+    close = differences("mask", mask, want_mask, sizes[1], case["close"].__contains__)
+    worst = max(map(error, off), default=0)
+    return f"{case['patches']} patches, logits {worst:.1e} (limit {TOLERANCE:.0e}), {len(close)} close voxels differ"
 
 
 def main():
@@ -88,7 +74,7 @@ def main():
             label = " ".join([name, *extra])
             try:
                 print(f"ok {label}: {check(HERE / name, extra)}", flush=True)
-            except Mismatch as mismatch:
+            except RuntimeError as mismatch:
                 failed += 1
                 print(f"FAILED {label}: {mismatch}", flush=True)
     sys.exit(1 if failed else 0)

@@ -24,52 +24,32 @@ import safetensors
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "parity"))
 import vgg  # noqa: E402
-from cases import IMAGENET, Case, Setting, raw_nrrd, reference, synthetic  # noqa: E402
+from cases import GRID, IMAGENET, Case, Setting, reference, synthetic, volume_files  # noqa: E402
 
 # Purpose -> case.
+# fmt: off
 CASES = {
-    "odd patch, stride coprime with the pools": Case(
-        "odd_patch", Setting(65, 7), dict(widths=vgg.NARROW, hidden=(12,), seed=11), (52, 45, 2), seed=11
-    ),
-    "even patch, crop, equalisation, metadata for everything else, three classes, no hidden layer": Case(
-        "even_patch_crop_equalize",
-        Setting(48, 5, window=(-200.0, 300.0), equalize=True, crop=(6, 3, 41, 30)),
-        dict(widths=vgg.EIGHT, hidden=(), classes=3, seed=12),
-        (47, 36, 2),
-        seed=12,
-        in_metadata=True,
-        texts={"patchmask.classes": "background,lesion,vessel", "patchmask.lesion_class": "1"},
-    ),
-    "three channels with a mean and deviation each: black is not zero, zero padding is; f32 file": Case(
-        "three_channels",
-        Setting(64, 9, **IMAGENET),
-        dict(widths=vgg.UNEVEN, hidden=(10, 6), channels=3, seed=13, dtype="F32"),
-        (40, 33, 2),
-        seed=13,
-    ),
-    "IMAGE padding at odd starts: true neighbours outside the patch, zeros outside what the patches cover": Case(
-        "image_scope",
-        Setting(49, 6, padding="image", mean=(0.4,), std=(0.3,)),
-        dict(widths=vgg.NARROW, hidden=(8,), seed=14),
-        (50, 37, 2),
-        seed=14,
-    ),
-    "vgg16_bn names folded into the convolutions, and a ROI": Case(
-        "batch_norm_roi",
-        Setting(33, 4),
-        dict(widths=vgg.EIGHT, hidden=(9,), seed=15, dtype="F32", batch_norm=True),
-        (40, 33, 2),
-        seed=15,
-        roi=True,
-    ),
-    "first dense layer for 7x7 cells folded onto a 3x3 map; linear fill": Case(
-        "adaptive_pooling_linear",
-        Setting(97, 10, fill="linear"),
-        dict(widths=vgg.EIGHT, hidden=(8, 7, 6), seed=16, dtype="F32", adaptive=True),
-        (61, 43, 2),
-        seed=16,
-    ),
+    "odd patch, stride coprime with the pools":
+        Case("odd_patch", Setting(65, 7), dict(widths=vgg.NARROW, hidden=(12,), seed=11), (52, 45, 2), seed=11),
+    "even patch, crop, equalisation, metadata for everything else, three classes, no hidden layer":
+        Case("even_patch_crop_equalize", Setting(48, 5, window=(-200.0, 300.0), equalize=True, crop=(6, 3, 41, 30)),
+             dict(widths=vgg.EIGHT, hidden=(), classes=3, seed=12), (47, 36, 2), seed=12, in_metadata=True,
+             texts={"patchmask.classes": "background,lesion,vessel", "patchmask.lesion_class": "1"}),
+    "three channels with a mean and deviation each: black is not zero, zero padding is; f32 file":
+        Case("three_channels", Setting(64, 9, **IMAGENET),
+             dict(widths=vgg.UNEVEN, hidden=(10, 6), channels=3, seed=13, dtype="F32"), (40, 33, 2), seed=13),
+    "IMAGE padding at odd starts: true neighbours outside the patch, zeros outside what the patches cover":
+        Case("image_scope", Setting(49, 6, padding="image", mean=(0.4,), std=(0.3,)),
+             dict(widths=vgg.NARROW, hidden=(8,), seed=14), (50, 37, 2), seed=14),
+    "vgg16_bn names folded into the convolutions, and a ROI":
+        Case("batch_norm_roi", Setting(33, 4),
+             dict(widths=vgg.EIGHT, hidden=(9,), seed=15, dtype="F32", batch_norm=True),
+             (40, 33, 2), seed=15, roi=True),
+    "first dense layer for 7x7 cells folded onto a 3x3 map; linear fill":
+        Case("adaptive_pooling_linear", Setting(97, 10, fill="linear"),
+             dict(widths=vgg.EIGHT, hidden=(8, 7, 6), seed=16, dtype="F32", adaptive=True), (61, 43, 2), seed=16),
 }
+# fmt: on
 
 
 def make_case(case, purpose):
@@ -77,8 +57,8 @@ def make_case(case, purpose):
     folder = HERE / case.name
     folder.mkdir(exist_ok=True)
     logits, (mask, _, close), _ = case.write(folder)
-    raw_nrrd.save(folder / "mask.nrrd", mask)
-    raw_nrrd.save(folder / "logits.nrrd", logits, fields=())
+    volume_files.save(folder / "mask.nrrd", mask, extra=GRID)
+    volume_files.save(folder / "logits.nrrd", logits)
     facts = dict(
         purpose=purpose,
         segment=case.options(),

@@ -22,14 +22,14 @@ scan=$(built scan bench --bench scan)
 layers=$(built layers bench --bench layers)
 
 rm -rf "$bundle"
-mkdir -p "$bundle"/{build,benches,tests/golden,tests/parity,examples/demo}
+mkdir -p "$bundle"/{build,benches,tests/cli,tests/parity,examples/demo}
 cp "$tests" "$bundle/gpu_tests"
 cp "$scan" "$bundle/gpu_scan"
 cp "$layers" "$bundle/cpu_layers"
 strip "$bundle"/{gpu_tests,gpu_scan,cpu_layers}
 cp -P build/segment build/libpatchmask.so* "$bundle/build/"
 cp benches/{gpu,timeline,exact_plan,ncu,torch_vgg}.py "$bundle/benches/"
-cp tests/golden/raw_nrrd.py "$bundle/tests/golden/"
+cp tests/cli/volume_files.py "$bundle/tests/cli/"
 cp tests/parity/synthetic.py "$bundle/tests/parity/"
 cp examples/demo/{ct.nrrd,truth.nrrd,model.safetensors} "$bundle/examples/demo/"
 cp tests/gpu/run.sh "$bundle/"

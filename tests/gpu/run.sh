@@ -75,7 +75,7 @@ agreement() { tests "agreement with the CPU" 70 widths:: parity:: random:: overf
 scan() { part "scan $row" 30 ./gpu_scan "$row" "${small[@]}"; }
 bench() {
     if "$python" -c 'import numpy, torch' 2>/dev/null || [ -n "$gpu" ]; then
-        part "bench $row" 80 "$python" benches/gpu.py "$row" --ncu '' "${small[@]}" --json "$out/bench.json"
+        part "bench $row" 80 "$python" benches/gpu.py "$row" "${small[@]}" --json "$out/bench.json"
     else
         say bench "SKIPPED: no numpy and PyTorch"
     fi
@@ -106,7 +106,7 @@ profile() {
     keep "$work/profile.ncu-rep" profile.ncu-rep.gz
     ncu --import "$work/profile.ncu-rep" --page raw --csv >"$work/profile.csv" 2>>"$work/log.txt"
     keep "$work/profile.csv" profile.csv.gz
-    part "profile, figures" 15 "$python" benches/ncu.py "$work/profile.csv"
+    part "profile, figures" 15 "$python" benches/ncu.py "$work/profile.csv" "$row"
 }
 sanitize() { # NAME SECONDS TOOL...
     local name=$1 limit=$2

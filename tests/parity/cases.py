@@ -1,20 +1,26 @@
-"""The cases of the parity run and of tests/golden: what varies is patch size, stride, widths, channels, crop, ROI, scope, fill,
-voxels. `write` makes a case's files and what the reference expects."""
+"""The cases of the parity run, and how to write the files of a case and what the reference expects."""
 
 import sys
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "golden"))
-import raw_nrrd  # noqa: E402
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "cli"))
 import reference  # noqa: E402
 import synthetic  # noqa: E402
 import vgg  # noqa: E402
+import volume_files  # noqa: E402
 from reference import Setting  # noqa: E402
 
 TOLERANCE = 1e-4  # of the largest logit: the promise, and below which classes may differ
+GRID = (
+    "space: left-posterior-superior",
+    "space directions: (0.75,0,0) (0,0.8,0) (0,0,2.5)",
+    "kinds: domain domain domain",
+    "space origin: (-12.5,30.0,-101.25)",
+)
 IMAGENET = dict(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 
 
@@ -38,39 +44,25 @@ class Case:
 
     def metadata(self):
         """The model file's `__metadata__`: what no option can say, and more if `in_metadata`."""
-        setting, texts = self.setting, dict(self.texts)
-        numbers = lambda values: ",".join(f"{value:g}" for value in values)
-        if setting.mean != (0.0,) or setting.std != (1.0,):
-            texts |= {"patchmask.mean": numbers(setting.mean), "patchmask.std": numbers(setting.std)}
-        if setting.lesion_class != 1:
-            texts["patchmask.lesion_class"] = str(setting.lesion_class)
-        if self.in_metadata:
-            texts |= {
-                "patchmask.patch_size": str(setting.patch_size),
-                "patchmask.stride": str(setting.stride),
-                "patchmask.window": numbers(setting.window),
-                "patchmask.equalize": str(setting.equalize).lower(),
-            }
-        return texts
+        setting = self.setting
+        names = ["mean", "std"] if (setting.mean, setting.std) != ((0.0,), (1.0,)) else []
+        names += ["lesion_class"] if setting.lesion_class != 1 else []
+        names += ["patch_size", "stride", "window", "equalize"] if self.in_metadata else []
+        text = lambda value: ",".join(f"{v:g}" for v in value) if isinstance(value, tuple) else str(value).lower()
+        return self.texts | {f"patchmask.{name}": text(getattr(setting, name)) for name in names}
 
     def options(self):
         """Command-line options of `segment`."""
         setting, options = self.setting, list(self.extra)
         if not self.in_metadata:
             options += ["--patch-size", setting.patch_size, "--stride", setting.stride]
-            if setting.window != (-160.0, 240.0):
-                options += ["--window", "{},{}".format(*setting.window)]
-            if setting.equalize:
-                options.append("--equalize")
-        if setting.crop:
-            options += ["--crop", ",".join(map(str, setting.crop))]
-        if setting.padding != "patch":
-            options += ["--padding", setting.padding]
-        if setting.fill != "nearest":
-            options += ["--fill", setting.fill]
-        if self.roi:
-            options += ["--roi", "roi.nrrd"]
-        return list(map(str, options))
+            options += ["--window", "{},{}".format(*setting.window)] if setting.window != (-160.0, 240.0) else []
+            options += ["--equalize"] if setting.equalize else []
+        others = {"--crop": setting.crop and ",".join(map(str, setting.crop))}
+        others["--padding"] = setting.padding if setting.padding != "patch" else None
+        others["--fill"] = setting.fill if setting.fill != "nearest" else None
+        others["--roi"] = "roi.nrrd" if self.roi else None
+        return [str(word) for word in options + sum(([name, value] for name, value in others.items() if value), [])]
 
     def write(self, folder):
         """Writes model.safetensors, ct.nrrd and roi.nrrd; (logits, (mask, probability, close), limit of errors)."""
@@ -81,9 +73,9 @@ class Case:
         logits = vgg.balance(model, reference.volume_logits(model, volume, setting, roi))
         limit = TOLERANCE * np.abs(logits[np.isfinite(logits)]).max(initial=1e-3)
         vgg.save_safetensors(model, folder / "model.safetensors", self.metadata() or None)
-        raw_nrrd.save(folder / "ct.nrrd", volume, self.endian)
+        volume_files.save(folder / "ct.nrrd", volume, self.endian, GRID)
         if self.roi:
-            raw_nrrd.save(folder / "roi.nrrd", roi)
+            volume_files.save(folder / "roi.nrrd", roi, extra=GRID)
         return logits, reference.voxels(logits, volume.shape[1:], setting, limit, roi), limit
 
     def convert(self, hu):
@@ -109,14 +101,7 @@ def roi_of(shape, seed):
     return roi
 
 
-def narrow(**others):
-    return dict(widths=vgg.NARROW, **others)
-
-
-def eight(**others):
-    return dict(widths=vgg.EIGHT, **others)
-
-
+narrow, eight = partial(dict, widths=vgg.NARROW), partial(dict, widths=vgg.EIGHT)
 # fmt: off
 CASES = [
     Case("p32_s1", Setting(32, 1), eight(hidden=()), (23, 19, 2), memory=8, quick=True),

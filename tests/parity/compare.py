@@ -7,8 +7,8 @@ Per case and for both ways of evaluation (shared, `--no-sharing`):
     logits       max |difference| / max |logit| <= 1e-4, NaN exactly where a ROI asks for nothing
     mask         equal, but for voxels whose two best classes differ by less than that (counted: `close`)
     probability  within 1e-4 of the same scale
-and for some cases that threads and memory budget do not change a bit. Prints a table, where `spread` is the deviation of the
-logits between patches over the largest logit: a case with little spread would pass without proving anything.
+and for some cases that threads and memory budget do not change a bit. Prints a table, where `spread` is the deviation
+of the logits between patches over the largest logit: a case with little spread would pass without proving anything.
 """
 
 import argparse
@@ -21,21 +21,17 @@ from pathlib import Path
 
 import numpy as np
 
-from cases import CASES, TOLERANCE, random_case, raw_nrrd
+from cases import CASES, TOLERANCE, random_case, volume_files
 
 SEGMENT = Path(os.environ.get("SEGMENT", Path(__file__).resolve().parents[2] / "build" / "segment")).resolve()
 OUTPUTS = ("logits", "mask", "probability")
 
 
-class Failure(Exception):
-    """Why a case failed."""
-
-
 def first_bad(what, wrong, have, want):
-    """Raises Failure with the first place where `wrong`: slice, row and column (of the patch grid for logits), class."""
+    """Raises an error with the first place where `wrong`: slice, row, column (of the patch grid for logits), class."""
     if wrong.any():
         place = tuple(map(int, np.argwhere(wrong)[0]))
-        raise Failure(f"{what}: {wrong.sum()} wrong, first {place}: {have[place]}, expected {want[place]}")
+        raise RuntimeError(f"{what}: {wrong.sum()} wrong, first {place}: {have[place]}, expected {want[place]}")
 
 
 def run(case, folder, *extra):
@@ -46,8 +42,8 @@ def run(case, folder, *extra):
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     seconds = time.monotonic() - started
     if done.returncode != 0:
-        raise Failure(f"exit status {done.returncode}: {done.stderr.strip()}")
-    return [raw_nrrd.load(folder / f"{name}.nrrd") for name in OUTPUTS], seconds
+        raise RuntimeError(f"exit status {done.returncode}: {done.stderr.strip()}")
+    return [volume_files.load(folder / f"{name}.nrrd") for name in OUTPUTS], seconds
 
 
 def check(have, expected):
@@ -55,7 +51,7 @@ def check(have, expected):
     logits, mask, probability = have
     want_logits, (want_mask, want_probability, close), limit = expected
     if logits.shape != want_logits.shape:
-        raise Failure(f"logits of shape {logits.shape}, expected {want_logits.shape}")
+        raise RuntimeError(f"logits of shape {logits.shape}, expected {want_logits.shape}")
     difference = np.where(np.isnan(logits) & np.isnan(want_logits), 0, np.abs(logits - want_logits))
     first_bad("logits", ~(difference <= limit), logits, want_logits)
     first_bad("mask", (mask != want_mask) & ~close, mask, want_mask)
@@ -112,7 +108,7 @@ def main():
                 for cells in one_case(case, Path(folder)):
                     print(f"  {cells}", end="", flush=True)
             print()
-        except Failure as failure:
+        except RuntimeError as failure:
             failed += 1
             print(f"  FAILED: {failure}")
     print(f"{len(chosen) - failed} of {len(chosen)} cases agree, {time.monotonic() - started:.0f} s")

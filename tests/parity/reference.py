@@ -66,7 +66,7 @@ def patch_grid(shape, setting):
 
 
 def canvas(image, setting):
-    """(pixels, rows and columns in them where patches start): the rectangle that all patches cover, black outside the crop."""
+    """(pixels of the rectangle that all patches cover, black outside the crop; rows, columns where patches start)"""
     (x0, y0, x1, y1), *centres = patch_grid(image.shape, setting)
     size = setting.patch_size
     pixels = np.zeros(np.add(image.shape, 2 * size))  # the slice, and a patch on each side
@@ -93,8 +93,8 @@ def roi_patches(roi, setting):
 
 
 def sources_of(position, centres, setting):
-    """[(index of a centre, weight)] that a voxel's class comes from, on one axis: the nearest centre, of two equally near the
-    lower; with linear fill the centres on either side, where the voxel is on none and not behind the last."""
+    """[(index of a centre, weight)] that a voxel's class comes from, on one axis: the nearest centre, of two equally
+    near the lower; with linear fill the centres on either side, where the voxel is on none and not behind the last."""
     if setting.fill == "nearest":
         return [(int(np.argmin(np.abs(centres - position))), 1.0)]
     low = int(np.flatnonzero(centres <= position)[-1])

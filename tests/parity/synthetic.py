@@ -6,7 +6,7 @@ MIN_SIDE = 24
 
 
 def ct(width, height, depth, seed=0):
-    """HU, int16, [depth][height][width]. Below 24 pixels: the middle of a larger one, so that there is something in it."""
+    """HU, int16, [depth][height][width]; below 24 pixels the middle of a larger one, which is not empty."""
     rng = np.random.default_rng(seed)
     rows, columns = max(height, MIN_SIDE), max(width, MIN_SIDE)
     y, x = np.mgrid[-1 : 1 : rows * 1j, -1 : 1 : columns * 1j]

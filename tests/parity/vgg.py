@@ -57,18 +57,9 @@ class Vgg:
 
 
 def random_vgg(
-    widths,
-    hidden=(12,),
-    classes=2,
-    channels=1,
-    patch_size=65,
-    seed=0,
-    dtype="F16",
-    batch_norm=False,
-    adaptive=False,
-    mean=0.0,
-    std=1.0,
-):
+    widths, hidden=(12,), classes=2, channels=1, patch_size=65, seed=0, dtype="F16", batch_norm=False, adaptive=False,
+    mean=0.0, std=1.0,
+):  # fmt: skip
     """Random weights. `hidden`: widths of all dense layers but the last.
 
     Every layer is scaled and shifted by its statistics on a few sample patches, as batch normalisation would:
@@ -111,7 +102,9 @@ def random_vgg(
         bias = rng.normal(0, 0.1, width) - y.mean(0)
         stored[f"classifier.{3 * index}.weight"], stored[f"classifier.{3 * index}.bias"] = weight, bias
         x = np.maximum(y + bias, 0)
-    model = Vgg(patch_size, {name: value.astype(DTYPES[dtype]).astype(np.float64) for name, value in stored.items()}, dtype)
+    model = Vgg(
+        patch_size, {name: value.astype(DTYPES[dtype]).astype(np.float64) for name, value in stored.items()}, dtype
+    )
     fold(model)
     return model
 
@@ -198,9 +191,9 @@ def save_safetensors(model, path, metadata=None):
 def onnx_bytes(model, image_scope=False):
     """The network in ONNX: [n][channels][P][P] -> [n][classes], with zeros at every patch's border, as in training.
 
-    `image_scope`: [1][channels][h][w] -> [1][classes][row][column], the logits of the patch that starts there. Pools do not
-    halve the image but double the distance between the taps of what follows, so that they are anchored at the start of
-    each patch, for all starts at once; zeros are read only outside the image.
+    `image_scope`: [1][channels][h][w] -> [1][classes][row][column], the logits of the patch that starts there. Pools do
+    not halve the image but double the distance between the taps of what follows, so that they are anchored at the start
+    of each patch, for all starts at once; zeros are read only outside the image.
     """
     nodes, weights, distance, last = [], {}, 1, "input"
 

@@ -2,11 +2,10 @@
 
     PATCHMASK_TEST_DATA=folder .venv/bin/python tests/real/run.py      SEGMENT=path, else build/segment
 
-The folder holds `ct_torso.nii.gz`, `ct_torso_organs.nii.gz` (5: liver) and `ct_head_dicom/`. Files are
-converted to NRRD with SimpleITK, segmented with the demo model, and read back: the mask must lie on the
-same grid (size, spacing, origin, directions), be empty outside the ROI, and turn with the scan when its
-axes are flipped. There is no truth for these scans: this shows that real files run through, not how
-accurate a model is.
+The folder holds `ct_torso.nii.gz`, `ct_torso_organs.nii.gz` (5: liver) and `ct_head_dicom/`. SimpleITK converts them to
+NRRD, the demo model segments them, and the mask must lie on the same grid (size, spacing, origin, directions), be empty
+outside the ROI, and turn with the scan when its axes are flipped. There is no truth for these scans: this shows that
+real files run through, not how accurate a model is.
 """
 
 import json
@@ -19,85 +18,57 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-SEGMENT = os.environ.get("SEGMENT", str(ROOT / "build/segment"))
-MODEL = ROOT / "examples/demo/model.safetensors"
+ROOT = Path(__file__).resolve().parents[2]
+SEGMENT = os.environ.get("SEGMENT", ROOT / "build/segment")
 LIVER = 5
 
 
-def fail(text):
-    sys.exit(f"FAILED {text}")
-
-
-def segment(folder, name, image, roi=None, options=()):
+def segment(name, image, *options, roi=None):
     """Mask and report of `image`; checks that the mask lies on the same grid."""
-    scan, mask, report = (str(folder / f"{name}{end}") for end in ("_ct.nrrd", "_mask.nrrd", ".json"))
-    sitk.WriteImage(image, scan)
-    command = [SEGMENT, "--quiet", "--model", str(MODEL), "--report", report, *options]
-    if roi is not None:
-        sitk.WriteImage(roi, str(folder / f"{name}_roi.nrrd"))
-        command += ["--roi", str(folder / f"{name}_roi.nrrd")]
-    done = subprocess.run([*command, scan, mask], capture_output=True, text=True)
-    if done.returncode != 0 or done.stderr:
-        fail(f"{name}: exit {done.returncode}: {done.stderr}")
-    result = sitk.ReadImage(mask)
+    with tempfile.TemporaryDirectory() as folder:
+        path = lambda file: os.path.join(folder, file)
+        sitk.WriteImage(image, path("ct.nrrd"))
+        command = [SEGMENT, "--quiet", "--model", ROOT / "examples/demo/model.safetensors", *options]
+        if roi is not None:
+            sitk.WriteImage(roi, path("roi.nrrd"))
+            command += ["--roi", path("roi.nrrd")]
+        command += ["--report", path("report.json"), path("ct.nrrd"), path("mask.nrrd")]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode != 0 or done.stderr:
+            sys.exit(f"FAILED {name}: exit {done.returncode}: {done.stderr}")
+        mask, report = sitk.ReadImage(path("mask.nrrd")), json.loads(Path(path("report.json")).read_text())
     for what in ("GetSize", "GetSpacing", "GetOrigin", "GetDirection"):
-        have, want = getattr(result, what)(), getattr(image, what)()
+        have, want = getattr(mask, what)(), getattr(image, what)()
         if not np.allclose(have, want, rtol=0, atol=1e-6):
-            fail(f"{name}: mask {what} {have}, scan {want}")
-    return sitk.GetArrayFromImage(result), json.loads(Path(report).read_text())
+            sys.exit(f"FAILED {name}: mask {what} {have}, scan {want}")
+    mask = sitk.GetArrayFromImage(mask)
+    less, ml = report["macs_unshared"] / report["macs"], (mask != 0).sum() * np.prod(image.GetSpacing()) / 1000
+    work = f"{report['patches']} patches, {less:.1f} times less work than patch by patch"
+    print(f"ok {name}: {image.GetSize()} voxels, {work}, {report['timings_s']['segment']:.1f} s, lesion {ml:.1f} ml")
+    return mask
 
 
-def tell(name, image, mask, report):
-    millilitres = mask.astype(bool).sum() * np.prod(image.GetSpacing()) / 1000
-    saved = report["macs_unshared"] / report["macs"]
-    print(
-        f"ok {name}: {image.GetSize()} voxels of {tuple(round(s, 2) for s in image.GetSpacing())} mm, "
-        f"{report['patches']} patches, {saved:.1f} times less work than patch by patch, "
-        f"{report['timings_s']['segment']:.1f} s, lesion {millilitres:.1f} ml"
-    )
+def torso(data):
+    image = sitk.ReadImage(data / "ct_torso.nii.gz")
+    liver = sitk.Cast(sitk.ReadImage(data / "ct_torso_organs.nii.gz") == LIVER, sitk.sitkUInt8)
+    mask = segment("torso (NIfTI, liver as ROI)", image, roi=liver)
+    if mask[sitk.GetArrayFromImage(liver) == 0].any():
+        sys.exit("FAILED torso: lesion outside the ROI")
 
-
-def torso(folder, data):
-    image = sitk.ReadImage(str(data / "ct_torso.nii.gz"))
-    organs = sitk.ReadImage(str(data / "ct_torso_organs.nii.gz"))
-    liver = sitk.Cast(organs == LIVER, sitk.sitkUInt8)
-    mask, report = segment(folder, "torso", image, liver)
-    inside = sitk.GetArrayFromImage(liver).astype(bool)
-    if mask[~inside].any():
-        fail("torso: lesion outside the ROI")
-    tell("torso (NIfTI, liver as ROI)", image, mask, report)
-
-    # The middle slices with x and y swapped: the network is not symmetric, so the mask of the swapped
-    # scan differs, but its geometry must be that of the swapped scan, checked in `segment`.
-    size = image.GetSize()
-    middle = image[:, :, size[2] // 2 : size[2] // 2 + 2]
-    swapped = sitk.PermuteAxes(middle, [1, 0, 2])
-    segment(folder, "swapped", swapped, options=["--stride", "16"])
+    # The network is not symmetric, so the mask of the swapped scan differs, but its grid must be that scan's.
+    middle = image[:, :, image.GetSize()[2] // 2 :][:, :, :2]
+    segment("swapped axes", sitk.PermuteAxes(middle, [1, 0, 2]), "--stride", "16")
     # Flipping only the direction of an axis, voxels untouched, must not change a voxel of the mask.
-    plain, _ = segment(folder, "middle", middle, options=["--stride", "8"])
     turned = sitk.Image(middle)
     turned.SetDirection((-1, 0, 0, 0, -1, 0, 0, 0, 1))
-    same, _ = segment(folder, "turned", turned, options=["--stride", "8"])
-    if not np.array_equal(plain, same):
-        fail("turned: the mask follows the directions, it must follow the voxels")
-    print("ok torso with swapped and turned axes")
-
-
-def head(folder, data):
-    names = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(data / "ct_head_dicom"))
-    image = sitk.ReadImage(names)
-    # A coarse stride: what a liver model says about a head is of no interest.
-    mask, report = segment(folder, "head", image, options=["--stride", "8"])
-    tell(f"head (DICOM series of {len(names)} files)", image, mask, report)
-
-
-def main():
-    data = Path(os.environ["PATCHMASK_TEST_DATA"])
-    with tempfile.TemporaryDirectory() as folder:
-        torso(Path(folder), data)
-        head(Path(folder), data)
+    masks = [segment(name, scan, "--stride", "8") for name, scan in (("middle", middle), ("turned axes", turned))]
+    if not np.array_equal(*masks):
+        sys.exit("FAILED turned: the mask follows the directions, it must follow the voxels")
 
 
 if __name__ == "__main__":
-    main()
+    folder_of_scans = Path(os.environ["PATCHMASK_TEST_DATA"])
+    torso(folder_of_scans)
+    names = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder_of_scans / "ct_head_dicom"))
+    # A coarse stride: what a liver model says about a head is of no interest.
+    segment(f"head (DICOM series of {len(names)} files)", sitk.ReadImage(names), "--stride", "8")
