@@ -9,7 +9,7 @@ from collections import defaultdict
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-COMMAND = "cargo metadata --format-version 1 --locked --filter-platform x86_64-unknown-linux-gnu"
+COMMAND = "cargo metadata --format-version 1 --all-features --locked --filter-platform x86_64-unknown-linux-gnu"
 
 
 def linked_packages():
