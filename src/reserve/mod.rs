@@ -11,6 +11,7 @@
 //! The feature `reserve` makes this the global allocator. A Rust program that depends on the crate does without it and keeps its
 //! own.
 
+#[cfg(target_os = "linux")]
 mod thread_exit;
 
 use std::alloc::{GlobalAlloc, Layout, System};

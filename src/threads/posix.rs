@@ -1,21 +1,11 @@
-//! Threads of the library's own: with a stack of known size, no signals of the host's, and the floating-point modes that a program
-//! starts with.
-//!
-//! Started by pthread_create: `std::thread` ends the process where it gets no memory for a thread's handle.
+//! Threads by pthread_create: `std::thread` ends the process where it gets no memory for a thread's handle.
 
-use std::any::Any;
 use std::ffi::{CString, c_void};
 use std::mem::MaybeUninit;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::ptr::null_mut;
 
+use super::body::{Body, STACK_BYTES, begin, not_started};
 use crate::error::Error;
-use crate::float_modes::{self, DEFAULT};
-use crate::panics::mark_worker_thread;
-
-pub(crate) const STACK_BYTES: usize = 2 << 20;
-
-type Body = Box<dyn FnOnce() + Send>;
 
 /// A thread, which is waited for when this is dropped.
 pub(crate) struct Thread(libc::pthread_t);
@@ -47,10 +37,7 @@ impl Thread {
         if failed != 0 {
             // SAFETY: made above, and no thread has it.
             drop(unsafe { Box::from_raw(argument.cast::<Body>()) });
-            return Err(Error::OutOfMemory(format!(
-                "a thread with {STACK_BYTES} bytes of stack could not be started (error {failed}): free memory, or ask \
-                 for fewer threads"
-            )));
+            return Err(not_started(format_args!("error {failed}")));
         }
         // SAFETY: written where the creation succeeded.
         let thread = Self(unsafe { thread.assume_init() });
@@ -71,27 +58,9 @@ impl Drop for Thread {
 }
 
 extern "C" fn start(argument: *mut c_void) -> *mut c_void {
-    mark_worker_thread();
-    // A new thread inherits the modes of the one that made it.
-    float_modes::set(DEFAULT);
     // SAFETY: made by `spawn` for this thread alone.
-    let body = unsafe { Box::from_raw(argument.cast::<Body>()) };
-    let _ = catch_unwind(AssertUnwindSafe(body));
+    begin(*unsafe { Box::from_raw(argument.cast::<Body>()) });
     null_mut()
-}
-
-/// Runs `body` on a thread of its own while this one, whose stack may be small, waits.
-pub(crate) fn run<T: Send>(body: impl FnOnce() -> Result<T, Error> + Send) -> Result<T, Error> {
-    let mut outcome: Option<Result<Result<T, Error>, Box<dyn Any + Send>>> = None;
-    let slot = &mut outcome;
-    let work: Box<dyn FnOnce() + Send + '_> = Box::new(move || *slot = Some(catch_unwind(AssertUnwindSafe(body))));
-    // SAFETY: the thread has ended before what it borrows goes away: it is waited for in the next line.
-    drop(Thread::spawn("patchmask-load", unsafe { std::mem::transmute::<Box<dyn FnOnce() + Send + '_>, Body>(work) })?);
-    match outcome {
-        Some(Ok(outcome)) => outcome,
-        Some(Err(panic)) => resume_unwind(panic),
-        None => Err(Error::Panic("a thread ended without an outcome".into())),
-    }
 }
 
 /// While it lives, new threads of this one begin with all signals blocked but those of their own faults.
