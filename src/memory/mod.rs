@@ -2,9 +2,10 @@
 //!
 //! Everything that grows with the volume, the model or the plan is allocated here, fallibly. Rust aborts
 //! the process when a *small* allocation fails (a name, a job of the thread pool), so each large one
-//! also makes sure that some headroom is left behind for those.
+//! also makes sure that some headroom is left behind for those. Linux grants more than there is, and ends the process that
+//! touches it, so each large one is also compared with the memory that is left.
 
-mod cgroup;
+mod left;
 
 use crate::error::Error;
 
@@ -12,6 +13,10 @@ use crate::error::Error;
 const HEADROOM: usize = 4 << 20;
 /// Allocations from this size on are large.
 const LARGE: usize = 64 << 10;
+/// Allocations from this size on are compared with the memory that is left: some files are read for that.
+const VERY_LARGE: usize = 1 << 20;
+/// Least memory for tiles beside the weights, however small the machine, in an automatic budget.
+const MIN_FOR_TILES: u64 = 256 << 20;
 
 /// `vec![value; len]` that reports a failed allocation. `what` names the buffer in the error.
 pub(crate) fn try_filled<T: Clone>(len: usize, value: T, what: &str) -> Result<Vec<T>, Error> {
@@ -23,6 +28,7 @@ pub(crate) fn try_filled<T: Clone>(len: usize, value: T, what: &str) -> Result<V
 /// `Vec::with_capacity` that reports a failed allocation.
 pub(crate) fn try_with_capacity<T>(len: usize, what: &str) -> Result<Vec<T>, Error> {
     let bytes = len.saturating_mul(size_of::<T>());
+    ensure_left(bytes, what)?;
     let mut vec = Vec::new();
     vec.try_reserve_exact(len).map_err(|_| out_of_memory(bytes, what))?;
     if bytes >= LARGE {
@@ -38,8 +44,22 @@ pub(crate) fn try_push<T>(vec: &mut Vec<T>, value: T, what: &str) -> Result<(), 
     Ok(())
 }
 
+/// Fails where touching `bytes` more would be the end of the process.
+pub(crate) fn ensure_left(bytes: usize, what: &str) -> Result<(), Error> {
+    if bytes < VERY_LARGE {
+        return Ok(());
+    }
+    match left::bytes_left() {
+        Some((left, of)) if (bytes.saturating_add(HEADROOM) as u64) > left => Err(Error::OutOfMemory(format!(
+            "{what}: {bytes} bytes, and {left} are left of {of}; free memory, raise the limit, or lower the memory budget"
+        ))),
+        _ => Ok(()),
+    }
+}
+
 /// Fails unless `bytes` and the headroom for small allocations could be allocated now.
 pub(crate) fn ensure_headroom(bytes: usize, what: &str) -> Result<(), Error> {
+    ensure_left(bytes, what)?;
     let bytes = bytes.saturating_add(HEADROOM);
     Vec::<u8>::new().try_reserve_exact(bytes).map_err(|_| out_of_memory(bytes, what))
 }
@@ -49,9 +69,13 @@ pub(crate) fn out_of_memory(bytes: usize, what: &str) -> Error {
     Error::OutOfMemory(format!("{what}: {bytes} bytes could not be allocated; free memory, or lower the memory budget"))
 }
 
-/// Bytes of memory that this process may use at most: what the machine has, or its container or batch job if that is less.
-pub(crate) fn usable_bytes() -> Option<u64> {
-    [machine_bytes(), cgroup::memory_limit()].into_iter().flatten().min()
+/// A budget for a session whose caller names none and that holds `fixed` bytes anyhow: a quarter of the memory that this process may
+/// use, at most `max`; where less is left, half of that. The smallest tiles may need more: then the call says so.
+pub(crate) fn automatic_budget(max: u64, fixed: u64) -> u64 {
+    let usable = [machine_bytes(), left::group_limit()].into_iter().flatten().min();
+    let (left, _) = left::bytes_left().unwrap_or((u64::MAX, ""));
+    let bytes = usable.map_or(max, |bytes| bytes / 4).min(max);
+    bytes.max(fixed + MIN_FOR_TILES).min(fixed + left / 2)
 }
 
 /// Bytes of memory that the machine has, where the system tells.

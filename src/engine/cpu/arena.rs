@@ -5,7 +5,7 @@ use std::alloc::{Layout, alloc_zeroed};
 use std::ops::{Deref, DerefMut};
 
 use crate::error::Error;
-use crate::memory::{ensure_headroom, out_of_memory};
+use crate::memory::{ensure_headroom, ensure_left, out_of_memory};
 
 /// Zeros to begin with, on a boundary of cache lines, large ones on one of large pages.
 #[derive(Default)]
@@ -29,6 +29,7 @@ impl Floats {
         let boundary = if large { LARGE_PAGE } else { LINE };
         let failed = || out_of_memory(len.saturating_mul(size_of::<f32>()), what);
         let capacity = len.saturating_add(boundary / size_of::<f32>());
+        ensure_left(capacity.saturating_mul(size_of::<f32>()), what)?;
         let layout = Layout::array::<f32>(capacity).map_err(|_| failed())?;
         // SAFETY: the layout is not empty.
         let data = unsafe { alloc_zeroed(layout) }.cast::<f32>();

@@ -31,7 +31,7 @@ use crate::engine::{
 };
 use crate::error::Error;
 use crate::mask::{MaskWriter, OutputViews, Scores};
-use crate::memory::{try_filled, usable_bytes};
+use crate::memory::{automatic_budget, try_filled};
 use crate::patch_grid::Selection;
 use crate::plan::{AxisPlan, PlannedTile};
 use forward::Forward;
@@ -49,15 +49,6 @@ impl CpuEngine {
         let instructions = Instructions::available()[0];
         Ok(Self { forward: Forward::new(settings, instructions)?, threads: settings.threads })
     }
-
-    /// A quarter of the memory that the process may use, at most 8 GiB, and memory for tiles beside the weights however
-    /// small the machine.
-    fn automatic_budget(&self) -> Bytes {
-        const MAX: u64 = 8 << 30;
-        const MIN_FOR_TILES: u64 = 256 << 20;
-        let bytes = usable_bytes().map_or(MAX, |bytes| bytes / 4).min(MAX);
-        Bytes::host(bytes.max(self.forward.fixed_bytes() + MIN_FOR_TILES))
-    }
 }
 
 impl Engine for CpuEngine {
@@ -68,7 +59,7 @@ impl Engine for CpuEngine {
         EngineInfo {
             name: format!("cpu ({simd}, {} thread{plural})", self.threads),
             device: DeviceKind::Cpu,
-            automatic_budget: self.automatic_budget(),
+            automatic_budget: Bytes::host(automatic_budget(8 << 30, self.forward.fixed_bytes())),
             fixed: Bytes::host(self.forward.fixed_bytes()),
             max_run: Some(weights.max_run()),
             pipeline_depth: 0,

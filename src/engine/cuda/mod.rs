@@ -38,7 +38,7 @@ use crate::engine::{
 };
 use crate::error::Error;
 use crate::mask::Wanted;
-use crate::memory::usable_bytes;
+use crate::memory::automatic_budget;
 use crate::plan::AxisPlan;
 use crate::process::generation;
 use buffers::{BufferLayout, MAX_PIXELS, SLOTS, region_bytes, wanted_bytes};
@@ -65,7 +65,7 @@ impl CudaEngine {
         Ok(Self {
             pipeline: Pipeline::new(&device, &weights, index)?,
             automatic_budget: Bytes {
-                host: usable_bytes().map_or(1 << 30, |bytes| bytes / 4),
+                host: automatic_budget(64 << 30, 0),
                 // Tiles shrink where other programs take memory later.
                 device: free / 10 * 9 + weights.bytes(),
             },
