@@ -21,7 +21,7 @@ C_TEST_SUPPORT := tests/c/tiny_model.c tests/c/segmentation.c
 C_TESTS := $(basename $(notdir $(filter-out $(C_TEST_SUPPORT),$(wildcard tests/c/*.c)))) header_cpp
 C_TEST_PARTS := $(C_TEST_SUPPORT) $(wildcard tests/c/*.h tests/c/*.inc) include/patchmask.h Makefile
 
-.PHONY: all library abi figures kernels demo test test-rust test-ptx test-c test-valgrind test-exports test-segment \
+.PHONY: all library abi figures kernels demo test test-rust test-ptx test-abi test-c test-valgrind test-exports test-segment \
         test-cuda test-gpu test-bench test-examples test-real soak parity clean
 
 all: build/segment build/minimal build/minimal_cpp
@@ -73,7 +73,7 @@ demo: all
 
 # ---------------------------------------------------------------------------------------- make test
 
-test: test-rust test-ptx test-exports test-c test-valgrind test-cpp test-install test-segment test-cuda test-bench \
+test: test-rust test-ptx test-exports test-abi test-c test-valgrind test-cpp test-install test-segment test-cuda test-bench \
       test-gpu test-examples test-real
 	@echo "all tests passed"
 
@@ -90,6 +90,14 @@ test-ptx:
 test-exports: library
 	@nm -D --defined-only build/libpatchmask.so | awk '{ print $$3 }' | sort | diff tests/c/exports.txt - \
 	  && echo "ok exports"
+
+# The interface that programs were compiled against is the one that they meet.
+test-abi:
+	@if ! tools/need.sh abidiff abigail-tools; then \
+	  echo "SKIPPED abi: libabigail could not be installed"; \
+	elif ! PYTHON=$(PYTHON) tools/venv.sh .venv tools/requirements.txt; then \
+	  echo "SKIPPED abi: libclang could not be installed"; \
+	else .venv/bin/python tests/abi/check.py; fi
 
 build/tests/header_cpp: tests/c/header.cpp include/patchmask.h Makefile | library
 	@mkdir -p build/tests
@@ -108,7 +116,8 @@ test-c: $(C_TESTS:%=build/tests/%)
 	@for test in $^; do timeout -k 5 300 $$test || exit 1; done
 
 # The long runs of tests/c: every allocation fails, 1 000 forks; about an hour on two cores.
-soak: build/tests/out_of_memory build/tests/forking
+soak: build/tests/out_of_memory build/tests/forking build/tests/memory soak-pythons
+	build/tests/memory 200
 	build/tests/out_of_memory soak
 	build/tests/forking 1000
 

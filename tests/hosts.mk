@@ -13,7 +13,8 @@ test-hosts:
 
 # ------------------------------------------------------------------------------------- Python package
 
-PYTHON_VENV := build/venv-python
+PYTHON_VENV ?= build/venv-python
+PYTHON_TESTS ?= tests/python
 
 # build/python/patchmask-*.whl, with the library inside.
 wheel: library
@@ -31,8 +32,19 @@ test-python: all
 	  $(PYTHON_VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps --force-reinstall \
 	    build/python/*.whl && \
 	  $(PYTHON_VENV)/bin/mypy --config-file python/pyproject.toml python/patchmask && \
-	  $(PYTHON_VENV)/bin/python -m pytest tests/python --quiet -p no:cacheprovider --durations=5; \
+	  $(PYTHON_VENV)/bin/python -m pytest $(PYTHON_TESTS) --quiet -p no:cacheprovider --durations=5; \
 	fi
+
+# Interpreters that end while the library works: every Python on the machine that the package supports.
+PYTHONS = $(wildcard /usr/bin/python3.1[1-9] /usr/local/bin/python3.1[1-9] $(HOME)/.pyenv/versions/3.1[1-9]*/bin/python)
+.PHONY: soak-pythons
+soak-pythons:
+	@set -e; for python in $(PYTHONS); do \
+	  version=$$($$python -c 'import platform; print(platform.python_version())'); \
+	  $(MAKE) --no-print-directory test-python PYTHON=$$python PYTHON_VENV=build/venv-python-$$version \
+	    PYTHON_TESTS=tests/python/test_exit.py; \
+	  echo "ok Python $$version ends quietly"; \
+	done
 
 # ----------------------------------------------------------------------------------- ITK and 3D Slicer
 

@@ -25,14 +25,14 @@ NAMES = {"void": "None", "size_t": "c_size_t", "patchmask_status": "c_int32"}  #
 GENERATED = "Generated from include/patchmask.h by tools/abi.py: never edit by hand."
 
 
-def declarations():
+def declarations(header=HEADER):
     """The cursors of the header, system headers left out."""
     system = subprocess.run(["cc", "-print-file-name=include"], capture_output=True, text=True, check=True).stdout
     whole = TranslationUnit.PARSE_DETAILED_PROCESSING_RECORD  # macros too
-    unit = Index.create().parse(str(HEADER), ["-xc", f"-I{system.strip()}"], options=whole)
+    unit = Index.create().parse(str(header), ["-xc", f"-I{system.strip()}"], options=whole)
     if list(unit.diagnostics):
         sys.exit("\n".join(map(str, unit.diagnostics)))
-    return [cursor for cursor in unit.cursor.get_children() if str(cursor.location.file) == str(HEADER)]
+    return [cursor for cursor in unit.cursor.get_children() if str(cursor.location.file) == str(header)]
 
 
 class Header:
