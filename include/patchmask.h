@@ -26,8 +26,9 @@
  * with the status of every call checked; examples/c/minimal.c is a whole program.
  *
  * Errors. Calls return a patchmask_status: PATCHMASK_OK or a number that says what kind of failure it
- * was. patchmask_last_error() has the sentence for people, per thread: it names the value, the limit
- * and the remedy. A call that fails leaves handles and structs as they were.
+ * was. patchmask_last_error() has the sentence for people: it names the value, the limit and the remedy. It
+ * lies in a buffer of the calling thread, at most 1023 bytes of UTF-8, until this thread's next call
+ * that fails, or the thread's end. A call that fails leaves handles and structs as they were.
  *
  * Ownership. A model or session belongs to the caller from the call that made it until its _free
  * function, which accepts NULL. Everything else is borrowed for the time of the call: the library
@@ -56,9 +57,21 @@
  * longjmp or end the thread.
  *
  * Little memory. Where an allocation fails the call returns PATCHMASK_OUT_OF_MEMORY, and the library
- * goes on; small allocations draw on a reserve of 16 MiB of address space, which is touched only then.
+ * goes on; small allocations draw on a reserve of 16 MiB of address space, which is touched only then. On
+ * Linux the same is returned where the limit of a control group (container, batch job) or the
+ * machine's free memory would be exceeded, before the system ends the process.
  *
  * Unloading. dlclose() leaves the library mapped.
+ *
+ * Limits. Slices of up to 2^24 voxels a side, volumes of up to 2^63 - 1 voxels; patches of 32 to 1024
+ * pixels; 1024 threads a session; the memory budget decides how large tiles are, not which volumes can
+ * be segmented. Voxels and host buffers may lie at any address; structs are aligned as in C.
+ *
+ * Log. patchmask_session_new alone calls the log callback, on the caller's thread.
+ *
+ * Environment. PATCHMASK_WITHOUT leaves CUDA kernels out (docs/gpu.md); the CUDA driver has variables of its
+ * own. Nothing else is read: no locale, no files but the model's and, on Linux, what /proc and /sys tell
+ * of memory and processors.
  *
  * What it never does: abort, exit, print, throw into the caller, or write outside the buffers.
  *
