@@ -3,10 +3,8 @@
  *
  *     out_of_memory          every 37th allocation of one geometry, both ways
  *     out_of_memory soak     every allocation, four geometries, with and without ROI, 1 and 2 threads
- *
- * malloc and its like are this program's own here: in front of the C library's. */
+ */
 #define _GNU_SOURCE
-#include <errno.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <sys/mman.h>
@@ -14,6 +12,7 @@
 #include <unistd.h>
 
 #include "check.h"
+#include "failing_malloc.h"
 #include "segmentation.h"
 #include "tiny_model.h"
 
@@ -24,28 +23,10 @@ static long fails_at = 0;           /* 0: none */
 static bool fails_for_good = false;
 static atomic_bool armed = false;
 
-static bool refused(void) {
+bool allocation_refused(void) {
     if (!atomic_load_explicit(&armed, memory_order_relaxed)) return false;
     long number = atomic_fetch_add(&allocations, 1) + 1;
-    bool fails = fails_at > 0 && (number == fails_at || (fails_for_good && number > fails_at));
-    if (fails) errno = ENOMEM;
-    return fails;
-}
-
-void* __libc_malloc(size_t bytes);
-void* __libc_calloc(size_t count, size_t bytes);
-void* __libc_realloc(void* old, size_t bytes);
-void* __libc_memalign(size_t alignment, size_t bytes);
-
-void* malloc(size_t bytes) { return refused() ? NULL : __libc_malloc(bytes); }
-void* calloc(size_t count, size_t bytes) { return refused() ? NULL : __libc_calloc(count, bytes); }
-void* realloc(void* old, size_t bytes) { return refused() ? NULL : __libc_realloc(old, bytes); }
-void* aligned_alloc(size_t alignment, size_t bytes) { return refused() ? NULL : __libc_memalign(alignment, bytes); }
-
-int posix_memalign(void** out, size_t alignment, size_t bytes) {
-    void* memory = aligned_alloc(alignment, bytes);
-    if (memory != NULL) *out = memory;
-    return memory != NULL ? 0 : ENOMEM;
+    return fails_at > 0 && (number == fails_at || (fails_for_good && number > fails_at));
 }
 
 /* -------------------------------------------------------------------------------------------- one life */
