@@ -115,11 +115,13 @@ build/tests/%: tests/c/%.c $(C_TEST_PARTS) | library
 test-c: $(C_TESTS:%=build/tests/%)
 	@for test in $^; do timeout -k 5 300 $$test || exit 1; done
 
-# The long runs of tests/c: every allocation fails, 1 000 forks; about an hour on two cores.
-soak: build/tests/out_of_memory build/tests/forking build/tests/memory soak-pythons
-	build/tests/memory 200
-	build/tests/out_of_memory soak
+# The long runs: every allocation fails, 1 000 forks, 200 races for memory, an hour of sessions, every Python; about
+# three hours on two cores.
+soak: build/tests/out_of_memory build/tests/forking build/tests/memory build/tests/sessions soak-pythons
 	build/tests/forking 1000
+	build/tests/memory 200
+	build/tests/sessions 3600
+	build/tests/out_of_memory soak
 
 # memcheck offers AVX2 only. It slows arithmetic down a hundredfold: these tests are the ones that walk
 # through every argument, buffer layout and model file; PATCHMASK_SLOW=1 makes their work small.

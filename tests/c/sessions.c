@@ -258,6 +258,8 @@ static void sessions_without_end(double seconds) {
 
 int main(int count, char** words, char** env) {
     tiny_model spec = tiny_model_default();
+    /* One pool of the C library's: with more, what lies fragmented in them would hide a leak. */
+    mallopt(M_ARENA_MAX, 1);
     program = words[0];
     environment = env;
     model = tiny_model_load(&spec);
