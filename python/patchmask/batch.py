@@ -32,6 +32,7 @@ COLUMNS = (
     "scan",
     "status",
     "reason",
+    "notes",
     "lesion_mm3",
     "nonfinite_voxels",
     "patches",
@@ -113,7 +114,7 @@ def record_of(task: Task) -> Optional[dict[str, Any]]:
         if record.get("status") == "done":
             there = all(place.exists() for place in results) and record.get("input_state") == task.scan.state()
             return record if there else None
-    except (FileNotFoundError, ValueError):
+    except (OSError, ValueError):
         return None
     return record
 
@@ -190,7 +191,7 @@ class Worker:
             except DeviceFailed as failed:
                 self._session = None  # of no further use; the next scan gets a new one
                 return write_failure(task, str(failed), began)
-            except (images.ImageError, PatchmaskError, OSError, RuntimeError, ValueError, MemoryError) as failed:
+            except Exception as failed:  # whatever it is, the others go on
                 return write_failure(task, str(failed) or type(failed).__name__, began)
 
 
@@ -209,22 +210,33 @@ def write_failure(task: Task, reason: str, began: Optional[float] = None) -> dic
         "series": task.scan.series,
         **_who(began or time.time()),
     }
-    task.record.parent.mkdir(parents=True, exist_ok=True)
-    with Pending() as pending:
-        pending.text(json.dumps(record, indent=1) + "\n", task.record)
-        pending.commit()
+    try:
+        task.record.parent.mkdir(parents=True, exist_ok=True)
+        with Pending() as pending:
+            pending.text(json.dumps(record, indent=1) + "\n", task.record)
+            pending.commit()
+    except OSError:  # a name too long for a record; the table has the reason
+        pass
     return record
 
 
-def write_table(tasks: Iterable[Task], out: Path, name: str = "results") -> list[dict[str, Any]]:
-    """OUT/NAME.csv and .json with a row per scan, also those that nobody has tried ("missing"); returns the rows."""
+def write_table(
+    tasks: Iterable[Task], out: Path, name: str, failed: dict[str, dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """OUT/NAME.csv and .json with a row per scan, also those that nobody has tried ("missing"); returns the rows.
+
+    `failed` has the records of this run, by scan, for those that could not be written.
+    """
     rows = []
     for task in tasks:
-        record = record_of(task) or {"status": "missing", "input": str(task.scan.path), "series": task.scan.series}
+        record = record_of(task) or failed.get(task.name)
+        record = record or {"status": "missing", "input": str(task.scan.path), "series": task.scan.series}
         record = {**record, "scan": task.name, "seconds": record.get("timings_s", {}).get("segment")}
+        record["notes"] = "; ".join(record.get("notes", []))
         rows.append({column: record.get(column) for column in COLUMNS})
     with Pending() as pending:
-        with open(pending.place(out / f"{name}.csv"), "w", newline="", encoding="utf-8") as file:
+        place = pending.place(out / f"{name}.csv")
+        with open(place, "w", newline="", encoding="utf-8", errors="backslashreplace") as file:  # any name of a file
             writer = csv.DictWriter(file, COLUMNS)
             writer.writeheader()
             writer.writerows(rows)

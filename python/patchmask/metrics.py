@@ -51,6 +51,15 @@ def components(mask: np.ndarray) -> tuple[np.ndarray, int]:
     return array, int(array.max(initial=0))
 
 
+def without(mask: np.ndarray, number: int) -> list[str]:
+    """A note where a mask has voxels of other classes only, such as one of 0 and 255."""
+    classes = np.unique(mask[mask != 0])
+    if not classes.size or number in classes or number == 0:
+        return []
+    named = ", ".join(f"{found:g}" for found in classes[:5])
+    return [f"has no voxel of class {number}, only of {named}: name the lesions' with --lesion-class"]
+
+
 def compare(mask: np.ndarray, truth: np.ndarray, spacing: Sequence[float], overlap: float = 0.2) -> Metrics:
     """`mask` and `truth` are boolean arrays [slice][row][column] on one grid; spacing in mm, in any order."""
     mask, truth = np.asarray(mask, bool), np.asarray(truth, bool)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -29,6 +28,7 @@ class Scan:
     series: Optional[str] = None  #: UID, where the folder has several
     roi: Optional[Path] = None
     axes: str = "LPS"  #: how slices lie before the network sees them, or "file"
+    spacing: Optional[images.Spacing] = None  #: mm along columns, rows, slices, where the file does not say it
 
     def state(self) -> dict[str, int]:
         """Number, bytes and sum of the times of the scan's files: differs once one of them has changed."""
@@ -72,7 +72,7 @@ def segment_file(
     with Pending() as pending:
         pending.place(places.mask)  # a folder that cannot be written is known before the work
         began = time.perf_counter()
-        image = images.read(scan.path, scan.series)
+        image = images.read(scan.path, scan.series, *([scan.spacing] if scan.spacing else []))
         turned = images.turn(image, scan.axes)
         region = None if scan.roi is None else _read_roi(scan, image)
         read = time.perf_counter()
@@ -98,7 +98,7 @@ def segment_file(
 
 def _read_roi(scan: Scan, image: sitk.Image) -> sitk.Image:
     assert scan.roi is not None
-    region = images.read(scan.roi)
+    region = images.read_roi(scan.roi, None, scan.spacing)
     images.check_same_grid(region, scan.roi, image, scan.path)
     return images.turn(region, scan.axes)
 
@@ -129,6 +129,7 @@ def _report(
         "size": list(image.GetSize()),
         "spacing_mm": list(image.GetSpacing()),
         "axes": images.axes_of(image),
-        "lesion_mm3": round(float(lesion_voxels) * math.prod(image.GetSpacing()), 3),
+        "lesion_mm3": round(float(lesion_voxels) * images.voxel_mm3(image), 3),
+        "notes": images.notes_of(image),
         "timings_s": {"load": seconds["load"], **stages, "write": seconds["write"]},
     }

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import importlib.util
+import io
 import logging
 import os
 import re
@@ -45,6 +46,8 @@ def parser() -> argparse.ArgumentParser:
 
 def main(words: Optional[Sequence[str]] = None) -> int:
     given = parser().parse_args(joined(sys.argv[1:] if words is None else words))
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be of any bytes
     try:
         return given.run(given) or 0
     except (UsageError, InvalidArgument) as wrong:
@@ -72,6 +75,12 @@ def joined(words: Sequence[str]) -> list[str]:
         else:
             result.append(word)
     return result
+
+
+def warn(path: object, notes: Sequence[str]) -> None:
+    """What is doubtful about a file but does not stop the command, a line each on stderr."""
+    for note in notes:
+        _tell(f"{path}: {note}", 0)
 
 
 def _tell(text: str, status: int) -> int:

@@ -67,6 +67,7 @@ def run(given: argparse.Namespace) -> int:
     num_parts, part_id = given.num_parts or 1, given.part_id or 0
     mine = batch.share(tasks, num_parts, part_id)
     left = [task for task in mine if not batch.is_finished(task)]
+    failed = {}
     try:
         if not given.table:
             setup = batch.Setup(given.model.resolve(), session_options.of(given))
@@ -77,14 +78,17 @@ def run(given: argparse.Namespace) -> int:
             with Session(model, **{**setup.options, "device": device}) as session:
                 batch.check_settings(session, model, tasks[0])
             for count, record in enumerate(_records(given, setup, left), len(mine) - len(left) + 1):
+                if record["status"] == "failed":
+                    failed[record["scan"]] = record
                 if not given.quiet:
                     nonfinite = record.get("nonfinite_voxels")
                     note = f", {nonfinite} voxels were not finite and counted as black" if nonfinite else ""
+                    note += "".join(f"; {told}" for told in record.get("notes", []))
                     print(f"{count}/{len(mine)} {record['scan']} {record['status']}{note}", flush=True)
     finally:
         if given.out.is_dir():
             name = f"results-part-{part_id}-of-{num_parts}" if num_parts > 1 else "results"
-            rows = batch.write_table(mine, given.out, name)
+            rows = batch.write_table(mine, given.out, name, failed)
     return _summary(rows, len(mine) - len(left), given.out / f"{name}.csv")
 
 

@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from . import UsageError
-from .session_options import between
+from . import UsageError, warn
+from .session_options import add_spacing, between
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -33,6 +33,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         metavar="SHARE",
         help="of a lesion's voxels that count as found (default 0.2)",
     )
+    add_spacing(parser)
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write everything, each lesion's mm3 too")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="also write a line per scan")
     parser.set_defaults(run=run)
@@ -47,14 +48,20 @@ def run(given: argparse.Namespace) -> None:
     if not 0 < given.overlap <= 1:
         raise UsageError(f"--overlap {given.overlap}: must be above 0 and at most 1")
     rows: dict[str, dict[str, Any]] = {}
+    notes: list[str] = []
     for name, mask_path, truth_path in _pairs(given.mask, given.truth):
-        mask, truth = images.read_mask(mask_path), images.read_mask(truth_path)
+        mask, truth = images.read_mask(mask_path, given.spacing), images.read_mask(truth_path, given.spacing)
         images.check_same_grid(mask, mask_path, truth, truth_path)
+        warn(mask_path, images.notes_of(mask))
+        warn(truth_path, images.notes_of(truth))
         view = sitk.GetArrayViewFromImage
-        found = metrics.compare(view(mask) == given.lesion_class, view(truth) > 0, mask.GetSpacing(), given.overlap)
+        notes += [f"{name}: {note}" for note in metrics.without(view(mask), given.lesion_class)]
+        voxel = images.voxel_mm3(mask)
+        found = metrics.compare(view(mask) == given.lesion_class, view(truth) > 0, (voxel,), given.overlap)
         rows[name] = found.as_dict()
     total = _total(list(rows.values()))
     _print(rows, total)
+    print("".join(f"{note}\n" for note in notes), end="")
     with Pending() as pending:
         if given.json:
             pending.text(json.dumps({"total": total, "scans": rows}, indent=1) + "\n", given.json)

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Union
 
-from . import UsageError, session_options
+from . import UsageError, session_options, warn
 
 if TYPE_CHECKING:
     from ..session import Progress
@@ -26,6 +26,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "--probability", type=Path, metavar="FILE", help="also write the probability of the lesion class"
     )
+    session_options.add_spacing(parser)
     parser.add_argument("--report", type=Path, metavar="FILE", help="also write what was done, as JSON")
     parser.add_argument("--quiet", action="store_true", help="no progress bar, no summary")
     parser.add_argument("--slicer-progress", action="store_true", help="progress tags for 3D Slicer on stdout")
@@ -47,8 +48,9 @@ def run(given: argparse.Namespace) -> None:
     places.check()
     model = Model(given.model)
     with Session(model, **session_options.of(given)) as session:
-        scan = Scan(given.scan, given.series, given.roi, given.axes)
+        scan = Scan(given.scan, given.series, given.roi, given.axes, given.spacing)
         report = segment_file(session, model, scan, places, progress=_progress(given))
+    warn(given.scan, report["notes"])
     if not given.quiet:
         print(
             f"{given.mask}: {report['patches']} patches of {report['options']['patch_size']} px every "

@@ -42,6 +42,15 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_spacing(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--spacing",
+        type=_spacing,
+        metavar="X,Y,Z",
+        help="mm between columns, rows and slices of the file, where it does not say them",
+    )
+
+
 def of(given: argparse.Namespace) -> dict[str, Any]:
     """Arguments for Session."""
     names = ("patch_size", "stride", "padding", "window", "equalize", "crop", "fill", "sharing", "device", "threads")
@@ -73,6 +82,13 @@ def _crop(text: str) -> tuple[int, int, int, int]:
     if len(edges) != 4 or min(edges) < 0 or edges[0] >= edges[2] or edges[1] >= edges[3]:
         raise argparse.ArgumentTypeError(f"{text}: must be X0,Y0,X1,Y1 in pixels, X0 < X1 and Y0 < Y1")
     return edges[0], edges[1], edges[2], edges[3]
+
+
+def _spacing(text: str) -> tuple[float, float, float]:
+    steps = [float(word) for word in text.split(",")]
+    if len(steps) != 3 or not all(0 < step < math.inf for step in steps):
+        raise argparse.ArgumentTypeError(f"{text}: must be X,Y,Z in mm, each above 0")
+    return steps[0], steps[1], steps[2]
 
 
 def _axes(text: str) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from . import UsageError
-from .session_options import between
+from . import UsageError, warn
+from .session_options import add_spacing, between
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -24,6 +24,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--lesion-class", type=between(0, 255), default=1, metavar="N", help="class of lesions in the mask (default 1)"
     )
     parser.add_argument("--series", metavar="UID", help="which DICOM series, where the folder has several")
+    add_spacing(parser)
     parser.add_argument("--no-surface", dest="surface", action="store_false", help="slices only")
     parser.set_defaults(run=run)
 
@@ -33,6 +34,7 @@ def run(given: argparse.Namespace) -> None:
 
     if given.slices < 1:
         raise UsageError(f"--slices {given.slices}: must be at least 1")
-    scan = read_scan(given.ct, given.mask, given.truth, given.lesion_class, given.series)
+    scan = read_scan(given.ct, given.mask, given.truth, given.lesion_class, given.series, given.spacing)
+    warn(given.ct, scan.notes)
     written = draw(scan, given.out, given.slices, given.surface)
     print(f"{scan.title}; wrote {', '.join(path.name for path in written)} in {given.out}")

@@ -10,7 +10,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from .. import images
-from ..metrics import dice
+from ..metrics import dice, without
 
 WINDOW = (-160, 240)  # HU shown from black to white
 BODY_HU, BONE_HU = -300, 190
@@ -28,6 +28,7 @@ class Scan:
     result: np.ndarray  # bool
     spacing: tuple[float, ...]  # mm along column, row, slice
     index_to_world: np.ndarray  # 4 x 4, (column, row, slice, 1) -> mm in left-posterior-superior space
+    notes: list[str]  # what is doubtful about the files
 
     @property
     def lesions(self) -> np.ndarray:
@@ -49,19 +50,22 @@ def read_scan(
     truth_path: Optional[Path] = None,
     lesion_class: int = 1,
     series: Optional[str] = None,
+    spacing: Optional[images.Spacing] = None,
 ) -> Scan:
     """Reads the volumes; raises ImageError if their grids differ."""
-    ct = images.read(ct_path, series)
+    ct = images.read(ct_path, series, spacing)
 
     def array(path: Path) -> Any:
-        image = images.read_mask(path)
+        image = images.read_mask(path, spacing)
         images.check_same_grid(image, path, ct, ct_path)
         return sitk.GetArrayFromImage(images.turn(image))
 
-    mask = array(mask_path) == lesion_class
+    classes = array(mask_path)
+    mask = classes == lesion_class
+    notes = images.notes_of(ct) + [f"{mask_path} {note}" for note in without(classes, lesion_class)]
     truth = None if truth_path is None else array(truth_path) > 0
     turned = images.turn(ct)
     matrix = np.eye(4)
     matrix[:3, :3] = np.reshape(turned.GetDirection(), (3, 3)) * turned.GetSpacing()
     matrix[:3, 3] = turned.GetOrigin()
-    return Scan(sitk.GetArrayFromImage(turned), truth, mask, turned.GetSpacing(), matrix)
+    return Scan(sitk.GetArrayFromImage(turned), truth, mask, turned.GetSpacing(), matrix, notes)

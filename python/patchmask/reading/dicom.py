@@ -1,0 +1,77 @@
+"""DICOM: a file, or one series of a folder; images are scans, segmentations (SEG) are masks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Optional
+
+from pydicom.dataset import Dataset
+
+from ..errors import InvalidArgument
+from . import dicom_series
+from .dicom_folder import SEGMENTATION, Folder, header_of, look, pydicom_warnings
+from .grid import Volume
+from .problem import ImageError, refuse
+
+
+def is_dicom(path: Path) -> bool:
+    with pydicom_warnings("ignore"):
+        try:
+            return header_of(path) is not None
+        except ImageError:
+            return True
+
+
+def series_of(folder: Path) -> Optional[list[str]]:
+    """UIDs of the series of images in a folder, sorted; None where no file is DICOM."""
+    found = look(folder)
+    return sorted(found.series) if found.is_dicom else None
+
+
+def read_file(path: Path, mask: bool) -> Volume:
+    with pydicom_warnings("ignore"):
+        header = header_of(path)
+    if header is None:
+        raise refuse(path, "not a DICOM file")
+    name = getattr(header.get("SOPClassUID"), "name", "")
+    if name in SEGMENTATION:
+        return _read([header], path, mask, True)
+    if "Rows" not in header or name.endswith("Storage") and not name.endswith("Image Storage"):
+        raise refuse(path, f"is no image of a scanner ({name or 'cut off or damaged'}): name one, or copy it again")
+    return _read([header], path, mask, False)
+
+
+def read_folder(folder: Path, series: Optional[str], mask: bool) -> Volume:
+    """The one series, or that of the UID `series`."""
+    found = look(folder)
+    choice = {**found.series, **(found.segmentations if mask else {})}
+    if series is not None and series not in choice:
+        raise InvalidArgument(f"{folder}: has no DICOM series {series}, only {', '.join(sorted(choice)) or 'none'}")
+    if series is None and len(choice) > 1:
+        raise refuse(
+            folder, f"{len(choice)} DICOM series, name one with --series: {', '.join(sorted(choice))}"
+        )
+    uid = series or next(iter(choice), None)
+    for known, damage in found.damaged:
+        if uid is None or known in (None, uid):
+            raise damage
+    if uid is None:
+        raise refuse(folder, _why_none(found))
+    return _read(choice[uid], folder, mask, uid in found.segmentations)
+
+
+def _why_none(found: Folder) -> str:
+    others = [*found.others, *(["DICOM segmentation"] if found.segmentations else [])]
+    if others:
+        return f"no DICOM series of images in this folder, only {', '.join(others)}: copy the series into it"
+    return "no DICOM series in this folder; its subfolders are searched by `patchmask batch` only"
+
+
+def _read(headers: list[Dataset], path: Path, mask: bool, segmentation: bool) -> Volume:
+    if not segmentation:
+        return dicom_series.read(path, headers)
+    if not mask:
+        raise refuse(path, "is a DICOM segmentation, no scan: name the series of images")
+    from . import dicom_segmentation  # highdicom, which takes a second to import
+
+    return dicom_segmentation.read(path, headers)

@@ -1,0 +1,144 @@
+"""What lies in a folder of DICOM files: its series of images, and what is none.
+
+Only headers are parsed, once, and of those only the elements that are asked for later; pixels stay in the file.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Iterator, Optional
+
+import pydicom
+from pydicom.dataset import Dataset
+from pydicom.uid import (
+    UID,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    MediaStorageDirectoryStorage,
+)
+
+from .problem import ImageError, refuse
+
+ELEMENTS = (
+    "SOPClassUID SOPInstanceUID Modality ImageType SeriesInstanceUID FrameOfReferenceUID InstanceNumber "
+    "ImagePositionPatient ImageOrientationPatient PixelSpacing SliceThickness SpacingBetweenSlices "
+    "SamplesPerPixel PhotometricInterpretation NumberOfFrames Rows Columns BitsAllocated BitsStored HighBit "
+    "PixelRepresentation RescaleSlope RescaleIntercept RescaleType ModalityLUTSequence ImagesInAcquisition "
+    "SharedFunctionalGroupsSequence PerFrameFunctionalGroupsSequence PlanarConfiguration "
+    "PixelData FloatPixelData DoubleFloatPixelData ExtendedOffsetTable ExtendedOffsetTableLengths"
+).split()
+_DEFERRED = 1 << 10  # bytes: larger elements are read when they are asked for
+SEGMENTATION = ("Segmentation Storage", "Label Map Segmentation Storage")
+_BARE = (b"\x08\x00", b"\x02\x00", b"\x00\x08", b"\x00\x02")  # groups that a file without preamble begins with
+
+
+@dataclass
+class Folder:
+    """The DICOM files of one folder, by what they are."""
+
+    series: dict[str, list[Dataset]] = field(default_factory=dict)  # headers of images, by the UID of their series
+    segmentations: dict[str, list[Dataset]] = field(default_factory=dict)
+    others: Counter[str] = field(default_factory=Counter)  # what else there is: RT Dose Storage, localizers
+    damaged: list[tuple[Optional[str], ImageError]] = field(default_factory=list)  # with the series, where it is known
+
+    @property
+    def is_dicom(self) -> bool:
+        return bool(self.series or self.segmentations or self.others or self.damaged)
+
+
+def files_of(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.iterdir() if file.is_file() and not file.name.startswith("."))
+
+
+@contextmanager
+def pydicom_warnings(action: str) -> Iterator[None]:
+    """pydicom warns of what it does not understand: "ignore" that, or take it for an "error"."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings(action, module=r"pydicom\b")  # type: ignore[arg-type]
+        yield
+
+
+def look(folder: Path) -> Folder:
+    """Reads the headers of a folder; never raises because of a file in it."""
+    found, unclear = Folder(), []
+    suffixes = set()
+    with pydicom_warnings("ignore"):
+        for path in files_of(folder):
+            try:
+                header = header_of(path)
+                if header is not None:
+                    suffixes.add(path.suffix.lower())
+                    _sort(path, header, found)
+                elif _is_empty(path):
+                    unclear.append(path)
+            except ImageError as failed:
+                suffixes.add(path.suffix.lower())
+                found.damaged.append((None, failed))
+            except OSError as failed:
+                found.damaged.append((None, refuse(path, f"cannot be read: {failed.strerror}")))
+    for path in unclear:
+        if path.suffix.lower() in suffixes:
+            found.damaged.append((None, refuse(path, "is empty or only begun: copy it again, or remove it")))
+    for uid in [uid for uid, headers in found.series.items() if all(map(is_localizer, headers))]:
+        found.others["localizer"] += len(found.series.pop(uid))
+    return found
+
+
+def header_of(path: Path) -> Optional[Dataset]:
+    """The elements of a DICOM file that count here; None for other files."""
+    with open(path, "rb") as file:
+        start = file.read(132)
+    if start[128:] != b"DICM" and start[:2] not in _BARE:
+        return None
+    try:
+        header = pydicom.dcmread(path, defer_size=_DEFERRED, specific_tags=list(ELEMENTS), force=True)
+    except Exception as failed:
+        raise refuse(path, f"damaged or cut off ({_first_line(failed)}): copy it again, or remove it") from None
+    if start[128:] != b"DICM" and "SOPClassUID" not in header:
+        return None
+    return header
+
+
+def _sort(path: Path, header: Dataset, found: Folder) -> None:
+    meta = header.file_meta.get("MediaStorageSOPClassUID")
+    if meta == MediaStorageDirectoryStorage:
+        return
+    sop_class = header.get("SOPClassUID", meta)
+    name = getattr(sop_class, "name", "")
+    uid = header.get("SeriesInstanceUID")
+    if name in SEGMENTATION and uid:
+        found.segmentations.setdefault(uid, []).append(header)
+    elif name.endswith("Storage") and not name.endswith("Image Storage"):
+        found.others[name] += 1
+    elif "Rows" in header and uid:
+        found.series.setdefault(uid, []).append(header)
+    else:
+        found.damaged.append((uid, refuse(path, "cut off or damaged before its pixels: copy it again, or remove it")))
+
+
+def is_localizer(header: Dataset) -> bool:
+    return "LOCALIZER" in (header.get("ImageType") or ())
+
+
+def _is_empty(path: Path) -> bool:
+    """A file of nothing or of the zeros that a DICOM file begins with."""
+    with open(path, "rb") as file:
+        return not file.read(132).strip(b"\0")
+
+
+def transfer_syntax(dataset: Dataset) -> UID:
+    """Of files without a meta header as pydicom has found it to be."""
+    known = dataset.file_meta.get("TransferSyntaxUID")
+    if known:
+        return UID(known)
+    implicit, little = dataset.original_encoding
+    return ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+
+
+def _first_line(failed: BaseException) -> str:
+    return (str(failed) or type(failed).__name__).splitlines()[0]

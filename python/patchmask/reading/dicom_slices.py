@@ -1,0 +1,146 @@
+"""What a DICOM file says of each of its slices: position, orientation, spacing, and how its pixels become HU.
+
+A classic file is one slice; of a multi-frame file the functional groups of each frame count, then the shared ones.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Optional
+
+import numpy as np
+from pydicom.dataset import Dataset
+
+from .dicom_folder import is_localizer
+from .problem import refuse
+
+_VALUES = "PixelValueTransformationSequence"
+_HU = ("", "HU", "US")  # types of rescaling that a CT has: HU, or not specified
+
+
+@dataclass(frozen=True)
+class Slice:
+    """One slice of a series, by its own numbers."""
+
+    path: Path
+    frame: Optional[int]  # of a multi-frame file, from 0
+    shape: tuple[int, int]  # rows, columns
+    position: np.ndarray  # mm, LPS, centre of the first pixel
+    orientation: np.ndarray  # 2 x 3: the directions along a row and down a column
+    pixel_spacing: np.ndarray  # mm between rows, between columns; NaN: unknown
+    thickness: float  # mm; NaN: unknown
+    rescale: Optional[tuple[float, float]]  # slope and intercept
+    rescale_type: str
+    frame_of_reference: str
+
+    @property
+    def name(self) -> str:
+        return self.path.name if self.frame is None else f"frame {self.frame + 1} of {self.path.name}"
+
+
+def slices_of(header: Dataset) -> list[Slice]:
+    """The slices of a file; ImageError where what is needed is missing or is none of a CT's or MR's."""
+    path = Path(header.filename)
+    _check_pixels(path, header)
+    per_frame, shared = (
+        header.get(f"{which}FunctionalGroupsSequence") or [] for which in ("PerFrame", "Shared")
+    )
+    frames = int(header.get("NumberOfFrames") or 1)
+    if not per_frame and not shared:
+        if frames > 1:
+            raise refuse(path, f"{frames} frames without positions: split it into one file a slice, with positions")
+        return [_slice(path, None, header, [header])]
+    if len(per_frame) != frames:
+        raise refuse(path, f"{frames} frames, but {len(per_frame)} positions of frames: damaged; copy it again")
+    return [_slice(path, at, header, [groups, *shared[:1]]) for at, groups in enumerate(per_frame)]
+
+
+def _slice(path: Path, frame: Optional[int], header: Dataset, groups: list[Dataset]) -> Slice:
+    def numbers(sequence: str, keyword: str, count: int) -> Optional[np.ndarray]:
+        value = _value(groups, header, sequence, keyword)
+        if value is None or value == "":
+            return None
+        found = np.atleast_1d(np.asarray(value, float))
+        if found.shape != (count,) or not np.isfinite(found).all():
+            raise refuse(path, f"{keyword} {value}: must be {count} finite number{'s' * (count > 1)}")
+        return found
+
+    position = numbers("PlanePositionSequence", "ImagePositionPatient", 3)
+    orientation = numbers("PlaneOrientationSequence", "ImageOrientationPatient", 6)
+    if position is None or orientation is None:
+        lacking = "ImagePositionPatient" if position is None else "ImageOrientationPatient"
+        raise refuse(path, f"has no {lacking}: where its slice lies is unknown; write it in, or convert to NRRD by hand")
+    spacing = numbers("PixelMeasuresSequence", "PixelSpacing", 2)
+    between = numbers("PixelMeasuresSequence", "SpacingBetweenSlices", 1)
+    if between is None or between[0] <= 0:
+        between = numbers("PixelMeasuresSequence", "SliceThickness", 1)
+    rescale = [numbers(_VALUES, f"Rescale{which}", 1) for which in ("Slope", "Intercept")]
+    return Slice(
+        path,
+        frame,
+        (int(header.Rows), int(header.Columns)),
+        position,
+        orientation.reshape(2, 3),
+        np.full(2, np.nan) if spacing is None else np.where(spacing > 0, spacing, np.nan),
+        float(between[0]) if between is not None and between[0] > 0 else np.nan,
+        _factors(path, header, *rescale),
+        str(_value(groups, header, _VALUES, "RescaleType") or ""),
+        str(header.get("FrameOfReferenceUID") or ""),
+    )
+
+
+def _value(groups: list[Dataset], header: Dataset, sequence: str, keyword: str) -> Any:
+    if groups[0] is header:
+        return header.get(keyword)
+    for group in groups:
+        items = group.get(sequence)
+        if items and items[0].get(keyword) is not None:
+            return items[0].get(keyword)
+    return None
+
+
+def _factors(
+    path: Path, header: Dataset, slope: Optional[np.ndarray], intercept: Optional[np.ndarray]
+) -> Optional[tuple[float, float]]:
+    if slope is None and intercept is None:
+        if header.get("Modality") == "CT" and header.get("PixelRepresentation") == 0:
+            raise refuse(
+                path,
+                "has no RescaleSlope and RescaleIntercept, and unsigned pixels: its HU are unknown; "
+                "write them in (usually 1 and -1024)",
+            )
+        return None
+    if slope is None or intercept is None or slope[0] == 0:
+        have = [None if number is None else float(number[0]) for number in (slope, intercept)]
+        raise refuse(path, f"RescaleSlope {have[0]}, RescaleIntercept {have[1]}: must be there both, slope not 0")
+    return float(slope[0]), float(intercept[0])
+
+
+def _check_pixels(path: Path, header: Dataset) -> None:
+    """One grey value per pixel, of a type that can be scaled to HU."""
+    if is_localizer(header):
+        raise refuse(path, "is a localizer, no slice of the volume: move it out of the folder")
+    samples, meaning = header.get("SamplesPerPixel", 1), header.get("PhotometricInterpretation", "MONOCHROME2")
+    if samples != 1 or meaning not in ("MONOCHROME1", "MONOCHROME2"):
+        raise refuse(path, f"{samples} x {meaning} per pixel: must be one grey value, of a CT; leave the file out")
+    if header.get("ModalityLUTSequence"):
+        raise refuse(path, "its values go through a modality LUT, which no CT has: convert it to HU first")
+    allocated = header.get("BitsAllocated")
+    stored = header.get("BitsStored", allocated)
+    if allocated not in (8, 16, 32, 64) or header.get("HighBit", stored - 1) != stored - 1 or not 1 <= stored <= allocated:
+        raise refuse(
+            path,
+            f"BitsAllocated {allocated}, BitsStored {stored}, HighBit {header.get('HighBit')}: must be whole bytes "
+            "that begin with the lowest; convert it",
+        )
+
+
+def notes_on_values(header: Dataset, first: Slice) -> list[str]:
+    """Why the values may be no HU."""
+    modality = header.get("Modality")
+    if modality != "CT":
+        return [f"its modality is {modality or 'unknown'}: its values are no HU"]
+    if first.rescale is None:
+        return ["has no RescaleSlope and RescaleIntercept: its values are taken as HU"]
+    return [] if first.rescale_type in _HU else [f"RescaleType {first.rescale_type}: its values are no HU"]
