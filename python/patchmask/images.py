@@ -22,10 +22,27 @@ from .reading import READ_SUFFIXES, ImageError, Spacing, notes_of, read, read_ma
 from .writing import WRITE_SUFFIXES, write
 
 __all__ = [
-    *("READ_SUFFIXES", "WRITE_SUFFIXES", "ImageError", "Spacing", "axes_of", "check_same_grid", "files_of", "find"),
-    *("like", "notes_of", "read", "read_mask", "read_roi", "series_of", "suffix_of", "turn", "turn_back"),
-    *("voxel_mm3", "write"),
+    "READ_SUFFIXES",
+    "WRITE_SUFFIXES",
+    "ImageError",
+    "Spacing",
+    "axes_of",
+    "check_same_grid",
+    "files_of",
+    "find",
+    "like",
+    "notes_of",
+    "read",
+    "read_mask",
+    "read_roi",
+    "series_of",
+    "suffix_of",
+    "turn",
+    "turn_back",
+    "voxel_mm3",
+    "write",
 ]
+
 
 def turn(image: sitk.Image, axes: str = "LPS") -> sitk.Image:
     """The same voxels with axes towards `axes` (three of L R, P A, S I), or as they are for "file"."""

@@ -9,7 +9,7 @@ from pydicom.dataset import Dataset
 
 from ..errors import InvalidArgument
 from . import dicom_series
-from .dicom_folder import SEGMENTATION, Folder, header_of, look, pydicom_warnings
+from .dicom_folder import Folder, cut_off, header_of, kind_of, look, pydicom_warnings
 from .grid import Volume
 from .problem import ImageError, refuse
 
@@ -33,12 +33,12 @@ def read_file(path: Path, mask: bool) -> Volume:
         header = header_of(path)
     if header is None:
         raise refuse(path, "not a DICOM file")
-    name = getattr(header.get("SOPClassUID"), "name", "")
-    if name in SEGMENTATION:
-        return _read([header], path, mask, True)
-    if "Rows" not in header or name.endswith("Storage") and not name.endswith("Image Storage"):
-        raise refuse(path, f"is no image of a scanner ({name or 'cut off or damaged'}): name one, or copy it again")
-    return _read([header], path, mask, False)
+    kind = kind_of(header)
+    if kind == "":
+        raise cut_off(path)
+    if kind not in ("image", "segmentation"):
+        raise refuse(path, f"is no image of a scanner, but {kind}: name the images")
+    return _read([header], path, mask, kind == "segmentation")
 
 
 def read_folder(folder: Path, series: Optional[str], mask: bool) -> Volume:
@@ -53,7 +53,7 @@ def read_folder(folder: Path, series: Optional[str], mask: bool) -> Volume:
         )
     uid = series or next(iter(choice), None)
     for known, damage in found.damaged:
-        if uid is None or known in (None, uid):
+        if known == uid or known not in choice:  # a UID may be cut off, too
             raise damage
     if uid is None:
         raise refuse(folder, _why_none(found))

@@ -104,21 +104,36 @@ def header_of(path: Path) -> Optional[Dataset]:
     return header
 
 
+def kind_of(header: Dataset) -> str:
+    """"image", "segmentation", the name of another kind of object, or "" where what an image has is missing."""
+    name = sop_class(header)
+    if name in SEGMENTATION:
+        return "segmentation"
+    if name.endswith("Storage") and not name.endswith("Image Storage"):
+        return name
+    return "image" if "Rows" in header and header.get("SeriesInstanceUID") else ""
+
+
+def sop_class(header: Dataset) -> str:
+    """The name of what the file is; the UID where it is a private one, "" where the file does not say."""
+    uid = header.get("SOPClassUID") or header.file_meta.get("MediaStorageSOPClassUID")
+    return UID(uid).name if uid else ""
+
+
 def _sort(path: Path, header: Dataset, found: Folder) -> None:
-    meta = header.file_meta.get("MediaStorageSOPClassUID")
-    if meta == MediaStorageDirectoryStorage:
+    kind, uid = kind_of(header), header.get("SeriesInstanceUID")
+    if kind == MediaStorageDirectoryStorage.name:
         return
-    sop_class = header.get("SOPClassUID", meta)
-    name = getattr(sop_class, "name", "")
-    uid = header.get("SeriesInstanceUID")
-    if name in SEGMENTATION and uid:
-        found.segmentations.setdefault(uid, []).append(header)
-    elif name.endswith("Storage") and not name.endswith("Image Storage"):
-        found.others[name] += 1
-    elif "Rows" in header and uid:
-        found.series.setdefault(uid, []).append(header)
+    if kind == "":
+        found.damaged.append((uid, cut_off(path)))
+    elif kind in ("image", "segmentation"):
+        (found.series if kind == "image" else found.segmentations).setdefault(uid, []).append(header)
     else:
-        found.damaged.append((uid, refuse(path, "cut off or damaged before its pixels: copy it again, or remove it")))
+        found.others[kind] += 1
+
+
+def cut_off(path: Path) -> ImageError:
+    return refuse(path, "cut off or damaged before its pixels: copy it again, or remove it")
 
 
 def is_localizer(header: Dataset) -> bool:
@@ -126,9 +141,9 @@ def is_localizer(header: Dataset) -> bool:
 
 
 def _is_empty(path: Path) -> bool:
-    """A file of nothing or of the zeros that a DICOM file begins with."""
+    """A file of nothing, or of the zeros that a DICOM file begins with."""
     with open(path, "rb") as file:
-        return not file.read(132).strip(b"\0")
+        return not file.read(128).strip(b"\0")
 
 
 def transfer_syntax(dataset: Dataset) -> UID:

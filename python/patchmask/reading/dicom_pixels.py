@@ -38,6 +38,7 @@ def pixels_of(header: Dataset) -> np.ndarray:
     path, syntax = Path(header.filename), transfer_syntax(header)
     header.file_meta.TransferSyntaxUID, name = syntax, syntax.name
     try:
+        _take_padding_off(header)
         with _heard(syntax in _JPEG) as said:
             pixels = pixel_array(header, decoding_plugin=_DECODERS.get(syntax, ""), view_only=True)
         if said:
@@ -54,6 +55,16 @@ def pixels_of(header: Dataset) -> np.ndarray:
     except Exception as failed:
         reason = " ".join((str(failed) or type(failed).__name__).split(" - ")[0].split())
         raise refuse(path, f"its pixels ({name}) are not whole: {reason}; copy it again") from None
+
+
+def _take_padding_off(header: Dataset) -> None:
+    """Zeros behind uncompressed pixels: some writers fill blocks. Anything else there is an error."""
+    if transfer_syntax(header).is_encapsulated or "PixelData" not in header:
+        return
+    bits = header.get("NumberOfFrames", 1) * header.Rows * header.Columns * header.BitsAllocated
+    wanted = (int(bits) // 8 + 1) // 2 * 2
+    if len(header.PixelData) > wanted and not any(header.PixelData[wanted:]):
+        header.PixelData = header.PixelData[:wanted]
 
 
 @contextmanager

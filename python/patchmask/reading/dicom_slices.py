@@ -29,7 +29,7 @@ class Slice:
     position: np.ndarray  # mm, LPS, centre of the first pixel
     orientation: np.ndarray  # 2 x 3: the directions along a row and down a column
     pixel_spacing: np.ndarray  # mm between rows, between columns; NaN: unknown
-    thickness: float  # mm; NaN: unknown
+    thickness: float  # mm, else the spacing that the header has; NaN: unknown
     rescale: Optional[tuple[float, float]]  # slope and intercept
     rescale_type: str
     frame_of_reference: str
@@ -72,9 +72,7 @@ def _slice(path: Path, frame: Optional[int], header: Dataset, groups: list[Datas
         lacking = "ImagePositionPatient" if position is None else "ImageOrientationPatient"
         raise refuse(path, f"has no {lacking}: where its slice lies is unknown; write it in, or convert to NRRD by hand")
     spacing = numbers("PixelMeasuresSequence", "PixelSpacing", 2)
-    between = numbers("PixelMeasuresSequence", "SpacingBetweenSlices", 1)
-    if between is None or between[0] <= 0:
-        between = numbers("PixelMeasuresSequence", "SliceThickness", 1)
+    thickness = [numbers("PixelMeasuresSequence", keyword, 1) for keyword in ("SliceThickness", "SpacingBetweenSlices")]
     rescale = [numbers(_VALUES, f"Rescale{which}", 1) for which in ("Slope", "Intercept")]
     return Slice(
         path,
@@ -83,7 +81,7 @@ def _slice(path: Path, frame: Optional[int], header: Dataset, groups: list[Datas
         position,
         orientation.reshape(2, 3),
         np.full(2, np.nan) if spacing is None else np.where(spacing > 0, spacing, np.nan),
-        float(between[0]) if between is not None and between[0] > 0 else np.nan,
+        next((float(number[0]) for number in thickness if number is not None and number[0] > 0), np.nan),
         _factors(path, header, *rescale),
         str(_value(groups, header, _VALUES, "RescaleType") or ""),
         str(header.get("FrameOfReferenceUID") or ""),

@@ -25,6 +25,7 @@ Spacing = tuple[float, float, float]
 SHEAR_MAX = 0.01  # cosine between two axes: 0.6 degrees
 SPACING_MIN, SPACING_MAX = 1e-3, 1e3  # mm; others are of another unit
 SAME_SPACING = 1e-3  # relative; files round
+_NOTHING = 1e-12  # of a unit vector; ITK's linear algebra stumbles over smaller ones
 NOTES = "patchmask.notes"  # the key of the image's metadata
 AXES = ("columns", "rows", "slices")
 # Millimetres, by the spellings that NRRD and MetaImage have for units.
@@ -106,7 +107,7 @@ class Volume:
                 f"its axes are {degrees:.1f} degrees off right angles (gantry tilt or shear): "
                 "resample it to a rectangular grid first",
             )
-        return directions
+        return np.where(np.abs(directions) < _NOTHING, 0, directions)
 
 
 def supported(voxels: np.ndarray) -> np.ndarray:

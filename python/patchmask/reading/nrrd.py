@@ -56,7 +56,7 @@ def read(path: Path) -> Volume:
     notes = excess(more)
     units = {_unit(word) for word in shlex.split(fields.get("spaceunits", ""))[:3]} or {1.0}
     scale = units.pop() if len(units) == 1 else math.nan
-    space = re.sub(r"[^a-z]", "", fields.get("space", "").lower())
+    space = re.sub(r"[^a-z]|time", "", fields.get("space", "").lower())
     if space not in _TO_LPS or not vectors:
         named = f" (space {fields['space']})" if space else ""
         notes.append(f"its axes are not tied to the patient{named}: taken as left, posterior, superior")
@@ -140,9 +140,9 @@ def _vector(text: str) -> Optional[np.ndarray]:
     if text == "none":
         return None
     numbers = np.array([float(word) for word in text.strip("()").split(",")])
-    if len(numbers) != 3:
+    if len(numbers) not in (3, 4):  # the fourth is time
         raise ValueError(f"{text}: must be three numbers")
-    return numbers
+    return numbers[:3]
 
 
 def _data(path: Path, fields: dict[str, str], count: int) -> Data:

@@ -1,0 +1,330 @@
+"""DICOM series and multi-frame files: HU of every slice by its own numbers, at its own place; or refused."""
+
+import re
+import shutil
+
+import numpy as np
+import pydicom
+import pytest
+import SimpleITK as sitk
+from dicom_files import LEAVE_OUT, ORIGIN, SPACING, item, put_pixels, recode, volume, write_enhanced, write_series
+from pydicom import uid
+from pydicom.data import get_testdata_file
+from pydicom.encaps import encapsulate, generate_fragments
+
+from patchmask import images
+
+HU = volume()
+
+
+def right(path, hu=HU, notes=(), spacing=SPACING, given=None):
+    """Reads it: voxels, grid and notes are these. Axial slices from the lowest up."""
+    image = images.read(path, spacing=given)
+    have = sitk.GetArrayFromImage(image)
+    assert have.shape == hu.shape and np.array_equal(have, hu), np.argwhere(have != hu)[:1]
+    assert np.allclose(image.GetSpacing(), spacing) and np.allclose(image.GetOrigin(), ORIGIN)
+    assert [bool(re.search(want, note)) for want, note in zip(notes, images.notes_of(image), strict=True)] == [
+        True
+    ] * len(notes)
+    return image
+
+
+def refused(path, *texts):
+    """One sentence that names the path, says why, and what to do."""
+    with pytest.raises(images.ImageError) as caught:
+        images.read(path)
+    told = str(caught.value)
+    assert str(path) in told and "\n" not in told and all(text in told for text in texts), told
+
+
+def each(change):
+    """An edit of every slice."""
+    return lambda ds, i: change(ds)
+
+
+def types(ds, i):
+    kind, slope, intercept = (("<u2", 1, -1024), ("<i2", 1, 0), ("<u4", 1, -2048), ("<i4", 1, 1000))[i % 4]
+    put_pixels(ds, HU[i], slope, intercept, kind)
+
+
+
+@pytest.mark.parametrize("edit", [
+    None,
+    types,
+    lambda ds, i: put_pixels(ds, HU[i], 1, -1024 if i else -2000),
+    lambda ds, i: setattr(ds, "PhotometricInterpretation", f"MONOCHROME{1 + i % 2}"),
+    lambda ds, i: setattr(ds, "InstanceNumber", 3),
+    lambda ds, i: delattr(ds, "InstanceNumber"),
+    lambda ds, i: setattr(ds, "PixelData", ds.PixelData + b"\0" * 128),
+    lambda ds, i: setattr(ds, "SpacingBetweenSlices", 2.0),
+    lambda ds, i: setattr(ds, "SOPClassUID", uid.SecondaryCaptureImageStorage),
+])  # fmt: skip
+def test_facts_that_differ_by_slice(tmp_path, edit):
+    """Pixel types, rescaling, photometric interpretation and numbering say nothing about the next slice."""
+    write_series(tmp_path / "s", HU, edit)
+    right(tmp_path / "s")
+
+
+def test_overlay_bits(tmp_path):
+    """Twelve bits are the pixel; what old scanners put above them is not."""
+
+    def edit(ds, i):
+        stored = (HU[i] + 1024).astype(np.uint16)
+        ds.BitsStored, ds.HighBit, ds.PixelData = 12, 11, (stored | 0x3000).tobytes()
+
+    write_series(tmp_path / "s", HU, edit)
+    right(tmp_path / "s")
+
+
+def test_slopes_by_slice(tmp_path):
+    """As in PET: whole pixels, fractions as values, each slice with its own slope."""
+    slopes = 0.25 * (1 + np.arange(6))
+
+    def edit(ds, i):
+        put_pixels(ds, np.arange(1920).reshape(40, 48) * slopes[i], slopes[i], 0)
+        ds.Modality = "PT"
+
+    write_series(tmp_path / "s", HU, edit)
+    image = images.read(tmp_path / "s")
+    want = np.arange(1920).reshape(1, 40, 48) * slopes[:, None, None]
+    assert np.array_equal(sitk.GetArrayFromImage(image), want)
+    assert images.notes_of(image) == ["its modality is PT: its values are no HU"]
+
+
+@pytest.mark.parametrize("iop", [
+    (1, 0, 0, 0, 0, -1), (0, 1, 0, 0, 0, -1), (-1, 0, 0, 0, 1, 0), (0.96, 0.28, 0, -0.28, 0.96, 0), (1, 0, 0, 0, 0.8, 0.6),
+])  # fmt: skip
+def test_orientations(tmp_path, iop):
+    """Coronal, sagittal, from the head down, oblique: voxels where the positions of the slices say, right-handed."""
+    paths = write_series(tmp_path / "s", HU, iop=iop)
+    image = images.read(tmp_path / "s")
+    for i, path in enumerate(paths):
+        at = image.TransformPhysicalPointToIndex(pydicom.dcmread(path).ImagePositionPatient)
+        assert at == (0, 0, i) and image[0, 0, i] == HU[i, 0, 0] and image[3, 2, i] == HU[i, 2, 3]
+    assert np.linalg.det(np.reshape(image.GetDirection(), (3, 3))) == pytest.approx(1)
+
+
+def test_order_by_position(tmp_path):
+    """Neither names nor numbers of the files."""
+    write_series(tmp_path / "s", HU, lambda ds, i: setattr(ds, "InstanceNumber", 6 - i), name="{:d}")
+    for old, new in zip("012345", "daebfc"):
+        (tmp_path / "s" / old).rename(tmp_path / "s" / new)
+    right(tmp_path / "s")
+
+
+@pytest.mark.parametrize("syntax", [
+    uid.ImplicitVRLittleEndian, uid.ExplicitVRBigEndian, uid.DeflatedExplicitVRLittleEndian, uid.JPEG2000Lossless,
+    uid.JPEGLSLossless, uid.JPEGLosslessSV1, uid.RLELossless,
+])  # fmt: skip
+def test_transfer_syntaxes(tmp_path, syntax, capfd):
+    """Read right; cut off or with a hole at any place refused, without a word of a decoder on stderr."""
+    paths = write_series(tmp_path / "s", HU)
+    for path in paths:
+        recode(path, syntax)
+    right(tmp_path / "s")
+    whole = paths[5].read_bytes()
+    rng = np.random.default_rng(1)
+    pixels = len(whole) - len(pydicom.dcmread(paths[5]).get("PixelData", b""))  # where they begin, about
+    for cut in [140, 300, 600, *rng.integers(132, len(whole) - 60, 40)]:
+        paths[5].write_bytes(whole[:cut])
+        refused(tmp_path / "s")
+    for at in rng.integers(max(pixels, len(whole) // 2), len(whole) - 100, 30):
+        paths[5].write_bytes(whole[:at] + whole[at + 40 :])
+        refused(tmp_path / "s")
+    assert capfd.readouterr().err == ""
+
+
+def test_missing_fragments(tmp_path, capfd):
+    """Of a frame in several fragments, or a frame of several."""
+    path = write_enhanced(tmp_path / "e/e.dcm", HU)
+    ds = pydicom.dcmread(path)
+    for syntax in (uid.JPEG2000Lossless, uid.JPEGLSLossless, uid.RLELossless):
+        packed = pydicom.dcmread(path)
+        packed.compress(syntax, generate_instance_uid=False)
+        packed.save_as(path)
+        right(path)
+        fragments = list(generate_fragments(packed.PixelData))[1:]
+        packed.PixelData = encapsulate(fragments[:3] + fragments[4:])
+        packed.save_as(path)
+        refused(path, "not whole")
+        ds.save_as(path)
+    single = write_series(tmp_path / "s", HU[:1])[0]
+    recode(single, uid.JPEGLosslessSV1)
+    packed = pydicom.dcmread(single)
+    frame = b"".join(list(generate_fragments(packed.PixelData))[1:])
+    parts = [frame[at : at + 200] for at in range(0, len(frame), 200)]
+    for keep, fate in ((parts, right), (parts[:2] + parts[3:], refused)):
+        packed.PixelData = b"\xfe\xff\x00\xe0\0\0\0\0" + encapsulate(keep, has_bot=False)
+        packed.save_as(single)
+        fate(single, *([HU[:1]] if fate is right else []))
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("text, edit", [
+    ("IM0003.dcm has PixelSpacing (0.75, 0.75)", lambda ds, i: setattr(ds, "PixelSpacing", [0.75, 0.75]) if i > 2 else 0),
+    ("has ImageOrientationPatient", lambda ds, i: setattr(ds, "ImageOrientationPatient", [0, 1, 0, 1, 0, 0]) if i > 2 else 0),
+    ("IM0005.dcm has size (20, 96)", lambda ds, i: put_pixels(ds, HU[i].reshape(20, 96)) if i == 5 else 0),
+    ("frames of reference", lambda ds, i: setattr(ds, "FrameOfReferenceUID", f"1.{i // 3}")),
+    ("a slice is missing", lambda ds, i: LEAVE_OUT if i == 3 else None),
+    ("lies 2 mm beside", lambda ds, i: i == 2 and setattr(ds, "ImagePositionPatient", [ORIGIN[0], ORIGIN[1] + 2, ORIGIN[2] + 6])),
+    ("there twice", lambda ds, i: setattr(ds, "ImagePositionPatient", [*ORIGIN[:2], ORIGIN[2] + 3.0 * (i // 2)])),
+    ("IM0000.dcm: has no ImagePositionPatient", lambda ds, i: delattr(ds, "ImagePositionPatient")),
+    ("has no ImageOrientationPatient", lambda ds, i: setattr(ds, "ImageOrientationPatient", None)),
+    ("columns and rows is unknown", lambda ds, i: delattr(ds, "PixelSpacing")),
+    ("columns and rows is unknown", lambda ds, i: setattr(ds, "PixelSpacing", [0, 0])),
+    ("unsigned pixels: its HU are unknown", lambda ds, i: i == 4 and [delattr(ds, "RescaleSlope"), delattr(ds, "RescaleIntercept")]),
+    ("RescaleSlope None", lambda ds, i: delattr(ds, "RescaleSlope")),
+    ("slope not 0", lambda ds, i: setattr(ds, "RescaleSlope", 0)),
+    ("modality LUT", lambda ds, i: setattr(ds, "ModalityLUTSequence", item(ModalityLUTType="HU"))),
+    ("PALETTE COLOR", lambda ds, i: setattr(ds, "PhotometricInterpretation", "PALETTE COLOR")),
+    ("3 x RGB", lambda ds, i: [setattr(ds, "SamplesPerPixel", 3), setattr(ds, "PhotometricInterpretation", "RGB")]),
+    ("HighBit 14", lambda ds, i: setattr(ds, "HighBit", 14)),
+    ("less than expected", lambda ds, i: i == 3 and setattr(ds, "PixelData", ds.PixelData[:-2])),
+    ("excess", lambda ds, i: i == 3 and setattr(ds, "PixelData", ds.PixelData + b"\1" * 96)),
+    ("IM0003.dcm: its pixels", lambda ds, i: i == 3 and delattr(ds, "PixelData")),
+    ("IM0003.dcm: cut off", lambda ds, i: i == 3 and delattr(ds, "Rows")),
+    ("is a localizer", lambda ds, i: i == 0 and setattr(ds, "ImageType", ["ORIGINAL", "PRIMARY", "LOCALIZER"])),
+    ("degrees off right angles", lambda ds, i: setattr(ds, "ImageOrientationPatient", [1, 0, 0, 0.1, 0.995, 0])),
+    ("frames without positions", lambda ds, i: [setattr(ds, "NumberOfFrames", 2), setattr(ds, "PixelData", ds.PixelData * 2)]),
+])  # fmt: skip
+def test_refusals(tmp_path, text, edit):
+    write_series(tmp_path / "s", HU, edit)
+    refused(tmp_path / "s", text)
+
+
+def test_rescaling_is_missing(tmp_path):
+    """Signed pixels may be HU: that is said. Some slices with, some without: refused."""
+
+    def edit(ds, i):
+        put_pixels(ds, HU[i], 1, 0, "<i2")
+        del ds.RescaleSlope, ds.RescaleIntercept
+
+    write_series(tmp_path / "s", HU, edit)
+    right(tmp_path / "s", notes=["has no RescaleSlope and RescaleIntercept: its values are taken as HU"])
+    write_series(tmp_path / "s", HU[5:], first=5)
+    refused(tmp_path / "s", "has no RescaleSlope and RescaleIntercept, IM0005.dcm has")
+
+
+def test_a_tilted_gantry(tmp_path):
+    write_series(tmp_path / "s", HU, step=(0, 0.2, 3))
+    refused(tmp_path / "s", "3.8 degrees off right angles (gantry tilt or shear): resample")
+    write_series(tmp_path / "s", HU, step=(0, 0.003, 3))  # 0.1 %: rounding of positions
+    assert images.read(tmp_path / "s").GetDirection()[5] == pytest.approx(0.001)
+
+
+def test_unknown_spacing_is_given(tmp_path):
+    write_series(tmp_path / "s", HU, each(lambda ds: delattr(ds, "PixelSpacing")))
+    right(tmp_path / "s", given=SPACING)
+    with pytest.raises(ValueError, match=r"the file says \(nan, nan, 3\) mm; leave it out"):
+        images.read(tmp_path / "s", spacing=(1.5, 1.25, 4))
+    write_series(tmp_path / "one", HU[:1])
+    right(tmp_path / "one", HU[:1])
+    write_series(tmp_path / "one", HU[:1], each(lambda ds: delattr(ds, "SliceThickness")))
+    refused(tmp_path / "one", "spacing of its slices is unknown", "--spacing")
+    right(tmp_path / "one", HU[:1], given=SPACING)
+
+
+def test_files_cut_off_or_empty(tmp_path):
+    """Any slice at any place; other files of the folder do not count."""
+    paths = write_series(tmp_path / "s", HU)
+    for name in ("notes.txt", ".hidden.dcm", "Thumbs.db"):
+        (tmp_path / "s" / name).write_bytes(b"")
+    right(tmp_path / "s")
+    for path in (paths[0], paths[3], paths[5]):
+        whole = path.read_bytes()
+        for length in (0, 1, 127, 130, 132, 200, 500, 545, 560, len(whole) // 2, len(whole) - 1):
+            path.write_bytes(whole[:length])
+            refused(tmp_path / "s", path.name)
+        path.write_bytes(whole)
+    (tmp_path / "s/copy.dcm").write_bytes(whole)
+    refused(tmp_path / "s", "copy.dcm", "there twice")
+
+
+def test_other_objects(tmp_path):
+    """RTDOSE, RTSTRUCT, SR and localizers of their own series beside the CT; alone they are named."""
+    write_series(tmp_path / "s", HU)
+    others = ["rtdose_1frame.dcm", "rtdose.dcm", "rtplan.dcm", "reportsi.dcm", "test-SR.dcm", "badVR.dcm", "DICOMDIR"]
+    for name in others:
+        shutil.copy(get_testdata_file(name), tmp_path / "s" / name)
+    scout = each(lambda ds: setattr(ds, "ImageType", ["ORIGINAL", "PRIMARY", "LOCALIZER"]))
+    write_series(tmp_path / "s", HU[:1], scout, series="1.2.10", name="SCOUT{}")
+    right(tmp_path / "s")
+    assert images.series_of(tmp_path / "s") == ["1.2.9"]
+    for path in write_series(tmp_path / "s", HU):
+        path.unlink()
+    refused(tmp_path / "s", "only", "RT Dose Storage", "localizer")
+    refused(tmp_path / "s/rtdose.dcm", "RT Dose Storage")
+
+
+def test_without_preamble(tmp_path):
+    write_series(tmp_path / "s", HU)
+    for path in (tmp_path / "s").iterdir():
+        recode(path, uid.ImplicitVRLittleEndian)
+        meta = 132 + 12 + pydicom.dcmread(path).file_meta.FileMetaInformationGroupLength
+        path.write_bytes(path.read_bytes()[meta:])
+    right(tmp_path / "s")
+
+
+def test_two_series(tmp_path):
+    """The one that is named; a damaged slice of the other does not matter, one of an unknown series does."""
+    write_series(tmp_path / "s", HU)
+    second = write_series(tmp_path / "s", HU[:3], series="1.2.10", name="B{}.dcm")
+    refused(tmp_path / "s", "2 DICOM series, name one with --series: 1.2.10, 1.2.9")
+    assert images.read(tmp_path / "s", "1.2.10").GetSize()[2] == 3
+    ds = pydicom.dcmread(second[0])
+    del ds.Rows
+    ds.save_as(second[0])
+    assert images.read(tmp_path / "s", "1.2.9").GetSize()[2] == 6
+    second[0].write_bytes(second[0].read_bytes()[:300])
+    with pytest.raises(images.ImageError, match="B0.dcm: cut off"):
+        images.read(tmp_path / "s", "1.2.9")
+
+
+def test_enhanced(tmp_path):
+    """Frames in any order, each with its own rescaling; also one volume in two files."""
+    path = write_enhanced(tmp_path / "a/e.dcm", HU, [3, 0, 5, 1, 4, 2])
+    right(path)
+    right(tmp_path / "a")
+    right(write_enhanced(path, HU, [5, 4, 3, 2, 1, 0], [(1, -1024 - 10 * k) for k in range(6)]))
+    write_enhanced(path, HU, [0, 2, 4])
+    write_enhanced(tmp_path / "a/f.dcm", HU, [5, 3, 1], instance="1.2.7.2")
+    right(tmp_path / "a")
+
+
+@pytest.mark.parametrize("text, change", [
+    ("a slice is missing", {"positions": lambda k: (*ORIGIN[:2], ORIGIN[2] + 3 * (k + (k > 2)))}),
+    ("there twice", {"positions": lambda k: (*ORIGIN[:2], ORIGIN[2] + 3 * (k - (k > 2)))}),
+    ("degrees off right angles", {"positions": lambda k: (ORIGIN[0], ORIGIN[1] + k, ORIGIN[2] + 3 * k)}),
+    ("5 positions", {"edit": lambda ds: ds.PerFrameFunctionalGroupsSequence.pop()}),
+    ("frame 3 of e.dcm has ImageOrientationPatient", {"edit": lambda ds: setattr(
+        ds.PerFrameFunctionalGroupsSequence[2], "PlaneOrientationSequence", item(ImageOrientationPatient=[0, 1, 0, 1, 0, 0]))}),
+    ("frame 3 of e.dcm has PixelSpacing", {"edit": lambda ds: setattr(
+        ds.PerFrameFunctionalGroupsSequence[2], "PixelMeasuresSequence", item(PixelSpacing=[3, 3]))}),
+    ("HU are unknown", {"edit": lambda ds: delattr(
+        ds.SharedFunctionalGroupsSequence[0], "PixelValueTransformationSequence")}),
+    ("no ImagePositionPatient", {"edit": lambda ds: delattr(
+        ds.PerFrameFunctionalGroupsSequence[5], "PlanePositionSequence")}),
+    ("less than expected", {"edit": lambda ds: setattr(ds, "PixelData", ds.PixelData[:-3840])}),
+])  # fmt: skip
+def test_enhanced_refusals(tmp_path, text, change):
+    refused(write_enhanced(tmp_path / "e.dcm", HU, **change), text)
+
+
+def test_other_rescale_types(tmp_path):
+    write_series(tmp_path / "s", HU, each(lambda ds: setattr(ds, "RescaleType", "Z_EFF")))
+    right(tmp_path / "s", notes=["RescaleType Z_EFF: its values are no HU"])
+
+
+def test_segmentations(tmp_path, command):
+    """DICOM SEG is read as masks and ROIs, not as a scan."""
+    path = get_testdata_file("liver_1frame.dcm")
+    stored = pydicom.dcmread(path).pixel_array
+    mask = sitk.GetArrayFromImage(images.read_mask(path))
+    assert mask.shape == (1, 512, 512) and np.array_equal(mask[0], stored)
+    assert "1.000" in command("metrics", path, path).stdout
+    refused(path, "is a DICOM segmentation, no scan")
+    shutil.copy(path, tmp_path)
+    refused(tmp_path, "only DICOM segmentation")
+    assert images.read_mask(tmp_path).GetSize() == (512, 512, 1)
+
+
