@@ -138,7 +138,8 @@ def notes_on_values(header: Dataset, first: Slice) -> list[str]:
     """Why the values may be no HU."""
     modality = header.get("Modality")
     if modality != "CT":
-        return [f"its modality is {modality or 'unknown'}: its values are no HU"]
+        mosaic = ["is a mosaic of slices side by side, taken as one"] * ("MOSAIC" in (header.get("ImageType") or ()))
+        return [f"its modality is {modality or 'unknown'}: its values are no HU", *mosaic]
     if first.rescale is None:
         return ["has no RescaleSlope and RescaleIntercept: its values are taken as HU"]
     return [] if first.rescale_type in _HU else [f"RescaleType {first.rescale_type}: its values are no HU"]
