@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from conftest import MODEL
+from pydicom.data import get_testdata_file
 from test_images import write_series
 
 from patchmask import batch, images
@@ -42,7 +44,8 @@ NAMES = ["a", "b", "clinic/c", "clinic/d", "e"]
 def table(out, name="results"):
     with open(out / f"{name}.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [row["scan"] for row in rows] == [row["scan"] for row in json.loads((out / f"{name}.json").read_text())]
+    names = [row["scan"] for row in json.loads((out / f"{name}.json").read_text())]
+    assert [row["scan"] for row in rows] == [name.encode("utf-8", "backslashreplace").decode() for name in names]
     return {row["scan"]: row for row in rows}
 
 
@@ -105,6 +108,50 @@ def test_failures(command, scans, tmp_path):
     (out / "gap.json").unlink()
     assert "(4 before), 0 failed" in command("batch", scans, "--out", out, *OPTIONS).stdout
     assert results_of(out) == NAMES
+
+
+def test_one_bad_scan_among_many(command, tmp_path, part):
+    """Names of any bytes, links, objects that are no images, files that are not whole: each has its row, none stops
+    the others."""
+    folder, far, out = tmp_path / "scans", tmp_path / "far", tmp_path / "out"
+    for path in (folder / "dose", folder / "cut", far):
+        path.mkdir(parents=True)
+    plain = folder / "a.nrrd"
+    sitk.WriteImage(part[:, :, :1], str(plain))
+    os.link(plain, os.fsencode(folder) + b"/M\xfcller.nrrd")
+    os.link(plain, folder / f"{'n' * 248}.nrrd")  # no room for the name of its mask
+    shutil.copy(get_testdata_file("rtdose_1frame.dcm"), folder / "dose")
+    write_series(part, folder / "cut")
+    first = sorted((folder / "cut").iterdir())[0]
+    first.write_bytes(first.read_bytes()[:-2000])
+    write_series(part, far / "p9")
+    os.link(plain, far / "b.nrrd")
+    for link, to in (("linked", far), ("again", folder), ("dead", far / "none"), ("gone.nrrd", far / "none")):
+        (folder / link).symlink_to(to)
+    (folder / "empty.nii.gz").touch()
+    done = command("batch", folder, "--out", out, *OPTIONS, status=3)
+    assert "4 of 10 scans done (0 before), 6 failed, 0 missing" in done.stdout
+    rows = table(out)
+    good = {"a", "M\\udcfcller", "linked/b", "linked/p9"}
+    assert {name for name, row in rows.items() if row["status"] == "done"} == good
+    reasons = {"dose": "only RT Dose Storage", "cut": first.name, "dead": "no such file", "empty": "truncated",
+               "n" * 248: "File name too long"}  # fmt: skip
+    for name, reason in reasons.items():
+        assert reason in rows[name]["reason"], rows[name]
+    assert len(done.stderr.splitlines()) == 6 and "Traceback" not in done.stderr
+    assert "(4 before), 6 failed" in command("batch", folder, "--out", out, *OPTIONS, "--quiet", status=3).stdout
+
+
+def test_doubtful_scans(command, tmp_path, part):
+    """What is said of a scan stands beside it, in its record and in the table."""
+    (tmp_path / "scans").mkdir()
+    sitk.WriteImage(part[:, :, :1], str(tmp_path / "scans/a.nii"))
+    content = bytearray((tmp_path / "scans/a.nii").read_bytes())
+    struct.pack_into("<3f", content, 80, 1, 1, 1)  # pixdim
+    (tmp_path / "scans/a.nii").write_bytes(content)
+    done = command("batch", tmp_path / "scans", "--out", tmp_path / "out", *OPTIONS)
+    assert "its pixdim (1, 1, 1): the sform counts" in done.stdout
+    assert "the sform counts" in table(tmp_path / "out")["a"]["notes"]
 
 
 def test_changed_scans(command, scans, tmp_path, part):
@@ -364,5 +411,26 @@ def test_a_scan_that_kills_every_worker(tmp_path, part, monkeypatch):
     assert images.read(folder / "a.nrrd").GetSize()[2] == 1
 
 
+def test_innocent_scans_are_not_blamed(tmp_path, part, monkeypatch):
+    """Those that wait on a worker when it is killed are done by another one."""
+    pytest.importorskip("distributed")
+    from patchmask import cluster
+
+    folder = tmp_path / "scans"
+    folder.mkdir()
+    for name in (b"a", b"b", b"M\xfcller", b"d"):
+        sitk.WriteImage(part[:, :, :1], str(folder / "x.nrrd"))
+        os.rename(folder / "x.nrrd", os.fsencode(folder) + b"/" + name + b".nrrd")
+    tasks = batch.tasks_of(folder, tmp_path / "out", "LPS", ".nrrd", False)
+    monkeypatch.setattr(cluster, "run_here", _die_at_a)
+    records = list(cluster.run(batch.Setup(MODEL, {"device": "cpu", "stride": 32}), tasks, None, 1, None))
+    status = {record["scan"]: record["status"] for record in records}
+    assert status == {"a": "failed", "b": "done", "M\udcfcller": "done", "d": "done"} and len(records) == 4
+
+
 def _die(setup, task):
     os._exit(1)
+
+
+def _die_at_a(setup, task):
+    return os._exit(1) if task.name == "a" else batch.Worker(setup).run(task)

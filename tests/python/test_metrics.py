@@ -64,6 +64,17 @@ def test_command(command, tmp_path):
     assert "size (239" in command("metrics", tmp_path / "cut.nrrd", DEMO / "truth.nrrd", status=1).stderr
 
 
+def test_a_mask_without_the_class(command, tmp_path):
+    """0 and 255, where 1 is asked for: the Dice of 0 is explained."""
+    truth = sitk.ReadImage(str(DEMO / "truth.nrrd"))
+    sitk.WriteImage(sitk.Cast(truth > 0, sitk.sitkUInt8) * 255, str(tmp_path / "m.nrrd"))
+    words = ("metrics", tmp_path / "m.nrrd", DEMO / "truth.nrrd")
+    assert "m.nrrd: has no voxel of class 1, only of 255: name the lesions' with" in command(*words).stdout
+    assert "has no voxel" not in command(*words, "--lesion-class", 255).stdout
+    assert "has no voxel" in command("view", "--ct", DEMO / "ct.nrrd", "--mask", words[1], "--out", tmp_path,
+                                     "--no-surface").stderr  # fmt: skip
+
+
 @pytest.mark.parametrize("number, kind", [(-1024, np.int16), (256, np.int16), (0.25, np.float32), (np.nan, np.float32)])
 def test_what_is_no_mask(command, tmp_path, number, kind):
     """A scan, a probability: as mask and as truth, in numbers and in pictures. Whole numbers in floats are a mask."""
