@@ -134,7 +134,7 @@ def test_one_bad_scan_among_many(command, tmp_path, part):
     rows = table(out)
     good = {"a", "M\\udcfcller", "linked/b", "linked/p9"}
     assert {name for name, row in rows.items() if row["status"] == "done"} == good
-    reasons = {"dose": "only RT Dose Storage", "cut": first.name, "dead": "no such file", "empty": "truncated",
+    reasons = {"dose": "only RT Dose Storage", "cut": first.name, "dead": "no such file", "empty": "is empty",
                "n" * 248: "File name too long"}  # fmt: skip
     for name, reason in reasons.items():
         assert reason in rows[name]["reason"], rows[name]

@@ -27,7 +27,7 @@ SPACING_MIN, SPACING_MAX = 1e-3, 1e3  # mm; others are of another unit
 SAME_SPACING = 1e-3  # relative; files round
 _NOTHING = 1e-12  # of a unit vector; ITK's linear algebra stumbles over smaller ones
 NOTES = "patchmask.notes"  # the key of the image's metadata
-AXES = ("columns", "rows", "slices")
+_AXES = ("columns", "rows", "slices")
 # Millimetres, by the spellings that NRRD and MetaImage have for units.
 UNITS = {"": 1.0, "mm": 1.0, "millimeter": 1.0, "cm": 10.0, "m": 1000.0, "um": 1e-3, "µm": 1e-3, "micron": 1e-3}
 
@@ -77,7 +77,7 @@ class Volume:
                 )
             return np.where(known, self.spacing, given)
         if not known.all():
-            unknown = " and ".join(name for name, there in zip(AXES, known) if not there)
+            unknown = " and ".join(name for name, there in zip(_AXES, known) if not there)
             raise refuse(
                 self.path,
                 f"the spacing of its {unknown} is unknown ({numbers(self.spacing)} mm): give it with --spacing X,Y,Z",

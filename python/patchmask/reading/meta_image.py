@@ -9,7 +9,7 @@ from typing import BinaryIO
 import numpy as np
 
 from .grid import UNITS, Volume
-from .problem import refuse
+from .problem import AXES, VALUES, refuse
 from .stored import Data, excess, pattern
 
 _KINDS = {
@@ -39,11 +39,9 @@ def read(path: Path) -> Volume:
             raise refuse(path, f"DimSize {fields['DimSize']}: must be {dimensions} numbers of at least 1")
         channels = int(fields.get("ElementNumberOfChannels", 1))
         if channels != 1:
-            raise refuse(path, f"has {channels} values per voxel: needs one")
+            raise refuse(path, VALUES.format(channels))
         if dimensions < 3 or any(size > 1 for size in sizes[3:]):
-            raise refuse(
-                path, f"has {dimensions} axes: needs 3, one value per voxel (take one time point out of a series)"
-            )
+            raise refuse(path, AXES.format(dimensions))
         voxels, more = _data(path, fields, math.prod(sizes)).read(path, file)
     notes = excess(more)
     if not any(name in fields for name in _MATRIX):

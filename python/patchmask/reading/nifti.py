@@ -14,7 +14,7 @@ import nibabel
 import numpy as np
 
 from .grid import SAME_SPACING, Volume, numbers, rescaled
-from .problem import refuse
+from .problem import AXES, NOT_ONE, refuse
 from .stored import beginning, excess, unpacked
 
 _UNITS = {"unknown": 1.0, "mm": 1.0, "meter": 1000.0, "micron": 1e-3}
@@ -28,13 +28,11 @@ def read(path: Path) -> Volume:
     header = _header(path, beginning(path, encoding, 540))
     kind, shape = header.get_data_dtype(), [max(1, length) for length in header.get_data_shape()]
     if kind.kind not in "iuf" or kind.itemsize > 8:
-        raise refuse(path, f"its voxels are of type {kind}: must be one real number each")
+        raise refuse(path, f"its voxels are of type {kind}: must be one real number each; convert it")
     while len(shape) > 3 and shape[-1] == 1:
         shape.pop()
     if len(shape) != 3:
-        raise refuse(
-            path, f"has {len(shape)} axes: needs 3, one value per voxel (take one time point out of a series)"
-        )
+        raise refuse(path, AXES.format(len(shape)))
     offset = header.get_data_offset()
     with open(path, "rb") as file:
         content, more = unpacked(path, file, encoding, offset, math.prod(shape) * kind.itemsize)
@@ -53,7 +51,9 @@ def _header(path: Path, start: bytes) -> Any:
     if start[4:8] == b"n+2\0":
         return nibabel.Nifti2Header(start, check=False)
     pair = start[344:348] == b"ni1\0" or start[4:8] == b"ni2\0"
-    raise refuse(path, "its voxels are in another file: convert the pair to one" if pair else "not a NIfTI file")
+    raise refuse(
+        path, "its voxels are in another file: convert the pair to one" if pair else NOT_ONE.format("NIfTI")
+    )
 
 
 def _affine(path: Path, header: Any, shape: list[int]) -> tuple[np.ndarray, list[str]]:

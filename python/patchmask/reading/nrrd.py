@@ -15,7 +15,7 @@ from typing import BinaryIO, Optional
 import numpy as np
 
 from .grid import SAME_SPACING, UNITS, Volume
-from .problem import refuse
+from .problem import AXES, NOT_ONE, VALUES, refuse
 from .stored import Data, excess, pattern
 
 _KINDS = {
@@ -79,7 +79,7 @@ def read(path: Path) -> Volume:
 def _fields(path: Path, file: BinaryIO) -> dict[str, str]:
     """The header by the names of its fields in small letters without spaces; a list of files has a line each."""
     if not re.fullmatch(rb"NRRD000[1-5]\r?\n", file.readline(16)):
-        raise refuse(path, "not a NRRD file")
+        raise refuse(path, NOT_ONE.format("NRRD"))
     fields: dict[str, str] = {}
     for raw in file:
         line = raw.decode("utf-8", "surrogateescape").rstrip()
@@ -115,11 +115,9 @@ def _axes(path: Path, fields: dict[str, str], sizes: list[int], vectors: list[Op
             axes.remove(axis)
     if len(axes) in (3, 4) and any(inside[axis] for axis in axes):
         values = next(sizes[axis] for axis in axes if inside[axis])
-        raise refuse(path, f"has {values} values per voxel: needs one")
+        raise refuse(path, VALUES.format(values))
     if len(axes) != 3:
-        raise refuse(
-            path, f"has {len(axes)} axes: needs 3, one value per voxel (take one time point out of a series)"
-        )
+        raise refuse(path, AXES.format(len(axes)))
     return axes
 
 
