@@ -1,5 +1,6 @@
 """DICOM series and multi-frame files: HU of every slice by its own numbers, at its own place; or refused."""
 
+import itertools
 import re
 import shutil
 
@@ -10,7 +11,7 @@ import SimpleITK as sitk
 from dicom_files import LEAVE_OUT, ORIGIN, SPACING, item, put_pixels, recode, volume, write_enhanced, write_series
 from pydicom import uid
 from pydicom.data import get_testdata_file
-from pydicom.encaps import encapsulate, generate_fragments
+from pydicom.encaps import encapsulate, generate_fragments, generate_frames
 
 from patchmask import images
 
@@ -157,6 +158,34 @@ def test_missing_fragments(tmp_path, capfd):
         packed.PixelData = b"\xfe\xff\x00\xe0\0\0\0\0" + encapsulate(keep, has_bot=False)
         packed.save_as(single)
         fate(single, *([HU[:1]] if fate is right else []))
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("syntax", [uid.JPEGLosslessSV1, uid.JPEGLSLossless, uid.JPEG2000Lossless, uid.RLELossless])
+def test_streams_that_contradict_the_header(tmp_path, syntax, capfd):
+    """Other sizes and types than the header's, and impossible tables, which end GDCM's process."""
+    path = write_series(tmp_path / "s", HU[:1])[0]
+    recode(path, syntax)
+    for change in ({"Rows": 20}, {"Columns": 24}, {"BitsAllocated": 8, "BitsStored": 8, "HighBit": 7}):
+        ds = pydicom.dcmread(path)
+        for keyword, value in change.items():
+            setattr(ds, keyword, value)
+        ds.save_as(tmp_path / "changed.dcm")
+        refused(tmp_path / "changed.dcm", "its pixels (")
+    if syntax not in (uid.JPEGLosslessSV1, uid.JPEGLSLossless):
+        return
+    ds = pydicom.dcmread(path)
+    frame = next(generate_frames(ds.PixelData, number_of_frames=1))
+    for at, value in itertools.product(range(2, frame.index(b"\xff\xda") + 10), (0, 0x27, 0x7F, 0xD4, 0xFF)):
+        ds.PixelData = encapsulate([frame[:at] + bytes([value]) + frame[at + 1 :]])
+        ds.save_as(tmp_path / "changed.dcm")
+        try:
+            images.read(tmp_path / "changed.dcm")
+        except images.ImageError:
+            pass
+    ds.PixelData = encapsulate([frame[:2000]])  # without an end
+    ds.save_as(tmp_path / "changed.dcm")
+    refused(tmp_path / "changed.dcm", "without start or end")
     assert capfd.readouterr().err == ""
 
 

@@ -74,11 +74,11 @@ def series_of(folder: Path) -> list[str]:
 
 
 def _read(path: Path, series: Optional[str], spacing: Optional[Spacing], mask: bool) -> sitk.Image:
-    if not path.exists():
-        raise refuse(path, "no such file or folder")
-    if path.is_file() and path.stat().st_size == 0:
-        raise refuse(path, "is empty: copy it again")
     try:
+        if not path.exists():
+            raise refuse(path, "no such file or folder")
+        if path.is_file() and path.stat().st_size == 0:
+            raise refuse(path, "is empty: copy it again")
         return _volume(path, series, mask).image(spacing)
     except (ImageError, InvalidArgument, ImportError):
         raise

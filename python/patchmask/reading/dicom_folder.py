@@ -5,6 +5,7 @@ Only headers are parsed, once, and of those only the elements that are asked for
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections import Counter
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from typing import Iterator, Optional
 
 import pydicom
 from pydicom.dataset import Dataset
+from pydicom.tag import Tag
 from pydicom.uid import (
     UID,
     ExplicitVRBigEndian,
@@ -32,6 +34,7 @@ ELEMENTS = (
     "SharedFunctionalGroupsSequence PerFrameFunctionalGroupsSequence PlanarConfiguration "
     "PixelData FloatPixelData DoubleFloatPixelData ExtendedOffsetTable ExtendedOffsetTableLengths"
 ).split()
+_TAGS = [Tag(name) for name in ELEMENTS]
 _DEFERRED = 1 << 10  # bytes: larger elements are read when they are asked for
 SEGMENTATION = ("Segmentation Storage", "Label Map Segmentation Storage")
 _BARE = (b"\x08\x00", b"\x02\x00", b"\x00\x08", b"\x00\x02")  # groups that a file without preamble begins with
@@ -91,14 +94,15 @@ def look(folder: Path) -> Folder:
 
 def header_of(path: Path) -> Optional[Dataset]:
     """The elements of a DICOM file that count here; None for other files."""
-    with open(path, "rb") as file:
+    with open(os.fspath(path), "rb") as file:
         start = file.read(132)
-    if start[128:] != b"DICM" and start[:2] not in _BARE:
-        return None
-    try:
-        header = pydicom.dcmread(path, defer_size=_DEFERRED, specific_tags=list(ELEMENTS), force=True)
-    except Exception as failed:
-        raise refuse(path, f"damaged or cut off ({_first_line(failed)}): copy it again, or remove it") from None
+        if start[128:] != b"DICM" and start[:2] not in _BARE:
+            return None
+        file.seek(0)
+        try:
+            header = pydicom.dcmread(file, defer_size=_DEFERRED, specific_tags=_TAGS, force=True)
+        except Exception as failed:
+            raise refuse(path, f"damaged or cut off ({_first_line(failed)}): copy it again, or remove it") from None
     if start[128:] != b"DICM" and "SOPClassUID" not in header:
         return None
     return header

@@ -16,18 +16,21 @@ from typing import Iterator
 import numpy as np
 from pydicom import uid
 from pydicom.dataset import Dataset
+from pydicom.encaps import generate_frames
 from pydicom.pixels.utils import pixel_array
 
 from .dicom_folder import transfer_syntax
+from .dicom_streams import announced
 from .problem import refuse
 
 _JPEG = (uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit, uid.JPEGLossless, uid.JPEGLosslessSV1)
+_JPEG_LS = (uid.JPEGLSLossless, uid.JPEGLSNearLossless)
+_JPEG_2000 = (uid.JPEG2000Lossless, uid.JPEG2000, uid.HTJ2KLossless, uid.HTJ2KLosslessRPCL, uid.HTJ2K)
+_STREAMS = (*_JPEG, *_JPEG_LS, *_JPEG_2000)
 _DECODERS = {
     **dict.fromkeys(_JPEG, "gdcm"),
-    **dict.fromkeys((uid.JPEGLSLossless, uid.JPEGLSNearLossless), "pyjpegls"),
-    **dict.fromkeys(
-        (uid.JPEG2000Lossless, uid.JPEG2000, uid.HTJ2KLossless, uid.HTJ2KLosslessRPCL, uid.HTJ2K), "pylibjpeg"
-    ),
+    **dict.fromkeys(_JPEG_LS, "pyjpegls"),
+    **dict.fromkeys(_JPEG_2000, "pylibjpeg"),
     uid.RLELossless: "pydicom",
 }
 _hearing = threading.Lock()
@@ -39,6 +42,8 @@ def pixels_of(header: Dataset) -> np.ndarray:
     header.file_meta.TransferSyntaxUID, name = syntax, syntax.name
     try:
         _take_padding_off(header)
+        if syntax in _STREAMS:
+            _check_streams(header, syntax in _JPEG)
         with _heard(syntax in _JPEG) as said:
             pixels = pixel_array(header, decoding_plugin=_DECODERS.get(syntax, ""), view_only=True)
         if said:
@@ -65,6 +70,19 @@ def _take_padding_off(header: Dataset) -> None:
     wanted = (int(bits) // 8 + 1) // 2 * 2
     if len(header.PixelData) > wanted and not any(header.PixelData[wanted:]):
         header.PixelData = header.PixelData[:wanted]
+
+
+def _check_streams(header: Dataset, is_jpeg: bool) -> None:
+    """What each compressed frame says of itself must be what the header says: decoders trust it, or end the process."""
+    allocated, frames = header.BitsAllocated, int(header.get("NumberOfFrames") or 1)
+    for stream in generate_frames(header.PixelData, number_of_frames=frames):
+        bits, *shape = announced(stream)
+        fits = allocated == (8 if bits <= 8 else 16) if is_jpeg else bits <= allocated
+        if shape != [header.Rows, header.Columns, 1] or not fits:
+            raise ValueError(
+                f"rows, columns, values per pixel and bits {(*shape, bits)}, but the header says "
+                f"{(header.Rows, header.Columns, 1, allocated)}"
+            )
 
 
 @contextmanager

@@ -95,7 +95,7 @@ def _value(groups: list[Dataset], header: Dataset, sequence: str, keyword: str) 
         items = group.get(sequence)
         if items and items[0].get(keyword) is not None:
             return items[0].get(keyword)
-    return None
+    return header.get(keyword) if sequence == _VALUES else None
 
 
 def _factors(

@@ -34,6 +34,8 @@ def read(path: Path) -> Volume:
     if len(shape) != 3:
         raise refuse(path, AXES.format(len(shape)))
     offset = header.get_data_offset()
+    if offset < header.single_vox_offset:
+        raise refuse(path, f"vox_offset {offset}: its voxels would begin in its header; copy it again")
     with open(path, "rb") as file:
         content, more = unpacked(path, file, encoding, offset, math.prod(shape) * kind.itemsize)
     voxels = np.frombuffer(content, kind).reshape(shape[::-1])
