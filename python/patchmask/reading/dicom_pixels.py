@@ -87,7 +87,7 @@ def _check_streams(header: Dataset, is_jpeg: bool) -> None:
 
 @contextmanager
 def _heard(listen: bool) -> Iterator[list[str]]:
-    """What the JPEG library says on stderr meanwhile; the words of others go on to there."""
+    """What the JPEG library says on stderr meanwhile. The words of others go on to there, unless decoding fails."""
     said: list[str] = []
     if not listen:
         yield said
@@ -100,9 +100,9 @@ def _heard(listen: bool) -> Iterator[list[str]]:
         finally:
             os.dup2(stderr, 2)
             os.close(stderr)
-            file.seek(0)
-            for line in file:
-                if b"JPEG" in line:
-                    said.append(line.decode(errors="replace").strip())
-                else:
-                    os.write(2, line)
+        file.seek(0)
+        for line in file:
+            if b"JPEG" in line:
+                said.append(line.decode(errors="replace").strip())
+            else:
+                os.write(2, line)

@@ -49,7 +49,7 @@ def _walk(stream: bytes) -> Announced:
             if content[0] != found[3] or lossless and not (1 <= first <= 7 and last == 0 and shift < found[0]):
                 break
             return found
-        elif marker not in _OTHERS:
+        elif marker not in _OTHERS or content[:5] == b"JFIF\0" and content[5:6] != b"\1":
             break
         at += 2 + length
     raise ValueError("a compressed frame whose header cannot be")
