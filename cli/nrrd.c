@@ -11,15 +11,16 @@
 
 enum { CHUNK_BYTES = 1 << 24 }; /* between two looks at the interrupt flag */
 
-/* Refuses a file that is shorter than its header says, before memory is allocated for it. */
+/* Refuses a file of another length than its header says, before memory is allocated for it. */
 static bool check_length(const nrrd_header* header, FILE* file, const char* path, problem* problem) {
     struct stat status;
     off_t start = ftello(file);
     if (start < 0 || fstat(fileno(file), &status) != 0) return fail(problem, "%s: %s", path, strerror(errno));
     uint64_t there = status.st_size > start ? (uint64_t)(status.st_size - start) : 0;
-    if (there < header->data_bytes) {
-        return fail(problem, "%s: the header promises %zu bytes of voxels, the file has %" PRIu64, path,
-                    header->data_bytes, there);
+    if (there != header->data_bytes) {
+        return fail(problem, "%s: the header promises %zu bytes of voxels, the file has %" PRIu64 ": %s", path,
+                    header->data_bytes, there,
+                    there < header->data_bytes ? "it is cut off, copy it again" : "its sizes or its type are wrong");
     }
     return true;
 }

@@ -144,7 +144,7 @@ static bool check_layout(const nrrd_header* header, const char* path, problem* p
     char* const* text = header->text;
     for (int field = NRRD_TYPE; field <= NRRD_ENCODING; field++)
         if (text[field] == NULL && field != NRRD_ENDIAN)
-            return fail(problem, "%s: the field '%s' is missing", path, FIELDS[field].name);
+            return fail(problem, "%s: the field '%s' is missing: save the volume again", path, FIELDS[field].name);
     if (text[NRRD_DATA_FILE] != NULL) {
         return fail(problem,
                     "%s: detached data ('data file: %s') is not read: save the volume as "
@@ -164,7 +164,8 @@ static bool check_layout(const nrrd_header* header, const char* path, problem* p
         }
     }
     if (strcmp(text[NRRD_DIMENSION], "3") != 0)
-        return fail(problem, "%s: dimension %s: only volumes of 3 axes are read", path, text[NRRD_DIMENSION]);
+        return fail(problem, "%s: dimension %s: only volumes of 3 axes are read: save one volume alone", path,
+                    text[NRRD_DIMENSION]);
     return true;
 }
 
