@@ -106,7 +106,7 @@ class Keras(ConvertCase):
         self.check(model, 2 * ROUNDED)
 
     def test_global_average(self):
-        model = with_head(convolutions(), layers.GlobalAveragePooling2D(2), dense(11), dense(2, None))
+        model = with_head(convolutions(), layers.GlobalAveragePooling2D(), dense(11), dense(2, None))
         self.check(model, ROUNDED)
 
     def test_rescaling_inside_the_model(self):
