@@ -45,7 +45,7 @@ static bool read_directions(grid_placement* out, const char* text, const char* p
         if (strncasecmp(cursor, "none", 4) == 0) {
             return fail(problem,
                         "%s: axis %d has no space direction ('none'): only volumes of three "
-                        "spatial axes are read",
+                        "spatial axes are read: save it with three directions",
                         path, axis + 1);
         }
         double* d = out->direction[axis];
@@ -174,6 +174,14 @@ static void scale(grid_placement* placement, const double factor[NRRD_AXES]) {
         placement->origin[i] *= factor[i];
         for (int axis = 0; axis < NRRD_AXES; axis++) placement->direction[axis][i] *= factor[i];
     }
+}
+
+bool grid_to_lps(grid_placement* placement, const nrrd_header* header) {
+    const char* space = header->text[NRRD_SPACE];
+    double factor[NRRD_AXES];
+    if (space == NULL || !placement->directions_known || !factors_to_lps(space, factor)) return false;
+    scale(placement, factor);
+    return true;
 }
 
 static bool differ(nrrd_field field, const nrrd_header* input, const char* input_path, const nrrd_header* other,

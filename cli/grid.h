@@ -24,6 +24,9 @@ bool grid_check_spacing(const nrrd_header* header, const char* path, problem* pr
 /* Writes a spacing that the user knows better into the header, and so into those of the outputs. */
 bool grid_set_spacing(nrrd_header* header, const double mm[NRRD_AXES], const char* path, problem* problem);
 
+/* Turns a placement to left-posterior-superior coordinates; false where the header does not say how. */
+bool grid_to_lps(grid_placement* placement, const nrrd_header* header);
+
 /* True if both volumes have the same sizes and, as far as both say, the same space, directions,
  * spacing and origin. LPS, LAS and RAS are compared as places in the patient, not as words. */
 bool grid_check_same(const nrrd_header* input, const char* input_path, const nrrd_header* other, const char* other_path,

@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/stat.h>
 
 #include "interrupt.h"
@@ -51,9 +52,18 @@ static void swap_bytes(void* data, uint64_t count, size_t voxel_bytes) {
     }
 }
 
+static bool check_encoding(const nrrd_header* header, const char* path, problem* problem) {
+    const char* encoding = header->text[NRRD_ENCODING];
+    return strcasecmp(encoding, "raw") == 0 ||
+           fail(problem, "%s: encoding '%s' is not read: save the volume uncompressed ('encoding: raw')", path, encoding);
+}
+
 static bool read_volume(nrrd_volume* out, FILE* file, const char* path, problem* problem) {
     nrrd_header* header = &out->header;
-    if (!nrrd_read_header(header, file, path, problem) || !check_length(header, file, path, problem)) return false;
+    if (!nrrd_read_header(header, file, path, problem) || !check_encoding(header, path, problem) ||
+        !check_length(header, file, path, problem)) {
+        return false;
+    }
     out->data = malloc(header->data_bytes);
     if (out->data == NULL) return fail(problem, "%s: %zu bytes could not be allocated", path, header->data_bytes);
     if (!read_data(out->data, header->data_bytes, file, path, problem)) return false;

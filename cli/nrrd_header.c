@@ -151,12 +151,6 @@ static bool check_layout(const nrrd_header* header, const char* path, problem* p
                     "one .nrrd file with attached data",
                     path, text[NRRD_DATA_FILE]);
     }
-    if (strcasecmp(text[NRRD_ENCODING], "raw") != 0) {
-        return fail(problem,
-                    "%s: encoding '%s' is not read: save the volume uncompressed "
-                    "('encoding: raw')",
-                    path, text[NRRD_ENCODING]);
-    }
     for (int field = NRRD_LINE_SKIP; field <= NRRD_BYTE_SKIP; field++) {
         if (text[field] != NULL && strcmp(text[field], "0") != 0) {
             return fail(problem, "%s: '%s: %s' is not read: save the volume without it", path, FIELDS[field].name,
