@@ -182,6 +182,7 @@ struct Turning {
 
 template <typename TImage>
 typename TImage::Pointer Permute(TImage* image, const itk::FixedArray<unsigned int, 3>& order) {
+    if (order[0] == 0 && order[1] == 1) return image;
     auto permute = itk::PermuteAxesImageFilter<TImage>::New();
     permute->SetInput(image);
     permute->SetOrder(order);
@@ -190,6 +191,7 @@ typename TImage::Pointer Permute(TImage* image, const itk::FixedArray<unsigned i
 }
 
 template <typename TImage> typename TImage::Pointer Flip(TImage* image, const itk::FixedArray<bool, 3>& axes) {
+    if (!axes[0] && !axes[1] && !axes[2]) return image;
     auto flip = itk::FlipImageFilter<TImage>::New();
     flip->SetInput(image);
     flip->SetFlipAxes(axes);
