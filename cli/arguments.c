@@ -18,6 +18,7 @@ static const char HELP[] =
     "  --window LO,HI              HU that become intensity 0 and 1\n"
     "  --equalize, --no-equalize   histogram equalisation of every slice, or none\n"
     "  --crop X0,Y0,X1,Y1          pixels, half-open; outside is black\n"
+    "  --spacing X,Y,Z             mm between voxels, where the file does not say it or is wrong\n"
     "  --roi ROI.nrrd              evaluate only where non-zero\n"
     "  --fill nearest|linear       how patch classes become voxels (default nearest)\n"
     "  --logits FILE.nrrd          float32; axes fastest first: class, patch x, patch y, slice\n"
@@ -37,7 +38,7 @@ static const char HELP[] =
     "-160,240 and none. The last of a repeated option counts. NRRD files are read with raw\n"
     "encoding and attached data. Exit status: 0 success, 1 failure, 2 wrong usage.\n";
 
-/* An option: exactly one of path, whole, choice and parse says what it does. */
+/* An option: exactly one of path, whole, choice, spacing and parse says what it does. */
 typedef struct option {
     const char* name;
     const char** path;
@@ -46,6 +47,7 @@ typedef struct option {
     int32_t* choice; /* takes one of two words and is its index; or takes nothing and is `value` */
     const char* words[2];
     int32_t value;
+    double* spacing;
     bool (*parse)(patchmask_options* out, const char* text, problem* problem);
 } option;
 
@@ -102,6 +104,18 @@ static bool parse_crop(patchmask_options* out, const char* text, problem* proble
     return true;
 }
 
+static bool parse_spacing(double out[3], const char* text, problem* problem) {
+    const char* cursor = text;
+    for (int axis = 0; axis < 3; axis++) {
+        char* end;
+        out[axis] = strtod(cursor, &end);
+        if (end == cursor || *end != (axis < 2 ? ',' : '\0') || !isfinite(out[axis]) || out[axis] <= 0)
+            return misuse(problem, "--spacing %s: must be X,Y,Z in mm, three numbers above 0", text);
+        cursor = end + 1;
+    }
+    return true;
+}
+
 /* cuda:N[,N...], numbers below 64 */
 static bool parse_gpus(const char* text, uint64_t* out) {
     static const char NUMBERED[] = "cuda:";
@@ -145,6 +159,8 @@ static bool take_value(const option* option, patchmask_options* options, const c
         if (strcmp(text, words[0]) != 0 && strcmp(text, words[1]) != 0)
             return misuse(problem, "%s %s: must be %s or %s", option->name, text, words[0], words[1]);
         *option->choice = strcmp(text, words[1]) == 0;
+    } else if (option->spacing != NULL) {
+        return parse_spacing(option->spacing, text, problem);
     } else {
         return option->parse(options, text, problem);
     }
@@ -175,6 +191,7 @@ static bool parse_option(arguments* out, patchmask_options* options, int count, 
         {"--xml", .choice = &out->action, .value = ACTION_DESCRIBE},
         {"--help", .choice = &out->action, .value = ACTION_HELP},
         {"--version", .choice = &out->action, .value = ACTION_VERSION},
+        {"--spacing", .spacing = out->spacing},
         {"--window", .parse = parse_window},
         {"--crop", .parse = parse_crop},
         {"--device", .parse = parse_device},

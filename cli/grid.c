@@ -10,6 +10,9 @@
 /* Headers are decimal text, often of rounded numbers. */
 static const double TOLERANCE_MM = 1e-3;
 
+/* Cosine of the angle between axes, at most: directions of some collections are 0.1 % off a right angle. */
+static const double RIGHT_ANGLE = 2e-3;
+
 static const char* skip_blanks(const char* text) { return text + strspn(text, " \t"); }
 
 /* "(1,0,0)" */
@@ -26,6 +29,15 @@ static bool scan_vector(const char** cursor, double out[NRRD_AXES]) {
     return *text == ')';
 }
 
+static bool near(const double* a, const double* b, int count) {
+    for (int i = 0; i < count; i++)
+        if (fabs(a[i] - b[i]) > TOLERANCE_MM) /* false for NAN: unknown is no difference */
+            return false;
+    return true;
+}
+
+static double dot(const double* a, const double* b) { return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]; }
+
 static bool read_directions(grid_placement* out, const char* text, const char* path, problem* problem) {
     const char* cursor = text;
     for (int axis = 0; axis < NRRD_AXES; axis++) {
@@ -33,28 +45,58 @@ static bool read_directions(grid_placement* out, const char* text, const char* p
         if (strncasecmp(cursor, "none", 4) == 0) {
             return fail(problem,
                         "%s: axis %d has no space direction ('none'): only volumes of three "
-                        "spatial axes are read",
+                        "spatial axes are read: save it with three directions",
                         path, axis + 1);
         }
         double* d = out->direction[axis];
         if (!scan_vector(&cursor, d))
             return fail(problem, "%s: space directions '%s': must be three vectors of 3 numbers", path, text);
-        out->spacing[axis] = sqrt(d[0] * d[0] + d[1] * d[1] + d[2] * d[2]);
+        out->spacing[axis] = sqrt(dot(d, d));
+        if (out->spacing[axis] == 0)
+            return fail(problem, "%s: space directions '%s': that of axis %d must not be 0", path, text, axis + 1);
+        for (int other = 0; other < axis; other++) {
+            double cosine = dot(d, out->direction[other]) / (out->spacing[axis] * out->spacing[other]);
+            if (fabs(cosine) > RIGHT_ANGLE) {
+                return fail(problem,
+                            "%s: space directions '%s': axes %d and %d are not at a right angle (a gantry tilt?): "
+                            "resample the volume to a right-angled grid",
+                            path, text, other + 1, axis + 1);
+            }
+        }
     }
     out->directions_known = true;
     return *skip_blanks(cursor) == '\0' ||
            fail(problem, "%s: space directions '%s': must be three vectors of 3 numbers", path, text);
 }
 
-static bool read_spacings(grid_placement* out, const char* text, const char* path, problem* problem) {
+static bool read_spacings(double out[NRRD_AXES], const char* text, const char* path, problem* problem) {
     const char* cursor = text;
     for (int axis = 0; axis < NRRD_AXES; axis++) {
         char* end;
-        out->spacing[axis] = fabs(strtod(cursor, &end)); /* "nan" is NRRD's word for unknown */
-        if (end == cursor) return fail(problem, "%s: spacings '%s': must be three numbers", path, text);
+        out[axis] = strtod(cursor, &end);
+        /* "nan" is NRRD's word for unknown */
+        if (end == cursor || out[axis] <= 0 || isinf(out[axis]))
+            return fail(problem, "%s: spacings '%s': must be three numbers above 0", path, text);
         cursor = end;
     }
-    return *skip_blanks(cursor) == '\0' || fail(problem, "%s: spacings '%s': must be three numbers", path, text);
+    return *skip_blanks(cursor) == '\0' ||
+           fail(problem, "%s: spacings '%s': must be three numbers above 0", path, text);
+}
+
+/* Units other than millimetres: lists of quoted words, "" where there is none. */
+static bool check_units(const nrrd_header* header, nrrd_field field, const char* path, problem* problem) {
+    static const char* const BLANKS = " \t\"";
+    const char* unit = header->text[field] != NULL ? header->text[field] : "";
+    for (unit += strspn(unit, BLANKS); *unit != '\0'; unit += strspn(unit, BLANKS)) {
+        size_t length = strcspn(unit, BLANKS);
+        bool millimetres = (length == 2 && strncasecmp(unit, "mm", 2) == 0) || strncasecmp(unit, "millimet", 8) == 0;
+        if (!millimetres) {
+            return fail(problem, "%s: %s '%s': must be mm: save the volume in millimetres", path,
+                        nrrd_field_name(field), header->text[field]);
+        }
+        unit += length;
+    }
+    return true;
 }
 
 bool grid_placement_read(grid_placement* out, const nrrd_header* header, const char* path, problem* problem) {
@@ -62,7 +104,7 @@ bool grid_placement_read(grid_placement* out, const nrrd_header* header, const c
     const char* spacings = header->text[NRRD_SPACINGS];
     const char* directions = header->text[NRRD_SPACE_DIRECTIONS];
     const char* origin = header->text[NRRD_SPACE_ORIGIN];
-    if (spacings != NULL && !read_spacings(out, spacings, path, problem)) return false;
+    if (spacings != NULL && !read_spacings(out->spacing, spacings, path, problem)) return false;
     if (directions != NULL && !read_directions(out, directions, path, problem)) return false;
     if (origin != NULL) {
         const char* cursor = origin;
@@ -70,7 +112,42 @@ bool grid_placement_read(grid_placement* out, const nrrd_header* header, const c
             return fail(problem, "%s: space origin '%s': must be a vector of 3 numbers", path, origin);
         out->origin_known = true;
     }
+    return check_units(header, NRRD_SPACE_UNITS, path, problem) && check_units(header, NRRD_UNITS, path, problem);
+}
+
+bool grid_check_spacing(const nrrd_header* header, const char* path, problem* problem) {
+    grid_placement placement;
+    if (!grid_placement_read(&placement, header, path, problem)) return false;
+    for (int axis = 0; axis < NRRD_AXES; axis++)
+        if (isnan(placement.spacing[axis]))
+            return fail(problem, "%s: the spacing of axis %d is unknown: give --spacing X,Y,Z in mm", path, axis + 1);
+    const char* text = header->text[NRRD_SPACINGS];
+    double spacings[NRRD_AXES];
+    if (text != NULL && read_spacings(spacings, text, path, problem) && !near(spacings, placement.spacing, NRRD_AXES)) {
+        return fail(problem, "%s: spacings '%s' contradict space directions '%s': give --spacing X,Y,Z in mm", path,
+                    text, header->text[NRRD_SPACE_DIRECTIONS]);
+    }
     return true;
+}
+
+bool grid_set_spacing(nrrd_header* header, const double mm[NRRD_AXES], const char* path, problem* problem) {
+    grid_placement placement;
+    if (!grid_placement_read(&placement, header, path, problem)) return false;
+    char text[512] = "";
+    size_t length = 0;
+    for (int axis = 0; axis < NRRD_AXES; axis++) {
+        const double *d = placement.direction[axis], factor = mm[axis] / placement.spacing[axis];
+        const char* format = placement.directions_known ? "(%.17g,%.17g,%.17g) " : "%.17g ";
+        double first = placement.directions_known ? factor * d[0] : mm[axis];
+        length += (size_t)snprintf(text + length, sizeof text - length, format, first, factor * d[1], factor * d[2]);
+    }
+    text[length - 1] = '\0';
+    nrrd_field field = placement.directions_known ? NRRD_SPACE_DIRECTIONS : NRRD_SPACINGS;
+    free(header->text[NRRD_SPACINGS]);
+    header->text[NRRD_SPACINGS] = NULL;
+    free(header->text[field]);
+    header->text[field] = strdup(text);
+    return header->text[field] != NULL || fail(problem, "%s: out of memory", path);
 }
 
 /* Factors that turn coordinates of an anatomical space into left-posterior-superior ones. */
@@ -99,10 +176,11 @@ static void scale(grid_placement* placement, const double factor[NRRD_AXES]) {
     }
 }
 
-static bool near(const double* a, const double* b, int count) {
-    for (int i = 0; i < count; i++)
-        if (fabs(a[i] - b[i]) > TOLERANCE_MM) /* false for NAN: unknown is no difference */
-            return false;
+bool grid_to_lps(grid_placement* placement, const nrrd_header* header) {
+    const char* space = header->text[NRRD_SPACE];
+    double factor[NRRD_AXES];
+    if (space == NULL || !placement->directions_known || !factors_to_lps(space, factor)) return false;
+    scale(placement, factor);
     return true;
 }
 

@@ -5,21 +5,23 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/stat.h>
 
 #include "interrupt.h"
 
 enum { CHUNK_BYTES = 1 << 24 }; /* between two looks at the interrupt flag */
 
-/* Refuses a file that is shorter than its header says, before memory is allocated for it. */
+/* Refuses a file of another length than its header says, before memory is allocated for it. */
 static bool check_length(const nrrd_header* header, FILE* file, const char* path, problem* problem) {
     struct stat status;
     off_t start = ftello(file);
     if (start < 0 || fstat(fileno(file), &status) != 0) return fail(problem, "%s: %s", path, strerror(errno));
     uint64_t there = status.st_size > start ? (uint64_t)(status.st_size - start) : 0;
-    if (there < header->data_bytes) {
-        return fail(problem, "%s: the header promises %zu bytes of voxels, the file has %" PRIu64, path,
-                    header->data_bytes, there);
+    if (there != header->data_bytes) {
+        return fail(problem, "%s: the header promises %zu bytes of voxels, the file has %" PRIu64 ": %s", path,
+                    header->data_bytes, there,
+                    there < header->data_bytes ? "it is cut off, copy it again" : "its sizes or its type are wrong");
     }
     return true;
 }
@@ -50,9 +52,18 @@ static void swap_bytes(void* data, uint64_t count, size_t voxel_bytes) {
     }
 }
 
+static bool check_encoding(const nrrd_header* header, const char* path, problem* problem) {
+    const char* encoding = header->text[NRRD_ENCODING];
+    return strcasecmp(encoding, "raw") == 0 ||
+           fail(problem, "%s: encoding '%s' is not read: save the volume uncompressed ('encoding: raw')", path, encoding);
+}
+
 static bool read_volume(nrrd_volume* out, FILE* file, const char* path, problem* problem) {
     nrrd_header* header = &out->header;
-    if (!nrrd_read_header(header, file, path, problem) || !check_length(header, file, path, problem)) return false;
+    if (!nrrd_read_header(header, file, path, problem) || !check_encoding(header, path, problem) ||
+        !check_length(header, file, path, problem)) {
+        return false;
+    }
     out->data = malloc(header->data_bytes);
     if (out->data == NULL) return fail(problem, "%s: %zu bytes could not be allocated", path, header->data_bytes);
     if (!read_data(out->data, header->data_bytes, file, path, problem)) return false;

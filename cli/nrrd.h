@@ -67,7 +67,7 @@ typedef struct nrrd_volume {
 /* The name of a field as it is written. */
 const char* nrrd_field_name(nrrd_field field);
 
-/* Reads the header of `file`, which then stands at the data. `path` is for the texts of problems.
+/* Reads the header of `file`, which then stands at the data; any encoding. `path` is for the texts of problems.
  * `*out` is to be freed in any case. */
 bool nrrd_read_header(nrrd_header* out, FILE* file, const char* path, problem* problem);
 

@@ -144,18 +144,12 @@ static bool check_layout(const nrrd_header* header, const char* path, problem* p
     char* const* text = header->text;
     for (int field = NRRD_TYPE; field <= NRRD_ENCODING; field++)
         if (text[field] == NULL && field != NRRD_ENDIAN)
-            return fail(problem, "%s: the field '%s' is missing", path, FIELDS[field].name);
+            return fail(problem, "%s: the field '%s' is missing: save the volume again", path, FIELDS[field].name);
     if (text[NRRD_DATA_FILE] != NULL) {
         return fail(problem,
                     "%s: detached data ('data file: %s') is not read: save the volume as "
                     "one .nrrd file with attached data",
                     path, text[NRRD_DATA_FILE]);
-    }
-    if (strcasecmp(text[NRRD_ENCODING], "raw") != 0) {
-        return fail(problem,
-                    "%s: encoding '%s' is not read: save the volume uncompressed "
-                    "('encoding: raw')",
-                    path, text[NRRD_ENCODING]);
     }
     for (int field = NRRD_LINE_SKIP; field <= NRRD_BYTE_SKIP; field++) {
         if (text[field] != NULL && strcmp(text[field], "0") != 0) {
@@ -164,7 +158,8 @@ static bool check_layout(const nrrd_header* header, const char* path, problem* p
         }
     }
     if (strcmp(text[NRRD_DIMENSION], "3") != 0)
-        return fail(problem, "%s: dimension %s: only volumes of 3 axes are read", path, text[NRRD_DIMENSION]);
+        return fail(problem, "%s: dimension %s: only volumes of 3 axes are read: save one volume alone", path,
+                    text[NRRD_DIMENSION]);
     return true;
 }
 

@@ -82,6 +82,9 @@ static void put_options(FILE* file, const run_report* report) {
     } else {
         fputs(",\n    \"crop\": null", file);
     }
+    fputs(",\n    \"spacing\": ", file);
+    if (report->arguments->spacing[0] > 0) put_numbers(file, report->arguments->spacing, 3);
+    else fputs("null", file);
     put_text_entry(file, ",\n    \"roi\": ", report->arguments->roi);
     put_text_entry(file, ",\n    \"truth\": ", report->arguments->truth);
     fprintf(file, ",\n    \"fill\": \"%s\"", o->interpolation == PATCHMASK_INTERPOLATION_LINEAR ? "linear" : "nearest");

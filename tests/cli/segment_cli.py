@@ -9,11 +9,13 @@ import os
 import pty
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import time
 import unittest
 import xml.etree.ElementTree
+from pathlib import Path
 
 import maximum_model
 import segment_refusals
@@ -84,6 +86,63 @@ class Results(SegmentCase):
         self.succeed()
         fields = self.read("mask.nrrd")[0]
         self.assertEqual((fields["spacings"], fields["axis mins"]), ("0.7 0.7 3", "1 2 3"))
+
+    def write(self, *lines):
+        volume_files.write_volume(self.path("input.nrrd"), SIZES, self.voxels, extra=lines)
+
+    def test_spacing_that_the_user_knows(self):
+        self.write()
+        self.assertEqual(self.report("--spacing", "0.7,0.8,2.5")["options"]["spacing"], [0.7, 0.8, 2.5])
+        fields = self.read("mask.nrrd")[0]
+        self.assertEqual([float(word) for word in fields["spacings"].split()], [0.7, 0.8, 2.5])
+        self.write("spacings: nan 1 nan", "space: LPS", "space origin: (1,2,3)")
+        self.succeed("--spacing=0.7,0.8,2.5")
+        fields = self.read("mask.nrrd")[0]
+        self.assertEqual([float(word) for word in fields["spacings"].split()], [0.7, 0.8, 2.5])
+        self.assertEqual(fields["space origin"], "(1,2,3)")
+
+    def test_spacing_that_the_user_knows_better(self):
+        directions = "space directions: (0,1,0) (-2,0,0) (0,0,3)"
+        self.write(directions, "spacings: 1 1 1")
+        volume_files.write_volume(self.path("roi.nrrd"), SIZES, self.voxels, extra=(directions,))
+        self.succeed("--spacing", "0.5,4,2.5", "--roi", "roi.nrrd")
+        fields = self.read("mask.nrrd")[0]
+        self.assertEqual(fields["space directions"].replace("-0,", "0,"), "(0,0.5,0) (-4,0,0) (0,0,2.5)")
+        self.assertNotIn("spacings", fields)
+
+    def test_directions_that_are_nearly_at_right_angles(self):
+        directions = "space directions: (0.703125,0,0) (0,0.703125,0) (0,0.003,2.5)"
+        self.write(directions, "spacings: 0.703125 0.703125 2.5")
+        self.succeed()
+        self.assertEqual(self.read("mask.nrrd")[0]["space directions"], directions.split(": ")[1])
+        self.assertIsNone(self.report()["options"]["spacing"])
+
+    def test_names_and_texts_that_are_not_utf8(self):
+        name = b"M\xfcller.nrrd"
+        lines = [*volume_files.header(SIZES, extra=(*GEOMETRY, "content: M%ller", 'labels: "%" "" ""'))]
+        head = ("\n".join(lines) + "\n\n").encode().replace(b"%", b"\xfc")
+        with open(os.path.join(os.fsencode(self.folder), name), "wb") as file:
+            file.write(head + volume_files.pack(self.voxels))
+        self.succeed(paths=(name, "mask.nrrd"))
+        with open(self.path("mask.nrrd"), "rb") as file:
+            self.assertIn(b'labels: "\xfc" "" ""\n', file.read())
+
+    @unittest.skipUnless(shutil.which("localedef"), "no localedef")
+    def test_locale_with_a_decimal_comma_changes_nothing(self):
+        made = subprocess.run(["localedef", "-i", "de_DE", "-f", "UTF-8", self.path("de_DE.UTF-8")], capture_output=True)
+        if made.returncode > 1:  # 1: made, with warnings
+            self.skipTest("no sources of the German locale")
+        environment = {**os.environ, "LOCPATH": self.folder, "LC_ALL": "de_DE.UTF-8", "LANG": "de_DE.UTF-8"}
+        said = subprocess.run(["locale", "decimal_point"], env=environment, capture_output=True).stdout
+        self.assertEqual(said, b",\n")
+        words = ("--window=-160.5,240.25", "--spacing=0.75,0.75,2.5", "--probability", "p.nrrd", "--report", "r.json")
+        contents = []
+        for env in (os.environ, environment):
+            self.succeed(*words, env=env)
+            files = [Path(self.path(name)).read_bytes() for name in ("mask.nrrd", "p.nrrd", "r.json")]
+            contents.append([*files[:2], re.sub(rb"(?s)\"timings_s\".*?\}", b"", files[2])])
+        self.assertEqual(*contents)
+        self.assertIn(b"-160.5, 240.25", contents[1][2])
 
     def test_logits_and_probability(self):
         self.succeed("--logits", "logits.nrrd", "--probability", "probability.nrrd")
@@ -156,7 +215,7 @@ class Reports(SegmentCase):
         known = {"patch_size": 32, "stride": 8, "padding": "patch", "window": [-160, 240]}
         known |= {"equalize": False, "fill": "nearest", "crop": None, "roi": None, "sharing": True}
         known |= {"device": "cpu", "threads": 2, "memory_mib": 500, "lesion_class": 1}
-        known |= {"model": "model.safetensors", "mean": [0, 0, 0], "std": [1, 1, 1]}
+        known |= {"model": "model.safetensors", "mean": [0, 0, 0], "std": [1, 1, 1], "spacing": None}
         self.assertEqual({name: options[name] for name in known}, known)
 
     def test_metadata_counts_and_the_command_line_counts_more(self):

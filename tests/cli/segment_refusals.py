@@ -43,6 +43,12 @@ class Usage(SegmentCase):
             ("--crop 1,2,3", "X0,Y0,X1,Y1"),
             ("--crop 1,2,3,4,5", "X0,Y0,X1,Y1"),
             ("--crop -1,0,3,4", "X0,Y0,X1,Y1"),
+            ("--spacing 1,1", "X,Y,Z in mm"),
+            ("--spacing 1,1,1,1", "X,Y,Z in mm"),
+            ("--spacing 1,1,0", "above 0"),
+            ("--spacing 1,-1,1", "above 0"),
+            ("--spacing nan,1,1", "above 0"),
+            ("--spacing inf,1,1", "above 0"),
             ("--device gpu", "auto, cpu, cuda"),
             ("--device cuda:", "auto, cpu, cuda"),
             ("--device cuda:x", "auto, cpu, cuda"),
@@ -124,6 +130,10 @@ class Volumes(SegmentCase):
         self.check(("10032", "10031"), volume_files.header(SIZES), b"\0" * 10031)
         self.check(("10032", " 0"), volume_files.header(SIZES), b"")
 
+    def test_longer_file_contradicts_its_header(self):
+        self.check(("10032", "10034", "type"), volume_files.header(SIZES), b"\0" * 10034)
+        self.check(("10032", "20064"), volume_files.header(SIZES), b"\0" * 20064)  # float voxels called int16
+
     def test_fields(self):
         complete = volume_files.header(SIZES)
         for name in ("type", "dimension", "sizes", "encoding", "endian"):
@@ -144,7 +154,35 @@ class Volumes(SegmentCase):
         self.extra("space directions", "space directions: (1,0) (0,1) (0,0)")
         self.extra("space directions", "space directions: (1,0,0) (0,1,0) (0,0,nan)")
         self.extra("space origin", "space origin: (1,2)")
-        self.extra("spacings", "spacings: 1 2")
+
+    def test_unknown_spacing(self):
+        for lines in (
+            (),
+            ("spacings: nan nan nan",),
+            ("spacings: 0.7 0.7 NaN",),
+            ("space: LPS", "space origin: (1,2,3)"),
+            ("axis mins: 0 0 0", "axis maxs: 44 38 3", "thicknesses: 1 1 1"),
+        ):
+            self.extra(("unknown", "give --spacing X,Y,Z in mm"), *lines)
+
+    def test_spacings_that_cannot_be(self):
+        for spacings in ("1 2", "1 2 3 4", "1 2 0", "-1 1 1", "1 inf 1", "0,7 0,7 2,5", "one 1 1"):
+            self.extra(("spacings", spacings, "three numbers above 0"), f"spacings: {spacings}")
+
+    def test_directions_that_are_no_grid(self):
+        for third in ("(0,0.8,3)", "(0,0.01,2.5)", "(0.703125,0,0)", "(1,1,1)"):
+            self.extra(("right angle", "resample"), f"space directions: (0.703125,0,0) (0,0.703125,0) {third}")
+        self.extra(("axis 3", "not be 0"), "space directions: (1,0,0) (0,1,0) (0,0,0)")
+        self.extra("three vectors", "space directions: (1,0,0) (0,1,0) (0,0,inf)")
+        self.extra("three vectors", "space directions: (1,0,0) (0,1,0) (0,0,nan)")
+        self.extra("three vectors", "space directions: (0,7,0,0) (0,0,7,0) (0,0,2,5)")  # a decimal comma
+
+    def test_spacing_that_contradicts_the_directions(self):
+        self.extra(("contradict", "give --spacing"), GEOMETRY[1], "spacings: 1 1 1")
+
+    def test_other_units(self):
+        self.extra(("space units", "cm", "must be mm"), GEOMETRY[1], 'space units: "mm" "mm" "cm"')
+        self.extra(("units", "um", "must be mm"), "spacings: 1 1 1", 'units: "um" "um" "um"')
 
     def test_not_nrrd(self):
         for lines in (["NRRD0009"], ["NRRD00.01"], ["", ""], ["P5 4 4 255"]):

@@ -15,7 +15,10 @@ TYPES = {  # NRRD name -> struct code
 }
 
 
-def header(sizes, type_name="int16", endian="little", encoding="raw", extra=(), dimension=None):
+SPACING = ("spacings: 1 1 1",)  # mm
+
+
+def header(sizes, type_name="int16", endian="little", encoding="raw", extra=SPACING, dimension=None):
     """The lines of a header; `extra` lines stand between the sizes and the encoding."""
     return [
         "NRRD0004",
@@ -38,7 +41,7 @@ def pack(voxels, type_name="int16", endian="little"):
     return struct.pack(f"{order}{len(voxels)}{TYPES[type_name]}", *voxels)
 
 
-def write_volume(path, sizes, voxels, type_name="int16", endian="little", extra=(), line_end="\n"):
+def write_volume(path, sizes, voxels, type_name="int16", endian="little", extra=SPACING, line_end="\n"):
     """A whole volume; `voxels` are listed x fastest."""
     lines = header(sizes, type_name, endian, extra=extra)
     write(path, lines, pack(voxels, type_name, endian), line_end)
@@ -60,7 +63,7 @@ def sizes(fields):
     return tuple(map(int, fields["sizes"].split()))
 
 
-def save(path, values, endian="little", extra=()):
+def save(path, values, endian="little", extra=SPACING):
     """A numpy array as a volume; its axes are listed slowest first."""
     type_name = {"float32": "float", "float64": "double"}.get(values.dtype.name, values.dtype.name)
     data = values.astype(values.dtype.newbyteorder(endian)).tobytes()

@@ -58,7 +58,7 @@ def make_case(case, purpose):
     folder.mkdir(exist_ok=True)
     logits, (mask, _, close), _ = case.write(folder)
     volume_files.save(folder / "mask.nrrd", mask, extra=GRID)
-    volume_files.save(folder / "logits.nrrd", logits)
+    volume_files.save(folder / "logits.nrrd", logits, extra=())
     facts = dict(
         purpose=purpose,
         segment=case.options(),

@@ -77,6 +77,8 @@ def write_dicom(scan, folder, uid="1.2.826.0.1.3680043.2.1125.1", reverse=True):
 
 
 class LesionsCase(unittest.TestCase):
+    axes = ("--axes", "file")  # these scans are sliced along their own last axis
+
     def setUp(self):
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
@@ -92,9 +94,10 @@ class LesionsCase(unittest.TestCase):
 
     def find(self, name, *options):
         """Runs the program; the label map and the rows of the table."""
-        words = ("--device", "cpu", "--model", "model.safetensors", *options, name, "labels.nrrd", "lesions.csv")
-        done = self.call(*words)
+        words = ("--device", "cpu", "--model", "model.safetensors", *self.axes, *options)
+        done = self.call(*words, name, "labels.nrrd", "lesions.csv")
         self.assertEqual((done.returncode, done.stderr), (0, ""), done)
+        self.told = done.stdout.splitlines()[:-1]  # without the number of lesions
         with open(self.path("lesions.csv"), encoding="ascii", newline="") as file:
             rows = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
         return sitk.ReadImage(self.path("labels.nrrd")), rows
@@ -198,7 +201,7 @@ class Options(LesionsCase):
         self.assertEqual(mask.GetPixelID(), sitk.sitkUInt8)
         same = (sitk.GetArrayFromImage(mask) == 1) == (sitk.GetArrayFromImage(labels) > 0)
         self.assertTrue(same.all())
-        words = ("--progress", "--model", "model.safetensors", "scan.nrrd", "labels.nrrd", "lesions.csv")
+        words = (*self.axes, "--progress", "--model", "model.safetensors", "scan.nrrd", "labels.nrrd", "lesions.csv")
         lines = self.call(*words).stdout.splitlines()
         self.assertEqual(lines[-2:], ["100 %", "labels.nrrd: 2 lesions"])
 
@@ -232,6 +235,9 @@ class Refusals(LesionsCase):
         self.refuse(2, *model, "--min-volume", "-1", *paths, says="--min-volume -1")
         self.refuse(2, *model, "--colour", *paths, says="unknown option")
         self.refuse(2, *model, "--series", "1.2", *paths, says="no DICOM folder")
+        self.refuse(2, *model, "--axes", "RAS", *paths, says="LPS, file")
+        for spacing in ("1,1", "1,1,0", "1,1,-1", "1,1,nan", "1;1;1", "1,1,1,1"):
+            self.refuse(2, *model, "--spacing", spacing, *paths, says="X,Y,Z in mm")
         self.assertIn("LESIONS.csv", self.call("--help").stdout)
 
     def test_inputs(self):
@@ -249,21 +255,29 @@ class Refusals(LesionsCase):
         self.refuse(1, *model, "nothing.nrrd", *outputs, says="no such file")
         self.refuse(1, *model, "empty", *outputs, says="no DICOM series")
         self.refuse(1, *model, "text.txt", *outputs, says="neither")
-        self.refuse(1, *model, "four.nrrd", *outputs, says="4 dimensions")
-        self.refuse(1, *model, "vector.nrrd", *outputs, says="2 values per voxel")
+        self.refuse(1, *model, "four.nrrd", *outputs, says="dimension 4")
+        self.refuse(1, *model, "vector.nrrd", *outputs, says="dimension 4")
         self.refuse(1, *model, "cut.nrrd", *outputs, says="cut.nrrd")
 
     def test_models(self):
-        paths = ("scan.nrrd", "labels.nrrd", "lesions.csv")
+        paths = (*self.axes, "scan.nrrd", "labels.nrrd", "lesions.csv")
         self.refuse(1, "--model", "nothing.safetensors", *paths, says="nothing.safetensors")
         self.refuse(1, "--model", "scan.nrrd", *paths, says="scan.nrrd")
         self.refuse(1, "--model", "model.safetensors", "--stride", "33", *paths, says="stride 33")
 
     def test_outputs(self):
-        words = ("--model", "model.safetensors", "scan.nrrd")
+        words = ("--model", "model.safetensors", *self.axes, "scan.nrrd")
         self.refuse(1, *words, "no/labels.nrrd", "lesions.csv", says="no/.labels.part.nrrd")
         self.refuse(1, *words, "labels.nrrd", "no/lesions.csv", says="no/.lesions.part.csv")
-        self.refuse(1, *words, "labels.unknown", "lesions.csv", says="unknown")
+        self.refuse(1, *words, "labels.unknown", "lesions.csv", says="labels.unknown: unknown format: end the name")
+        self.refuse(1, "--mask", "mask.png7", *words, "labels.nrrd", "lesions.csv", says="mask.png7")
+
+
+def load_tests(loader, tests, _pattern):
+    import lesions_reading
+
+    tests.addTests(loader.loadTestsFromModule(lesions_reading))
+    return tests
 
 
 if __name__ == "__main__":

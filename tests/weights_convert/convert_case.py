@@ -87,7 +87,8 @@ class ConvertCase(unittest.TestCase):
     def logits(self, side=PATCH, options=()):
         """[patches][classes] that the library computes with the converted file."""
         height, width = SLICE.shape
-        head = f"NRRD0004\ntype: short\ndimension: 3\nsizes: {width} {height} 1\nendian: little\nencoding: raw\n\n"
+        head = f"NRRD0004\ntype: short\ndimension: 3\nsizes: {width} {height} 1\nspacings: 1 1 1\n"
+        head += "endian: little\nencoding: raw\n\n"
         (self.folder / "ct.nrrd").write_bytes(head.encode() + SLICE.tobytes())
         command = [SEGMENT, "--model", self.output, "--patch-size", str(side), "--stride", str(STRIDE), "--quiet",
                    "--device", "cpu", *options, "--logits", self.folder / "logits.nrrd",

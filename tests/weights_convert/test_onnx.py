@@ -5,7 +5,7 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
-from convert_case import EXACT, PATCH, STRIDE, WIDTHS, ConvertCase, fp16, patches
+from convert_case import EXACT, PATCH, ROUNDED, STRIDE, WIDTHS, ConvertCase, fp16, patches
 
 METADATA = (f"--stride={STRIDE}", "--window=-160,240")
 BLOCK_ENDS = (1, 3, 6, 9, 12)
@@ -16,7 +16,7 @@ NAMES = ("conv1_1", "conv1_2", "conv2_1", "conv2_2", "conv3_1", "conv3_2", "conv
 class Graph:
     """A VGG16 as a graph, node by node. style: dlpy, torch or tf."""
 
-    def __init__(self, style="dlpy", channels=1, hidden=(11, 9), classes=2, softmax=True, before=()):
+    def __init__(self, style="dlpy", channels=1, hidden=(11, 9), classes=2, softmax=True, before=(), positions=4):
         self.style, self.rng = style, np.random.default_rng(8)
         self.nodes, self.initialisers, self.inputs = [], [], []
         shape = [1, PATCH, PATCH, channels] if style == "tf" else [1, channels, PATCH, PATCH]
@@ -33,7 +33,7 @@ class Graph:
             if index in BLOCK_ENDS:
                 self.add("MaxPool", [self.x], kernel_shape=[2, 2], strides=[2, 2], pads=[0, 0, 0, 0])
         self.flatten()
-        inputs = channels * (PATCH // 32) ** 2
+        inputs = channels * positions
         for index, width in enumerate((*hidden, classes)):
             self.dense(f"fc{index + 6}", inputs, width)
             inputs = width
@@ -46,6 +46,40 @@ class Graph:
     def add(self, kind, inputs, **attributes):
         self.x = f"{kind.lower()}_{len(self.nodes)}_out"
         self.nodes.append(helper.make_node(kind, inputs, [self.x], name=f"{kind}_{len(self.nodes)}", **attributes))
+
+    def insert(self, place, kind, *values, into=0, **attributes):
+        """A node behind node `place` (an index, from the end where negative) with further constant inputs; `into` is
+        the place of the activations among its inputs."""
+        before = self.nodes[place]
+        old, new = before.output[0], f"{kind.lower()}_new_{len(self.nodes)}"
+        for node in self.nodes:
+            node.input[:] = [new if name == old else name for name in node.input]
+        inputs = [self.constant(f"{new}_{number}", value) for number, value in enumerate(values)]
+        inputs.insert(into, old)
+        node = helper.make_node(kind, inputs, [new], name=f"{kind}_{new}", **attributes)
+        self.nodes.insert(self.nodes.index(before) + 1, node)
+        self.x = new if self.x == old else self.x
+        self.logits = new if self.logits == old else self.logits
+        return self
+
+    def without_bias(self, place):
+        """A layer's bias taken off its node; its values."""
+        name = self.nodes[place].input.pop()
+        at = next(i for i, tensor in enumerate(self.initialisers) if tensor.name == name)
+        return numpy_helper.to_array(self.initialisers.pop(at))
+
+    def flattened(self, *names):
+        """In place of the flatten: nodes in a row, each a kind, inputs beside the activations, and attributes."""
+        at = next(i for i, node in enumerate(self.nodes) if node.op_type == "Flatten")
+        after, current = self.nodes[at].output[0], self.nodes[at].input[0]
+        made = []
+        for number, (kind, inputs, attributes) in enumerate(names):
+            inputs = [current if name is None else name for name in inputs]
+            output = after if number == len(names) - 1 else f"flat_{number}"
+            made.append(helper.make_node(kind, inputs, [output], name=f"{kind}_{number}", **attributes))
+            current = current if kind in ("Shape", "Gather", "Unsqueeze", "Concat") else output
+        self.nodes[at : at + 1] = made
+        return self
 
     def constant(self, name, value):
         self.initialisers.append(numpy_helper.from_array(np.asarray(value), name))
@@ -156,6 +190,202 @@ class Onnx(ConvertCase):
 
     def test_patch_size_comes_from_the_graph(self):
         self.assertIn(f"patchmask.patch_size = {PATCH}", self.converted(self.saved(Graph())))
+
+    def test_bias_as_a_node_of_its_own(self):
+        for shape in ((1, -1, 1, 1), (-1, 1, 1)):
+            graph = Graph("torch", softmax=False)
+            for place in (28, 10, 0):  # from the back: places in front stay
+                graph.insert(place, "Add", graph.without_bias(place).reshape(shape), into=place % 4 // 2)
+            graph.insert(-1, "Add", graph.without_bias(-1)[None])
+            with self.subTest(shape):
+                self.check(graph)
+
+    def test_flattens(self):
+        features = WIDTHS[-1] * (PATCH // 32) ** 2
+        size = ("Shape", [None], {}), ("Gather", ["flat_0", "first"], {"axis": 0})
+        computed = ("Unsqueeze", ["flat_1", "axis"], {}), ("Concat", ["flat_2", "rest"], {"axis": 0})
+        computed = (*size, *computed, ("Reshape", [None, "flat_3"], {}))
+        for target, nodes in (
+            ([0, -1], [("Reshape", [None, "target"], {})]),
+            ([-1, features], [("Reshape", [None, "target"], {})]),
+            ([], computed),
+            ([], [("Identity", [None], {}), ("Flatten", [None], {"axis": 1}), ("Flatten", [None], {})]),
+        ):
+            graph = Graph("torch", softmax=False)
+            graph.constant("target", np.array(target, np.int64))
+            for name, value in (("first", 0), ("axis", [0]), ("rest", [-1])):
+                graph.constant(name, np.array(value, np.int64))
+            with self.subTest(target=target, nodes=[kind for kind, *_ in nodes]):
+                self.check(graph.flattened(*nodes))
+
+    def test_global_averages(self):
+        for nodes in (
+            [("GlobalAveragePool", [None], {}), ("Flatten", [None], {})],
+            [("GlobalAveragePool", [None], {}), ("Squeeze", [None, "sides"], {})],
+            [("ReduceMean", [None], {"axes": [-1, 2], "keepdims": 0})],
+            [("AveragePool", [None], {"kernel_shape": [2, 2], "strides": [2, 2]}), ("Flatten", [None], {})],
+        ):
+            graph = Graph("torch", softmax=False, positions=1)
+            graph.constant("sides", np.array([2, 3]))
+            with self.subTest([kind for kind, *_ in nodes]):
+                path = self.saved(graph.flattened(*nodes))
+                self.converted(path, *METADATA)
+                self.assert_logits(graph.run(patches()), EXACT)
+
+    def test_steps_that_change_nothing(self):
+        graph = Graph("torch", softmax=False)
+        graph.nodes[3:5] = [graph.nodes[4], graph.nodes[3]]  # the first max pool before its ReLU: the same function
+        graph.nodes[3].input[0], graph.nodes[4].input[0] = graph.nodes[2].output[0], graph.nodes[3].output[0]
+        graph.nodes[5].input[0] = graph.nodes[4].output[0]
+        graph.nodes[0].ClearField("attribute")
+        graph.nodes[0].attribute.append(helper.make_attribute("auto_pad", "SAME_UPPER"))
+        graph.insert(1, "Relu").insert(8, "Dropout", np.float32(0.5), np.array(False)).insert(-1, "Identity")
+        graph.insert(-1, "Cast", to=TensorProto.FLOAT)
+        self.check(graph)
+
+    def test_batch_norm(self):
+        graph, rng = Graph("torch", softmax=False), np.random.default_rng(2)
+        for place in (28, 10, 0):
+            channels = len(graph.without_bias(place))
+            draw = lambda low, high: rng.uniform(low, high, channels).astype(np.float32)  # noqa: B023, E731
+            graph.insert(place, "BatchNormalization", draw(0.7, 1.3), draw(-0.1, 0.1), draw(-0.1, 0.1), draw(0.5, 1.5))
+        self.converted(self.saved(graph), *METADATA)
+        self.assert_logits(graph.run(patches()), ROUNDED)
+
+    def test_one_output_with_a_sigmoid(self):
+        graph = Graph("torch", classes=1, softmax=False).insert(-1, "Sigmoid")
+        graph.logits = graph.nodes[-2].output[0]
+        one = graph.run(patches())
+        self.converted(self.saved(graph), *METADATA)
+        self.assert_logits(np.concatenate([0 * one, one], 1))
+
+    def test_what_is_no_vgg16_is_refused_by_its_name(self):
+        """Places of Graph("torch"): Conv 0, Relu 1, Conv 2, Relu 3, MaxPool 4, Conv 5 ... Flatten -7, Gemm -6, Relu
+        -5 ... Gemm -2, Softmax -1."""
+        one = lambda *shape: np.ones(shape, np.float32)  # noqa: E731
+        norm = [np.ones(WIDTHS[0], np.float32)] * 4
+        classes = 2
+        for says, place, kind, values, attributes in (
+            ("adds numbers", 1, "Add", [one(1, WIDTHS[0], 1, 1)], {}),  # after the ReLU
+            ("adds numbers", 4, "Add", [one(1, WIDTHS[1], 1, 1)], {}),  # after the pool
+            ("adds numbers", 0, "Add", [one(1, WIDTHS[0], 1, 1)], {}),  # a second bias
+            ("adds numbers", -2, "Add", [one(classes)], {}),
+            ("bias has one for each channel", 0, "Add", [one(PATCH, 1)], {}),  # of each row
+            ("bias has one for each channel", 0, "Add", [one()], {}),
+            ("no part", 0, "Mul", [one(1)], {}),
+            ("no part", 1, "Div", [one(1)], {}),
+            ("no part", 1, "Sub", [one(1)], {}),
+            ("adds numbers", -1, "Add", [one(classes)], {}),
+            ("no part", 0, "LeakyRelu", [], {"alpha": 0.1}),
+            ("no part", 0, "Clip", [np.float32(0), np.float32(6)], {}),
+            ("no part", 1, "Pad", [np.array([0, 0, 1, 1, 0, 0, 1, 1])], {"mode": "reflect"}),
+            ("no part", 1, "Elu", [], {}),
+            ("no part", -3, "Cast", [], {"to": TensorProto.INT32}),
+            ("no part", 1, "Dropout", [np.float32(0.5), np.array(True)], {}),
+            ("batch norm that does not", 1, "BatchNormalization", norm, {}),
+            ("batch norm that does not", 4, "BatchNormalization", norm, {}),
+            ("no part", 0, "BatchNormalization", norm, {"training_mode": 1}),
+            ("max pool after", 1, "MaxPool", [], {"kernel_shape": [2, 2], "strides": [2, 2]}),
+            ("average", 3, "AveragePool", [], {"kernel_shape": [2, 2], "strides": [2, 2]}),
+            ("average", 1, "GlobalAveragePool", [], {}),
+            ("only channels last", -8, "Transpose", [], {"perm": [0, 1, 3, 2]}),
+            ("only channels last", -8, "Transpose", [], {"perm": [0, 3, 2, 1]}),
+            ("channels-last activations", 3, "Transpose", [], {"perm": [0, 2, 3, 1]}),
+            ("flattened", 4, "Flatten", [], {}),
+            ("no part", -8, "Flatten", [], {"axis": 2}),
+            ("reshapes to", -8, "Reshape", [np.array([-1, WIDTHS[-1], 4])], {}),
+            ("a Reshape before it gives", -8, "Reshape", [np.array([-1, WIDTHS[-1]])], {}),
+            ("softmax that does not", -3, "Softmax", [], {}),
+            ("softmax that does not", -1, "Softmax", [], {}),
+            ("no part", -2, "Softmax", [], {"axis": 0}),
+            ("sigmoid that does not", 1, "Sigmoid", [], {}),
+            ("cuts off", -2, "Relu", [], {}),
+            ("follows no layer", -1, "Relu", [], {}),
+            ("no part", -2, "Squeeze", [], {}),
+            ("no part", -1, "ArgMax", [], {"axis": 1}),
+        ):
+            graph = Graph("torch").insert(place, kind, *values, **attributes)
+            if says == "cuts off":
+                graph.nodes.pop()
+                graph.x = graph.nodes[-1].output[0]
+            if kind == "Reshape":
+                del graph.nodes[-7]
+                graph.nodes[-6].input[0] = graph.nodes[-7].output[0]
+            with self.subTest(kind=kind, place=place):
+                self.refused(self.saved(graph), kind if says == "no part" else "", says)
+
+    def test_attributes_that_change_a_layer(self):
+        for place, key, value, says in (
+            (2, "dilations", [2, 2], "dilations"),
+            (2, "strides", [2, 2], "strides"),
+            (2, "group", 2, "group 2"),
+            (2, "pads", [0, 0, 0, 0], "pads"),
+            (2, "pads", [2, 2, 0, 0], "pads"),
+            (4, "dilations", [2, 2], "dilations"),
+            (4, "kernel_shape", [3, 3], "(3, 3)"),
+            (4, "strides", [1, 1], "(1, 1)"),
+            (4, "pads", [1, 1, 1, 1], "pads"),
+            (-2, "alpha", 0.5, "alpha"),
+            (-2, "beta", 0.0, "beta"),
+            (-2, "transA", 1, "transA"),
+        ):
+            graph = Graph("torch")
+            node = graph.nodes[place]
+            kept = [attribute for attribute in node.attribute if attribute.name != key]
+            node.ClearField("attribute")
+            node.attribute.extend([*kept, helper.make_attribute(key, value)])
+            with self.subTest(key=key, place=place):
+                self.refused(self.saved(graph), says)
+        graph = Graph("torch")
+        graph.nodes[4].attribute.append(helper.make_attribute("ceil_mode", 1))
+        self.refused(self.saved(graph), "pad odd sides", status=2)  # 70 pixels have odd sides further on
+
+    def test_graphs_that_are_no_chain(self):
+        def refused(change, *texts):
+            graph = Graph("torch")
+            model = change(graph) or graph.model()
+            onnx.save(model, self.folder / "model.onnx")
+            self.refused(self.folder / "model.onnx", *texts)
+
+        def output_inside(graph):
+            return graph.model(graph.nodes[-5].output[0])
+
+        def two_outputs(graph):
+            model = graph.model()
+            model.graph.output.append(helper.make_tensor_value_info(graph.logits, TensorProto.FLOAT, None))
+            return model
+
+        def residual(graph):
+            graph.nodes.insert(
+                4, helper.make_node("Add", [graph.nodes[3].output[0], graph.nodes[1].output[0]], ["sum"])
+            )
+            graph.nodes[5].input[0] = "sum"
+
+        def doubled(graph):
+            graph.insert(-3, "Identity")
+            graph.nodes[-3] = helper.make_node("Add", [graph.nodes[-4].output[0]] * 2, graph.nodes[-3].output[:])
+
+        def unused(graph):
+            graph.nodes.append(helper.make_node("Relu", ["fc8.weight"], ["nowhere"], name="idle"))
+
+        def activations_as_weights(graph):
+            node = graph.nodes[-2]
+            graph.nodes[-2] = helper.make_node("MatMul", [node.input[1], node.input[0]], node.output[:])
+
+        def another_domain(graph):
+            graph.nodes[0].domain = "com.example"
+
+        def shape_of_another(graph):
+            graph.flattened(("Shape", [graph.nodes[0].output[0]], {}), ("Reshape", [None, "flat_0"], {}))
+
+        refused(output_inside, "Gemm")
+        refused(two_outputs, "2 outputs", "one, the classes")
+        refused(residual, "one chain without branches")
+        refused(doubled, "Add")
+        refused(unused, "idle", "not on the chain")
+        refused(activations_as_weights, "MatMul", "input [1]")
+        refused(another_domain, "com.example.Conv")
+        refused(shape_of_another, "the shape of")
 
     def test_refusals(self):
         graph = Graph()

@@ -38,5 +38,6 @@ class Page(ConvertCase):
         test_keras.with_head(base, *head, channels=3).save(self.folder / "liver.keras")
         onnx.save(test_onnx.Graph("dlpy").model(), self.folder / "liver.onnx")
         height, width = SLICE.shape
-        head = f"NRRD0004\ntype: short\ndimension: 3\nsizes: {width} {height} 1\nendian: little\nencoding: raw\n\n"
+        head = f"NRRD0004\ntype: short\ndimension: 3\nsizes: {width} {height} 1\nspacings: 1 1 1\n"
+        head += "endian: little\nencoding: raw\n\n"
         (self.folder / "ct.nrrd").write_bytes(head.encode() + SLICE.tobytes())

@@ -1,8 +1,12 @@
 """PyTorch checkpoints: torchvision's networks against the library."""
 
+import argparse
 import copy
+import datetime
+import re
 import subprocess
 import sys
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -121,6 +125,77 @@ class Torch(ConvertCase):
         for content in (parallel, compiled, {"epoch": 3, "state_dict": parallel}, {"model_state_dict": compiled}):
             self.converted(self.save(content, "wrapped.pt"), *METADATA)
             self.assertEqual(self.output.read_bytes(), expected)
+
+    def test_training_checkpoints(self):
+        """What training programs keep beside the weights: all of it is passed over, and none of its code runs."""
+        model = network(hidden=(14, 9))
+        self.converted(self.save(model.state_dict()), *METADATA)
+        expected = self.output.read_bytes()
+        parallel = {f"module.{name}": value for name, value in model.state_dict().items()}
+        optimiser = torch.optim.Adam(model.parameters())
+        schedule = torch.optim.lr_scheduler.MultiStepLR(optimiser, [1, 2])
+        imagenet = dict(epoch=3, arch="vgg16", state_dict=parallel, best_acc1=torch.tensor(71.2),
+                        optimizer=optimiser.state_dict(), scheduler=schedule.state_dict())  # fmt: skip
+
+        class Settings(dict):
+            """As configuration packages have them: a dict with attributes."""
+
+        class Run:
+            def __reduce__(self):
+                return exec, (f"open({str(ran)!r}, 'w')",)
+
+        ran, settings = self.folder / "ran", Settings(depth=16)
+        settings.path = Path("data")
+        globals()["Settings"], Settings.__qualname__ = Settings, "Settings"
+        self.addCleanup(globals().pop, "Settings")
+        for name, content in {
+            "imagenet": imagenet,
+            "numpy": {"state_dict": parallel, "loss": np.float64(0.3), "history": np.arange(3.0)},
+            "namespace": {"model": model.state_dict(), "args": argparse.Namespace(lr=0.1, data=Path("data"))},
+            "classes": {
+                "net": parallel,
+                "when": datetime.datetime.now(),
+                "kind": Path,
+                "log": defaultdict(list, a=[1]),
+            },
+            "settings dict": {"model_state_dict": parallel, "settings": settings, "model": {"name": "vgg16"}},
+            "nested": {"model": {"state_dict": parallel, "step": 7}, "set": {1, 2}, "number": 1j},
+            "whole": {"state_dict": parallel, "whole": model},
+            "code": {"state_dict": parallel, "run": Run()},
+        }.items():
+            for zipped in (True, False)[: 1 + (name != "whole")]:  # the old format keeps a module's source
+                with self.subTest(name, zipped=zipped):
+                    torch.save(content, self.folder / "made.pt", _use_new_zipfile_serialization=zipped)
+                    self.converted(self.folder / "made.pt", *METADATA)
+                    self.assertEqual(self.output.read_bytes(), expected)
+        self.assertFalse(ran.exists())
+
+    def test_checkpoints_that_are_refused(self):
+        good = network().state_dict()
+        self.refused(self.save({"state_dict": good, "net": good}), "2 state dicts")
+        self.refused(self.save({"model": network(), "epoch": 3}), "model VGG", "epoch int", "state_dict()")
+        self.refused(self.save({**good, "epoch": 3}), "epoch is a int")
+        self.refused(self.save({**good, 3: torch.zeros(1)}), "3 is a Tensor")
+        self.refused(self.save(list(good.values())), "list", "state_dict()")
+        self.refused(self.save({name: value.numpy() for name, value in good.items()}), "features.0.weight")
+        scripted = torch.jit.trace(network(), torch.zeros(1, 3, 32, 32))
+        scripted.save(self.folder / "scripted.pt")
+        self.refused(self.folder / "scripted.pt", "TorchScript", "state_dict()")
+
+    def test_layers_at_other_places_hide_what_is_between(self):
+        """A dropout or another pool in the features, batch norm in the wrong place, dense layers without a ReLU."""
+        good, norm = network(hidden=(14,)).state_dict(), network(batch_norm=True).state_dict()
+
+        def moved(named, part, step):
+            return {re.sub(rf"({part}\.)(\d+)", lambda m: f"{m[1]}{step(int(m[2]))}", k): v for k, v in named.items()}
+
+        self.refused(self.save(moved(good, "features", lambda n: n + (n > 3))), "features.6", "at 5")
+        self.refused(self.save(moved(norm, "features", lambda n: n + (n > 3))), "features.8", "vgg16_bn", "at 7")
+        self.refused(self.save(moved(norm, "features", lambda n: n + (n % 100 == 1))), "features.2", "vgg16_bn", "at 1")
+        self.refused(self.save(moved(good, "classifier", lambda n: n // 3)), "classifier.1", "no ReLU fits")
+        some = {name: value for name, value in norm.items() if not name.startswith("features.41.")}
+        self.refused(self.save(some), "features.38", "one after every convolution")
+        self.converted(self.save(moved(good, "classifier", lambda n: 1 + n // 3 * 2)), *METADATA)
 
     def test_half_and_bfloat16(self):
         model = network()

@@ -1,18 +1,24 @@
 /* lesions: a CT scan in (DICOM series, NIfTI or NRRD), its lesions out: a label map and a table.
  *
- *   read --> PatchMaskImageFilter --> lesion class --> connected components --> sorted by size --+--> LABELS.nrrd
- *            classes                  0 or 1           6 neighbours             1 is the largest  +--> LESIONS.csv
+ *   ReadScan --> axial slices --> PatchMaskImageFilter --> the scan's axes --> lesion class --> connected components
+ *   HU           as trained       classes                  as in the file      0 or 1           6 neighbours
+ *
+ *   --> sorted by size --+--> LABELS.nrrd
+ *       1 is the largest +--> LESIONS.csv
  *
  * Exit status 0, 1 (failure, one line on stderr) or 2 (wrong usage). Outputs appear when both are complete. */
 #include <algorithm>
+#include <cerrno>
 #include <cmath>
 #include <cstdlib>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <functional>
 #include <iomanip>
 #include <iostream>
 #include <map>
+#include <memory>
 #include <sstream>
 #include <stdexcept>
 #include <string>
@@ -21,15 +27,14 @@
 #include "itkBinaryThresholdImageFilter.h"
 #include "itkCommand.h"
 #include "itkConnectedComponentImageFilter.h"
-#include "itkGDCMImageIO.h"
-#include "itkGDCMSeriesFileNames.h"
-#include "itkImageFileReader.h"
+#include "itkFlipImageFilter.h"
 #include "itkImageFileWriter.h"
-#include "itkImageSeriesReader.h"
 #include "itkLabelImageToShapeLabelMapFilter.h"
 #include "itkPatchMaskImageFilter.h"
+#include "itkPermuteAxesImageFilter.h"
 #include "itkRelabelComponentImageFilter.h"
 #include "itkShapeLabelObject.h"
+#include "scan.h"
 
 namespace {
 
@@ -39,6 +44,8 @@ const char USAGE[] =
     "\n"
     "  --model FILE          weights (.safetensors); required\n"
     "  --series UID          which series of a DICOM folder; needed if it has several\n"
+    "  --spacing X,Y,Z       mm between voxels, where the file does not say it or is wrong\n"
+    "  --axes LPS|file       slices as the network knows them, axial (default), or as the file has them\n"
     "  --stride N            pixels between patch centres (default: the model's)\n"
     "  --fill nearest|linear how patch classes become voxels (default nearest)\n"
     "  --min-volume MM3      leave out smaller lesions (default 0)\n"
@@ -57,8 +64,10 @@ struct Misuse {
 };
 
 struct Arguments {
-    std::string model, series, mask, input, labels, table;
-    uint32_t stride = 0;  // pixels; 0: the model's
+    ScanRequest scan;
+    std::string model, mask, labels, table;
+    bool asFiled = false;  // slices are taken as the file has them
+    uint32_t stride = 0;   // pixels; 0: the model's
     int32_t fill = PATCHMASK_INTERPOLATION_NEAREST;
     int32_t device = PATCHMASK_DEVICE_AUTO;
     double minVolume = 0;  // mm3
@@ -92,12 +101,27 @@ uint32_t ParseWhole(const std::string& option, const std::string& text) {
     return static_cast<uint32_t>(number);
 }
 
+Vector ParseSpacing(const std::string& text) {
+    Vector spacing;
+    const char* cursor = text.c_str();
+    for (size_t axis = 0; axis < 3; ++axis) {
+        char* end = nullptr;
+        spacing[axis] = std::strtod(cursor, &end);
+        if (end == cursor || *end != (axis < 2 ? ',' : '\0') || !std::isfinite(spacing[axis]) || spacing[axis] <= 0)
+            throw Misuse{"--spacing " + text + ": must be X,Y,Z in mm, three numbers above 0"};
+        cursor = end + 1;
+    }
+    return spacing;
+}
+
 Arguments Parse(const std::vector<std::string>& words) {
     Arguments arguments;
     std::vector<std::string> paths;
     const std::map<std::string, std::function<void(const std::string&)>> options = {
         {"--model", [&](const auto& value) { arguments.model = value; }},
-        {"--series", [&](const auto& value) { arguments.series = value; }},
+        {"--series", [&](const auto& value) { arguments.scan.series = value; }},
+        {"--spacing", [&](const auto& value) { arguments.scan.spacing = ParseSpacing(value); }},
+        {"--axes", [&](const auto& value) { arguments.asFiled = ParseWord("--axes", value, {"LPS", "file"}) == 1; }},
         {"--mask", [&](const auto& value) { arguments.mask = value; }},
         {"--stride", [&](const auto& value) { arguments.stride = ParseWhole("--stride", value); }},
         {"--fill", [&](const auto& value) { arguments.fill = ParseWord("--fill", value, {"nearest", "linear"}); }},
@@ -126,70 +150,54 @@ Arguments Parse(const std::vector<std::string>& words) {
     if (paths.size() != 3)
         throw Misuse{"usage: lesions --model FILE [options] INPUT LABELS.nrrd LESIONS.csv; see lesions --help"};
     if (arguments.model.empty()) throw Misuse{"--model FILE: is required"};
-    arguments.input = paths[0];
+    arguments.scan.path = paths[0];
+    if (!arguments.scan.series.empty() && !std::filesystem::is_directory(paths[0]))
+        throw Misuse{"--series: " + paths[0] + " is no DICOM folder"};
     arguments.labels = paths[1];
     arguments.table = paths[2];
     return arguments;
 }
 
-/** The files of the scan, in order: those of one DICOM series, or the input itself. */
-std::vector<std::string> FindFiles(const Arguments& arguments) {
-    if (!std::filesystem::is_directory(arguments.input)) {
-        if (!arguments.series.empty()) throw Misuse{"--series: " + arguments.input + " is no DICOM folder"};
-        return {arguments.input};
+/** Which axes of an image run to the patient's left, back and head, and which of them run the other way. */
+struct Turning {
+    explicit Turning(const ImageType::DirectionType& direction) {
+        bool taken[3] = {}, placed[3] = {};
+        for (int round = 0; round < 3; ++round) {  // the axis that is nearest to one of the patient's, then the next
+            unsigned patient = 0, axis = 0;
+            double largest = -1;
+            for (unsigned p = 0; p < 3; ++p)
+                for (unsigned a = 0; a < 3; ++a)
+                    if (!placed[p] && !taken[a] && std::abs(direction(p, a)) > largest)
+                        largest = std::abs(direction(patient = p, axis = a));
+            placed[patient] = taken[axis] = true;
+            order[patient] = axis;
+            back[axis] = patient;
+            flip[patient] = direction(patient, axis) < 0;
+        }
     }
-    auto names = itk::GDCMSeriesFileNames::New();
-    names->SetUseSeriesDetails(true);
-    names->SetDirectory(arguments.input);
-    const std::vector<std::string> series = names->GetSeriesUIDs();
-    if (series.empty()) throw std::runtime_error(arguments.input + ": no DICOM series in this folder");
-    std::string list;
-    for (const auto& uid : series) list += " " + uid;
-    if (arguments.series.empty() && series.size() > 1) {
-        throw std::runtime_error(arguments.input + ": has " + std::to_string(series.size()) +
-                                 " series, choose one with --series:" + list);
-    }
-    const std::string chosen = arguments.series.empty() ? series[0] : arguments.series;
-    if (std::find(series.begin(), series.end(), chosen) == series.end())
-        throw std::runtime_error(arguments.input + ": has no series " + chosen + ", but" + list);
-    return names->GetFileNames(chosen);
+
+    itk::FixedArray<unsigned int, 3> order, back;
+    itk::FixedArray<bool, 3> flip;
+};
+
+template <typename TImage>
+typename TImage::Pointer Permute(TImage* image, const itk::FixedArray<unsigned int, 3>& order) {
+    if (order[0] == 0 && order[1] == 1) return image;
+    auto permute = itk::PermuteAxesImageFilter<TImage>::New();
+    permute->SetInput(image);
+    permute->SetOrder(order);
+    permute->Update();
+    return permute->GetOutput();
 }
 
-itk::ImageIOBase::Pointer FindReader(const Arguments& arguments, const std::vector<std::string>& files) {
-    itk::ImageIOBase::Pointer io;
-    if (std::filesystem::is_directory(arguments.input)) {
-        io = itk::GDCMImageIO::New();
-    } else {
-        if (!std::filesystem::exists(files[0])) throw std::runtime_error(files[0] + ": no such file");
-        io = itk::ImageIOFactory::CreateImageIO(files[0].c_str(), itk::ImageIOFactory::IOFileModeEnum::ReadMode);
-        if (io.IsNull()) throw std::runtime_error(files[0] + ": neither NIfTI, NRRD nor DICOM");
-    }
-    io->SetFileName(files[0]);
-    io->ReadImageInformation();
-    if (io->GetNumberOfComponents() != 1) {
-        throw std::runtime_error(files[0] + ": has " + std::to_string(io->GetNumberOfComponents()) +
-                                 " values per voxel, must be one in HU");
-    }
-    unsigned int axes = io->GetNumberOfDimensions();
-    while (axes > 3 && io->GetDimensions(axes - 1) == 1) --axes;
-    if (axes > 3)
-        throw std::runtime_error(files[0] + ": has " + std::to_string(axes) + " dimensions, must be a volume");
-    return io;
-}
-
-template <typename TImage> typename TImage::Pointer Read(const std::vector<std::string>& files, itk::ImageIOBase* io) {
-    if (files.size() == 1) {
-        auto reader = itk::ImageFileReader<TImage>::New();
-        reader->SetImageIO(io);
-        reader->SetFileName(files[0]);
-        reader->Update();
-        return reader->GetOutput();
-    }
-    auto reader = itk::ImageSeriesReader<TImage>::New();
-    reader->SetImageIO(io);
-    reader->SetFileNames(files);
-    reader->Update();
-    return reader->GetOutput();
+template <typename TImage> typename TImage::Pointer Flip(TImage* image, const itk::FixedArray<bool, 3>& axes) {
+    if (!axes[0] && !axes[1] && !axes[2]) return image;
+    auto flip = itk::FlipImageFilter<TImage>::New();
+    flip->SetInput(image);
+    flip->SetFlipAxes(axes);
+    flip->FlipAboutOriginOff();
+    flip->Update();
+    return flip->GetOutput();
 }
 
 /** A file that takes its name when it is complete; until then `.NAME.part`, which goes with the object. */
@@ -197,7 +205,10 @@ class Output {
 public:
     explicit Output(const std::string& path)
         : m_Path(path),
-          m_Part(m_Path.parent_path() / ("." + m_Path.stem().string() + ".part" + m_Path.extension().string())) {}
+          m_Part(m_Path.parent_path() / ("." + m_Path.stem().string() + ".part" + m_Path.extension().string())) {
+        if (!std::ofstream(m_Part))
+            throw std::runtime_error(GetPart() + ": cannot be written: " + std::strerror(errno));
+    }
     ~Output() {
         std::error_code ignored;
         std::filesystem::remove(m_Part, ignored);
@@ -232,21 +243,34 @@ template <typename TLabelMap> void WriteTable(TLabelMap* lesions, const Output& 
     if (!file) throw std::runtime_error(output.GetPart() + ": could not be written");
 }
 
-template <typename TPixel>
-void Run(const Arguments& arguments, const std::vector<std::string>& files, itk::ImageIOBase* io) {
-    using ScanType = itk::Image<TPixel, 3>;
+void Run(const Arguments& arguments) {
     using MaskType = itk::Image<unsigned char, 3>;
     using LabelType = itk::Image<uint32_t, 3>;
     using LesionsType = itk::LabelMap<itk::ShapeLabelObject<uint32_t, 3>>;
 
-    auto classify = itk::PatchMaskImageFilter<ScanType>::New();
+    for (const auto& path : {arguments.labels, arguments.mask})
+        if (!path.empty() && itk::ImageIOFactory::CreateImageIO(path.c_str(), itk::IOFileModeEnum::WriteMode).IsNull())
+            throw std::runtime_error(path + ": unknown format: end the name in .nrrd");
+    const Scan scan = ReadScan(arguments.scan);
+    if (!scan.oriented && !arguments.asFiled) {
+        throw ScanError(arguments.scan.path +
+                        ": which way its axes run in the patient is unknown: give --axes file if its slices are axial");
+    }
+    if (!scan.note.empty()) std::cout << scan.note << std::endl;
+    const Output labels(arguments.labels), table(arguments.table);
+    const auto mask = arguments.mask.empty() ? nullptr : std::make_unique<Output>(arguments.mask);
+
+    auto classify = itk::PatchMaskImageFilter<ImageType>::New();
     classify->LoadModel(arguments.model);
     patchmask_options options = classify->GetOptions();
     options.stride = arguments.stride != 0 ? arguments.stride : options.stride;
     options.interpolation = arguments.fill;
     options.device = arguments.device;
     classify->SetOptions(options);
-    classify->SetInput(Read<ScanType>(files, io));
+    const Turning turning(scan.image->GetDirection());
+    classify->SetInput(arguments.asFiled
+                           ? scan.image
+                           : Flip(Permute(scan.image.GetPointer(), turning.order).GetPointer(), turning.flip));
     if (arguments.progress) {
         auto show = itk::CStyleCommand::New();
         show->SetCallback([](itk::Object* caller, const itk::EventObject&, void*) {
@@ -255,9 +279,16 @@ void Run(const Arguments& arguments, const std::vector<std::string>& files, itk:
         });
         classify->AddObserver(itk::ProgressEvent(), show);
     }
+    classify->Update();
+    MaskType::Pointer classes = classify->GetOutput();
+    if (!arguments.asFiled) classes = Permute(Flip(classes.GetPointer(), turning.flip).GetPointer(), turning.back);
+    classes->DisconnectPipeline();
+    classes->CopyInformation(scan.image);  // rid of rounding
+    if (const auto odd = classify->GetResult().nonfinite_voxels)
+        std::cout << arguments.scan.path << ": " << odd << " voxels were not finite and counted as black" << std::endl;
 
     auto lesion = itk::BinaryThresholdImageFilter<MaskType, MaskType>::New();
-    lesion->SetInput(classify->GetOutput());
+    lesion->SetInput(classes);
     lesion->SetLowerThreshold(static_cast<unsigned char>(options.lesion_class));
     lesion->SetUpperThreshold(static_cast<unsigned char>(options.lesion_class));
     lesion->SetInsideValue(1);
@@ -279,33 +310,23 @@ void Run(const Arguments& arguments, const std::vector<std::string>& files, itk:
     measure->ComputeFeretDiameterOn();  // compares all pairs of border voxels of a lesion
     measure->Update();
 
-    const Output labels(arguments.labels), table(arguments.table);
     WriteImage(sort->GetOutput(), labels);
     WriteTable(measure->GetOutput(), table);
-    if (!arguments.mask.empty()) {
-        const Output mask(arguments.mask);
-        WriteImage(classify->GetOutput(), mask);
-        mask.Commit();
+    if (mask) {
+        WriteImage(classes.GetPointer(), *mask);
+        mask->Commit();
     }
     labels.Commit();
     table.Commit();
     std::cout << arguments.labels << ": " << measure->GetOutput()->GetNumberOfLabelObjects() << " lesions" << std::endl;
 }
 
-void Main(const Arguments& arguments) {
-    const auto files = FindFiles(arguments);
-    const auto io = FindReader(arguments, files);
-    using Component = itk::IOComponentEnum;
-    const Component type = io->GetComponentType();
-    // HU fit a short; whatever else a file may hold fits a float.
-    if (type == Component::SHORT || type == Component::CHAR || type == Component::UCHAR)
-        Run<short>(arguments, files, io);
-    else Run<float>(arguments, files, io);
-}
-
-/** ITK puts the place in its source before the text; one line is left for people. */
+/** ITK puts its class and an address before the text; one line is left for people. */
 std::string OneLine(std::string text) {
-    std::replace(text.begin(), text.end(), '\n', ' ');
+    const std::string end = "): ";
+    if (text.find("ITK ERROR: ") != std::string::npos && text.find(end) != std::string::npos)
+        text.erase(0, text.find(end) + end.size());
+    std::replace_if(text.begin(), text.end(), [](unsigned char c) { return c < ' '; }, ' ');
     const size_t first = text.find_first_not_of(' ');
     return first == std::string::npos ? "failed" : text.substr(first);
 }
@@ -320,7 +341,7 @@ int main(int count, char** words) {
             return EXIT_SUCCESS;
         }
         itk::Object::GlobalWarningDisplayOff();
-        Main(arguments);
+        Run(arguments);
         return EXIT_SUCCESS;
     } catch (const Misuse& misuse) {
         std::cerr << "lesions: " << misuse.text << std::endl;

@@ -1,0 +1,178 @@
+/* One NIfTI-1 file, plain or gzip. Geometry as nibabel takes it: the sform where its code is above 0, else the qform. */
+#include "scan.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <sstream>
+#include <vector>
+
+#include "nifti1.h"
+#include "stream.h"
+
+namespace {
+
+using Affine = std::array<std::array<double, 4>, 3>;  // voxel indices to mm, right-anterior-superior
+
+template <typename T> void Swap(T& number) {
+    auto* bytes = reinterpret_cast<char*>(&number);
+    std::reverse(bytes, bytes + sizeof number);
+}
+
+void SwapHeader(nifti_1_header& h) {
+    std::for_each(h.dim, h.dim + 8, Swap<short>);
+    std::for_each(h.pixdim, h.pixdim + 8, Swap<float>);
+    for (short* number : {&h.datatype, &h.qform_code, &h.sform_code}) Swap(*number);
+    for (float* row : {h.srow_x, h.srow_y, h.srow_z}) std::for_each(row, row + 4, Swap<float>);
+    for (float* number : {&h.vox_offset, &h.scl_slope, &h.scl_inter, &h.quatern_b, &h.quatern_c, &h.quatern_d,
+                          &h.qoffset_x, &h.qoffset_y, &h.qoffset_z})
+        Swap(*number);
+}
+
+Stored::Type GetType(const nifti_1_header& h, const std::string& path) {
+    switch (h.datatype) {
+        case DT_UINT8: return Stored::U8;
+        case DT_INT8: return Stored::I8;
+        case DT_INT16: return Stored::I16;
+        case DT_UINT16: return Stored::U16;
+        case DT_INT32: return Stored::I32;
+        case DT_UINT32: return Stored::U32;
+        case DT_INT64: return Stored::I64;
+        case DT_UINT64: return Stored::U64;
+        case DT_FLOAT32: return Stored::F32;
+        case DT_FLOAT64: return Stored::F64;
+        default:
+            throw ScanError(path + ": voxels of NIfTI type " + std::to_string(h.datatype) +
+                            " (colours, complex numbers ...) are not HU: save one number per voxel");
+    }
+}
+
+Affine FromSform(const nifti_1_header& h) {
+    Affine affine;
+    for (int column = 0; column < 4; ++column)
+        affine[0][column] = h.srow_x[column], affine[1][column] = h.srow_y[column],
+        affine[2][column] = h.srow_z[column];
+    return affine;
+}
+
+/** The rotation of the quaternion (a, b, c, d) times pixdim, as nifti1.h has it. */
+Affine FromQform(const nifti_1_header& h) {
+    const double b = h.quatern_b, c = h.quatern_c, d = h.quatern_d, rest = 1 - b * b - c * c - d * d;
+    const double a = std::sqrt(rest < 0 && rest > -1e-5 ? 0 : rest);  // NaN where it is no rotation
+    const double x = h.pixdim[1], y = h.pixdim[2], z = h.pixdim[3] * (h.pixdim[0] < 0 ? -1 : 1);
+    return {{{(a * a + b * b - c * c - d * d) * x, 2 * (b * c - a * d) * y, 2 * (b * d + a * c) * z, h.qoffset_x},
+             {2 * (b * c + a * d) * x, (a * a + c * c - b * b - d * d) * y, 2 * (c * d - a * b) * z, h.qoffset_y},
+             {2 * (b * d - a * c) * x, 2 * (c * d + a * b) * y, (a * a + d * d - b * b - c * c) * z, h.qoffset_z}}};
+}
+
+/** The largest distance, mm, between where two affines put a corner of the volume. */
+double GetDifference(const Affine& first, const Affine& second, const Grid& grid) {
+    double largest = 0;
+    for (int corner = 0; corner < 8; ++corner) {
+        Vector apart{};
+        for (int row = 0; row < 3; ++row) {
+            apart[row] = first[row][3] - second[row][3];
+            for (int axis = 0; axis < 3; ++axis)
+                if (corner >> axis & 1)
+                    apart[row] += (first[row][axis] - second[row][axis]) * static_cast<double>(grid.size[axis] - 1);
+        }
+        largest = std::max(largest, std::sqrt(Dot(apart, apart)));
+    }
+    return largest;
+}
+
+/** Fills the grid from an affine, or refuses it. */
+void Place(Grid& grid, const Affine& affine, const std::string& path, const char* form) {
+    for (int axis = 0; axis < 3; ++axis) {
+        Vector column = {-affine[0][axis], -affine[1][axis], affine[2][axis]};
+        const double length = std::sqrt(Dot(column, column));
+        if (!(length > 0 && std::isfinite(length)))
+            throw ScanError(path + ": the " + form + " gives axis " + std::to_string(axis + 1) +
+                            " no length: correct it");
+        for (double& part : column) part /= length;
+        grid.axis[axis] = column;
+        grid.spacing[axis] = length;
+        for (int other = 0; other < axis; ++other)
+            if (std::abs(Dot(column, grid.axis[other])) > RIGHT_ANGLE)
+                throw ScanError(path + ": axes " + std::to_string(other + 1) + " and " + std::to_string(axis + 1) +
+                                " of the " + form +
+                                " are not at a right angle (a gantry tilt?): resample it to a right-angled grid");
+    }
+    grid.origin = {-affine[0][3], -affine[1][3], affine[2][3]};
+    if (!std::isfinite(grid.origin[0] + grid.origin[1] + grid.origin[2]))
+        throw ScanError(path + ": the origin of the " + form + " is no number: correct it");
+}
+
+}  // namespace
+
+bool IsNifti(const std::string& path) {
+    for (const std::string ending : {".nii", ".nii.gz"})
+        if (path.size() > ending.size() && path.compare(path.size() - ending.size(), ending.size(), ending) == 0)
+            return true;
+    return false;
+}
+
+Scan ReadNifti(const ScanRequest& request) {
+    const std::string& path = request.path;
+    Stream stream(path);
+    nifti_1_header h;
+    stream.Read(&h, sizeof h);
+    Stored stored{};
+    if (h.sizeof_hdr != sizeof h) {
+        SwapHeader(h);
+        Swap(h.sizeof_hdr);
+        stored.swapped = true;
+    }
+    if (h.sizeof_hdr != sizeof h || std::memcmp(h.magic, "n+1", 4) != 0)
+        throw ScanError(path +
+                        ": is no NIfTI-1 file with its voxels inside (NIfTI-2, ANALYZE, or damaged): save it as one");
+    stored.type = GetType(h, path);
+
+    Grid grid{};
+    size_t count = 1;
+    for (int axis = 1; axis <= 7; ++axis) {
+        const int size = axis <= h.dim[0] ? h.dim[axis] : axis <= 3 ? 0 : 1;
+        if (h.dim[0] < 3 || h.dim[0] > 7 || size < 1 || (axis > 3 && size != 1))
+            throw ScanError(path + ": its dimensions are not those of one volume of 3 axes: save one volume alone");
+        if (axis <= 3) grid.size[axis - 1] = static_cast<uint64_t>(size), count *= static_cast<size_t>(size);
+    }
+    const int unit = XYZT_TO_SPACE(h.xyzt_units);
+    if (unit == NIFTI_UNITS_METER || unit == NIFTI_UNITS_MICRON)
+        throw ScanError(path + ": lengths are in metres or micrometres: save it in millimetres");
+
+    Scan scan;
+    std::ostringstream note;
+    if (h.sform_code > 0) {
+        const Affine sform = FromSform(h);
+        Place(grid, sform, path, "sform");
+        const double apart = h.qform_code > 0 ? GetDifference(sform, FromQform(h), grid) : 0;
+        if (!(apart <= 0.1 * *std::min_element(grid.spacing.begin(), grid.spacing.end())))
+            note << path << ": sform and qform disagree by up to " << apart << " mm: the sform counts";
+    } else {
+        for (int axis = 1; axis <= 3; ++axis) {
+            if (request.spacing[0] > 0) h.pixdim[axis] = static_cast<float>(request.spacing[axis - 1]);
+            if (!(h.pixdim[axis] > 0))
+                throw ScanError(path + ": pixdim " + std::to_string(axis) +
+                                " is not above 0: give --spacing X,Y,Z in mm");
+        }
+        scan.oriented = h.qform_code > 0;
+        Place(grid, scan.oriented ? FromQform(h) : Affine{{{h.pixdim[1]}, {0, h.pixdim[2]}, {0, 0, h.pixdim[3]}}}, path,
+              "qform");
+    }
+    scan.note = note.str();
+
+    // A slope of 0, or none, means that voxels are not scaled.
+    if (h.scl_slope != 0 && std::isfinite(h.scl_slope)) {
+        stored.slope = h.scl_slope;
+        stored.intercept = h.scl_inter;
+        if (!std::isfinite(h.scl_inter)) throw ScanError(path + ": scl_inter is no number: correct it");
+    }
+    if (h.vox_offset != 0 && !(h.vox_offset >= 352 && h.vox_offset < 1e9f))
+        throw ScanError(path + ": vox_offset " + std::to_string(h.vox_offset) + ": must be 352 or more: correct it");
+    std::vector<char> extensions(std::max<size_t>(static_cast<size_t>(h.vox_offset), 352) - sizeof h);
+    stream.Read(extensions.data(), extensions.size());
+    const std::vector<char> voxels = stream.ReadRest(count * stored.GetBytes());
+    scan.image = MakeImage(grid, request);
+    ToHU(stored, voxels.data(), count, scan.image->GetBufferPointer());
+    return scan;
+}
