@@ -8,7 +8,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from training_case import TRAINING, TrainingCase
 
-OPTIONS = "--patch-size 32 --dense 8 --steps 2 --epochs 2 --mine 0 --hold-out-every 3 --device cpu".split()
+OPTIONS = "--patch-size 32 --dense 8 --steps 2 --epochs 2 --mine 0 --fold 3/3 --device cpu".split()
 
 
 class Sweep(TrainingCase):

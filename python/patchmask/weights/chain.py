@@ -18,6 +18,11 @@ class Chain:
         self._pools: set[int] = set()  # how many convolutions were before each max pool
         self._ended: Optional[str] = None  # the name of the softmax or sigmoid
 
+    @property
+    def has_features(self) -> bool:
+        """The last pool has been reached."""
+        return len(self._pools) == len(POOL_AFTER)
+
     def scaling(self, name: str, scale: float, offset: float) -> None:
         """scale * x + offset, numbers, before the first convolution."""
         network = self.network
@@ -60,7 +65,7 @@ class Chain:
             self.network.uneven_pools = False
 
     def global_average(self, name: str) -> None:
-        if len(self._pools) != len(POOL_AFTER):
+        if not self.has_features:
             raise WeightsError(f"{name}: a global average before VGG16's last pool cannot be converted")
         self.network.global_average = True
 
@@ -71,7 +76,7 @@ class Chain:
 
     def dense(self, layer: Layer) -> None:
         self._begin(layer.name)
-        if not self.network.dense and len(self._pools) != len(POOL_AFTER):
+        if not self.network.dense and not self.has_features:
             raise WeightsError(
                 f"{layer.name}: a dense layer after {len(self.network.convolutions)} convolutions and "
                 f"{len(self._pools)} max pools: VGG16 has 13 and {len(POOL_AFTER)}"

@@ -40,12 +40,12 @@ class LayerConfig(TypedDict, total=False):
     config: Union[Settings, list[LayerConfig]]
 
 
-def read(path: Path) -> Network:
+def read(path: Path, features_only: bool = False) -> Network:
     """The Network of a .keras or .h5 file."""
     config, weights = _open(path)
     if config is None:
         return _by_order(path, weights)
-    walk = _Walk(path, weights)
+    walk = _Walk(path, weights, features_only)
     walk.layers(config)
     return walk.chain.network
 
@@ -107,8 +107,8 @@ def _natural(name: str) -> list[tuple[int, str]]:
 class _Walk:
     """The layers of a configuration in order, into a Chain."""
 
-    def __init__(self, path: Path, weights: Weights) -> None:
-        self.path, self.weights, self.chain = path, weights, Chain()
+    def __init__(self, path: Path, weights: Weights, features_only: bool) -> None:
+        self.path, self.weights, self.features_only, self.chain = path, weights, features_only, Chain()
         self.by_class: dict[str, int] = {}  # how many layers of each class have been met, for files without names
 
     def layers(self, model: LayerConfig) -> None:
@@ -116,6 +116,8 @@ class _Walk:
         inside = model["config"]
         layers: list[LayerConfig] = inside["layers"] if isinstance(inside, dict) else inside  # old Sequentials: lists
         for layer in layers:
+            if self.features_only and self.chain.has_features:
+                return
             kind, settings = layer["class_name"], layer["config"]
             if kind in NESTED:
                 self.layers(layer)

@@ -22,7 +22,7 @@ TO_CHANNELS_LAST, TO_CHANNELS_FIRST = [0, 2, 3, 1], [0, 3, 1, 2]
 Attributes = dict[str, Any]  # of a node, as its kind of node defines them
 
 
-def read(path: Path) -> Network:
+def read(path: Path, features_only: bool = False) -> Network:
     """The Network of an ONNX file (with its external data beside it)."""
     try:
         model = onnx.load(path)
@@ -32,7 +32,7 @@ def read(path: Path) -> Network:
         ) from error
     if not model.graph.node:
         raise WeightsError(f"{path}: not an ONNX file: it has no graph")
-    return _Walk(model.graph).network()
+    return _Walk(model.graph).network(features_only)
 
 
 class _Walk:
@@ -42,7 +42,7 @@ class _Walk:
         self.makers: dict[str, onnx.NodeProto] = {output: node for node in graph.node for output in node.output}
         self.channels_last = False  # of the activation where the walk is
 
-    def network(self) -> Network:
+    def network(self, features_only: bool) -> Network:
         inputs = [value for value in self.graph.input if value.name not in self.constants]
         if len(inputs) != 1:
             names = ", ".join(value.name for value in inputs)
@@ -51,7 +51,7 @@ class _Walk:
         current: str = inputs[0].name
         while True:
             users = [node for node in self.graph.node if current in node.input and node.op_type != "Shape"]
-            if not users:
+            if not users or (features_only and self.chain.has_features):
                 return self.chain.network
             if len(users) > 1:
                 names = ", ".join(f"{node.op_type} {_name(node)}" for node in users)
