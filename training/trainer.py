@@ -350,7 +350,7 @@ def settled(args, start):
 
 
 def text(value):
-    return ",".join(map(text, value)) if isinstance(value, (list, tuple)) else f"{value:g}" if value == value else str(value)
+    return ",".join(map(text, value)) if isinstance(value, (list, tuple)) else str(value)
 
 
 def averaged(average, model, decay):

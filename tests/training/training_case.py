@@ -20,7 +20,7 @@ import train  # noqa: E402
 from processes import Group  # noqa: E402
 from safetensors.torch import load_file  # noqa: E402
 from trainer import Training  # noqa: E402
-from volume_io import Volume, image_of, images, write_nrrd  # noqa: E402
+from volume_io import Volume, image_of, images, patchmask, write_nrrd  # noqa: E402, F401
 
 SHAPE, SPACING = (4, 52, 60), (5.0, 1.5, 1.25)  # slices, rows, columns; mm
 TINY = (
