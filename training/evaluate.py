@@ -22,15 +22,18 @@ from library import Library
 
 
 class BelowMedian:
-    """Smoothed HU below the organ's median, as a probability: 1 is SCALE HU below. Nothing outside the organ."""
+    """HU smoothed within the organ, below its median, as a probability: 1 is SCALE HU below, 0 outside the organ."""
 
-    SCALE = 100
-    threshold = 0.2  # the best on the patients that the model was developed on
+    SCALE, SIGMA = 100, (0, 3, 3)  # HU; voxels
+    threshold = 0.2
 
     def probability(self, volume, roi):
-        smooth = ndimage.gaussian_filter(volume.voxels.astype(np.float32), (0, 2, 2))
-        below = np.median(volume.voxels[roi]) - smooth if roi.any() else np.zeros_like(smooth)
-        return np.clip(below / self.SCALE, 0, 1) * roi
+        def smooth(values):
+            return ndimage.gaussian_filter(values.astype(np.float32), self.SIGMA)
+
+        inside = smooth(volume.voxels * roi) / np.maximum(smooth(roi), 1e-3)
+        median = np.median(volume.voxels[roi]) if roi.any() else 0
+        return np.clip((median - inside) / self.SCALE, 0, 1) * roi
 
 
 def main():

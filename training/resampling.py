@@ -5,15 +5,18 @@ Along an axis of n pixels that become m, with f = n / m:
     f >= 1    new pixel j is the average of [j f, (j + 1) f), pixels that are cut counted by their share
     f < 1     new pixel j is interpolated at (j + 1/2) f - 1/2, clamped to the first and the last pixel's centre
 
-The same as OpenCV's INTER_AREA and INTER_LINEAR.
+The same as OpenCV's INTER_AREA and INTER_LINEAR, and what the library does.
 """
 
 import numpy as np
 
+TOLERANCE = 0.02  # sizes that differ by less are taken as equal
+
 
 def length_at(length, spacing, pixel_mm):
     """Pixels of `pixel_mm` that `length` pixels of `spacing` mm become."""
-    return max(1, round(length * spacing / pixel_mm))
+    factor = spacing / pixel_mm
+    return length if abs(factor - 1) <= TOLERANCE else max(1, round(length * factor))
 
 
 def weights(length, target):

@@ -31,7 +31,7 @@ from vgg import FULL_WIDTHS  # noqa: E402
 
 MINIMUM = dict(patch_size=32, stride=1, pixel_mm=0.05, epochs=1, steps=1, batch=2, mine=0, learning_rate=0, freeze=0,
                weight_decay=0, patience=1, minutes=0, validate_every=1, labels=1, outside=0, by_size=0, turn=0, gain=0,
-               shift_hu=0, blur=0, noise_hu=0, average=0, threshold=0)  # fmt: skip
+               shift_hu=0, blur=0, noise_hu=0, average=0, threshold=0.01)  # fmt: skip
 MAXIMUM = dict(freeze=5, outside=1, average=1, gain=1, threshold=1)
 CLASSES = {2: ("background", "lesion"), 3: ("background", "organ", "lesion")}
 

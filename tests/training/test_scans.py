@@ -179,7 +179,7 @@ class Refused(TrainingCase):
             (["--dropout", 1], "--dropout 1.0: must be"),
             (["--labels", 2], "--labels 2: must be odd"),
             (["--outside", 2], "--outside 2.0: must be at most 1"),
-            (["--threshold", -1], "--threshold -1.0: must be at least 0"),
+            (["--threshold", -1], "--threshold -1.0: must be at least 0.01"),
             (["--patch-size", 31], "--patch-size 31: must be at least 32"),
             (["--organ-label", 1], "--organ-label: needs --lesion-label"),
             (["--pattern", "a", "b*"], "each needs one *"),

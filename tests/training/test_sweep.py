@@ -56,5 +56,6 @@ class Sweep(TrainingCase):
 
     def test_refused(self):
         self.assertIn("--dropout: is searched", self.sweep(status=1, options=["--dropout", "0.5"]))
+        self.assertIn("--fold 0/N: holds out nothing", self.sweep(status=1, options=["--fold", "0/3"]))
         self.assertIn("unrecognized arguments: --nothing", self.sweep(status=2, options=["--nothing"]))
         self.assertFalse((self.folder / "sweep").exists())
