@@ -5,6 +5,7 @@ under its index, and the metadata says how patches must be cut and scaled. `load
 back for checks in PyTorch.
 """
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -14,39 +15,65 @@ import torch
 from intensity import Intensity
 from vgg import Vgg16, folded
 
-CLASSES = ("background", "lesion")
-METADATA = {"patch_size", "stride", "window", "equalize", "mean", "std", "classes"}  # what `load` needs
+NEEDED = {"patch_size", "stride", "window", "equalize", "mean", "std", "classes"}  # by `load`
 
 
-def export(path, model, intensity, stride):
+@dataclass(frozen=True)
+class Settings:
+    """How slices become patches, and masks."""
+
+    intensity: Intensity
+    stride: int  # pixels
+    classes: tuple  # names, the last is lesion
+    pixel_mm: float | None = None
+    threshold: float | None = None  # None: the most probable class
+
+
+@dataclass(frozen=True)
+class Exported(Settings):
+    """A file that was read back. model: with the fp16-rounded weights in f32."""
+
+    model: Vgg16 | None = None
+
+    def options(self):
+        """Those of train.py that a training which goes on from this file must have, too."""
+        config, intensity = self.model.config, self.intensity
+        return dict(patch_size=config["patch_size"], widths=config["widths"], dense=config["dense"],
+                    classes=self.classes, window=intensity.window, equalize=intensity.equalize,
+                    pixel_mm=self.pixel_mm)  # fmt: skip
+
+
+def export(path, model, settings):
     tensors = {}
     for name, value in folded(model).state_dict().items():
         rounded = value.half().contiguous()
         if not torch.isfinite(rounded).all():
             raise ValueError(f"{name}: largest magnitude {value.abs().max():g} does not fit fp16 (65504)")
         tensors[name] = rounded
+    intensity = settings.intensity
     metadata = {
-        "patchmask.patch_size": str(model.config["patch_size"]),
-        "patchmask.stride": str(stride),
-        "patchmask.window": "%g,%g" % intensity.window,
-        "patchmask.equalize": "true" if intensity.equalize else "false",
-        "patchmask.mean": repr(intensity.mean),
-        "patchmask.std": repr(intensity.std),
-        "patchmask.classes": ",".join(CLASSES),
-        "patchmask.lesion_class": "1",
+        "patch_size": str(model.config["patch_size"]),
+        "stride": str(settings.stride),
+        "window": "%g,%g" % intensity.window,
+        "equalize": "true" if intensity.equalize else "false",
+        "mean": repr(intensity.mean),
+        "std": repr(intensity.std),
+        "classes": ",".join(settings.classes),
+        "lesion_class": str(len(settings.classes) - 1),
     }
-    Path(path).write_bytes(save(tensors, metadata))
+    metadata |= {name: f"{value:g}" for name in ("pixel_mm", "threshold") if (value := getattr(settings, name))}
+    Path(path).write_bytes(save(tensors, {f"patchmask.{key}": value for key, value in metadata.items()}))
 
 
 def load(path):
-    """(model with the file's fp16-rounded weights in f32, its Intensity, its stride)."""
+    """An Exported file."""
     try:
         with safe_open(path, "pt") as file:
             meta = {key.removeprefix("patchmask."): value for key, value in (file.metadata() or {}).items()}
             tensors = {name: file.get_tensor(name).float() for name in file.keys()}
     except SafetensorError as error:
         raise ValueError(f"{path}: not a safetensors file: {error}") from error
-    if missing := METADATA - meta.keys():
+    if missing := NEEDED - meta.keys():
         raise ValueError(f"{path}: has no patchmask.{min(missing)}: not a model of train.py")
     weights = lambda prefix: [  # noqa: E731
         tensors[name]
@@ -63,4 +90,11 @@ def load(path):
     model.load_state_dict(tensors)
     low, high = map(float, meta["window"].split(","))
     intensity = Intensity((low, high), meta["equalize"] == "true", float(meta["mean"]), float(meta["std"]))
-    return model.eval(), intensity, int(meta["stride"])
+    pixel_mm, threshold = (float(meta[name]) if name in meta else None for name in ("pixel_mm", "threshold"))
+    return Exported(intensity, int(meta["stride"]), tuple(meta["classes"].split(",")), pixel_mm, threshold, model.eval())
+
+
+def with_threshold(path, threshold):
+    """Writes it into the metadata of an exported file."""
+    known = load(path)
+    export(path, known.model, replace(known, threshold=threshold))

@@ -5,7 +5,7 @@
 Outside the slice is black: intensity 0 before the normalisation.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -22,6 +22,12 @@ class Intensity:
         low, high = self.window
         x = np.clip((hu.astype(np.float32) - low) / (high - low), 0, 1)
         return np.stack([equalized(slice_) for slice_ in x]) if self.equalize else x
+
+    def rewindowed(self, window):
+        """The Intensity of another window that gives a network the same numbers for HU inside both."""
+        (low, high), (new_low, new_high) = self.window, window
+        scale = (new_high - new_low) / (high - low)
+        return replace(self, window=window, mean=(self.mean - (new_low - low) / (high - low)) / scale, std=self.std / scale)
 
 
 def equalized(x):

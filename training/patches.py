@@ -1,4 +1,4 @@
-"""Class-balanced training patches: where they are taken, how they are varied, and what that does to the prior.
+"""Class-balanced training patches: where they are taken, and what that does to the prior.
 
 A patch is labelled by the class of its centre pixel, start + P // 2 on both axes. Half of every batch is
 lesion. The other half is background from four strata, because a classifier that runs over whole
@@ -9,6 +9,8 @@ slices meets everything:
     lookalike  not liver, but locally as dense as a lesion: muscle, stomach content, bile, borders of organs to fat
     anywhere   every voxel of the scan: air, table, bone, lung, fat
 
+`outside` is the share of the last two: small where the library is given the organ as ROI.
+
 After every epoch `mine` adds what the network got wrong among fresh candidates to two pools, `mistaken` (background
 taken for lesion) and `missed` (lesion taken for background), from which up to MINED_SHARE of either half is drawn:
 gallbladder, vena cava, stomach and lesions that fill a thin part of the liver are learnt faster that way.
@@ -16,51 +18,59 @@ gallbladder, vena cava, stomach and lesions that fill a thin part of the liver a
 Balancing changes the prior from about 1 : 300 to 1 : 1, and a network trained like that paints too much. So every
 sample carries an offset, the logarithm of how much its stratum is under-represented against lesions, and
 the loss adds it to the lesion logit (logit adjustment: Menon et al., "Long-tail learning via logit
-adjustment", 2021, section 4). The bare logits are then right for whole slices, and plain argmax is what to use.
+adjustment", 2021, section 4). The bare logits are then right for whole slices of the average patient, and plain argmax
+is what to use.
 """
 
 import math
 
 import numpy as np
 import torch
-from torch.nn import functional
 
-BACKGROUND_SHARES = {"shell": 0.34, "liver": 0.24, "lookalike": 0.28, "anywhere": 0.14}
+WITHIN = {"shell": 0.34, "liver": 0.24}
+OUTSIDE = {"lookalike": 0.28, "anywhere": 0.14}
 MINED_SHARE = 0.2  # of the background and of the lesions, once MINED_ENOUGH are there
 MINED_ENOUGH = 600
 MINED_KEPT = 6000  # the newest
 MISTAKEN_ABOVE = -1.5  # lesion minus background logit of background that is kept
 MISSED_BELOW = -1.0  # and of lesions: clear misses, since on a lesion's border 0 is right
 LARGEST_OFFSET = 4.0  # nats; beyond this, rare strata would only add variance
-MARGIN = 12  # pixels around a patch that rotation and scaling can bring in
 
 
 class BalancedSampler:
-    """Draws batches from a list of scans. All randomness comes from `rng` and torch's generator."""
+    """Draws batches from a list of scans. All randomness comes from `rng` and torch's generator.
 
-    def __init__(self, scans, patch_size, rng):
-        self.scans, self.patch_size, self.rng = scans, patch_size, rng
+    side, margin: of the windows. outside: share of the background that is drawn from outside the organ. by_size: the
+    exponent of a patient's lesion voxels in how often it is drawn for lesions; 0 is every patient alike.
+    """
+
+    def __init__(self, scans, side, margin, rng, outside=0.42, by_size=0.0):
+        self.scans, self.side, self.margin, self.rng = scans, side, margin, rng
         self.with_lesions = [scan for scan in scans if scan.lesions]
-        totals = {name: sum(scan.counts[name] for scan in scans) for name in scans[0].strata}
-        if totals["lesion"] == 0:
+        if not self.with_lesions:
             raise ValueError("no lesion in any training scan: are the labels those of --lesion-label?")
+        size = np.array([scan.counts["lesion"] for scan in self.with_lesions], float) ** by_size
+        self.chances = size / size.sum()
+        within, without = sum(WITHIN.values()), sum(OUTSIDE.values())
+        shares = {name: share * (1 - outside) / within for name, share in WITHIN.items()}
+        shares |= {name: share * outside / without for name, share in OUTSIDE.items()}
         # Labels without an organ leave a stratum empty: the others take its share.
-        present = {name: share for name, share in BACKGROUND_SHARES.items() if totals[name]}
-        whole = sum(present.values()) if len(present) < len(BACKGROUND_SHARES) else 1.0
-        self.shares = {name: share / whole for name, share in present.items()}
-        # Natural frequency over sampled share, relative to the same of lesions (whose share is one half).
-        lesion = totals["lesion"] / 0.5
+        present = {name: share for name, share in shares.items() if share and any(scan.counts[name] for scan in scans)}
+        self.shares = {name: share / sum(present.values()) for name, share in present.items()}
+        # Natural frequency over sampled share, relative to the same of lesions (whose share is one half). Frequencies
+        # are those of the average scan: a patient with a huge lesion counts once.
+        natural = {name: np.mean([scan.frequency(name) for scan in scans]) for name in ("lesion", *self.shares)}
         self.offsets = {
-            name: float(np.clip(np.log(totals[name] / (0.5 * share) / lesion), 0, LARGEST_OFFSET))
+            name: float(np.clip(np.log(natural[name] / share / natural["lesion"]), 0, LARGEST_OFFSET))
             for name, share in self.shares.items()
         }
-        self.offsets["lesion"] = self.offsets["shell"]  # what a lesion's voxels compete with first
+        self.offsets["lesion"] = self.offsets.get("shell", 0.0)  # what a lesion's voxels compete with first
         self.offsets["missed"] = self.offsets["lesion"]
         self.offsets["mistaken"] = LARGEST_OFFSET
         self.mined = {"missed": [], "mistaken": []}  # (scan, voxel) each
 
     def batch(self, size):
-        """(intensity 0..1 [size][1][P+2m][P+2m], labels [size], offsets [size]), m = MARGIN."""
+        """(intensity 0..1 [size][1][S+2m][S+2m], classes [size][S+2m][S+2m], offsets [size]); S, m: side, margin."""
         half = size // 2
         names = list(self.shares)
         drawn = self.rng.choice(len(names), size - half, p=list(self.shares.values()))
@@ -69,14 +79,13 @@ class BalancedSampler:
             share = MINED_SHARE * min(1, len(self.mined[pool]) / MINED_ENOUGH)  # few are not to be learnt by heart
             count = math.ceil(share * length)
             strata[first : first + count] = [pool] * count
-        patches = self._cut([self._draw(name) for name in strata])
-        labels = (torch.arange(size) < half).long()
-        return patches, labels, torch.tensor([self.offsets[name] for name in strata])
+        windows, classes = self.cut([self._draw(name) for name in strata], self.side + 2 * self.margin)
+        return windows, classes, torch.tensor([self.offsets[name] for name in strata])
 
-    def mine(self, margins_of, count):
+    def mine(self, margins_of, count, patch_size):
         """Score `count` candidates, a quarter of them lesions, and keep what the network gets wrong.
 
-        margins_of: [n][1][P][P] of intensity 0..1 -> lesion minus background logit [n].
+        margins_of: [n][1][P][P] of intensity 0..1 -> lesion logit minus that of all other classes [n].
         """
         wanted = {"lesion": 0.25, "liver": 0.3, "lookalike": 0.45}
         names = [name for name in wanted if name == "lesion" or name in self.shares]
@@ -86,7 +95,7 @@ class BalancedSampler:
         for first in range(0, count, 500):
             strata = [names[k] for k in self.rng.choice(len(names), min(500, count - first), p=shares)]
             places = [self._draw(name) for name in strata]
-            margins = margins_of(self._cut(places)[:, :, MARGIN:-MARGIN, MARGIN:-MARGIN])
+            margins = margins_of(self.cut(places, patch_size)[0])
             for name, place, margin in zip(strata, places, margins):
                 if name == "lesion" and margin < MISSED_BELOW:
                     self.mined["missed"].append(place)
@@ -94,15 +103,15 @@ class BalancedSampler:
                     self.mined["mistaken"].append(place)
         self.mined = {pool: places[-MINED_KEPT:] for pool, places in self.mined.items()}
 
-    def _cut(self, places):
-        """Windows around (scan, voxel) pairs with MARGIN pixels to spare: [n][1][P+2m][P+2m]."""
-        side = self.patch_size + 2 * MARGIN
-        patches = np.empty((len(places), 1, side, side), np.float32)
-        for patch, (scan, voxel) in zip(patches, places):
-            k, row, column = np.unravel_index(voxel, scan.shape)
-            corner = self.patch_size // 2 + MARGIN  # above and left of the centre
-            patch[0] = scan.window(k, row - corner, column - corner, side)
-        return torch.from_numpy(patches)
+    def cut(self, places, side):
+        """Windows whose pixel side // 2 is at (scan, voxel): intensities [n][1][side][side], classes [n][side][side]."""
+        windows = np.empty((len(places), 1, side, side), np.float32)
+        classes = np.empty((len(places), side, side), np.uint8)
+        for k, (scan, voxel) in enumerate(places):
+            slice_, row, column = np.unravel_index(voxel, scan.shape)
+            corner = slice_, row - side // 2, column - side // 2
+            windows[k, 0], classes[k] = (scan.window(part, *corner, side) for part in (scan.image, scan.classes))
+        return torch.from_numpy(windows), torch.from_numpy(classes)
 
     def _draw(self, name):
         """A scan and a voxel of it. Lesions: half by voxel, half by lesion, so that small ones count."""
@@ -110,39 +119,12 @@ class BalancedSampler:
         if name in self.mined:
             return self.mined[name][rng.integers(len(self.mined[name]))]
         while True:
-            scans = self.with_lesions if name in ("lesion", "shell") else self.scans
-            scan = scans[rng.integers(len(scans))]
+            if name in ("lesion", "shell"):
+                scan = self.with_lesions[rng.choice(len(self.with_lesions), p=self.chances)]
+            else:
+                scan = self.scans[rng.integers(len(self.scans))]
             voxels = scan.strata[name]
             if name == "lesion" and rng.random() < 0.5:
                 voxels = scan.lesions[rng.integers(len(scan.lesions))]
             if len(voxels):
                 return scan, voxels[rng.integers(len(voxels))]
-
-
-def augmented(patches, patch_size):
-    """Rotate, scale, brighten and add noise to half-random degrees; crop to P x P with the centre pixel kept.
-
-    patches: [n][1][P+2m][P+2m], 0..1. The centre pixel is row and column P // 2 + m before, P // 2 after.
-    """
-    count, side, device = len(patches), patches.shape[-1], patches.device
-
-    def uniform(low, high, *ones):
-        return torch.empty(count, *ones, device=device).uniform_(low, high)
-
-    bent = (torch.rand(count, device=device) < 0.5).float()
-    angle = bent * uniform(-0.26, 0.26)  # radians
-    scale = torch.exp(bent * uniform(-0.12, 0.12))
-    cos, sin = torch.cos(angle) * scale, torch.sin(angle) * scale
-    step = torch.arange(patch_size, dtype=torch.float32, device=device) - patch_size // 2
-    dy, dx = torch.meshgrid(step, step, indexing="ij")
-    centre = patch_size // 2 + MARGIN
-    y = centre + sin[:, None, None] * dx + cos[:, None, None] * dy
-    x = centre + cos[:, None, None] * dx - sin[:, None, None] * dy
-    grid = torch.stack([x, y], -1) * (2 / (side - 1)) - 1
-    patches = functional.grid_sample(patches, grid, padding_mode="zeros", align_corners=True)
-
-    visible = patches > 1e-4  # black stays black: it is clamped, or outside the slice
-    gain = uniform(0.94, 1.06, 1, 1, 1)
-    offset = uniform(-0.03, 0.03, 1, 1, 1)
-    noise = torch.randn_like(patches) * uniform(0, 0.012, 1, 1, 1)
-    return torch.where(visible, (gain * patches + offset + noise).clamp(0, 1), patches)

@@ -1,10 +1,12 @@
-"""Folders of scans with labels -> what training needs of each: intensities, truth, and the voxels of each stratum.
+"""Folders of scans with labels -> what training needs of each: intensities, classes, and the voxels of each stratum.
 
     phantoms    NAME_ct.nrrd, NAME_truth.nrrd (above 0 is lesion), NAME_liver.nrrd
     LiTS        volume-N.nii[.gz], segmentation-N.nii[.gz]: 0 background, 1 liver, 2 lesion; also as NRRD
+    stacks      volume-N/KKK.jpg, volume-N/KKK_labels.png: see stack.py
     others      any two patterns with one * for the scan's name, of NRRD or NIfTI files
 
-Folders are searched with all that is in them; labels lie beside their images.
+Folders are searched with all that is in them; labels lie beside their images. Slices are resampled to `pixel_mm` where
+it is given; a voxel is then lesion, or organ, where at least half of it is.
 
 A CT collection at full size does not fit in memory (LiTS: 30 GB as fp16). With a cache folder everything is computed
 once, kept there as .npy files, and read through memory maps.
@@ -21,9 +23,11 @@ from pathlib import Path
 
 import numpy as np
 from scipy import ndimage
-from tqdm import tqdm
 
-from volume_io import read_volume
+import resampling
+import stack
+from progress import Progress
+from volume_io import Volume, read_volume
 
 SHELL = 3  # pixels
 LOOKALIKE_HU = (-10, 100)
@@ -56,6 +60,23 @@ class Source:
     organ: Path | None  # a file of its own
     labels: Labels
 
+    def read(self):
+        """(Volume of HU, boolean arrays of lesion and organ on its grid or None where no organ is labelled)."""
+        if self.image.is_dir():
+            image, label = Volume(stack.read_hu(self.image), stack.SPACING), stack.read_labels(self.image)
+        else:
+            image = read_volume(self.image)
+            label = _on_grid(image, self.label)
+        only, lesion, organ = self.labels.only, self.labels.lesion, self.labels.organ
+        unknown = [] if only is None else label[np.isin(label, only, invert=True)]
+        if len(unknown):
+            raise ValueError(f"{self.label}: label {unknown[0]}, but only {', '.join(map(str, only))} are known "
+                             "here: --lesion-label and --organ-label say which count")  # fmt: skip
+        truth = label > 0 if lesion is None else label == lesion
+        if self.organ is not None:
+            return image, truth, _on_grid(image, self.organ) > 0
+        return image, truth, None if organ is None else truth | (label == organ)
+
 
 def find(folder, patterns=None, labels=None):
     """The Sources below a folder, in the order of their paths.
@@ -76,62 +97,61 @@ def find(folder, patterns=None, labels=None):
             sources.append(Source(name, path, truth, roi if roi and roi.exists() else None, labels or meaning))
         if sources:
             return sources
+    if patterns is None and (folders := sorted(path for path in folder.rglob("volume-*") if stack.slices(path))):
+        return [Source(path.name.removeprefix("volume-"), path, path, None, labels or LITS) for path in folders]
     tried = ", ".join(layout[0] for layout in layouts)
     raise ValueError(f"{folder}: no scans ({tried}); make phantoms with phantom.py, or name yours with --pattern")
 
 
 class Scan:
-    """One scan: windowed intensities, labels, and the voxels of each stratum.
+    """One scan: windowed intensities, classes, and the voxels of each stratum.
 
     image [slices][rows][columns] is 0..1, black outside: `window` cuts where a patch reaches over the border.
-    counts: voxels of each stratum; strata: (part of) their flat indices; lesions: those of each connected lesion.
+    classes: 0 background, 1 organ, 2 lesion. counts: voxels of each stratum; strata: (part of) their flat indices;
+    lesions: those of each connected lesion.
     """
 
-    def __init__(self, source, intensity, strata=True, cache=None):
+    def __init__(self, source, intensity, pixel_mm=None, cache=None):
         self.name = source.name
         if cache is None:
-            parts = _computed(source, intensity, strata)
+            parts = _computed(source, intensity, pixel_mm)
         else:
-            parts = _cached(Path(cache), source, intensity, strata)
-        self.image, self.truth, self.body = parts["image"], parts["truth"], parts["body"]
+            parts = _cached(Path(cache), source, intensity, pixel_mm)
+        self.image, self.classes = parts["image"], parts["classes"]
         self.shape = self.image.shape
-        if strata:
-            self.strata = {key.removeprefix("stratum_"): parts[key] for key in parts if key.startswith("stratum_")}
-            self.counts = dict(zip(self.strata, parts["counts"].tolist()))
-            ends = parts["lesion_ends"]
-            self.lesions = np.split(parts["lesion_voxels"], ends[:-1]) if len(ends) else []
+        self.strata = {key.removeprefix("stratum_"): parts[key] for key in parts if key.startswith("stratum_")}
+        self.counts = dict(zip(self.strata, parts["counts"].tolist()))
+        ends = parts["lesion_ends"]
+        self.lesions = np.split(parts["lesion_voxels"], ends[:-1]) if len(ends) else []
 
-    def window(self, k, top, left, side):
-        """[side][side] of slice k from (top, left) on, black outside."""
-        rows, columns = self.shape[1:]
-        inside = self.image[k, max(0, top) : max(0, top + side), max(0, left) : max(0, left + side)]
+    def frequency(self, stratum):
+        """Share of all voxels."""
+        return self.counts[stratum] / self.image.size
+
+    @staticmethod
+    def window(part, k, top, left, side):
+        """[side][side] of slice k of image or classes from (top, left) on, 0 outside."""
+        inside = part[k, max(0, top) : max(0, top + side), max(0, left) : max(0, left + side)]
         if inside.shape == (side, side):
             return inside
-        cut = np.zeros((side, side), self.image.dtype)
+        cut = np.zeros((side, side), part.dtype)
         y, x = max(0, -top), max(0, -left)
         cut[y : y + inside.shape[0], x : x + inside.shape[1]] = inside
         return cut
 
 
-def _computed(source, intensity, strata):
+def _computed(source, intensity, pixel_mm):
     """Everything about one scan, as arrays by name."""
-    image, meaning = read_volume(source.image), source.labels
-    hu, label = image.voxels, _on_grid(image, source.label)
-    unknown = [] if meaning.only is None else label[np.isin(label, meaning.only, invert=True)]
-    if len(unknown):
-        raise ValueError(f"{source.label}: label {unknown[0]}, but only {', '.join(map(str, meaning.only))} are known "
-                         "here: --lesion-label and --organ-label say which count")  # fmt: skip
-    truth = label > 0 if meaning.lesion is None else label == meaning.lesion
+    image, truth, organ = source.read()
+    organ = truth if organ is None else organ | truth
+    hu = image.voxels
+    if pixel_mm:
+        rows, columns = (resampling.length_at(n, s, pixel_mm) for n, s in zip(hu.shape[1:], image.spacing[1:]))
+        hu = resampling.resized(hu, rows, columns)
+        truth, organ = (resampling.resized(mask, rows, columns) >= 0.5 for mask in (truth, organ))
     # Training keeps many scans in memory: fp16, 1/2000 of the window, is enough.
-    parts = dict(image=intensity.windowed(hu).astype(np.float16 if strata else np.float32), truth=truth)
-    parts["body"] = ndimage.uniform_filter(hu.astype(np.float32), (1, 9, 9)) > -700
-    if strata:
-        if source.organ is not None:
-            organ = _on_grid(image, source.organ) > 0
-        else:
-            organ = truth if meaning.organ is None else truth | (label == meaning.organ)
-        parts |= _strata(source, hu, truth, organ)
-    return parts
+    parts = dict(image=intensity.windowed(hu).astype(np.float16), classes=organ.astype(np.uint8) + truth)
+    return parts | _strata(source, hu, truth, organ | truth)
 
 
 def _on_grid(image, path):
@@ -172,31 +192,29 @@ def _strata(source, hu, truth, organ):
     return parts | {"counts": np.array(counts), "lesion_voxels": voxels, "lesion_ends": ends}
 
 
-def _cached(cache, source, intensity, strata):
+def _cached(cache, source, intensity, pixel_mm):
     """_computed, from the cache where it is there; a change of files, labels or intensity makes a new entry."""
     files = [path for path in (source.image, source.label, source.organ) if path]
     facts = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
-    facts = [facts, asdict(source.labels), list(intensity.window), intensity.equalize, strata, KEPT]
+    facts = [facts, asdict(source.labels), list(intensity.window), intensity.equalize, pixel_mm, KEPT]
     folder = cache / f"{source.name}-{hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]}"
     if not folder.exists():
         cache.mkdir(parents=True, exist_ok=True)
         building = Path(tempfile.mkdtemp(prefix=".building-", dir=cache))
         try:
-            for name, array in _computed(source, intensity, strata).items():
+            for name, array in _computed(source, intensity, pixel_mm).items():
                 np.save(building / f"{name}.npy", array)
             os.rename(building, folder)
         except BaseException as failed:
             shutil.rmtree(building, ignore_errors=True)
             if not (isinstance(failed, OSError) and folder.exists()):  # another process was faster
                 raise
-    order = ["image", "truth", "body"]
-    if strata:
-        order += [f"stratum_{name}" for name in ("lesion", "shell", "liver", "lookalike", "anywhere")]
-        order += ["counts", "lesion_voxels", "lesion_ends"]
+    order = ["image", "classes"]
+    order += [f"stratum_{name}" for name in ("lesion", "shell", "liver", "lookalike", "anywhere")]
+    order += ["counts", "lesion_voxels", "lesion_ends"]
     return {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in order}
 
 
-def load(sources, intensity, strata, cache=None, quiet=False):
+def load(sources, intensity, pixel_mm=None, cache=None, quiet=False):
     """Scans of Sources, with a progress bar."""
-    bar = tqdm(sources, desc="reading scans", unit="scan", disable=True if quiet else None)
-    return [Scan(source, intensity, strata, cache) for source in bar]
+    return [Scan(source, intensity, pixel_mm, cache) for source in Progress(sources, "reading", "scans", quiet)]

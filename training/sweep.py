@@ -73,6 +73,8 @@ def held_out_dice(trial, given, options):
     vars(args).update(drawn(trial, given), out=out, resume=False, stop_after=None)
 
     def on_epoch(row):
+        if "held_out_dice" not in row:  # --validate-every
+            return
         trial.report(row["held_out_dice"], row["epoch"])
         if trial.should_prune():
             raise optuna.TrialPruned(f"behind the others after epoch {row['epoch']}")
@@ -111,8 +113,10 @@ def main():
     words = sys.argv[1:]
     end = words.index("--") if "--" in words else len(words)
     given, options = parser().parse_args(words[:end]), words[end + 1 :]
-    train.parser().parse_args(options)  # wrong options end here, before there is a study
+    args = train.parser().parse_args(options)  # wrong options end here, before there is a study
     try:
+        if args.held_out is None and args.fold[0] == 0:
+            raise ValueError("--fold 0/N: holds out nothing by which trials could be compared")
         if "WORLD_SIZE" in os.environ:
             raise ValueError("a trial is one process: start sweep.py itself several times instead of with torchrun")
         for option in (word.split("=")[0] for word in options):

@@ -7,8 +7,10 @@ it into the convolutions, so what is exported is the plain VGG16 with torchvisio
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 CONVOLUTIONS_PER_BLOCK = (2, 2, 3, 3, 3)
+DENSE_STEP = 8  # pixels between the patches of a crop that is evaluated at once
 FULL_WIDTHS = (64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512)
 
 
@@ -48,8 +50,42 @@ class Vgg16(nn.Module):
         nn.init.normal_(self.classifier[-1].weight, std=0.01)
 
     def forward(self, patches):
-        """[patches][1][P][P] -> logits [patches][classes]."""
+        """[patches][1][P][P] -> logits [patches][classes]; larger crops as `dense` does."""
+        if patches.shape[-1] != self.config["patch_size"]:
+            return self.dense(patches)
         return self.classifier(torch.flatten(self.features(patches), 1))  # C x g x g in CHW order
+
+    def dense(self, crops):
+        """[crops][1][S][S] -> logits [crops][classes][n][n] of all patches that start every DENSE_STEP pixels.
+
+        Three pools shrink as usual; after that every position is kept and taps lie 2, 4 ... positions apart ("a trous":
+        Sermanet et al., "OverFeat", 2014, section 3.3; Yu and Koltun, 2016). A tap that leaves its patch sees the crop,
+        where a patch by itself has zeros: the library's padding "image", much cheaper per label and nearly the same.
+        """
+        x, apart, pools = crops, 1, 0
+        for layer in self.features:
+            if isinstance(layer, nn.Conv2d):
+                x = functional.conv2d(x, layer.weight, layer.bias, padding=apart, dilation=apart)
+            elif isinstance(layer, nn.MaxPool2d):
+                pools += 1
+                kept = 2**pools > DENSE_STEP
+                x = functional.max_pool2d(x, 2, stride=1 if kept else 2, dilation=apart)
+                apart *= 2 if kept else 1
+            else:
+                x = layer(x)
+        first, *others = self.classifier
+        side = self.config["patch_size"] // 2**pools
+        x = functional.conv2d(x, first.weight.unflatten(1, (-1, side, side)), first.bias, dilation=apart)
+        x = x.movedim(1, -1)
+        for layer in others:
+            x = layer(x)
+        return x.movedim(-1, 1)
+
+
+def blocks(model):
+    """The layers between pools, as five Sequentials that share them."""
+    layers, ends = list(model.features), [k for k, layer in enumerate(model.features) if isinstance(layer, nn.MaxPool2d)]
+    return [nn.Sequential(*layers[first:end]) for first, end in zip([0, *ends], ends)]
 
 
 @torch.no_grad()

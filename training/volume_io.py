@@ -12,7 +12,8 @@ import numpy as np
 import SimpleITK as sitk
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "python"))
-from patchmask import images  # noqa: E402
+import patchmask  # noqa: E402
+from patchmask import images, metrics, weights  # noqa: E402, F401
 
 
 @dataclass

@@ -1,7 +1,9 @@
-"""Starting from torchvision's VGG16, with its names and shapes and random weights."""
+"""Starting from torchvision's and Keras' VGG16, with their names and shapes and random weights."""
 
 import imagenet
+import onnx
 import torch
+from onnx import helper, numpy_helper
 from torch import nn
 from torchvision.models import vgg
 from training_case import TrainingCase
@@ -32,6 +34,32 @@ def file_of(layers, path):
     return path
 
 
+def onnx_of(layers, path):
+    """As a base of Keras with a head that no VGG16 has."""
+    nodes, stored, current = [], [], "image"
+
+    def add(kind, *values, **attributes):
+        nonlocal current
+        names = [f"{len(nodes)}_{k}" for k in range(len(values))]
+        stored.extend(numpy_helper.from_array(value.numpy(), name) for name, value in zip(names, values))
+        nodes.append(helper.make_node(kind, [current, *names], [f"y{len(nodes)}"], name=f"n{len(nodes)}", **attributes))
+        current = nodes[-1].output[0]
+
+    for layer in layers:
+        if isinstance(layer, nn.Conv2d):
+            add("Conv", layer.weight.detach(), layer.bias.detach(), pads=[1, 1, 1, 1], kernel_shape=[3, 3])
+        elif isinstance(layer, nn.ReLU):
+            add("Relu")
+        else:
+            add("MaxPool", kernel_shape=[2, 2], strides=[2, 2])
+    add("GlobalAveragePool")
+    add("Tanh")
+    value = helper.make_tensor_value_info
+    image, end = value("image", 1, [1, 3, 224, 224]), value(current, 1, None)
+    onnx.save(helper.make_model(helper.make_graph(nodes, "vgg16", [image], [end], stored)), path)
+    return path
+
+
 class Imagenet(TrainingCase):
     def started(self, layers, *options):
         """A training's network before the first step."""
@@ -41,10 +69,10 @@ class Imagenet(TrainingCase):
         return training.model.eval()
 
     @torch.no_grad()
-    def assert_sees_the_same(self, layers, network, last):
+    def assert_sees_the_same(self, layers, network, last, taken=(imagenet.MEANS, imagenet.DEVIATIONS)):
         """Three normalised channels in torchvision and one here give the same, except on the rim: zeros differ."""
         grey = torch.rand(2, 1, 20, 20)
-        means, deviations = (torch.tensor(v)[:, None, None] for v in (imagenet.MEANS, imagenet.DEVIATIONS))
+        means, deviations = (torch.tensor(v)[:, None, None] for v in taken)
         expected = layers[:last]((grey - means) / deviations)
         blocks = [k for k, layer in enumerate(network.features) if isinstance(layer, nn.ReLU)]
         found = network.features[: blocks[1] + 1]((grey - imagenet.MEAN) / imagenet.STD)
@@ -75,6 +103,31 @@ class Imagenet(TrainingCase):
         layers = convolutions(batch_norm=True)
         self.assert_sees_the_same(layers, self.started(layers, "--no-batch-norm"), 6)
 
+    def test_keras(self):
+        """Pixels of 0..255 less the means of blue, green and red."""
+        layers = convolutions()
+        with torch.no_grad():
+            layers[0].weight /= 64
+        path = onnx_of(layers, self.folder / "vgg16.onnx")
+        network = self.training(self.lits, *FULL, "--imagenet", path, "--no-batch-norm").model.eval()
+        caffe = [value / 255 for value in (103.939, 116.779, 123.68)], [1 / 255] * 3
+        self.assert_sees_the_same(layers, network, 4, caffe)
+        self.assert_same_weights(layers, network)
+
+    def test_narrow(self):
+        """The filters with the largest norm, with their weights for one another."""
+        layers = convolutions()
+        path = file_of(layers, self.folder / "vgg16.pth")
+        widths = "24,64,8,8,8,8,8,8,8,8,8,8,8"
+        network = self.training(self.lits, *FULL, "--imagenet", path, "--no-batch-norm", "--widths", widths).model
+        second, ours = [m.weight.detach() for m in layers if isinstance(m, nn.Conv2d)][1], network.features[2].weight
+        self.assertEqual(tuple(ours.shape), (64, 24, 3, 3))
+        grey = network.features[0].weight.flatten(1)
+        theirs = (layers[0].weight / torch.tensor(imagenet.DEVIATIONS)[:, None, None]).sum(1).flatten(1) * imagenet.STD
+        kept = theirs.norm(dim=1).topk(24).indices.sort().values
+        torch.testing.assert_close(grey, theirs[kept])
+        torch.testing.assert_close(ours, second[:, kept])
+
     def test_trains(self):
         path = file_of(convolutions(), self.folder / "vgg16.pth")
         printed = self.train(self.lits, *FULL, "--imagenet", path, "--out", self.folder)
@@ -82,12 +135,16 @@ class Imagenet(TrainingCase):
 
     def test_refused(self):
         path = file_of(convolutions(), self.folder / "vgg16.pth")
-        self.refused(self.lits, "--imagenet", path, text=f"convolutions {list(FULL_WIDTHS)}, but a VGG16 with [4, 4, 6")
+        wide = ["--widths", "4,4,6,6,8,8,8,12,12,12,16,16,513"]
+        self.refused(self.lits, "--imagenet", path, *wide, text="513]: must be at most VGG16's [64")
         torch.save({"conv1.weight": torch.zeros(64, 3, 7, 7), "fc.bias": torch.zeros(9)}, self.folder / "resnet.pth")
         self.refused(
-            self.lits, *FULL, "--imagenet", self.folder / "resnet.pth", text="resnet.pth: convolutions none, but"
+            self.lits, *FULL, "--imagenet", self.folder / "resnet.pth", text="resnet.pth: convolutions none, but VGG16 has"
         )
         (self.folder / "text.pth").write_text("no weights")
         (self.folder / "text.safetensors").write_text("no weights")
         for name in ("text.pth", "text.safetensors", "missing.pth", "missing.safetensors"):
             self.refused(self.lits, *FULL, "--imagenet", self.folder / name, text=f"{name}: not a file of weights")
+        (self.folder / "text.onnx").write_text("no weights")
+        for name in ("text.onnx", "missing.onnx", "missing.keras"):
+            self.refused(self.lits, *FULL, "--imagenet", self.folder / name, text=f"{name}: ")

@@ -35,7 +35,8 @@ class TwoProcesses(TrainingCase):
         [one] = self.states(1)
         first, second = self.states(2)
         self.assertEqual(first["scores"], second["scores"])
-        self.assertAlmostEqual(one["scores"]["held_out_loss"], first["scores"]["held_out_loss"], delta=1e-4)
+        self.assertAlmostEqual(one["scores"]["held_out_dice"], first["scores"]["held_out_dice"], delta=0.01)
+        self.assertAlmostEqual(one["loss"], (first["loss"] + second["loss"]) / 2, delta=1e-4)
         for name, weights in one["weights"].items():
             self.assertTrue(torch.equal(first["weights"][name], second["weights"][name]), name)
             moved = (weights - one["before"][name]).abs().max()

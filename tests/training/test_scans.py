@@ -16,7 +16,7 @@ class Layouts(TrainingCase):
         for seed, source in enumerate(scans.find(folder)):
             hu, labels = scan(seed)
             found = scans.Scan(source, Intensity())
-            np.testing.assert_array_equal(found.truth, labels == 2)
+            np.testing.assert_array_equal(found.classes, labels)
             np.testing.assert_allclose(found.image, Intensity().windowed(hu), atol=1e-3)
             self.assertEqual(found.counts["lesion"], (labels == 2).sum())
             shell_and_liver = np.union1d(found.strata["shell"], found.strata["liver"])
@@ -50,16 +50,49 @@ class Layouts(TrainingCase):
         write_nifti(self.folder / "a_labels.nii.gz", np.where(labels == 2, 7, labels * 5).astype(np.uint8))
         [source] = scans.find(self.folder, ("*_image.nii.gz", "*_labels.nii.gz"), scans.Labels(lesion=7, organ=5))
         found = scans.Scan(source, Intensity())
-        np.testing.assert_array_equal(found.truth, labels == 2)
+        np.testing.assert_array_equal(found.classes, labels)
         self.assertGreater(found.counts["liver"], 0)
+
+    def test_stacks(self):
+        """Pictures: -40 to 160 HU as grey, slices in the order of their numbers, a patient without lesions too."""
+        for seed, name in ((0, "volume-7"), (1, "volume-12")):
+            hu, labels = scan(seed)
+            grey = np.rint((np.clip(hu, -40, 160) + 40) * (255 / 200)).astype(np.uint8)
+            (self.folder / name).mkdir()
+            for k, number in enumerate((8, 9, 10, 31)):
+                for picture, end in ((grey[k], ".jpg"), (np.minimum(labels[k], 2 - seed), "_labels.png")):
+                    image = sitk.GetImageFromArray(picture)
+                    sitk.WriteImage(image, str(self.folder / name / f"{number:03d}{end}"), useCompression=False, compressionLevel=100)
+        sources = scans.find(self.folder)
+        self.assertEqual(sorted(source.name for source in sources), ["12", "7"])
+        [first] = [source for source in sources if source.name == "7"]
+        volume, truth, organ = first.read()
+        hu, labels = scan(0)
+        np.testing.assert_array_equal(truth, labels == 2)
+        np.testing.assert_array_equal(organ, labels > 0)
+        self.assertLess(np.abs(volume.voxels - np.clip(hu, -40, 160)).mean(), 5)
+        self.assertEqual(scans.Scan(first, Intensity((-40, 160)), 1.5).shape, (4, 26, 30))
+        next(self.folder.rglob("031_labels.png")).unlink()
+        with self.assertRaisesRegex(ValueError, "volume-.*031_labels"):
+            [source.read() for source in sources]
+
+    def test_pixel_mm(self):
+        """Slices and labels at another pixel size, the axes each by its own spacing."""
+        [source, *_] = scans.find(self.lits)
+        hu, labels = scan(0)
+        found = scans.Scan(source, Intensity(), 2.5)
+        self.assertEqual(found.shape, (4, round(52 * 1.5 / 2.5), 30))  # rows of 1.5 mm, columns of 1.25
+        np.testing.assert_allclose(found.image.mean(), Intensity().windowed(resampled := hu).mean(), atol=0.02)
+        self.assertAlmostEqual((found.classes == 2).mean(), (labels == 2).mean(), delta=0.01)
+        self.assertLess(found.image.std(), Intensity().windowed(resampled).std())
 
     def test_cache(self):
         sources, cache = scans.find(self.lits), self.folder / "cache"
-        scans.load(sources, Intensity(), True, cache, quiet=True)
+        scans.load(sources, Intensity(), None, cache, quiet=True)
         entries = sorted(cache.iterdir())
         self.assertEqual(len(entries), 3)
-        computed = scans.load(sources, Intensity(), True, quiet=True)
-        for cached, fresh in zip(scans.load(sources, Intensity(), True, cache, quiet=True), computed):
+        computed = scans.load(sources, Intensity(), quiet=True)
+        for cached, fresh in zip(scans.load(sources, Intensity(), None, cache, quiet=True), computed):
             np.testing.assert_array_equal(cached.image, fresh.image)
             self.assertEqual(cached.counts, fresh.counts)
             for name in fresh.strata:
@@ -67,8 +100,9 @@ class Layouts(TrainingCase):
             for one, other in zip(cached.lesions, fresh.lesions, strict=True):
                 np.testing.assert_array_equal(one, other)
         self.assertEqual(sorted(cache.iterdir()), entries)
-        scans.load(sources, Intensity(equalize=True), True, cache, quiet=True)
-        self.assertEqual(len(list(cache.iterdir())), 6)
+        scans.load(sources, Intensity(equalize=True), None, cache, quiet=True)
+        scans.load(sources, Intensity(), 2.0, cache, quiet=True)
+        self.assertEqual(len(list(cache.iterdir())), 9)
 
 
 class Refused(TrainingCase):
@@ -97,7 +131,7 @@ class Refused(TrainingCase):
     def test_no_lesion(self):
         for seed in (0, 1):
             write_nifti(self.scans / f"segmentation-{seed}.nii", np.minimum(scan(seed)[1], 1))
-        self.refused(self.scans, text="no lesion in any training scan")
+        self.refused(self.scans, "--fold", "1/3", text="no lesion in any training scan")
 
     def test_no_held_out_lesion(self):
         write_nifti(self.scans / "segmentation-2.nii", np.minimum(scan(2)[1], 1))
@@ -107,7 +141,8 @@ class Refused(TrainingCase):
         self.refused(self.scans, self.folder, text="volume-0.nii: both in")
 
     def test_nothing_held_out(self):
-        self.refused(self.scans, "--hold-out-every", 4, text="3 scans, every 4th held out: leaves none")
+        self.refused(self.scans, "--fold", "4/4", text="3 scans in 4 folds: leaves none")
+        self.refused(self.scans, "--leave-out", "0,1,2", text="no scans are left")
 
     def test_broken_files(self):
         whole = (self.scans / "volume-1.nii").read_bytes()
@@ -142,6 +177,9 @@ class Refused(TrainingCase):
             (["--batch", 0], "--batch 0: must be at least 2"),
             (["--stride", 33], "--stride 33: must be 1..=32"),
             (["--dropout", 1], "--dropout 1.0: must be"),
+            (["--labels", 2], "--labels 2: must be odd"),
+            (["--outside", 2], "--outside 2.0: must be at most 1"),
+            (["--threshold", -1], "--threshold -1.0: must be at least 0.01"),
             (["--patch-size", 31], "--patch-size 31: must be at least 32"),
             (["--organ-label", 1], "--organ-label: needs --lesion-label"),
             (["--pattern", "a", "b*"], "each needs one *"),

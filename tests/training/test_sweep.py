@@ -8,7 +8,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from training_case import TRAINING, TrainingCase
 
-OPTIONS = "--patch-size 32 --dense 8 --steps 2 --epochs 2 --mine 0 --hold-out-every 3 --device cpu".split()
+OPTIONS = "--patch-size 32 --dense 8 --steps 2 --epochs 2 --mine 0 --fold 3/3 --device cpu".split()
 
 
 class Sweep(TrainingCase):
@@ -56,5 +56,6 @@ class Sweep(TrainingCase):
 
     def test_refused(self):
         self.assertIn("--dropout: is searched", self.sweep(status=1, options=["--dropout", "0.5"]))
+        self.assertIn("--fold 0/N: holds out nothing", self.sweep(status=1, options=["--fold", "0/3"]))
         self.assertIn("unrecognized arguments: --nothing", self.sweep(status=2, options=["--nothing"]))
         self.assertFalse((self.folder / "sweep").exists())

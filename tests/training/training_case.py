@@ -20,12 +20,12 @@ import train  # noqa: E402
 from processes import Group  # noqa: E402
 from safetensors.torch import load_file  # noqa: E402
 from trainer import Training  # noqa: E402
-from volume_io import Volume, image_of, images, write_nrrd  # noqa: E402
+from volume_io import Volume, image_of, images, patchmask, write_nrrd  # noqa: E402, F401
 
 SHAPE, SPACING = (4, 52, 60), (5.0, 1.5, 1.25)  # slices, rows, columns; mm
 TINY = (
     "--patch-size 32 --stride 8 --widths 4,4,6,6,8,8,8,12,12,12,16,16,16 --dense 16 --batch 32 --steps 30 --epochs 4 "
-    "--dropout 0.2 --mine 200 --learning-rate 5e-3 --hold-out-every 3 --device cpu --precision float32"
+    "--dropout 0.2 --mine 200 --learning-rate 5e-3 --fold 3/3 --device cpu --precision float32"
 ).split()
 
 

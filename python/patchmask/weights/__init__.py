@@ -22,9 +22,10 @@ SUFFIXES: dict[str, Source] = {
 }
 
 
-def read(path: Path, source: Optional[Source] = None) -> Network:
+def read(path: Path, source: Optional[Source] = None, features_only: bool = False) -> Network:
     """The vgg.Network in a file. `source`: by the file's name where it is None.
 
+    features_only: of Keras and ONNX the convolutions, whatever follows their last pool.
     The module that reads it is imported only then: converting a Keras model needs h5py and no PyTorch.
     """
     source = source or SUFFIXES.get(path.suffix.lower())
@@ -32,5 +33,6 @@ def read(path: Path, source: Optional[Source] = None) -> Network:
         raise WeightsError(f"{path}: unknown kind of file: expected {', '.join(SUFFIXES)}; or say which with --from")
     if not path.is_file():
         raise WeightsError(f"{path}: no such file")
-    network: Network = importlib.import_module(f"{__name__}.from_{source}").read(path)
+    module = importlib.import_module(f"{__name__}.from_{source}")
+    network: Network = module.read(path, features_only) if source != "torch" else module.read(path)
     return network

@@ -29,6 +29,11 @@ class Chain:
         layers = self.network.dense or self.network.convolutions
         return len(layers[-1].weight) if layers else 0
 
+    @property
+    def has_features(self) -> bool:
+        """The last pool has been reached."""
+        return len(self._pools) == len(POOL_AFTER)
+
     def scaling(self, name: str, scale: float, offset: float) -> None:
         """scale * x + offset, numbers, before the first convolution."""
         network = self.network
@@ -91,13 +96,13 @@ class Chain:
 
     def flatten(self, name: str, order: Literal["chw", "hwc"]) -> None:
         """order: that of the features as they are flattened."""
-        if self._ended or len(self._pools) != len(POOL_AFTER):
+        if self._ended or not self.has_features:
             raise WeightsError(f"{name}: features are flattened here: VGG16 does that after its last max pool")
         if not self.flat:
             self.network.flattened, self.flat = order, True
 
     def dense(self, layer: Layer) -> None:
-        if not self.network.dense and len(self._pools) != len(POOL_AFTER):
+        if not self.network.dense and not self.has_features:
             raise WeightsError(
                 f"{layer.name}: a dense layer after {len(self.network.convolutions)} convolutions and "
                 f"{len(self._pools)} max pools: VGG16 has 13 and {len(POOL_AFTER)}"

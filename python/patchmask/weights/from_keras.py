@@ -45,17 +45,17 @@ class LayerConfig(TypedDict, total=False):
     config: Union[Settings, list[LayerConfig]]
 
 
-def read(path: Path) -> Network:
+def read(path: Path, features_only: bool = False) -> Network:
     """The Network of a .keras or .h5 file."""
     config, weights = _open(path)
     if config is None:
         return _by_order(path, weights)
-    walk = _Walk(path, weights)
+    walk = _Walk(path, weights, features_only)
     try:
         walk.layers(config)
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise WeightsError(f"{path}: its configuration is not understood ({error!r}): a subclassed model?") from error
-    return walk.chain.complete()
+    return walk.chain.network if features_only else walk.chain.complete()
 
 
 def _open(path: Path) -> tuple[Optional[LayerConfig], Weights]:
@@ -153,8 +153,8 @@ def _connected(name: str, inside: Settings) -> list[LayerConfig]:
 class _Walk:
     """The layers of a configuration in order, into a Chain."""
 
-    def __init__(self, path: Path, weights: Weights) -> None:
-        self.path, self.weights, self.chain = path, weights, Chain()
+    def __init__(self, path: Path, weights: Weights, features_only: bool) -> None:
+        self.path, self.weights, self.features_only, self.chain = path, weights, features_only, Chain()
         self.by_class: Counter[str] = Counter()  # how many layers of each class there are
         self.numbered: dict[int, str] = {}  # id of a layer's settings -> what files without names call its group
 
@@ -170,6 +170,8 @@ class _Walk:
         if isinstance(inside, dict) and "input_layers" in inside:
             layers = _connected(inside.get("name", model["class_name"]), inside)
         for layer in layers:
+            if self.features_only and self.chain.has_features:
+                return
             kind, settings = layer["class_name"], layer["config"]
             name = layer.get("name") or (settings.get("name", kind) if isinstance(settings, dict) else kind)
             if not str(layer.get("module") or "keras").startswith("keras"):

@@ -28,7 +28,7 @@ PATCHES, SIDE = 17, 5  # of activations from whose shape a graph computes anothe
 Attributes = dict[str, Any]  # of a node, as its kind of node defines them
 
 
-def read(path: Path) -> Network:
+def read(path: Path, features_only: bool = False) -> Network:
     """The Network of an ONNX file (with its external data beside it)."""
     try:
         model = onnx.load(path)
@@ -36,7 +36,7 @@ def read(path: Path) -> Network:
         raise WeightsError(f"{path}: not an ONNX file, truncated, or its external data are missing: {error}") from error
     if not model.graph.node:
         raise WeightsError(f"{path}: not an ONNX file: it has no graph")
-    return _Walk(model).network()
+    return _Walk(model).network(features_only)
 
 
 class _Walk:
@@ -49,7 +49,7 @@ class _Walk:
         self.reshaped_to = -1  # features, where a Reshape says how many
         self.channels_last: Optional[bool] = None  # of the activation where the walk is; None: not known yet
 
-    def network(self) -> Network:
+    def network(self, features_only: bool) -> Network:
         inputs = [value for value in self.graph.input if value.name not in self.constants]
         for values, kind in ((inputs, "inputs"), (self.graph.output, "outputs")):
             if len(values) != 1:
@@ -60,6 +60,8 @@ class _Walk:
         current: str = inputs[0].name
         while current != self.graph.output[0].name:
             users = [node for node in self.graph.node if current in node.input and node.op_type != "Shape"]
+            if features_only and self.chain.has_features:
+                return self.chain.network
             if len(users) != 1:
                 names = ", ".join(f"{node.op_type} {_name(node)}" for node in users) or "nothing"
                 raise WeightsError(f"{current}: used by {names}: a VGG16 is one chain without branches")
