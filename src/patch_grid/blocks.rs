@@ -1,6 +1,7 @@
 //! Blocks of patches, and the strips of rows and columns that they are the products of.
 
-use super::{PatchGrid, Selection};
+use super::grid::PatchGrid;
+use super::selection::Selection;
 use crate::axes::Axes;
 use crate::cancel::Cancel;
 use crate::error::Error;

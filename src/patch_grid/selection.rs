@@ -1,6 +1,6 @@
 //! The pixels and the patches of a slice that are wanted.
 
-use super::PatchGrid;
+use super::grid::PatchGrid;
 use crate::axes::Axes;
 use crate::cancel::{AT_A_TIME, Cancel};
 use crate::error::Error;
