@@ -62,19 +62,31 @@ impl PatchBlock {
     }
 }
 
+/// Limits of the strips of an axis.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct StripLimits {
+    /// Patches from the first to the last of a strip, at most.
+    pub max: usize,
+    /// Patches after which plans come again.
+    pub period: usize,
+}
+
 /// The wanted rows or columns, cut into strips.
 #[derive(Clone, Copy)]
 pub(crate) struct Strips<'a> {
     wanted: &'a [usize],
     /// Patches of each, but for the last and those that would reach too far.
     len: usize,
-    /// From the first to the last of a strip, at most.
-    reach: usize,
+    max: usize,
 }
 
 impl<'a> Strips<'a> {
-    pub fn new(wanted: &'a [usize], len: usize, reach: usize) -> Self {
-        Self { wanted, len, reach }
+    /// Strips of `len` patches, or of a few less where many have one plan then.
+    pub fn new(wanted: &'a [usize], len: usize, limits: StripLimits) -> Self {
+        const MANY: usize = 8;
+        let StripLimits { max, period } = limits;
+        let many = len >= MANY * period && wanted.len() >= MANY * len;
+        Self { wanted, len: if many { len - len % period } else { len }, max }
     }
 
     /// Patches of the longest.
@@ -83,11 +95,11 @@ impl<'a> Strips<'a> {
     }
 
     pub fn iter(self) -> impl Iterator<Item = &'a [usize]> + Clone {
-        let Self { wanted: mut rest, len, reach } = self;
+        let Self { wanted: mut rest, len, max } = self;
         std::iter::from_fn(move || {
             let first = *rest.first()?;
             let longest = &rest[..rest.len().min(len)];
-            let (strip, after) = rest.split_at(longest.partition_point(|&index| index - first < reach));
+            let (strip, after) = rest.split_at(longest.partition_point(|&index| index - first < max));
             rest = after;
             Some(strip)
         })
@@ -95,10 +107,10 @@ impl<'a> Strips<'a> {
 }
 
 /// Ways to split rows and columns into strips, from one strip each to single patches: all strips of about the same
-/// length, squares preferred. `reach`: as in [`Strips`].
-pub(crate) fn splits(wanted: Axes<&[usize]>, reach: Axes<usize>) -> impl Iterator<Item = Axes<Strips<'_>>> {
+/// length, squares preferred.
+pub(crate) fn splits(wanted: Axes<&[usize]>, limits: Axes<StripLimits>) -> impl Iterator<Item = Axes<Strips<'_>>> {
     let counts = wanted.map(<[usize]>::len);
-    let longest = counts.zip(reach).map(|(count, reach)| count.min(reach));
+    let longest = counts.zip(limits).map(|(count, limits)| count.min(limits.max));
     let lengths = std::iter::successors(Some([longest.rows, longest.columns]), move |&[row, column]| {
         if row == 1 && column == 1 {
             None
@@ -109,8 +121,8 @@ pub(crate) fn splits(wanted: Axes<&[usize]>, reach: Axes<usize>) -> impl Iterato
         }
     });
     lengths.map(move |[row, column]| Axes {
-        rows: Strips::new(wanted.rows, row, reach.rows),
-        columns: Strips::new(wanted.columns, column, reach.columns),
+        rows: Strips::new(wanted.rows, row, limits.rows),
+        columns: Strips::new(wanted.columns, column, limits.columns),
     })
 }
 
@@ -132,7 +144,8 @@ mod tests {
         let wanted = Axes { rows: &rows[..], columns: &columns[..] };
         let lists =
             |strips: Axes<Strips<'_>>| strips.map(|strips| strips.iter().map(<[usize]>::to_vec).collect::<Vec<_>>());
-        let anything = Axes { rows: 1000, columns: 1000 };
+        let none = StripLimits { max: 1000, period: 1 };
+        let anything = Axes { rows: none, columns: none };
         for limit in [1, 2, 7, 64, 300, 1000] {
             let fits = |strips: &Axes<Strips<'_>>| lists(*strips).map(|strips| strips[0].len()).product() <= limit;
             let strips = lists(splits(wanted, anything).find(fits).expect("single patches fit"));
@@ -146,9 +159,18 @@ mod tests {
     /// Strips end where they would reach too far: patches on both sides of a gap are not evaluated together.
     #[test]
     fn strips_do_not_reach_over_gaps() {
-        let strips = |len, reach| Strips::new(&[0, 1, 2, 50, 51, 60], len, reach).iter().collect::<Vec<_>>();
+        let strips = |len, max| {
+            Strips::new(&[0, 1, 2, 50, 51, 60], len, StripLimits { max, period: 1 }).iter().collect::<Vec<_>>()
+        };
         assert_eq!(strips(6, 10), [&[0, 1, 2][..], &[50, 51], &[60]]);
         assert_eq!(strips(2, 100), [[0, 1], [2, 50], [51, 60]]);
         assert_eq!(strips(6, 1).len(), 6);
+    }
+    /// Many strips begin with a period each; few are as long as they may be.
+    #[test]
+    fn many_strips_have_one_plan() {
+        let wanted: Vec<usize> = (0..1000).collect();
+        let longest = |len, period| Strips::new(&wanted, len, StripLimits { max: 1000, period }).longest();
+        assert_eq!((longest(100, 12), longest(125, 12), longest(126, 12), longest(95, 12)), (96, 120, 126, 95));
     }
 }

@@ -61,7 +61,7 @@ impl Axis {
     /// Pixels of the crop that patch `k` decides: those nearest to its centre; `interpolated`: those between its neighbours' centres.
     pub fn footprint(&self, k: usize, interpolated: bool) -> Range<usize> {
         let nearest_from = |k: usize| if k == 0 { 0 } else { k * self.stride - (self.stride - 1) / 2 };
-        let is_last = k + 1 == self.count();
+        let is_last = (k + 1) * self.stride >= self.len;
         let range = match interpolated {
             true => (k * self.stride + 1).saturating_sub(self.stride)..(k + 1) * self.stride,
             false => nearest_from(k)..nearest_from(k + 1),

@@ -11,6 +11,6 @@ mod blocks;
 mod grid;
 mod selection;
 
-pub(crate) use blocks::{PatchBlock, Strips, splits};
+pub(crate) use blocks::{PatchBlock, StripLimits, Strips, splits};
 pub use grid::{Axis, Crop, Padding, PatchGrid, check_patch};
 pub(crate) use selection::{SelectedPatches, Selection};

@@ -52,16 +52,23 @@ impl Selection {
                 }
             }
         }
-        let columns = grid.x.count();
-        for (ky, patches) in patches.chunks_exact_mut(columns).enumerate() {
+        // Pixel columns of the crop that some row of a footprint has inside.
+        let mut reached = Zeros::new(grid.x.len, "ROI row")?;
+        for (ky, patches) in patches.chunks_exact_mut(grid.x.count()).enumerate() {
+            for reached in reached.chunks_mut(AT_A_TIME) {
+                cancel.check()?;
+                reached.fill(false);
+            }
             for y in grid.y.footprint(ky, interpolated) {
                 let row = &inside[(grid.y.origin + y) * width + grid.x.origin..][..grid.x.len];
-                for (part, patches) in patches.chunks_mut(AT_A_TIME).enumerate() {
+                for (reached, inside) in reached.chunks_mut(AT_A_TIME).zip(row.chunks(AT_A_TIME)) {
                     cancel.check()?;
-                    for (kx, wanted) in patches.iter_mut().enumerate() {
-                        *wanted |= row[grid.x.footprint(part * AT_A_TIME + kx, interpolated)].contains(&true);
-                    }
+                    reached.iter_mut().zip(inside).for_each(|(reached, &inside)| *reached |= inside);
                 }
+            }
+            for (kx, wanted) in patches.iter_mut().enumerate() {
+                cancel.check()?;
+                *wanted = reached[grid.x.footprint(kx, interpolated)].contains(&true);
             }
         }
         Ok(Self { inside, patches, width })

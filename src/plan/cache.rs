@@ -5,12 +5,12 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::axis::AxisPlan;
-use super::neighbourhood::{Neighbourhood, max_tile};
+use super::neighbourhood::{Neighbourhood, max_tile, period};
 use super::value_numbering::{PatchRow, reach};
 use crate::cancel::Cancel;
 use crate::error::Error;
 use crate::memory::{try_push, try_reserve};
-use crate::patch_grid::{Axis, Padding};
+use crate::patch_grid::{Axis, Padding, StripLimits};
 
 const WHAT: &str = "plan of an axis";
 
@@ -42,9 +42,9 @@ impl AxisPlans {
         self.limit
     }
 
-    /// Patches from the first to the last of a tile of `axis`, at most.
-    pub fn max_tile(&self, axis: &Axis) -> usize {
-        max_tile(axis, self.max_run)
+    /// Limits of the strips of `axis` that are planned at a time.
+    pub fn limits(&self, axis: &Axis) -> StripLimits {
+        StripLimits { max: max_tile(axis), period: self.max_run.map_or(1, |max_run| period(max_run, axis.stride)) }
     }
 
     /// The plan of the patches `indices` (ascending, not empty) of `axis`.

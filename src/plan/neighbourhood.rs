@@ -17,8 +17,9 @@ use std::ops::Range;
 
 use crate::patch_grid::Axis;
 
-/// Maximum pixels of the patches of one plan, each patch's own added up, its neighbours' not.
-const MAX_PIXELS: usize = 1 << 20;
+/// Pixels that the longest tile covers, and those of its patches added up: longer ones have hardly less work.
+const MAX_COVERED: usize = 1 << 16;
+const MAX_ADDED_UP: usize = 1 << 20;
 
 /// Pixels that whole runs of one value reach beyond a patch, all layers together: a pixel of the layer for each convolution.
 const REACH: usize = 1 + 1 + 2 * 2 + 3 * 4 + 3 * 8 + 3 * 16;
@@ -35,7 +36,7 @@ pub(super) struct Neighbourhood {
     right: usize,
     /// Patches on each side of a tile.
     margin: usize,
-    /// Patches from a cut of the runs of all layers to the next.
+    /// See [`period`].
     period: usize,
 }
 
@@ -74,14 +75,13 @@ impl Neighbourhood {
     }
 }
 
-/// Patches of the longest tile of an axis. A multiple of the period, so that tiles that long have plans in common.
-pub(crate) fn max_tile(axis: &Axis, max_run: Option<usize>) -> usize {
-    let period = max_run.map_or(1, |max_run| period(max_run, axis.stride));
-    MAX_PIXELS / axis.patch_size / period * period
+/// Patches of the longest tile of an axis.
+pub(super) fn max_tile(axis: &Axis) -> usize {
+    (MAX_COVERED / axis.stride).min(MAX_ADDED_UP / axis.patch_size).max(1)
 }
 
-fn period(max_run: usize, stride: usize) -> usize {
+/// Patches from a cut of the runs of all layers to the next.
+pub(super) fn period(max_run: usize, stride: usize) -> usize {
     let cuts = max_run * COARSEST;
-    // Without its factors in common with the stride.
     (1..=cuts).find(|&patches| (patches * stride).is_multiple_of(cuts)).unwrap_or(cuts)
 }

@@ -131,7 +131,7 @@ impl<'a> Call<'a> {
             lists: self.roi.is_some(),
             budget: self.budget.less(self.held + Bytes::host(plans.limit() as u64)),
             info: self.info,
-            reach: self.geometry.grid.axes().map(|axis| plans.max_tile(&axis)),
+            limits: self.geometry.grid.axes().map(|axis| plans.limits(&axis)),
             cancel: &self.control.cancel,
         }
     }

@@ -12,7 +12,7 @@ use crate::engine::{Bytes, EngineInfo};
 use crate::error::Error;
 use crate::memory::try_with_capacity;
 use crate::network::CONVOLUTIONS;
-use crate::patch_grid::{Padding, PatchBlock, PatchGrid, SelectedPatches, Selection, Strips, splits};
+use crate::patch_grid::{Padding, PatchBlock, PatchGrid, SelectedPatches, Selection, StripLimits, Strips, splits};
 use crate::plan::{AxisPlan, AxisPlans, AxisSizes, PlannedTile, STEPS, Step, TilePlan};
 
 /// Without sharing: maximum patches at a time, and maximum bytes of activations for them.
@@ -74,8 +74,7 @@ pub(super) struct Tiling<'a> {
     pub lists: bool,
     /// For the activations and lists of one tile.
     pub budget: Bytes,
-    /// Patches from the first to the last of a tile, at most.
-    pub reach: Axes<usize>,
+    pub limits: Axes<StripLimits>,
     pub info: &'a EngineInfo,
     pub cancel: &'a Cancel,
 }
@@ -102,8 +101,8 @@ impl Tiling<'_> {
         match cut.shape {
             Shape::Blocks(lengths) => {
                 let Axes { rows, columns } = wanted
-                    .zip(lengths.zip(self.reach))
-                    .map(|(wanted, (length, reach))| Strips::new(wanted, length, reach));
+                    .zip(lengths.zip(self.limits))
+                    .map(|(wanted, (length, limits))| Strips::new(wanted, length, limits));
                 let blocks = rows.iter().flat_map(move |rows| columns.iter().map(move |columns| (rows, columns)));
                 Box::new(blocks.filter_map(|(rows, columns)| {
                     let block = PatchBlock::new(rows, columns, selection, &self.grid, self.cancel);
@@ -140,7 +139,7 @@ impl Tiling<'_> {
         let mut chosen = None;
         // Memory of the last try that did not fit.
         let mut too_large = Bytes::default();
-        for strips in splits(wanted, self.reach) {
+        for strips in splits(wanted, self.limits) {
             let planned = self.planned(strips, plans)?;
             let largest = self.largest(&planned)?;
             if !largest.fits(self.budget) {
@@ -188,7 +187,9 @@ impl Tiling<'_> {
         if self.padding == Padding::Patch {
             return Ok(self.bytes(&self.isolated(1, plans)?.sizes()));
         }
-        self.largest(&self.planned(wanted.map(|indices| Strips::new(indices, 1, 1)), plans)?)
+        self.largest(
+            &self.planned(wanted.zip(self.limits).map(|(indices, limits)| Strips::new(indices, 1, limits)), plans)?,
+        )
     }
 
     /// The axes of patches that share nothing, stacked on the row axis.

@@ -68,13 +68,13 @@ fn a_neighbourhood_decides_what_all_patches_decide() {
 fn long_axes_are_planned_tile_by_tile() {
     for (patch_size, stride) in [(32, 1), (257, 1), (257, 7), (1024, 1), (1024, 1024)] {
         let axis = Axis { origin: 0, len: 1 << 24, patch_size, stride };
-        let longest = max_tile(&axis, Some(MAX_RUN));
+        let longest = max_tile(&axis);
         for tile in [0..1, 5000..5001, axis.count() - 1..axis.count(), 0..longest, axis.count() - longest..axis.count()]
         {
             let around = Neighbourhood::new(&axis, MAX_RUN, 96).of(tile.clone());
             let patches: usize = around.iter().map(|range| range.len()).sum();
             assert!(around.iter().any(|range| range.start <= tile.start && tile.end <= range.end));
-            assert!(patches * patch_size <= 12 << 20, "{patch_size}/{stride}: {patches} patches for {tile:?}");
+            assert!(patches * patch_size <= 10 << 20, "{patch_size}/{stride}: {patches} patches for {tile:?}");
         }
     }
 }
