@@ -4,6 +4,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::Error;
 
+/// Elements of a long loop from one check to the next: even where each lies in a fresh page of memory, that is some milliseconds.
+pub(crate) const AT_A_TIME: usize = 4096;
+
 /// A flag that is handed down by reference.
 #[derive(Default)]
 pub(crate) struct Cancel(AtomicBool);

@@ -14,8 +14,9 @@
 //! Mean and deviation are not applied here: the engine folds them into the first layer, because the
 //! zeros at a patch's border are zeros *after* normalisation, whereas black pixels are 0 before it.
 
-use crate::cancel::Cancel;
+use crate::cancel::{AT_A_TIME, Cancel};
 use crate::error::Error;
+use crate::memory::try_filled;
 use crate::volume::Volume;
 
 const LEVELS: usize = 256;
@@ -49,41 +50,45 @@ impl Intensity {
     }
 
     /// Fills `image` ([height][width]) from slice `z`; returns how many voxels were not finite.
-    /// `row` is workspace of `width` values.
     pub(crate) fn slice(
         &self,
         volume: &Volume<'_>,
         z: usize,
-        row: &mut [f64],
         image: &mut [f32],
         cancel: &Cancel,
     ) -> Result<u64, Error> {
+        let width = volume.extents().width;
+        let mut values = try_filled(width.min(AT_A_TIME), 0.0, "one row")?;
         let mut nonfinite = 0;
-        for (y, pixels) in image.chunks_exact_mut(row.len()).enumerate() {
-            cancel.check()?;
-            volume.read_row(y, z, row);
-            for (pixel, &hu) in pixels.iter_mut().zip(&*row) {
-                *pixel = if hu.is_finite() {
-                    let x = ((hu - self.low) / (self.high - self.low)).clamp(0.0, 1.0);
-                    if self.equalize { (255.0 * x + 0.5).floor() as f32 } else { x as f32 }
-                } else {
-                    nonfinite += 1;
-                    0.0
-                };
+        for (y, row) in image.chunks_exact_mut(width).enumerate() {
+            for (part, pixels) in row.chunks_mut(AT_A_TIME).enumerate() {
+                cancel.check()?;
+                let values = &mut values[..pixels.len()];
+                volume.read([part * AT_A_TIME, y, z], values);
+                for (pixel, &hu) in pixels.iter_mut().zip(&*values) {
+                    *pixel = if hu.is_finite() {
+                        let x = ((hu - self.low) / (self.high - self.low)).clamp(0.0, 1.0);
+                        if self.equalize { (255.0 * x + 0.5).floor() as f32 } else { x as f32 }
+                    } else {
+                        nonfinite += 1;
+                        0.0
+                    };
+                }
             }
         }
         if self.equalize {
-            equalize_levels(image);
+            equalize_levels(image, cancel)?;
         }
         Ok(nonfinite)
     }
 }
 
 /// Levels 0..=255 (whole numbers) in, equalised intensities 0..=1 out.
-fn equalize_levels(image: &mut [f32]) {
+fn equalize_levels(image: &mut [f32], cancel: &Cancel) -> Result<(), Error> {
     let mut histogram = [0usize; LEVELS];
-    for &level in &*image {
-        histogram[level as usize] += 1;
+    for pixels in image.chunks(AT_A_TIME) {
+        cancel.check()?;
+        pixels.iter().for_each(|&level| histogram[level as usize] += 1);
     }
     let lowest = histogram.iter().position(|&count| count > 0).unwrap_or(0);
     let others = image.len() - histogram[lowest];
@@ -98,9 +103,11 @@ fn equalize_levels(image: &mut [f32]) {
             table[level] = (below as f32 * factor).round_ties_even().min(255.0) / 255.0;
         }
     }
-    for pixel in image {
-        *pixel = table[*pixel as usize];
+    for pixels in image.chunks_mut(AT_A_TIME) {
+        cancel.check()?;
+        pixels.iter_mut().for_each(|pixel| *pixel = table[*pixel as usize]);
     }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -112,7 +119,7 @@ mod tests {
         let volume = Volume::from_slice(voxels, width, height, 1).unwrap();
         let intensity = Intensity::new((-160.0, 240.0), equalize).unwrap();
         let mut image = vec![9.0; voxels.len()];
-        let nonfinite = intensity.slice(&volume, 0, &mut vec![0.0; width], &mut image, &Cancel::default()).unwrap();
+        let nonfinite = intensity.slice(&volume, 0, &mut image, &Cancel::default()).unwrap();
         (image, nonfinite)
     }
 
@@ -135,7 +142,7 @@ mod tests {
                 line.split_whitespace().map(|word| word.parse().expect("a level")).collect()
             };
             let (mut image, expected) = (levels(), levels());
-            equalize_levels(&mut image);
+            equalize_levels(&mut image, &Cancel::default()).unwrap();
             for (index, (have, want)) in image.iter().zip(&expected).enumerate() {
                 assert_eq!(*have, want / 255.0, "{title}: pixel {index}");
             }

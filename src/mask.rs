@@ -7,9 +7,9 @@
 //! ```
 //! Equal values take the lowest class. Voxels outside the crop or the ROI are 0.
 
-use crate::cancel::Cancel;
+use crate::cancel::{AT_A_TIME, Cancel};
 use crate::error::Error;
-use crate::memory::try_filled;
+use crate::memory::{Zeros, try_filled};
 use crate::patch_grid::{PatchGrid, Selection};
 use crate::volume::{Memory, OutputView};
 
@@ -114,12 +114,13 @@ impl Wanted {
 pub(crate) struct Scores {
     classes: usize,
     /// [patches][classes], NaN where not evaluated.
-    logits: Vec<f32>,
+    logits: Zeros<f32>,
     /// [patches][classes], filled by [`Scores::softmax`].
-    probabilities: Vec<f32>,
+    probabilities: Zeros<f32>,
 }
 
 impl Scores {
+    /// Room for them.
     pub fn new(patches: usize, classes: usize) -> Result<Self, Error> {
         let len = patches.checked_mul(classes).ok_or_else(|| {
             Error::invalid(format!(
@@ -129,8 +130,8 @@ impl Scores {
         })?;
         Ok(Self {
             classes,
-            logits: try_filled(len, f32::NAN, "logits of a slice")?,
-            probabilities: try_filled(len, 0.0, "probabilities of a slice")?,
+            logits: Zeros::new(len, "logits of a slice")?,
+            probabilities: Zeros::new(len, "probabilities of a slice")?,
         })
     }
 
@@ -139,9 +140,13 @@ impl Scores {
         8 * patches as u64 * classes as u64
     }
 
-    /// Forgets the last slice.
-    pub fn clear(&mut self) {
-        self.logits.fill(f32::NAN);
+    /// Before a slice of which only some patches are evaluated: none is yet.
+    pub fn clear(&mut self, cancel: &Cancel) -> Result<(), Error> {
+        for logits in self.logits.chunks_mut(AT_A_TIME) {
+            cancel.check()?;
+            logits.fill(f32::NAN);
+        }
+        Ok(())
     }
 
     /// Stores the logits of patch `index`.
@@ -154,10 +159,10 @@ impl Scores {
         for (logits, probabilities) in
             self.logits.chunks_exact(self.classes).zip(self.probabilities.chunks_exact_mut(self.classes))
         {
+            cancel.check()?;
             if logits[0].is_nan() {
                 continue;
             }
-            cancel.check()?;
             let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
             let exponential = |logit: f32| f64::from(logit - largest).exp();
             let sum: f64 = logits.iter().map(|&logit| exponential(logit)).sum();
@@ -209,13 +214,15 @@ impl MaskWriter {
         scores: &Scores,
         cancel: &Cancel,
     ) -> Result<(), Error> {
-        self.logits(outputs, z, scores);
+        self.logits(outputs, z, scores, cancel)?;
         let (x_axis, y_axis) = (self.grid.x, self.grid.y);
-        let mut probabilities = vec![0.0; scores.classes];
+        let mut probabilities = try_filled(scores.classes, 0.0, "probabilities of a voxel")?;
         for y in 0..self.height {
-            cancel.check()?;
             let row = y.checked_sub(y_axis.origin).filter(|&p| p < y_axis.len);
             for x in 0..self.width {
+                if x.is_multiple_of(AT_A_TIME) {
+                    cancel.check()?;
+                }
                 let column = x.checked_sub(x_axis.origin).filter(|&p| p < x_axis.len);
                 let (class, probability, covered) = match (column, row) {
                     (Some(px), Some(py)) if selection.contains_pixel(x, y) => {
@@ -239,16 +246,18 @@ impl MaskWriter {
         Ok(())
     }
 
-    fn logits(&self, outputs: &mut OutputViews<'_>, z: usize, scores: &Scores) {
+    fn logits(&self, outputs: &mut OutputViews<'_>, z: usize, scores: &Scores, cancel: &Cancel) -> Result<(), Error> {
         let Some(output) = &mut outputs.logits else {
-            return;
+            return Ok(());
         };
         let columns = self.grid.x.count();
         for patch in 0..self.grid.patches() {
+            cancel.check()?;
             for (class, &logit) in scores.logits_of(patch).iter().enumerate() {
                 output.set([class, patch % columns, patch / columns, z], logit);
             }
         }
+        Ok(())
     }
 
     /// Class of pixel (px, py) of the crop; leaves its class probabilities in `probabilities`.

@@ -47,7 +47,7 @@ use crate::error::Error;
 use crate::intensity::Intensity;
 use crate::mask::{DevicePlanes, Interpolation, OutputViews, Wanted};
 use crate::patch_grid::{PatchGrid, Selection};
-use crate::plan::{AxisPlan, MacsPerOutput, PlannedTile};
+use crate::plan::{AxisSizes, MacsPerOutput, PlannedTile};
 use crate::volume::{Extents, Volume};
 use crate::weights::Model;
 
@@ -190,11 +190,11 @@ pub(crate) trait MemoryModel: Send + Sync {
     fn call(&self, geometry: &Geometry) -> Result<Bytes, Error>;
 
     /// Held for a tile of these axes.
-    fn tile(&self, axes: &Axes<Arc<AxisPlan>>) -> TileMemory;
+    fn tile(&self, axes: &Axes<AxisSizes>) -> TileMemory;
 
     /// Held for this tile, at most [`MemoryModel::tile`] of its axes.
     fn planned(&self, tile: &PlannedTile) -> Bytes {
-        let memory = self.tile(&tile.plan.axes);
+        let memory = self.tile(&tile.plan.sizes());
         let lists = if tile.plan.patches().listed().is_some() { memory.lists } else { 0 };
         memory.whole + Bytes::host(lists)
     }

@@ -16,7 +16,7 @@ use crate::axes::Axes;
 use crate::error::Error;
 use crate::mask::OutputViews;
 use crate::patch_grid::Selection;
-use crate::plan::AxisPlan;
+use crate::plan::AxisSizes;
 use crate::volume::Memory;
 
 /// See the module. All engines are of one kind.
@@ -85,7 +85,7 @@ impl MemoryModel for MultiMemory {
         self.0.iter().try_fold(Bytes::default(), |sum, memory| Ok(together(sum, memory.call(geometry)?)))
     }
 
-    fn tile(&self, axes: &Axes<Arc<AxisPlan>>) -> TileMemory {
+    fn tile(&self, axes: &Axes<AxisSizes>) -> TileMemory {
         self.0.iter().map(|memory| memory.tile(axes)).fold(TileMemory::default(), |sum, one| TileMemory {
             whole: together(sum.whole, one.whole),
             lists: sum.lists.saturating_add(one.lists),

@@ -5,8 +5,13 @@ use std::sync::Arc;
 
 use fixedbitset::FixedBitSet;
 
-use super::steps::{HEAD, ZERO};
+use super::steps::{HEAD, STEPS, ZERO};
 use crate::axes::Axes;
+use crate::cancel::Cancel;
+use crate::error::Error;
+use crate::memory::{try_push, try_with_capacity};
+
+const WHAT: &str = "plan of a tile";
 
 /// Source of a value that is black wherever it is asked for.
 pub(super) const BLACK: i64 = i64::MIN;
@@ -97,13 +102,20 @@ impl AxisPlan {
         self.sources.len() * size_of::<i64>() + entries * size_of::<i32>()
     }
 
+    /// Sizes of the images that it makes along its axis.
+    pub fn sizes(&self) -> AxisSizes {
+        let each = |of: fn(&TapTable) -> usize| std::array::from_fn(|index| of(&self.layers[index]));
+        AxisSizes { inputs: self.inputs(), outputs: each(TapTable::len), taps: each(|layer| layer.table.len()) }
+    }
+
     /// The part of this plan that `patches` (ascending) need, whole runs of it, with the values renumbered in the same
     /// order. `base`: the pixel that its sources are counted from, relative to where those of `self` are.
-    pub fn restrict(&self, patches: &[usize], base: i64) -> Self {
+    pub fn restrict(&self, patches: impl Iterator<Item = usize>, base: i64, cancel: &Cancel) -> Result<Self, Error> {
         // First the head's, then those of the layer before, at last the input's.
         let mut needed = vec![FixedBitSet::with_capacity(self.layers[HEAD].len())];
-        needed[0].extend(patches.iter().copied());
+        needed[0].extend(patches);
         for (index, table) in self.layers.iter().enumerate().rev() {
+            cancel.check()?;
             let count = match index.checked_sub(1) {
                 Some(before) => self.layers[before].len(),
                 None => self.inputs(),
@@ -113,12 +125,15 @@ impl AxisPlan {
             needed.push(table.read_by(&needed[last], count));
         }
         needed.reverse();
-        let tables = self.layers.iter().zip(needed.windows(2));
-        let sources = needed[0].ones().map(|value| self.sources[value]);
-        Self {
-            layers: tables.map(|(table, needed)| table.restrict(&needed[1], &needed[0])).collect(),
-            sources: sources.map(|s| if s == BLACK { s } else { s - base }).collect(),
+        let mut layers = Vec::with_capacity(STEPS.len());
+        for (table, needed) in self.layers.iter().zip(needed.windows(2)) {
+            cancel.check()?;
+            layers.push(table.restrict(&needed[1], &needed[0])?);
         }
+        let mut sources = try_with_capacity(needed[0].count_ones(..), WHAT)?;
+        let shift = |source: i64| if source == BLACK { source } else { source - base };
+        sources.extend(needed[0].ones().map(|value| shift(self.sources[value])));
+        Ok(Self { sources, layers })
     }
 }
 
@@ -144,32 +159,72 @@ impl TapTable {
     }
 
     /// The values that are `needed`, reading what is left of the layer `before`.
-    fn restrict(&self, needed: &FixedBitSet, before: &FixedBitSet) -> Self {
-        let numbers = numbers(before);
-        let tap = |&tap: &i32| match tap {
-            ZERO => ZERO,
-            tap => numbers[tap as usize],
-        };
-        let taps = needed.ones().flat_map(|value| self.taps_of(value).iter().map(tap));
-        let own = self::numbers(needed);
-        let kept = (0..self.runs()).filter(|&run| needed.contains(self.run(run).start));
-        let mut runs: Vec<u32> = kept.map(|run| own[self.run(run).start] as u32).collect();
-        if !self.runs.is_empty() {
-            runs.push(needed.count_ones(..) as u32);
+    fn restrict(&self, needed: &FixedBitSet, before: &FixedBitSet) -> Result<Self, Error> {
+        let numbers = numbers(before)?;
+        let mut table = try_with_capacity(self.taps * needed.count_ones(..), WHAT)?;
+        for value in needed.ones() {
+            table.extend(self.taps_of(value).iter().map(|&tap| if tap == ZERO { ZERO } else { numbers[tap as usize] }));
         }
-        Self { taps: self.taps, table: taps.collect(), runs }
+        let mut runs = Vec::new();
+        let mut end = 0;
+        for run in (0..self.runs()).map(|run| self.run(run)).filter(|run| needed.contains(run.start)) {
+            try_push(&mut runs, end, WHAT)?;
+            end += run.len() as u32;
+        }
+        if !self.runs.is_empty() {
+            try_push(&mut runs, end, WHAT)?;
+        }
+        Ok(Self { taps: self.taps, table, runs })
     }
 }
 
 /// For each value the number of `needed` ones before it.
-fn numbers(needed: &FixedBitSet) -> Vec<i32> {
+fn numbers(needed: &FixedBitSet) -> Result<Vec<i32>, Error> {
+    let mut numbers = try_with_capacity(needed.len(), WHAT)?;
     let mut next = 0;
-    let number = (0..needed.len()).map(|value| {
+    numbers.extend((0..needed.len()).map(|value| {
         let number = next;
         next += i32::from(needed.contains(value));
         number
-    });
-    number.collect()
+    }));
+    Ok(numbers)
+}
+
+/// Rows or columns of a tile's images.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct AxisSizes {
+    pub inputs: usize,
+    outputs: [usize; STEPS.len()],
+    taps: [usize; STEPS.len()],
+}
+
+impl AxisSizes {
+    /// Of the output image of step `index`.
+    pub fn output(&self, index: usize) -> usize {
+        self.outputs[index]
+    }
+
+    /// Taps of all values of step `index`.
+    pub fn taps(&self, index: usize) -> usize {
+        self.taps[index]
+    }
+}
+
+impl Axes<AxisSizes> {
+    /// Rows and columns of the output image of step `index`.
+    pub fn output(&self, index: usize) -> Axes<usize> {
+        self.map(|axis| axis.output(index))
+    }
+
+    /// Rows and columns of the input image.
+    pub fn inputs(&self) -> Axes<usize> {
+        self.map(|axis| axis.inputs)
+    }
+
+    /// Patches of a tile in which all are wanted.
+    pub fn patches(&self) -> usize {
+        self.output(HEAD).product()
+    }
 }
 
 /// The axes of a tile.
@@ -178,18 +233,7 @@ impl Axes<Arc<AxisPlan>> {
         Axes { rows: self.rows.layer(index), columns: self.columns.layer(index) }
     }
 
-    /// Rows and columns of the output image of step `index`.
-    pub fn output(&self, index: usize) -> Axes<usize> {
-        self.layer(index).map(TapTable::len)
-    }
-
-    /// Rows and columns of the input image.
-    pub fn inputs(&self) -> Axes<usize> {
-        self.as_ref().map(|axis| axis.inputs())
-    }
-
-    /// Patches of a tile in which all are wanted.
-    pub fn patches(&self) -> usize {
-        self.output(HEAD).product()
+    pub fn sizes(&self) -> Axes<AxisSizes> {
+        self.as_ref().map(|axis| axis.sizes())
     }
 }

@@ -1,13 +1,18 @@
 //! Plans by geometry: slices and interior tiles repeat.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::axis::AxisPlan;
-use super::value_numbering::PatchRow;
+use super::neighbourhood::{Neighbourhood, max_tile, period};
+use super::value_numbering::{PatchRow, reach};
 use crate::cancel::Cancel;
 use crate::error::Error;
-use crate::patch_grid::{Axis, Padding};
+use crate::memory::{try_push, try_reserve};
+use crate::patch_grid::{Axis, Padding, StripLimits};
+
+const WHAT: &str = "plan of an axis";
 
 /// Makes plans and keeps them.
 pub(crate) struct AxisPlans {
@@ -19,11 +24,11 @@ pub(crate) struct AxisPlans {
     limit: usize,
 }
 
-#[derive(PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 struct Key {
     patches: PatchRow,
-    /// Indices of the patches in the plan; `None`: all.
-    chosen: Option<Vec<usize>>,
+    /// The patches in the plan, counted from the first; `None`: all.
+    chosen: Option<Vec<Range<usize>>>,
 }
 
 impl AxisPlans {
@@ -37,6 +42,11 @@ impl AxisPlans {
         self.limit
     }
 
+    /// Limits of the strips of `axis` that are planned at a time.
+    pub fn limits(&self, axis: &Axis) -> StripLimits {
+        StripLimits { max: max_tile(axis), period: self.max_run.map_or(1, |max_run| period(max_run, axis.stride)) }
+    }
+
     /// The plan of the patches `indices` (ascending, not empty) of `axis`.
     pub fn tile(
         &mut self,
@@ -45,21 +55,31 @@ impl AxisPlans {
         padding: Padding,
         cancel: &Cancel,
     ) -> Result<Arc<AxisPlan>, Error> {
-        if self.max_run.is_none() {
-            return self.numbered(PatchRow::new(axis, indices, padding), cancel);
+        let chosen = ranges(indices)?;
+        let Some(max_run) = self.max_run else {
+            return self.numbered(PatchRow::new(axis, &chosen, padding), cancel);
+        };
+        let neighbourhood = Neighbourhood::new(axis, max_run, reach(padding) as usize);
+        let around = neighbourhood.of(indices[0]..indices[indices.len() - 1] + 1);
+        let patches = PatchRow::new(axis, &around, padding);
+        if chosen == around {
+            return self.numbered(patches, cancel);
         }
-        let all: Vec<usize> = (0..axis.count()).collect();
-        let all_patches = PatchRow::new(axis, &all, padding);
-        if indices.len() == all.len() {
-            return self.numbered(all_patches, cancel);
-        }
-        let key = Key { patches: all_patches.clone(), chosen: Some(indices.to_vec()) };
+        // The neighbourhood's plan goes from range to range without a gap; the tile lies in one of them.
+        let gap = if indices[0] < around[0].end { around[0].start } else { around[1].start - around[0].len() };
+        let chosen = chosen.into_iter().map(|range| range.start - gap..range.end - gap);
+        let mut key = Key { patches, chosen: Some(chosen.collect()) };
         if let Some(plan) = self.known.get(&key) {
             return Ok(Arc::clone(plan));
         }
-        let whole = self.numbered(all_patches, cancel)?;
-        let base = axis.start(indices[0]) - axis.start(0);
-        Ok(self.keep(key, whole.restrict(indices, base)))
+        let whole = self.numbered(key.patches.clone(), cancel)?;
+        let base = axis.start(indices[0]) - axis.start(around[0].start);
+        let plan = whole.restrict(key.chosen.iter().flatten().cloned().flatten(), base, cancel)?;
+        let plan = self.keep(key.clone(), plan)?;
+        // Tiles that come next are of the same neighbourhood.
+        key.chosen = None;
+        self.insert(key, whole)?;
+        Ok(plan)
     }
 
     /// The plan of `count` patches that share nothing.
@@ -74,17 +94,25 @@ impl AxisPlans {
             return Ok(Arc::clone(plan));
         }
         let plan = key.patches.number(self.max_run, cancel)?;
-        Ok(self.keep(key, plan))
+        self.keep(key, plan)
     }
 
-    fn keep(&mut self, key: Key, plan: AxisPlan) -> Arc<AxisPlan> {
+    fn keep(&mut self, key: Key, plan: AxisPlan) -> Result<Arc<AxisPlan>, Error> {
         let plan = Arc::new(plan);
         if self.bytes + plan.bytes() > self.limit {
             self.forget();
         }
-        self.bytes += plan.bytes();
-        self.known.insert(key, Arc::clone(&plan));
-        plan
+        self.insert(key, Arc::clone(&plan))?;
+        Ok(plan)
+    }
+
+    fn insert(&mut self, key: Key, plan: Arc<AxisPlan>) -> Result<(), Error> {
+        try_reserve(&mut self.known, 1, WHAT)?;
+        let bytes = plan.bytes();
+        if self.known.insert(key, plan).is_none() {
+            self.bytes += bytes;
+        }
+        Ok(())
     }
 
     pub fn forget(&mut self) {
@@ -96,4 +124,18 @@ impl AxisPlans {
     pub fn bytes(&self) -> usize {
         self.bytes
     }
+}
+
+/// Ascending numbers as ranges.
+fn ranges(indices: &[usize]) -> Result<Vec<Range<usize>>, Error> {
+    let (first, last) = (indices[0], indices[indices.len() - 1]);
+    let mut ranges = Vec::new();
+    if last - first + 1 == indices.len() {
+        try_push(&mut ranges, first..last + 1, WHAT)?;
+        return Ok(ranges);
+    }
+    for run in indices.chunk_by(|a, b| a + 1 == *b) {
+        try_push(&mut ranges, run[0]..run[run.len() - 1] + 1, WHAT)?;
+    }
+    Ok(ranges)
 }

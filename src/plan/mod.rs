@@ -24,6 +24,7 @@
 
 mod axis;
 mod cache;
+mod neighbourhood;
 mod roi;
 mod steps;
 mod stored_pixels;
@@ -33,7 +34,7 @@ mod tile;
 mod value_numbering;
 mod winograd_runs;
 
-pub(crate) use axis::{AxisPlan, TapTable};
+pub(crate) use axis::{AxisPlan, AxisSizes, TapTable};
 pub(crate) use cache::AxisPlans;
 pub(crate) use steps::{HEAD, MacsPerOutput, STEPS, Step, ZERO};
 pub(crate) use tile::{Image, PlannedTile, TileGeometry, TilePlan};

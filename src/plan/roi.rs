@@ -18,11 +18,9 @@ use super::steps::ZERO;
 use crate::axes::Axes;
 use crate::cancel::Cancel;
 use crate::error::Error;
-use crate::memory::ensure_headroom;
+use crate::memory::{ensure_headroom, try_filled, try_push, try_reserve, try_with_capacity};
 
 const WHAT: &str = "ROI plan";
-/// Estimate of the memory of a row while rows are joined.
-const BYTES_PER_ROW: usize = 96;
 
 /// Needed pixels of a layer.
 pub(super) struct Needed {
@@ -34,14 +32,17 @@ impl Needed {
     /// The wanted patches, [rows][columns].
     pub fn patches(patches: &[bool], columns: usize, cancel: &Cancel) -> Result<Self, Error> {
         let rows = patches.len() / columns;
-        ensure_headroom(patches.len() / 8 + BYTES_PER_ROW * rows, WHAT)?;
-        let sets = patches.chunks_exact(columns).map(|row| {
+        ensure_headroom(patches.len() / 8, WHAT)?;
+        let mut sets = try_with_capacity(rows, WHAT)?;
+        let mut numbers = try_with_capacity(rows, WHAT)?;
+        for row in patches.chunks_exact(columns) {
+            cancel.check()?;
             let mut set = FixedBitSet::with_capacity(columns);
             set.extend((0..columns).filter(|&column| row[column]));
-            set
-        });
-        let numbers: Vec<u32> = (0..rows as u32).collect();
-        joined(numbers.chunks(1), &sets.collect::<Vec<_>>(), cancel)
+            numbers.push(sets.len() as u32);
+            sets.push(set);
+        }
+        joined(numbers.chunks(1), &sets, cancel)
     }
 
     /// With the pixels that are evaluated together with needed ones: a run of rows x a run of columns.
@@ -50,8 +51,8 @@ impl Needed {
         if rows.runs() == 0 {
             return Ok(self);
         }
-        ensure_headroom(BYTES_PER_ROW * rows.len(), WHAT)?;
         for set in &mut self.sets {
+            cancel.check()?;
             columns.fill_runs(set);
         }
         let runs = (0..rows.runs()).map(|run| rows.run(run));
@@ -66,19 +67,19 @@ impl Needed {
     pub fn before(&self, layer: Axes<&TapTable>, input: Axes<usize>, cancel: &Cancel) -> Result<Self, Error> {
         let Axes { rows: row_count, columns: column_count } = input;
         let Axes { rows, columns } = layer;
-        ensure_headroom(BYTES_PER_ROW * row_count + self.sets.len() * column_count / 8, WHAT)?;
+        ensure_headroom(self.sets.len() * column_count / 8, WHAT)?;
         // The sets of the rows that read a row, row by row.
         let readers = || {
             let taps = (self.rows.iter().enumerate())
                 .flat_map(|(row, &set)| rows.taps_of(row).iter().map(move |&tap| (tap, set)));
             taps.filter(|&(tap, _)| tap != ZERO)
         };
-        let mut ends = vec![0; row_count + 1];
+        let mut ends = try_filled(row_count + 1, 0, WHAT)?;
         readers().for_each(|(tap, _)| ends[tap as usize + 1] += 1);
         for row in 0..row_count {
             ends[row + 1] += ends[row];
         }
-        let mut sets = vec![0; ends[row_count]];
+        let mut sets = try_filled(ends[row_count], 0, WHAT)?;
         // Each row's beginning, and when its sets are there its end.
         readers().for_each(|(tap, set)| {
             sets[ends[tap as usize]] = set;
@@ -88,7 +89,7 @@ impl Needed {
             let begin = row.checked_sub(1).map_or(0, |before| ends[before]);
             &sets[begin..ends[row]]
         });
-        let mut read = Vec::with_capacity(self.sets.len());
+        let mut read = try_with_capacity(self.sets.len(), WHAT)?;
         for set in &self.sets {
             cancel.check()?;
             read.push(columns.read_by(set, column_count));
@@ -102,7 +103,7 @@ fn joined<'a>(rows: impl Iterator<Item = &'a [u32]>, sets: &[FixedBitSet], cance
     const UNIONS_AT_A_TIME: usize = 64;
     let columns = sets.first().map_or(0, FixedBitSet::len);
     let mut numbers: HashMap<FixedBitSet, u32> = HashMap::new();
-    let mut joined = Vec::with_capacity(rows.size_hint().0);
+    let mut joined = Vec::new();
     // Rows mostly need what the row before needs.
     let (mut last, mut union) = (Vec::new(), Vec::new());
     let mut number = None;
@@ -124,14 +125,15 @@ fn joined<'a>(rows: impl Iterator<Item = &'a [u32]>, sets: &[FixedBitSet], cance
                 for &set in &union {
                     needed.union_with(&sets[set as usize]);
                 }
+                try_reserve(&mut numbers, 1, WHAT)?;
                 let next = numbers.len() as u32;
                 std::mem::swap(&mut last, &mut union);
                 *number.insert(*numbers.entry(needed).or_insert(next))
             }
         };
-        joined.push(number);
+        try_push(&mut joined, number, WHAT)?;
     }
-    let mut sets = vec![FixedBitSet::new(); numbers.len()];
+    let mut sets = try_filled(numbers.len(), FixedBitSet::new(), WHAT)?;
     for (set, number) in numbers {
         sets[number as usize] = set;
     }

@@ -4,8 +4,9 @@ use fixedbitset::FixedBitSet;
 
 use super::roi::Needed;
 use crate::axes::Axes;
+use crate::cancel::Cancel;
 use crate::error::Error;
-use crate::memory::{try_filled, try_with_capacity};
+use crate::memory::{Zeros, try_with_capacity};
 
 const NOWHERE: u32 = u32::MAX;
 const WHAT: &str = "ROI plan";
@@ -14,35 +15,45 @@ const WHAT: &str = "ROI plan";
 pub(crate) struct StoredPixels {
     /// Each row's set of columns.
     set_of_row: Vec<u32>,
-    sets: Vec<Columns>,
+    /// Stored columns of each set, ascending, one set behind the other.
+    columns: Zeros<u32>,
+    /// Where those of each set begin, and the end of all.
+    begins: Vec<usize>,
+    /// [sets][columns]: the number of stored columns before each, or [`NOWHERE`].
+    ranks: Zeros<u32>,
+    /// Columns of the image.
+    width: usize,
     /// Index of each row's first pixel, and the number of all.
     starts: Vec<u32>,
 }
 
-#[derive(Debug)]
-struct Columns {
-    /// Ascending.
-    stored: Vec<u32>,
-    /// For each column the number of stored ones before it, or [`NOWHERE`].
-    ranks: Vec<u32>,
-}
-
 impl StoredPixels {
     /// The `needed` pixels; `None` where that is all of them.
-    pub(super) fn new(needed: &Needed) -> Result<Option<Self>, Error> {
+    pub(super) fn new(needed: &Needed, cancel: &Cancel) -> Result<Option<Self>, Error> {
         if needed.sets.iter().all(FixedBitSet::is_full) {
             return Ok(None);
         }
-        let columns = needed.sets.first().map_or(0, FixedBitSet::len);
-        let pixels = needed.rows.len().saturating_mul(columns);
+        let width = needed.sets.first().map_or(0, FixedBitSet::len);
+        let pixels = needed.rows.len().saturating_mul(width);
         if pixels >= NOWHERE as usize {
             return Err(Error::Unsupported(format!(
                 "a tile with a ROI has {pixels} pixels in a layer, the limit is 2^32: lower the memory budget"
             )));
         }
-        let mut sets = try_with_capacity(needed.sets.len(), WHAT)?;
+        let mut begins = try_with_capacity(needed.sets.len() + 1, WHAT)?;
+        begins.push(0);
         for set in &needed.sets {
-            sets.push(Columns::new(set)?);
+            begins.push(begins[begins.len() - 1] + set.count_ones(..));
+        }
+        let mut columns = Zeros::new(begins[needed.sets.len()], WHAT)?;
+        let mut ranks = Zeros::new(needed.sets.len() * width, WHAT)?;
+        for ((set, &begin), ranks) in needed.sets.iter().zip(&begins).zip(ranks.chunks_exact_mut(width)) {
+            cancel.check()?;
+            ranks.fill(NOWHERE);
+            for (rank, column) in set.ones().enumerate() {
+                ranks[column] = rank as u32;
+                columns[begin + rank] = column as u32;
+            }
         }
         let mut starts = try_with_capacity(needed.rows.len() + 1, WHAT)?;
         let mut set_of_row = try_with_capacity(needed.rows.len(), WHAT)?;
@@ -50,10 +61,10 @@ impl StoredPixels {
         let mut start = 0;
         starts.push(start);
         for &set in &set_of_row {
-            start += sets[set as usize].stored.len() as u32;
+            start += (begins[set as usize + 1] - begins[set as usize]) as u32;
             starts.push(start);
         }
-        Ok(Some(Self { set_of_row, sets, starts }))
+        Ok(Some(Self { set_of_row, columns, begins, ranks, width, starts }))
     }
 
     pub fn len(&self) -> usize {
@@ -69,13 +80,16 @@ impl StoredPixels {
 
     /// Index of pixel (row, column); beyond the last one where it is not stored.
     pub fn index_of(&self, row: usize, column: usize) -> usize {
-        let rank = self.sets[self.set_of_row(row)].ranks[column];
-        self.starts[row] as usize + rank as usize
+        self.starts[row] as usize + self.rank(row, column) as usize
     }
 
     /// True where pixel (row, column) is stored.
     pub fn stores(&self, row: usize, column: usize) -> bool {
-        self.sets[self.set_of_row(row)].ranks[column] != NOWHERE
+        self.rank(row, column) != NOWHERE
+    }
+
+    fn rank(&self, row: usize, column: usize) -> u32 {
+        self.ranks[self.set_of_row(row) * self.width + column]
     }
 
     /// Rows of the same set have the same columns.
@@ -84,38 +98,22 @@ impl StoredPixels {
     }
 
     pub fn sets(&self) -> usize {
-        self.sets.len()
+        self.begins.len() - 1
     }
 
     /// The stored columns of a set, ascending.
     pub fn columns_of(&self, set: usize) -> &[u32] {
-        &self.sets[set].stored
+        &self.columns[self.begins[set]..self.begins[set + 1]]
     }
 
     pub fn bytes(&self) -> usize {
-        let of_sets = self.sets.iter().map(Columns::bytes);
-        4 * (self.set_of_row.len() + self.starts.len()) + of_sets.sum::<usize>()
+        let lists = self.set_of_row.len() + self.starts.len() + self.columns.len() + self.ranks.len();
+        4 * lists + size_of_val(&self.begins[..])
     }
 
     /// Maximum bytes of the lists of an image of this size: every row has columns of its own.
     pub fn max_bytes(image: Axes<usize>) -> u64 {
-        let set = 8 * image.columns + size_of::<Columns>();
-        (image.rows as u64).saturating_mul((set + 8) as u64) + 4
-    }
-}
-
-impl Columns {
-    fn new(set: &FixedBitSet) -> Result<Self, Error> {
-        let mut stored = try_with_capacity(set.count_ones(..), WHAT)?;
-        let mut ranks = try_filled(set.len(), NOWHERE, WHAT)?;
-        for column in set.ones() {
-            ranks[column] = stored.len() as u32;
-            stored.push(column as u32);
-        }
-        Ok(Self { stored, ranks })
-    }
-
-    fn bytes(&self) -> usize {
-        size_of::<Self>() + 4 * (self.stored.len() + self.ranks.len())
+        let set = 8 * image.columns + size_of::<usize>();
+        (image.rows as u64).saturating_mul((set + 8) as u64) + 12
     }
 }

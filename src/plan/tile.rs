@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::axis::AxisPlan;
+use super::axis::{AxisPlan, AxisSizes};
 use super::roi::Needed;
 use super::steps::{HEAD, MacsPerOutput, STEPS};
 use super::stored_pixels::StoredPixels;
@@ -76,15 +76,16 @@ impl TilePlan {
 
     /// Joins two axes. `patches`: the wanted ones ([rows][columns]); `None`: all.
     pub fn new(axes: Axes<Arc<AxisPlan>>, patches: Option<&[bool]>, cancel: &Cancel) -> Result<Self, Error> {
-        let mut images = vec![Image::dense(axes.inputs())];
-        images.extend((0..STEPS.len()).map(|index| Image::dense(axes.output(index))));
+        let sizes = axes.sizes();
+        let mut images = vec![Image::dense(sizes.inputs())];
+        images.extend((0..STEPS.len()).map(|index| Image::dense(sizes.output(index))));
         if let Some(patches) = patches {
             let mut needed = Needed::patches(patches, images[STEPS.len()].columns, cancel)?;
             // The input image stays whole.
             for index in (0..STEPS.len()).rev() {
                 let layer = axes.layer(index);
                 needed = needed.with_whole_runs(layer, cancel)?;
-                images[index + 1].listed = StoredPixels::new(&needed)?;
+                images[index + 1].listed = StoredPixels::new(&needed, cancel)?;
                 if index > 0 {
                     let input = Axes { rows: images[index].rows, columns: images[index].columns };
                     needed = needed.before(layer, input, cancel)?;
@@ -95,8 +96,12 @@ impl TilePlan {
     }
 
     /// Maximum bytes of the pixel lists of a tile of these axes.
-    pub fn max_list_bytes(axes: &Axes<Arc<AxisPlan>>) -> u64 {
+    pub fn max_list_bytes(axes: &Axes<AxisSizes>) -> u64 {
         (0..STEPS.len()).map(|index| StoredPixels::max_bytes(axes.output(index))).sum()
+    }
+
+    pub fn sizes(&self) -> Axes<AxisSizes> {
+        self.axes.sizes()
     }
 
     pub fn geometry(&self) -> TileGeometry {
@@ -153,7 +158,7 @@ impl PlannedTile {
     }
 
     /// Maximum of [`PlannedTile::bytes`] for these axes; without a ROI nothing is `listed`.
-    pub fn max_bytes(axes: &Axes<Arc<AxisPlan>>, listed: bool) -> u64 {
+    pub fn max_bytes(axes: &Axes<AxisSizes>, listed: bool) -> u64 {
         let lists = if listed { TilePlan::max_list_bytes(axes) } else { 0 };
         (size_of::<Self>() + TilePlan::IMAGE_BYTES + size_of::<(i64, i64)>()) as u64
             + (size_of::<usize>() * axes.patches()) as u64

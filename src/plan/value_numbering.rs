@@ -1,20 +1,23 @@
 //! Value numbering along one axis: see the parent module for the idea.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::ops::Range;
 
 use super::axis::{AxisPlan, BLACK, TapTable};
-use super::steps::{STEPS, Step, ZERO};
-use super::winograd_runs::{Positions, WinogradRuns};
-use crate::cancel::Cancel;
+use super::steps::{HEAD, STEPS, Step, ZERO};
+use super::winograd_runs::WinogradRuns;
+use crate::cancel::{AT_A_TIME, Cancel};
 use crate::error::Error;
-use crate::memory::ensure_headroom;
+use crate::memory::{try_filled, try_push, try_reserve, try_with_capacity};
 use crate::network::feature_side;
 use crate::patch_grid::{Axis, Padding};
 
 /// Bound of a value's reach beyond its patch in IMAGE padding: 3 convolutions at 16 px, 3 at 8, 3 at 4,
 /// 2 at 2 and 2 at 1 add up to 90 pixels.
 const IMAGE_REACH: i64 = 96;
+
+const WHAT: &str = "plan of an axis";
 
 /// Patches along one axis, relative to the first of them: equal ones have equal plans.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -23,29 +26,44 @@ pub(crate) struct PatchRow {
     padding: Padding,
     /// Number equal values once. Without it every patch gets values of its own, black ones too.
     shared: bool,
-    /// First pixel of each patch.
-    starts: Vec<i64>,
+    /// Pixels from the start of a patch to that of the next.
+    stride: i64,
+    /// The patches, counted from the first.
+    patches: Vec<Range<i64>>,
     /// The crop: outside it is black.
     crop: Range<i64>,
     /// The range that all patches of the slice cover together: outside it IMAGE padding sees zeros.
     covered: Range<i64>,
 }
 
+/// Positions of a patch, at the input and after every step but the head.
+type Needed = [Range<i64>; STEPS.len()];
+
 impl PatchRow {
-    /// The patches `indices` (not empty) of `axis`, equal values numbered once.
-    pub fn new(axis: &Axis, indices: &[usize], padding: Padding) -> Self {
-        let patch_size = axis.patch_size as i64;
-        let base = axis.start(indices[0]);
-        let starts: Vec<i64> = indices.iter().map(|&k| axis.start(k) - base).collect();
-        let reach = match padding {
-            Padding::Patch => 0,
-            Padding::Image => IMAGE_REACH,
-        };
+    /// The patches of these ranges (not empty, ascending) of `axis`, equal values numbered once.
+    pub fn new(axis: &Axis, patches: &[Range<usize>], padding: Padding) -> Self {
+        let (patch_size, stride) = (axis.patch_size as i64, axis.stride as i64);
+        let (first, last) = (patches[0].start, patches[patches.len() - 1].end - 1);
+        let base = axis.start(first);
+        let reach = reach(padding);
         // Pixels beyond every tap are forgotten, so that interior tiles are equal.
-        let seen = -reach..starts[starts.len() - 1] + patch_size + reach;
+        let seen = -reach..axis.start(last) - base + patch_size + reach;
         let clip = |range: Range<i64>| (range.start - base).max(seen.start)..(range.end - base).min(seen.end);
         let covered = axis.start(0)..axis.start(axis.count() - 1) + patch_size;
-        Self { patch_size, padding, shared: true, crop: clip(0..axis.len as i64), covered: clip(covered), starts }
+        Self {
+            patch_size,
+            padding,
+            shared: true,
+            stride,
+            patches: patches.iter().map(|range| (range.start - first) as i64..(range.end - first) as i64).collect(),
+            crop: clip(0..axis.len as i64),
+            covered: clip(covered),
+        }
+    }
+
+    /// First pixel of each patch, from that of the first one.
+    fn starts(&self) -> impl Iterator<Item = i64> + Clone {
+        self.patches.iter().cloned().flatten().map(|patch| patch * self.stride)
     }
 
     /// Positions of patch `start` that exist at the input.
@@ -56,24 +74,22 @@ impl PatchRow {
         }
     }
 
-    /// Positions of patch `start` that the head needs, at the input and after every step but the head.
-    fn needed(&self, start: i64) -> Vec<Range<i64>> {
-        let side = feature_side(self.patch_size as usize) as i64;
-        let mut existing = vec![self.input_positions(start)];
-        for &step in STEPS.iter() {
-            let last = existing[existing.len() - 1].clone();
-            existing.push(match step {
+    /// Positions of patch `start` that the head needs.
+    fn needed(&self, start: i64) -> Needed {
+        let mut existing = Needed::default();
+        existing[0] = self.input_positions(start);
+        for (index, &step) in STEPS[..HEAD].iter().enumerate() {
+            let last = existing[index].clone();
+            existing[index + 1] = match step {
                 Step::Pool => (last.start + 1).div_euclid(2)..last.end.div_euclid(2),
                 Step::Convolution(_) | Step::Head => last,
-            });
+            };
         }
-        existing.pop();
-        let mut needed = existing.clone();
-        let last = needed.len() - 1;
-        needed[last] = 0..side;
-        for (index, &step) in STEPS.iter().enumerate().take(last).rev() {
+        let mut needed = existing;
+        needed[HEAD] = 0..feature_side(self.patch_size as usize) as i64;
+        for (index, &step) in STEPS[..HEAD].iter().enumerate().rev() {
             let out = needed[index + 1].clone();
-            let exists = existing[index].clone();
+            let exists = needed[index].clone();
             needed[index] = match step {
                 Step::Pool => 2 * out.start..2 * out.end,
                 _ => (out.start - 1).max(exists.start)..(out.end + 1).min(exists.end),
@@ -89,7 +105,8 @@ impl PatchRow {
             patch_size,
             padding: Padding::Patch,
             shared: false,
-            starts: vec![0; count],
+            stride: 0,
+            patches: vec![0..count as i64],
             crop: 0..patch_size,
             covered: 0..patch_size,
         }
@@ -103,7 +120,7 @@ impl PatchRow {
             (Padding::Patch, false) => 0..0,
             (Padding::Image, _) => i64::MIN / 2..i64::MAX / 2,
         };
-        let after = STEPS[..STEPS.len() - 1].iter().map(|step| {
+        let after = STEPS[..HEAD].iter().map(|step| {
             interior = match (step, self.padding) {
                 (Step::Pool, Padding::Patch) => (interior.start + 1) / 2..interior.end / 2,
                 (_, Padding::Patch) => interior.start + 1..interior.end - 1,
@@ -116,92 +133,110 @@ impl PatchRow {
 
     /// Numbers the values, run by run where there are to be Winograd runs of up to `max_run` values.
     pub fn number(&self, max_run: Option<usize>, cancel: &Cancel) -> Result<AxisPlan, Error> {
-        // Memory grows with patches and their pixels from here on; hash tables allocate as they like.
-        const BYTES_PER_PIXEL: usize = 96;
-        let reach = self.patch_size + 2 * IMAGE_REACH;
-        let pixels = self.starts.len().saturating_mul(reach as usize);
-        ensure_headroom(pixels.saturating_mul(BYTES_PER_PIXEL), "plan of an axis")?;
-        let needed: Vec<Vec<Range<i64>>> = self.starts.iter().map(|&s| self.needed(s)).collect();
-        // [step][patch]
-        let needed: Vec<Vec<Range<i64>>> =
-            (0..STEPS.len()).map(|index| needed.iter().map(|needed| needed[index].clone()).collect()).collect();
+        let count = self.patches.iter().map(|range| (range.end - range.start) as usize).sum();
+        let mut needed: Vec<Needed> = try_with_capacity(count, WHAT)?;
+        needed.extend(self.starts().map(|start| self.needed(start)));
         let interior = self.interior();
-        let mut inputs = Numbering::new(self.shared, self.patch_size as usize);
-        // values[patch][position - needed.start]
-        let mut values: Vec<Vec<i32>> = Vec::with_capacity(self.starts.len());
-        for (&start, needed) in self.starts.iter().zip(&needed[0]) {
+        // [patch][position - needed.start], of the last layer so far.
+        let mut values = try_with_capacity(positions(&needed, 0), WHAT)?;
+        let mut inputs = Numbering::new(self.shared, self.patch_size as usize)?;
+        for (start, needed) in self.starts().zip(&needed) {
             cancel.check()?;
             inputs.next_patch();
-            let numbered = needed.clone().map(|position| {
+            for position in needed[0].clone() {
                 let pixel = start + position;
                 let black = self.shared && !self.crop.contains(&pixel);
-                inputs.number(if black { BLACK } else { pixel })
-            });
-            values.push(numbered.collect::<Result<_, _>>()?);
+                values.push(inputs.number(if black { BLACK } else { pixel })?);
+            }
         }
         let sources = inputs.keys;
         let mut count = sources.len();
-        let mut layers = Vec::new();
+        let mut layers = Vec::with_capacity(STEPS.len());
         let mut pools = 0;
-        for (index, &step) in STEPS.iter().enumerate() {
-            let taps = match step {
-                Step::Convolution(_) => 3,
-                Step::Pool => 2,
-                Step::Head => {
-                    let taps = feature_side(self.patch_size as usize);
-                    layers.push(TapTable { taps, table: values.concat(), runs: Vec::new() });
-                    break;
-                }
-            };
-            let mut numbering = Numbering::new(self.shared, count);
-            for (patch, values) in values.iter_mut().enumerate() {
+        for (index, &step) in STEPS[..HEAD].iter().enumerate() {
+            let taps = if step == Step::Pool { 2 } else { 3 };
+            let mut numbering = Numbering::new(self.shared, count)?;
+            let mut next = try_with_capacity(positions(&needed, index + 1), WHAT)?;
+            for (needed, values) in patches(&needed, index, &values) {
                 cancel.check()?;
                 numbering.next_patch();
-                let (from, to) = (&needed[index][patch], &needed[index + 1][patch]);
+                let (from, to) = (&needed[index], &needed[index + 1]);
                 let at = |position: i64| {
                     if from.contains(&position) { values[(position - from.start) as usize] } else { ZERO }
                 };
-                let numbered = to.clone().map(|j| {
-                    numbering.number(match step {
+                for j in to.clone() {
+                    next.push(numbering.number(match step {
                         Step::Pool => [at(2 * j), at(2 * j + 1), ZERO],
                         _ => [at(j - 1), at(j), at(j + 1)],
-                    })
-                });
-                *values = numbered.collect::<Result<_, _>>()?;
+                    })?);
+                }
             }
+            values = next;
             let mut keys = numbering.keys;
             count = keys.len();
             let mut bounds = Vec::new();
             pools += u32::from(step == Step::Pool);
-            if let Some(most) = max_run.filter(|_| step.has_runs()) {
-                let positions = Positions {
-                    starts: &self.starts,
-                    needed: &needed[index + 1],
-                    values: &values,
-                    interior: interior[index].clone(),
-                    pools,
-                };
-                let runs = WinogradRuns::cut(&positions, keys.len(), most);
-                renumber(&runs.order, &mut keys, &mut values);
+            if let Some(max) = max_run.filter(|_| step.has_runs()) {
+                let patches = self.starts().zip(patches(&needed, index + 1, &values));
+                let patches = patches.map(|(start, (needed, values))| (start, needed[index + 1].clone(), values));
+                let runs = WinogradRuns::cut(patches, &interior[index], pools, count, max, cancel)?;
+                keys = renumbered(&runs.order, &keys, &mut values, cancel)?;
                 bounds = runs.bounds;
             }
-            let entries = keys.iter().flat_map(|key| key[..taps].iter().copied());
-            layers.push(TapTable { taps, table: entries.collect(), runs: bounds });
+            let mut table = try_with_capacity(count * taps, WHAT)?;
+            keys.iter().for_each(|key| table.extend_from_slice(&key[..taps]));
+            layers.push(TapTable { taps, table, runs: bounds });
         }
+        let taps = feature_side(self.patch_size as usize);
+        layers.push(TapTable { taps, table: values, runs: Vec::new() });
         Ok(AxisPlan { sources, layers })
     }
 }
 
-/// Gives value `order[i]` the number i.
-fn renumber(order: &[i32], keys: &mut Vec<[i32; 3]>, values: &mut [Vec<i32>]) {
-    let mut number = vec![0; order.len()];
+/// Pixels that a patch sees beyond itself.
+pub(super) fn reach(padding: Padding) -> i64 {
+    match padding {
+        Padding::Patch => 0,
+        Padding::Image => IMAGE_REACH,
+    }
+}
+
+/// Positions of all patches after step `index` - 1.
+fn positions(needed: &[Needed], index: usize) -> usize {
+    needed.iter().map(|needed| length(&needed[index])).sum()
+}
+
+/// Each patch with its `values`, which are those after step `index` - 1.
+fn patches<'a>(
+    needed: &'a [Needed],
+    index: usize,
+    values: &'a [i32],
+) -> impl Iterator<Item = (&'a Needed, &'a [i32])> + Clone {
+    let mut rest = values;
+    needed.iter().map(move |needed| {
+        let (own, after) = rest.split_at(length(&needed[index]));
+        rest = after;
+        (needed, own)
+    })
+}
+
+fn length(positions: &Range<i64>) -> usize {
+    (positions.end - positions.start) as usize
+}
+
+/// Gives value `order[i]` the number i. Returns the keys in that order.
+fn renumbered(order: &[i32], keys: &[[i32; 3]], values: &mut [i32], cancel: &Cancel) -> Result<Vec<[i32; 3]>, Error> {
+    let mut number = try_filled(order.len(), 0, WHAT)?;
+    let mut ordered = try_with_capacity(order.len(), WHAT)?;
     for (new, &old) in order.iter().enumerate() {
         number[old as usize] = new as i32;
+        ordered.push(keys[old as usize]);
     }
-    *keys = order.iter().map(|&old| keys[old as usize]).collect();
-    for value in values.iter_mut().flatten() {
-        *value = number[*value as usize];
+    for values in values.chunks_mut(AT_A_TIME) {
+        cancel.check()?;
+        values.iter_mut().for_each(|value| *value = number[*value as usize]);
     }
+    Ok(ordered)
 }
 
 /// Distinct keys in order of first appearance.
@@ -213,10 +248,12 @@ struct Numbering<K> {
     next: usize,
 }
 
-impl<K: Copy + Eq + std::hash::Hash> Numbering<K> {
+impl<K: Copy + Eq + Hash> Numbering<K> {
     /// There will be about `count`.
-    fn new(shared: bool, count: usize) -> Self {
-        Self { shared, numbers: HashMap::with_capacity(count), keys: Vec::new(), next: 0 }
+    fn new(shared: bool, count: usize) -> Result<Self, Error> {
+        let mut numbers = HashMap::new();
+        try_reserve(&mut numbers, count, WHAT)?;
+        Ok(Self { shared, numbers, keys: Vec::new(), next: 0 })
     }
 
     /// Without sharing, values of earlier patches are not found again.
@@ -234,9 +271,10 @@ impl<K: Copy + Eq + std::hash::Hash> Numbering<K> {
             return Ok(self.next as i32 - 1);
         }
         let next = i32::try_from(self.keys.len()).map_err(|_| too_large())?;
+        try_reserve(&mut self.numbers, 1, WHAT)?;
         let number = *self.numbers.entry(key).or_insert(next);
         if number == next {
-            self.keys.push(key);
+            try_push(&mut self.keys, key, WHAT)?;
         }
         self.next = number as usize + 1;
         Ok(number)

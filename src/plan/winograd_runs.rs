@@ -17,25 +17,16 @@
 //! counted from the border. Interior values are shared with all patches around: they are cut at multiples of the
 //! longest run on the layer's own pixels. Every value is in one run: the first that wants it.
 
-use std::collections::BTreeMap;
 use std::ops::Range;
+
+use crate::cancel::Cancel;
+use crate::error::Error;
+use crate::memory::{try_filled, try_push, try_with_capacity};
 
 /// Maximum values of a run, for any engine.
 pub(crate) const MAX_RUN: usize = 6;
 
-/// The values of a layer by their positions in the patches.
-pub(super) struct Positions<'a> {
-    /// First pixel of each patch.
-    pub starts: &'a [i64],
-    /// Positions of each patch that have a value.
-    pub needed: &'a [Range<i64>],
-    /// [patch][position - needed.start]
-    pub values: &'a [Vec<i32>],
-    /// Positions of a patch that its border does not reach.
-    pub interior: Range<i64>,
-    /// Pools before this layer: its pixels are that many times twice as coarse.
-    pub pools: u32,
-}
+const WHAT: &str = "Winograd runs of an axis";
 
 /// All values of a layer, run by run.
 pub(super) struct WinogradRuns {
@@ -48,28 +39,49 @@ pub(super) struct WinogradRuns {
 }
 
 impl WinogradRuns {
-    /// Cuts the layer's `count` values into runs of up to `max`.
-    pub fn cut(positions: &Positions<'_>, count: usize, max: usize) -> Self {
-        let mut runs = Self { max, order: Vec::with_capacity(count), bounds: vec![0], taken: vec![false; count] };
-        for run in interior_runs(positions, max) {
-            runs.add(&run);
+    /// Cuts the layer's `count` values into runs of up to `max`. `patches`: the first pixel of each, ascending, its positions that
+    /// have a value, and those values. `interior`: positions that a patch's border does not reach. `pools`: those before this layer,
+    /// whose pixels are that many times twice as coarse.
+    pub fn cut<'a>(
+        patches: impl Iterator<Item = (i64, Range<i64>, &'a [i32])> + Clone,
+        interior: &Range<i64>,
+        pools: u32,
+        count: usize,
+        max: usize,
+        cancel: &Cancel,
+    ) -> Result<Self, Error> {
+        let mut runs = Self {
+            max,
+            order: try_with_capacity(count, WHAT)?,
+            bounds: Vec::new(),
+            taken: try_filled(count, false, WHAT)?,
+        };
+        try_push(&mut runs.bounds, 0, WHAT)?;
+        let mut values = Vec::with_capacity(max);
+        let segment = |at: i64| at.div_euclid(max as i64);
+        for pixels in interior_pixels(patches.clone(), interior, 1 << pools, cancel)? {
+            for run in pixels.chunk_by(|a, b| segment(a.0) == segment(b.0) && a.0 + 1 == b.0) {
+                values.clear();
+                values.extend(run.iter().map(|pixel| pixel.1));
+                runs.add(&values)?;
+            }
         }
-        let interior = &positions.interior;
-        for (needed, values) in positions.needed.iter().zip(positions.values) {
+        for (_, needed, values) in patches {
+            cancel.check()?;
             let entry = |position: i64| (position.clamp(needed.start, needed.end) - needed.start) as usize;
             if interior.is_empty() {
-                runs.add(values);
+                runs.add(values)?;
             } else {
-                runs.add(&values[..entry(interior.start)]);
-                runs.add(&values[entry(interior.end)..]);
+                runs.add(&values[..entry(interior.start)])?;
+                runs.add(&values[entry(interior.end)..])?;
             }
         }
         debug_assert_eq!(runs.order.len(), count);
-        runs
+        Ok(runs)
     }
 
     /// Makes runs of those `values`, neighbours all, that are in none yet.
-    fn add(&mut self, values: &[i32]) {
+    fn add(&mut self, values: &[i32]) -> Result<(), Error> {
         let mut from = 0;
         while from < values.len() {
             let first = self.order.len();
@@ -84,40 +96,38 @@ impl WinogradRuns {
             // Lengths as equal as can be.
             let count = self.order.len() - first;
             let runs = count.div_ceil(self.max);
-            let bounds = (1..=runs).map(|run| (first + count * run / runs) as u32);
-            self.bounds.extend(bounds);
+            for run in 1..=runs {
+                try_push(&mut self.bounds, (first + count * run / runs) as u32, WHAT)?;
+            }
         }
+        Ok(())
     }
 }
 
-/// Interior values of all patches, cut on the layer's pixels. Patches whose starts differ by a fraction of such
-/// a pixel have pixels of their own.
-fn interior_runs(positions: &Positions<'_>, max: usize) -> Vec<Vec<i32>> {
-    let pixel = 1i64 << positions.pools;
-    // (fraction, segment) -> values by coordinate
-    let mut segments: BTreeMap<(i64, i64), BTreeMap<i64, i32>> = BTreeMap::new();
-    for ((start, needed), values) in (positions.starts.iter()).zip(positions.needed).zip(positions.values) {
+/// The layer's pixels that are interior to a patch, each once, ascending, and their values; `pixel`: their width. Patches whose starts
+/// differ by a fraction of that have pixels of their own: there is one list for each.
+fn interior_pixels<'a>(
+    patches: impl Iterator<Item = (i64, Range<i64>, &'a [i32])>,
+    interior: &Range<i64>,
+    pixel: i64,
+    cancel: &Cancel,
+) -> Result<Vec<Vec<(i64, i32)>>, Error> {
+    let mut lists: Vec<Vec<(i64, i32)>> = vec![Vec::new(); pixel as usize];
+    for (start, needed, values) in patches {
+        cancel.check()?;
         let origin = start.div_euclid(pixel);
-        for (position, &value) in needed.clone().zip(values) {
-            if positions.interior.contains(&position) {
-                let at = origin + position;
-                let segment = (start.rem_euclid(pixel), at.div_euclid(max as i64));
-                segments.entry(segment).or_default().insert(at, value);
+        let pixels = &mut lists[start.rem_euclid(pixel) as usize];
+        let positions = needed.start.max(interior.start)..needed.end.min(interior.end);
+        // Most are known from the patches before.
+        let mut index = pixels.partition_point(|pixel| pixel.0 < origin + positions.start);
+        for position in positions {
+            let at = origin + position;
+            if pixels.get(index).is_none_or(|pixel| pixel.0 != at) {
+                try_push(pixels, (at, values[(position - needed.start) as usize]), WHAT)?;
+                pixels[index..].rotate_right(1);
             }
+            index += 1;
         }
     }
-    let mut runs = Vec::new();
-    for segment in segments.into_values() {
-        let mut last = None;
-        for (at, value) in segment {
-            if last != Some(at - 1) {
-                runs.push(Vec::new());
-            }
-            if let Some(run) = runs.last_mut() {
-                run.push(value);
-            }
-            last = Some(at);
-        }
-    }
-    runs
+    Ok(lists)
 }

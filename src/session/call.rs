@@ -48,7 +48,7 @@ impl<'a> Call<'a> {
         }
         let grid = PatchGrid::new(extents, options.patch_size, options.stride, options.crop)?;
         let geometry = Geometry { extents, grid, roi: roi.is_some(), classes };
-        let selection = if roi.is_some() { (extents.pixels() + grid.patches()) as u64 } else { 0 };
+        let selection = Selection::bytes(extents, &grid, roi.is_some());
         let held = info.fixed + info.memory.call(&geometry)? + Bytes::host(selection);
         Ok(Self { options, info, control, geometry, roi, budget, held })
     }
@@ -131,6 +131,7 @@ impl<'a> Call<'a> {
             lists: self.roi.is_some(),
             budget: self.budget.less(self.held + Bytes::host(plans.limit() as u64)),
             info: self.info,
+            limits: self.geometry.grid.axes().map(|axis| plans.limits(&axis)),
             cancel: &self.control.cancel,
         }
     }
@@ -142,15 +143,17 @@ impl<'a> Call<'a> {
         let depth = self.geometry.extents.depth;
         for z in 0..if self.roi.is_some() { depth } else { 1 } {
             self.control.cancel.check()?;
-            let (tiles, largest) = tiling.cut(&self.selection(z)?, plans)?;
-            tally.reserve(self.info.memory.reservation(depth, largest, tiling.budget).wanted);
-            match SliceTiles::new(&tiling, tiles, largest, plans)? {
+            let selection = self.selection(z)?;
+            let Some(cut) = tiling.cut(&selection, plans)? else { continue };
+            tally.reserve(self.info.memory.reservation(depth, cut.largest, tiling.budget).wanted);
+            match SliceTiles::new(&tiling, cut, &selection, plans)? {
                 SliceTiles::Cached(CachedTiles { tiles, bytes }) => {
                     tally.add(&tiles, bytes, plans);
                 }
-                SliceTiles::OneByOne(tiles) => {
-                    for tile in &tiles {
-                        let planned = tiling.plan(tile, plans)?;
+                SliceTiles::OneByOne(cut) => {
+                    for tile in tiling.tiles(&cut, &selection) {
+                        self.control.cancel.check()?;
+                        let planned = tiling.plan(&tile?, plans)?;
                         tally.add(std::slice::from_ref(&planned), planned.bytes(), plans);
                     }
                 }

@@ -9,7 +9,6 @@ use super::options::{Report, Stage, Timings};
 use super::progress::Progress;
 use super::slice_tiles::{CachedTiles, SliceTiles};
 use super::tally::Tally;
-use super::tiling::Tile;
 use crate::engine::{Engine, EngineCall, SliceId, Tiles};
 use crate::error::Error;
 use crate::mask::OutputViews;
@@ -78,30 +77,34 @@ impl Segmentation<'_> {
         let began = Instant::now();
         let selection = self.call.selection(z)?;
         let tiles = match self.tiles.take() {
-            Some(tiles) => tiles,
+            Some(tiles) => Some(tiles),
             None => self.tiles_of(&selection)?,
         };
         self.timings.plan += began.elapsed();
         match &tiles {
-            SliceTiles::Cached(CachedTiles { tiles, bytes }) => {
+            None => {}
+            Some(SliceTiles::Cached(CachedTiles { tiles, bytes })) => {
                 self.evaluate(slice, Tiles::Cached(tiles), *bytes, 0.0..1.0)?;
             }
-            SliceTiles::OneByOne(tiles) => {
-                let patches: usize = tiles.iter().map(Tile::patches).sum();
+            Some(SliceTiles::OneByOne(cut)) => {
+                let tiling = self.call.tiling(self.plans);
+                let mut tiles = tiling.tiles(cut, &selection);
+                let patches = cut.patches() as f64;
                 let mut done = 0;
-                for tile in tiles {
+                loop {
                     let began = Instant::now();
-                    let planned = self.call.tiling(self.plans).plan(tile, self.plans)?;
+                    let Some(tile) = tiles.next().transpose()? else { break };
+                    let planned = tiling.plan(&tile, self.plans)?;
                     self.timings.plan += began.elapsed();
-                    let before = done as f64 / patches as f64;
+                    let before = done as f64 / patches;
                     done += tile.patches();
-                    let share = before..done as f64 / patches as f64;
+                    let share = before..done as f64 / patches;
                     self.evaluate(slice, Tiles::One(&planned), planned.bytes(), share)?;
                 }
             }
         }
         if !self.call.geometry.roi {
-            self.tiles = Some(tiles);
+            self.tiles = tiles;
         }
         self.in_flight.push_back(slice);
         timed(&mut self.timings.network, || self.engine.submit(slice, selection))
@@ -129,7 +132,7 @@ impl Segmentation<'_> {
     }
 
     /// Cuts a slice into tiles, smaller ones where the device has less memory than the budget says.
-    fn tiles_of(&mut self, selection: &Selection) -> Result<SliceTiles, Error> {
+    fn tiles_of(&mut self, selection: &Selection) -> Result<Option<SliceTiles>, Error> {
         let tiling = self.call.tiling(self.plans);
         let budget = tiling.budget;
         // Bytes that the device did not have.
@@ -140,13 +143,12 @@ impl Segmentation<'_> {
             if let Some(bytes) = refused {
                 smaller.budget.device = budget.device.min(bytes - 1);
             }
-            let (tiles, largest) = smaller.cut(selection, self.plans).map_err(|error| match (error, refused) {
+            let cut = smaller.cut(selection, self.plans).map_err(|error| match (error, refused) {
                 (Error::DeviceOutOfMemory(_), Some(bytes)) => full(bytes, budget.device),
                 (error, _) => error,
             })?;
-            if tiles.is_empty() {
-                return Ok(SliceTiles::OneByOne(tiles));
-            }
+            let Some(cut) = cut else { return Ok(None) };
+            let largest = cut.largest;
             let depth = self.call.geometry.extents.depth;
             let reservation = self.call.info.memory.reservation(depth, largest, budget);
             match self.engine.reserve(reservation) {
@@ -154,7 +156,7 @@ impl Segmentation<'_> {
                 outcome => {
                     outcome?;
                     self.tally.reserve(reservation.wanted);
-                    return SliceTiles::new(&tiling, tiles, largest, self.plans);
+                    return SliceTiles::new(&tiling, cut, selection, self.plans).map(Some);
                 }
             }
         }

@@ -3,15 +3,18 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::tiling::{Tile, Tiling};
-use crate::engine::Bytes;
+use super::tiling::{Cut, Tiling};
 use crate::error::Error;
-use crate::memory::{ensure_headroom, try_with_capacity};
-use crate::plan::{AxisPlans, PlannedTile, TilePlan};
+use crate::memory::try_push;
+use crate::patch_grid::Selection;
+use crate::plan::{AxisPlans, PlannedTile};
+
+/// Bytes of plans that are held for a slice, at most.
+const MAX_CACHED: u64 = 256 << 20;
 
 pub(super) enum SliceTiles {
     /// Planned one at a time: a ROI's plans are large, stacks of single patches are many, and so may tiles be.
-    OneByOne(Vec<Tile>),
+    OneByOne(Cut),
     /// Planned once for all slices.
     Cached(CachedTiles),
 }
@@ -24,33 +27,33 @@ pub(super) struct CachedTiles {
 }
 
 impl SliceTiles {
-    /// Plans the tiles once where they serve the whole call, and the budget allows that besides the `largest` of them.
-    pub fn new(tiling: &Tiling<'_>, tiles: Vec<Tile>, largest: Bytes, plans: &mut AxisPlans) -> Result<Self, Error> {
+    /// Plans the tiles once where they serve the whole call, and the budget allows that besides the largest of them.
+    pub fn new(tiling: &Tiling<'_>, cut: Cut, selection: &Selection, plans: &mut AxisPlans) -> Result<Self, Error> {
         if tiling.lists || !tiling.sharing {
-            return Ok(Self::OneByOne(tiles));
+            return Ok(Self::OneByOne(cut));
         }
-        let budget = tiling.budget.less(largest).host;
-        Ok(match CachedTiles::new(tiling, &tiles, budget, plans)? {
+        Ok(match CachedTiles::new(tiling, &cut, selection, plans)? {
             Some(cached) => Self::Cached(cached),
-            None => Self::OneByOne(tiles),
+            None => Self::OneByOne(cut),
         })
     }
 }
 
 impl CachedTiles {
-    /// Plans all tiles; `None` where that takes more than `budget` bytes.
-    fn new(tiling: &Tiling<'_>, tiles: &[Tile], budget: u64, plans: &mut AxisPlans) -> Result<Option<Self>, Error> {
+    /// Plans all tiles; `None` where that takes too many bytes.
+    fn new(
+        tiling: &Tiling<'_>,
+        cut: &Cut,
+        selection: &Selection,
+        plans: &mut AxisPlans,
+    ) -> Result<Option<Self>, Error> {
         const WHAT: &str = "plans of a slice";
-        let images = tiles.len().saturating_mul(TilePlan::IMAGE_BYTES);
-        if images as u64 > budget {
-            return Ok(None);
-        }
-        ensure_headroom(images, WHAT)?;
-        let mut cached = Self { tiles: try_with_capacity(tiles.len(), WHAT)?, bytes: 0 };
+        let budget = tiling.budget.less(cut.largest).host.min(MAX_CACHED);
+        let mut cached = Self { tiles: Vec::new(), bytes: 0 };
         let (mut known_axes, mut geometries) = (HashSet::new(), HashSet::new());
-        for tile in tiles {
+        for tile in tiling.tiles(cut, selection) {
             tiling.cancel.check()?;
-            let planned = tiling.plan(tile, plans)?;
+            let planned = tiling.plan(&tile?, plans)?;
             let axes = &planned.plan.axes;
             cached.bytes += planned.bytes();
             for axis in [&axes.rows, &axes.columns] {
@@ -59,12 +62,12 @@ impl CachedTiles {
                 }
             }
             if geometries.insert(planned.plan.geometry()) {
-                cached.bytes += tiling.info.memory.tile(axes).cached;
+                cached.bytes += tiling.info.memory.tile(&planned.plan.sizes()).cached;
             }
             if cached.bytes > budget {
                 return Ok(None);
             }
-            cached.tiles.push(planned);
+            try_push(&mut cached.tiles, planned, WHAT)?;
         }
         Ok(Some(cached))
     }

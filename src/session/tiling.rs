@@ -3,17 +3,17 @@
 //! With sharing a tile is a block of patches: some rows x some columns of the patch grid. Without it a tile is a handful
 //! of patches stacked on the row axis, each with values of its own.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::axes::Axes;
 use crate::cancel::Cancel;
 use crate::engine::{Bytes, EngineInfo};
 use crate::error::Error;
-use crate::memory::{ensure_headroom, try_with_capacity};
+use crate::memory::try_with_capacity;
 use crate::network::CONVOLUTIONS;
-use crate::patch_grid::{Axis, Padding, PatchBlock, PatchGrid, Selection, splits};
-use crate::plan::{AxisPlan, AxisPlans, PlannedTile, STEPS, Step, TilePlan};
+use crate::patch_grid::{Padding, PatchBlock, PatchGrid, SelectedPatches, Selection, StripLimits, Strips, splits};
+use crate::plan::{AxisPlan, AxisPlans, AxisSizes, PlannedTile, STEPS, Step, TilePlan};
 
 /// Without sharing: maximum patches at a time, and maximum bytes of activations for them.
 const STACK_PATCHES: usize = 64;
@@ -35,13 +35,32 @@ impl Tile {
     }
 }
 
-/// Rows and columns of the grid, in strips.
-type Strips<'a> = Axes<Vec<&'a [usize]>>;
+/// The way a slice's patches are cut into tiles.
+pub(super) struct Cut {
+    selected: SelectedPatches,
+    shape: Shape,
+    /// Memory of the largest tile.
+    pub largest: Bytes,
+}
 
-/// The plans of some strips of an axis.
+enum Shape {
+    /// Blocks of strips at most this long.
+    Blocks(Axes<usize>),
+    /// So many patches at a time, each by itself.
+    Stacks(usize),
+}
+
+impl Cut {
+    /// Patches of all tiles.
+    pub fn patches(&self) -> usize {
+        self.selected.count
+    }
+}
+
+/// The sizes of some strips of an axis.
 struct PlannedStrips {
     /// Equal ones once.
-    distinct: Vec<Arc<AxisPlan>>,
+    distinct: HashSet<AxisSizes>,
     /// Products of each convolution, all strips together.
     products: [u64; CONVOLUTIONS],
 }
@@ -55,50 +74,74 @@ pub(super) struct Tiling<'a> {
     pub lists: bool,
     /// For the activations and lists of one tile.
     pub budget: Bytes,
+    pub limits: Axes<StripLimits>,
     pub info: &'a EngineInfo,
     pub cancel: &'a Cancel,
 }
 
 impl Tiling<'_> {
-    /// Cuts the wanted patches of a slice into tiles that fit the budget. Returns the memory of the largest too.
-    pub fn cut(&self, selection: &Selection, plans: &mut AxisPlans) -> Result<(Vec<Tile>, Bytes), Error> {
-        const BYTES_PER_PATCH: usize = 256;
-        ensure_headroom(self.grid.patches().saturating_mul(BYTES_PER_PATCH), "tiles of a slice")?;
-        let wanted = selection.rows_and_columns(&self.grid);
-        let wanted = Axes { rows: &wanted.rows[..], columns: &wanted.columns[..] };
-        if wanted.rows.is_empty() {
-            return Ok((Vec::new(), Bytes::default()));
+    /// Cuts the wanted patches of a slice into tiles that fit the budget; `None`: there are none.
+    pub fn cut(&self, selection: &Selection, plans: &mut AxisPlans) -> Result<Option<Cut>, Error> {
+        let selected = selection.selected(&self.grid, self.cancel)?;
+        if selected.count == 0 {
+            return Ok(None);
         }
-        if !self.sharing {
-            return self.stacks(wanted, selection, plans);
+        let wanted = selected.axes.as_ref().map(|indices| &indices[..]);
+        let (shape, largest) = if self.sharing { self.blocks(wanted, plans)? } else { self.stacks(wanted, plans)? };
+        Ok(Some(Cut { selected, shape, largest }))
+    }
+
+    /// The tiles, one after another.
+    pub fn tiles<'t>(
+        &'t self,
+        cut: &'t Cut,
+        selection: &'t Selection,
+    ) -> Box<dyn Iterator<Item = Result<Tile, Error>> + 't> {
+        let wanted = cut.selected.axes.as_ref().map(|indices| &indices[..]);
+        match cut.shape {
+            Shape::Blocks(lengths) => {
+                let Axes { rows, columns } = wanted
+                    .zip(lengths.zip(self.limits))
+                    .map(|(wanted, (length, limits))| Strips::new(wanted, length, limits));
+                let blocks = rows.iter().flat_map(move |rows| columns.iter().map(move |columns| (rows, columns)));
+                Box::new(blocks.filter_map(|(rows, columns)| {
+                    let block = PatchBlock::new(rows, columns, selection, &self.grid, self.cancel);
+                    block.map(|block| block.map(Tile::Block)).transpose()
+                }))
+            }
+            Shape::Stacks(count) => {
+                let width = self.grid.x.count();
+                let all = wanted.rows.iter().flat_map(move |&y| wanted.columns.iter().map(move |&x| (y, x)));
+                let patches = all.map(move |(y, x)| {
+                    self.cancel.check()?;
+                    Ok(selection.contains_patch(y * width + x).then_some((y, x)))
+                });
+                let mut patches = patches.filter_map(Result::transpose);
+                let mut stack = move || patches.by_ref().take(count).collect::<Result<Vec<_>, _>>();
+                Box::new(std::iter::from_fn(move || match stack() {
+                    Ok(patches) if patches.is_empty() => None,
+                    // The true neighbours of a patch are found by the plan of a tile of one patch.
+                    Ok(patches) if self.padding == Padding::Image => {
+                        let (rows, columns) = (vec![patches[0].0], vec![patches[0].1]);
+                        Some(Ok(Tile::Block(PatchBlock { rows, columns, wanted: None })))
+                    }
+                    stack => Some(stack.map(Tile::Stack)),
+                }))
+            }
         }
-        let (strips, largest) = self.strips(wanted, plans)?;
-        let tile =
-            |rows: &[usize], columns: &[usize]| PatchBlock::new(rows, columns, selection, &self.grid).map(Tile::Block);
-        let tiles =
-            (strips.rows.iter()).flat_map(|rows| strips.columns.iter().filter_map(|columns| tile(rows, columns)));
-        Ok((tiles.collect(), largest))
     }
 
     /// Strips of rows and of columns whose tiles fit the budget: the largest, or smaller ones where those make
     /// hardly more work, for memory that is not taken is soonest there. Returns the memory of the largest tile too.
-    fn strips<'r>(&self, wanted: Axes<&'r [usize]>, plans: &mut AxisPlans) -> Result<(Strips<'r>, Bytes), Error> {
+    fn blocks(&self, wanted: Axes<&[usize]>, plans: &mut AxisPlans) -> Result<(Shape, Bytes), Error> {
         const MORE_WORK: f64 = 1.02;
         let mut first_work = None;
         let mut chosen = None;
         // Memory of the last try that did not fit.
         let mut too_large = Bytes::default();
-        for strips in splits(wanted) {
-            let planned = match self.planned(&strips, plans) {
-                // Strips too long to plan are too long to evaluate.
-                Err(Error::OutOfMemory(_) | Error::Unsupported(_))
-                    if strips.rows[0].len() > 1 || strips.columns[0].len() > 1 =>
-                {
-                    continue;
-                }
-                planned => planned?,
-            };
-            let largest = self.largest(&planned);
+        for strips in splits(wanted, self.limits) {
+            let planned = self.planned(strips, plans)?;
+            let largest = self.largest(&planned)?;
             if !largest.fits(self.budget) {
                 too_large = largest;
                 continue;
@@ -107,7 +150,7 @@ impl Tiling<'_> {
             if work > MORE_WORK * *first_work.get_or_insert(work) {
                 break;
             }
-            chosen = Some((strips, largest));
+            chosen = Some((Shape::Blocks(strips.map(|strips| strips.longest())), largest));
             if largest.host <= self.info.preferred_tile_bytes {
                 break;
             }
@@ -123,41 +166,30 @@ impl Tiling<'_> {
     }
 
     /// Single patches, as many at a time as fit.
-    fn stacks(
-        &self,
-        wanted: Axes<&[usize]>,
-        selection: &Selection,
-        plans: &mut AxisPlans,
-    ) -> Result<(Vec<Tile>, Bytes), Error> {
+    fn stacks(&self, wanted: Axes<&[usize]>, plans: &mut AxisPlans) -> Result<(Shape, Bytes), Error> {
         let one = self.one_patch(wanted, plans)?;
         if !one.fits(self.budget) {
             return Err(self.too_small(one));
         }
-        let width = self.grid.x.count();
-        let patches: Vec<(usize, usize)> = (wanted.rows.iter())
-            .flat_map(|&y| wanted.columns.iter().map(move |&x| (y, x)))
-            .filter(|&(y, x)| selection.contains_patch(y * width + x))
-            .collect();
         if self.padding == Padding::Image {
-            // The true neighbours of a patch are found by the plan of a tile of one patch.
-            let single = |&(y, x): &_| Tile::Block(PatchBlock { rows: vec![y], columns: vec![x], wanted: None });
-            return Ok((patches.iter().map(single).collect(), one));
+            return Ok((Shape::Stacks(1), one));
         }
         let max = |budget: u64, one: u64| budget.min(STACK_BYTES).checked_div(one);
         let count = [max(self.budget.host, one.host), max(self.budget.device, one.device)];
         let count = count.into_iter().flatten().min().unwrap_or(1);
         let count = count.clamp(1, STACK_PATCHES as u64);
         let stack = Bytes { host: count * one.host, device: count * one.device };
-        Ok((patches.chunks(count as usize).map(|patches| Tile::Stack(patches.to_vec())).collect(), stack))
+        Ok((Shape::Stacks(count as usize), stack))
     }
 
     /// Memory of the largest of these patches by itself: in IMAGE padding those inside the slice see more of it.
     fn one_patch(&self, wanted: Axes<&[usize]>, plans: &mut AxisPlans) -> Result<Bytes, Error> {
         if self.padding == Padding::Patch {
-            return Ok(self.bytes(&self.isolated(1, plans)?));
+            return Ok(self.bytes(&self.isolated(1, plans)?.sizes()));
         }
-        let planned = self.planned(&wanted.map(|indices| indices.chunks(1).collect()), plans)?;
-        Ok(self.largest(&planned))
+        self.largest(
+            &self.planned(wanted.zip(self.limits).map(|(indices, limits)| Strips::new(indices, 1, limits)), plans)?,
+        )
     }
 
     /// The axes of patches that share nothing, stacked on the row axis.
@@ -167,40 +199,38 @@ impl Tiling<'_> {
             .try_map(|(axis, count)| plans.isolated(axis.patch_size, count, self.cancel))
     }
 
-    /// The grid's axes.
-    fn grid_axes(&self) -> Axes<Axis> {
-        Axes { rows: self.grid.y, columns: self.grid.x }
-    }
-
     /// Memory of the largest tile of these axes.
-    fn largest(&self, planned: &Axes<PlannedStrips>) -> Bytes {
-        let Axes { rows, columns } = planned.as_ref().map(|strips| &strips.distinct);
-        rows.iter()
-            .flat_map(|rows| columns.iter().map(move |columns| Axes { rows: rows.clone(), columns: columns.clone() }))
-            .map(|axes| self.bytes(&axes))
-            .fold(Bytes::default(), Bytes::max)
+    fn largest(&self, planned: &Axes<PlannedStrips>) -> Result<Bytes, Error> {
+        let mut largest = Bytes::default();
+        for &rows in &planned.rows.distinct {
+            self.cancel.check()?;
+            let of_rows = planned.columns.distinct.iter().map(|&columns| self.bytes(&Axes { rows, columns }));
+            largest = of_rows.fold(largest, Bytes::max);
+        }
+        Ok(largest)
     }
 
-    /// The plans of strips of both axes.
-    fn planned(&self, strips: &Strips<'_>, plans: &mut AxisPlans) -> Result<Axes<PlannedStrips>, Error> {
-        self.grid_axes().zip(strips.as_ref()).try_map(|(axis, strips)| {
-            let mut distinct = HashMap::new();
+    /// The sizes of strips of both axes.
+    fn planned(&self, strips: Axes<Strips<'_>>, plans: &mut AxisPlans) -> Result<Axes<PlannedStrips>, Error> {
+        self.grid.axes().zip(strips).try_map(|(axis, strips)| {
+            let mut distinct = HashSet::new();
             let mut products = [0; CONVOLUTIONS];
-            for strip in strips {
+            for strip in strips.iter() {
+                self.cancel.check()?;
                 let plan = plans.tile(&axis, strip, self.padding, self.cancel)?;
                 for (index, &step) in STEPS.iter().enumerate() {
                     if let Step::Convolution(layer) = step {
                         products[layer] += plan.layer(index).products();
                     }
                 }
-                distinct.insert(Arc::as_ptr(&plan), plan);
+                distinct.insert(plan.sizes());
             }
-            Ok(PlannedStrips { distinct: distinct.into_values().collect(), products })
+            Ok(PlannedStrips { distinct, products })
         })
     }
 
     /// Memory of a tile with these axes: activations, tables, lists.
-    fn bytes(&self, axes: &Axes<Arc<AxisPlan>>) -> Bytes {
+    fn bytes(&self, axes: &Axes<AxisSizes>) -> Bytes {
         let memory = self.info.memory.tile(axes);
         let lists = if self.lists { memory.lists } else { 0 };
         memory.whole + Bytes::host(PlannedTile::max_bytes(axes, self.lists)) + Bytes::host(lists)
@@ -225,7 +255,7 @@ impl Tiling<'_> {
         let PatchGrid { x, y } = self.grid;
         match tile {
             Tile::Block(PatchBlock { rows, columns, wanted }) => {
-                let axes = (self.grid_axes().zip(Axes { rows, columns }))
+                let axes = (self.grid.axes().zip(Axes { rows, columns }))
                     .try_map(|(axis, indices)| plans.tile(&axis, indices, self.padding, self.cancel))?;
                 let plan = TilePlan::new(axes, wanted.as_deref(), self.cancel)?;
                 let stored = plan.patches();

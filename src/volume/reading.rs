@@ -110,16 +110,16 @@ impl<'a> Volume<'a> {
         self.extents
     }
 
-    /// Copies row `y` of slice `z` to `row` (`width` values, in HU).
-    pub fn read_row(&self, y: usize, z: usize, row: &mut [f64]) {
+    /// Copies voxels of a row from (x, y, z) on, in HU.
+    pub(crate) fn read(&self, from: [usize; 3], values: &mut [f64]) {
         match self.voxel {
-            VoxelType::I8 => self.read_row_as::<i8>(y, z, row, f64::from),
-            VoxelType::U8 => self.read_row_as::<u8>(y, z, row, f64::from),
-            VoxelType::I16 => self.read_row_as::<i16>(y, z, row, f64::from),
-            VoxelType::U16 => self.read_row_as::<u16>(y, z, row, f64::from),
-            VoxelType::I32 => self.read_row_as::<i32>(y, z, row, f64::from),
-            VoxelType::F32 => self.read_row_as::<f32>(y, z, row, f64::from),
-            VoxelType::F64 => self.read_row_as::<f64>(y, z, row, |value| value),
+            VoxelType::I8 => self.read_as::<i8>(from, values, f64::from),
+            VoxelType::U8 => self.read_as::<u8>(from, values, f64::from),
+            VoxelType::I16 => self.read_as::<i16>(from, values, f64::from),
+            VoxelType::U16 => self.read_as::<u16>(from, values, f64::from),
+            VoxelType::I32 => self.read_as::<i32>(from, values, f64::from),
+            VoxelType::F32 => self.read_as::<f32>(from, values, f64::from),
+            VoxelType::F64 => self.read_as::<f64>(from, values, |value| value),
         }
     }
 
@@ -163,13 +163,14 @@ impl<'a> Volume<'a> {
         (self.voxel, (self.slope, self.intercept))
     }
 
-    fn read_row_as<T: Copy>(&self, y: usize, z: usize, row: &mut [f64], to_f64: impl Fn(T) -> f64) {
+    fn read_as<T: Copy>(&self, [x, y, z]: [usize; 3], values: &mut [f64], to_f64: impl Fn(T) -> f64) {
         assert!(self.memory == Memory::Host);
         assert!(y < self.extents.height && z < self.extents.depth);
-        assert_eq!(row.len(), self.extents.width);
-        for (x, value) in row.iter_mut().enumerate() {
-            let offset = x * self.strides.x + y * self.strides.y + z * self.strides.z;
-            // SAFETY: (x, y, z) is inside the extents, and all of these are readable by the contract
+        assert!(x + values.len() <= self.extents.width);
+        let first = x * self.strides.x + y * self.strides.y + z * self.strides.z;
+        for (index, value) in values.iter_mut().enumerate() {
+            let offset = first + index * self.strides.x;
+            // SAFETY: (x + index, y, z) is inside the extents, and all of these are readable by the contract
             // of `from_raw`; the offset was checked to stay below isize::MAX.
             let voxel = unsafe { self.data.add(offset).cast::<T>().read_unaligned() };
             *value = self.slope * to_f64(voxel) + self.intercept;
@@ -203,9 +204,9 @@ mod tests {
         }
         .unwrap();
         let mut row = [0.0; 3];
-        volume.read_row(0, 2, &mut row);
+        volume.read([0, 0, 2], &mut row);
         assert_eq!(row, [-1.0, -1.0, 2.0 * f64::from(0x1234) - 1.0]);
-        volume.read_row(0, 1, &mut row);
-        assert_eq!(row, [-1.0; 3]);
+        volume.read([1, 0, 1], &mut row[..2]);
+        assert_eq!(row, [-1.0, -1.0, 2.0 * f64::from(0x1234) - 1.0]);
     }
 }

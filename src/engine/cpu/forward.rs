@@ -3,16 +3,17 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::arena::Floats;
 use super::gather_conv::GatherConv;
 use super::gather_max_pool::gather_max_pool;
 use super::simd::Instructions;
 use super::weights::PackedWeights;
 use super::winograd::{Winograd, winograd_products};
 use super::workspace::Workspace;
+use crate::cancel::Cancel;
 use crate::engine::first_layer::INPUT_CHANNELS;
 use crate::engine::{Control, LayerWork, Settings};
 use crate::error::Error;
+use crate::memory::Zeros;
 use crate::memory::try_with_capacity;
 use crate::patch_grid::PatchGrid;
 use crate::plan::{HEAD, PlannedTile, STEPS, Step};
@@ -22,9 +23,9 @@ pub(super) struct Forward {
     /// Shared with the other sessions of the model.
     pub weights: Arc<PackedWeights>,
     workspace: Workspace,
-    arena: Floats,
+    arena: Zeros<f32>,
     /// A block of Winograd run pairs.
-    scratch: Floats,
+    scratch: Zeros<f32>,
     /// Work of every step.
     pub layers: Vec<LayerWork>,
 }
@@ -35,8 +36,8 @@ impl Forward {
         let (floats, channels) = (weights.gathered_floats(), weights.max_channels());
         Ok(Self {
             workspace: Workspace::new(instructions, settings.threads, floats, channels)?,
-            arena: Floats::default(),
-            scratch: Floats::new(weights.scratch_floats(), "transformed inputs")?,
+            arena: Zeros::default(),
+            scratch: Zeros::new(weights.scratch_floats(), "transformed inputs")?,
             layers: named_layers(),
             weights,
         })
@@ -54,7 +55,7 @@ impl Forward {
     /// Gives the activations back if they are more than `bytes`.
     pub fn trim_to(&mut self, bytes: u64) {
         if 4 * self.arena.len() as u64 > bytes {
-            self.arena = Floats::default();
+            self.arena = Zeros::default();
         }
     }
 
@@ -73,11 +74,11 @@ impl Forward {
         let floats = weights.activation_floats(plan);
         let needed = floats[0].saturating_add(floats[1]);
         if self.arena.len() < needed {
-            self.arena = Floats::default(); // gives the old one back before the new one is taken
-            self.arena = Floats::new(needed, "activations of a tile")?;
+            self.arena = Zeros::default(); // gives the old one back before the new one is taken
+            self.arena = Zeros::touched(needed, "activations of a tile", &control.cancel)?;
         }
         let (mut from, mut into) = self.arena[..needed].split_at_mut(floats[0]);
-        fill_input(tile, grid, image, width, from)?;
+        fill_input(tile, grid, image, width, from, &control.cancel)?;
         let workspace = &self.workspace;
         let gather = |layer, macs| GatherConv { layer, macs, workspace, control };
         let mut channels = INPUT_CHANNELS;
@@ -107,7 +108,7 @@ impl Forward {
             layer.bytes += 4 * (read + plan.output_of(index).len() * channels) as u64;
             layer.macs += plan.step_macs(index, &weights.macs_per_output);
             layer.products += match step {
-                Step::Convolution(1..) => winograd_products(plan, index)? * macs / 9,
+                Step::Convolution(1..) => winograd_products(plan, index, &control.cancel)? * macs / 9,
                 _ => plan.step_macs(index, &weights.macs_per_output),
             };
         }
@@ -149,6 +150,7 @@ fn fill_input(
     image: &[f32],
     width: usize,
     input: &mut [f32],
+    cancel: &Cancel,
 ) -> Result<(), Error> {
     let (rows, columns) = (&tile.plan.axes.rows, &tile.plan.axes.columns);
     let row_floats = columns.inputs() * INPUT_CHANNELS;
@@ -159,6 +161,7 @@ fn fill_input(
         shown.clear();
         shown.extend((0..columns.inputs()).map(|c| columns.pixel(c, left, grid.x.len)));
         for (row, pairs) in lines.chunks_exact_mut(row_floats).enumerate() {
+            cancel.check()?;
             let line = rows
                 .pixel(band * band_rows + row, top, grid.y.len)
                 .map(|y| &image[(grid.y.origin + y) * width + grid.x.origin..]);

@@ -7,11 +7,11 @@
 
 use rayon::prelude::*;
 
-use super::arena::Floats;
 use super::product::{PANEL, Rows, Sums, padded, product};
 use super::workspace::Workspace;
 use crate::engine::Control;
 use crate::error::Error;
+use crate::memory::Zeros;
 use crate::plan::{Image, TapTable, TilePlan};
 
 /// Maximum pixels of one task: gathered inputs and a panel of weights stay in the L2 cache.
@@ -22,7 +22,7 @@ const GROUP_INPUTS: usize = 512;
 /// A layer's weights, as they are.
 pub(super) struct GatherLayer {
     /// [panel][inputs][PANEL]
-    panels: Floats,
+    panels: Zeros<f32>,
     /// [outputs], padding included
     bias: Vec<f32>,
     /// (row, column) of each tap, row by row.
@@ -46,7 +46,7 @@ impl GatherLayer {
         let rows = 0..side;
         let positions: Vec<_> = rows.flat_map(|row| (0..side).map(move |column| (row, column))).collect();
         let panel = positions.len() * channels * PANEL;
-        let mut panels = Floats::new(outputs.div_ceil(PANEL) * panel, "packed weights")?;
+        let mut panels = Zeros::new(outputs.div_ceil(PANEL) * panel, "packed weights")?;
         for (number, panel) in panels.chunks_exact_mut(panel).enumerate() {
             for (input, weights) in panel.chunks_exact_mut(PANEL).enumerate() {
                 let (tap, channel) = (input / channels, input % channels);

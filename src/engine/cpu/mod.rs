@@ -12,7 +12,6 @@
 //! Every sum is taken in one order, whatever else is evaluated beside it, so results do not depend on threads,
 //! tiles, budget or ROI.
 
-mod arena;
 mod forward;
 mod gather_conv;
 mod gather_max_pool;
@@ -31,9 +30,9 @@ use crate::engine::{
 };
 use crate::error::Error;
 use crate::mask::{MaskWriter, OutputViews, Scores};
-use crate::memory::{automatic_budget, try_filled};
+use crate::memory::{Zeros, automatic_budget};
 use crate::patch_grid::Selection;
-use crate::plan::{AxisPlan, PlannedTile};
+use crate::plan::{AxisSizes, PlannedTile};
 use forward::Forward;
 use simd::Instructions;
 use weights::PackedWeights;
@@ -82,8 +81,7 @@ impl Engine for CpuEngine {
         Ok(Box::new(CpuCall {
             forward: &mut self.forward,
             request,
-            image: try_filled(extents.pixels(), 0.0, "one slice")?,
-            row: try_filled(extents.width, 0.0, "one row")?,
+            image: Zeros::new(extents.pixels(), "one slice")?,
             nonfinite: 0,
             scores: Scores::new(grid.patches(), classes)?,
             selection: Selection::everything(),
@@ -96,9 +94,7 @@ struct CpuCall<'a> {
     forward: &'a mut Forward,
     request: Request<'a>,
     /// Intensities, [height][width].
-    image: Vec<f32>,
-    /// One row of voxels.
-    row: Vec<f64>,
+    image: Zeros<f32>,
     nonfinite: u64,
     scores: Scores,
     selection: Selection,
@@ -112,8 +108,10 @@ impl EngineCall for CpuCall<'_> {
 
     fn slice(&mut self, z: usize) -> Result<SliceId, Error> {
         let Request { intensity, volume, control, .. } = self.request;
-        self.nonfinite = intensity.slice(volume, z, &mut self.row, &mut self.image, &control.cancel)?;
-        self.scores.clear();
+        self.nonfinite = intensity.slice(volume, z, &mut self.image, &control.cancel)?;
+        if self.request.geometry.roi {
+            self.scores.clear(&control.cancel)?;
+        }
         Ok(SliceId { z, slot: 0 })
     }
 
@@ -123,6 +121,7 @@ impl EngineCall for CpuCall<'_> {
             let (logits, padded) =
                 self.forward.evaluate(tile, &grid, &self.image, extents.width, self.request.control)?;
             for (&patch, logits) in tile.patches.iter().zip(logits.chunks_exact(padded)) {
+                self.request.control.cancel.check()?;
                 let logits = &logits[..classes];
                 if logits.iter().any(|logit| !logit.is_finite()) {
                     return Err(Error::bad_model(
@@ -164,10 +163,10 @@ impl MemoryModel for PackedWeights {
     fn call(&self, geometry: &Geometry) -> Result<Bytes, Error> {
         let pixels = geometry.extents.pixels() as u64;
         let scores = Scores::bytes(geometry.grid.patches(), geometry.classes);
-        Ok(Bytes::host(4 * pixels + 8 * geometry.extents.width as u64 + scores))
+        Ok(Bytes::host(4 * pixels + scores))
     }
 
-    fn tile(&self, axes: &Axes<Arc<AxisPlan>>) -> TileMemory {
+    fn tile(&self, axes: &Axes<AxisSizes>) -> TileMemory {
         TileMemory { whole: Bytes::host(self.activation_bytes_of_axes(axes)), ..TileMemory::default() }
     }
 

@@ -1,7 +1,5 @@
 //! All layers' fp16 parameters, packed as f32 panels that the matrix product reads as they lie.
 
-use std::sync::Arc;
-
 use super::gather_conv::GatherLayer;
 use super::winograd::WinogradLayer;
 use crate::axes::Axes;
@@ -9,7 +7,7 @@ use crate::engine::Settings;
 use crate::engine::first_layer::{INPUT_CHANNELS, first_layer_weight};
 use crate::error::Error;
 use crate::network::Convolution;
-use crate::plan::{AxisPlan, MAX_RUN, MacsPerOutput, STEPS, Step, TilePlan};
+use crate::plan::{AxisSizes, MAX_RUN, MacsPerOutput, STEPS, Step, TilePlan};
 use crate::weights::Model;
 
 pub(super) struct PackedWeights {
@@ -80,7 +78,7 @@ impl PackedWeights {
     }
 
     /// Bytes of the activations of a tile of these axes when all its pixels are stored.
-    pub fn activation_bytes_of_axes(&self, axes: &Axes<Arc<AxisPlan>>) -> u64 {
+    pub fn activation_bytes_of_axes(&self, axes: &Axes<AxisSizes>) -> u64 {
         float_bytes(self.floats(|image| match image {
             0 => axes.inputs().product(),
             _ => axes.output(image - 1).product(),

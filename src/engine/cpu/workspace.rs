@@ -2,9 +2,9 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::arena::Floats;
 use super::simd::Instructions;
 use crate::error::Error;
+use crate::memory::Zeros;
 use crate::memory::try_filled;
 
 /// Buffers of all threads of the pool.
@@ -12,7 +12,7 @@ pub(super) struct Workspace {
     pub instructions: Instructions,
     /// As many as any layer has channels, for taps that read nothing.
     pub zeros: Vec<f32>,
-    buffers: Vec<Mutex<Floats>>,
+    buffers: Vec<Mutex<Zeros<f32>>>,
     /// Size of one buffer.
     floats: usize,
 }
@@ -20,7 +20,7 @@ pub(super) struct Workspace {
 impl Workspace {
     /// Buffers of `floats`, for layers that read up to `channels` channels.
     pub fn new(instructions: Instructions, threads: usize, floats: usize, channels: usize) -> Result<Self, Error> {
-        let buffers = (0..threads).map(|_| Ok(Mutex::new(Floats::new(floats, "gathered inputs")?)));
+        let buffers = (0..threads).map(|_| Ok(Mutex::new(Zeros::new(floats, "gathered inputs")?)));
         Ok(Self {
             instructions,
             zeros: try_filled(channels, 0.0, "packed weights")?,
@@ -34,7 +34,7 @@ impl Workspace {
     }
 
     /// The buffer of the thread of the pool that asks.
-    pub fn of_this_thread(&self) -> MutexGuard<'_, Floats> {
+    pub fn of_this_thread(&self) -> MutexGuard<'_, Zeros<f32>> {
         let thread = rayon::current_thread_index().unwrap_or(0);
         (self.buffers[thread].lock()).unwrap_or_else(PoisonError::into_inner)
     }

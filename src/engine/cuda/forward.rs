@@ -42,7 +42,7 @@ impl Launches<'_> {
     pub unsafe fn first(&self, voxels: Voxels, table: u64) -> Result<(), Error> {
         let tables = &self.tables.steps[0];
         let axes = &self.tile.plan.axes;
-        let output = axes.output(0);
+        let output = axes.sizes().output(0);
         let PatchGrid { x, y } = self.grid;
         let layer = &self.weights.first;
         let params = FirstParams {
@@ -101,7 +101,7 @@ impl Launches<'_> {
 
     /// The same, from the arena's beginning.
     fn offset_of(&self, index: usize) -> usize {
-        let [first, _] = half_bytes(self.weights, &self.tile.plan.axes);
+        let [first, _] = half_bytes(self.weights, &self.tile.plan.sizes());
         let halves = self.tables.len().next_multiple_of(ALIGNMENT);
         self.region.bytes.start + halves + index % 2 * first
     }
@@ -182,7 +182,7 @@ impl Launches<'_> {
             input_columns: self.tile.plan.input_of(index).columns as i32,
             channels: self.channels_of(index) as i32,
         };
-        let tiles = even_tiles(self.tile.plan.axes.output(index), tables.wanted);
+        let tiles = even_tiles(self.tile.plan.sizes().output(index), tables.wanted);
         let kernel = &self.device.kernels.gather_max_pool;
         // SAFETY: by contract of `layer`.
         unsafe { self.stream.launch(kernel, [tiles, 1], &params) }

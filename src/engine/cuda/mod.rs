@@ -39,7 +39,7 @@ use crate::engine::{
 use crate::error::Error;
 use crate::mask::Wanted;
 use crate::memory::automatic_budget;
-use crate::plan::AxisPlan;
+use crate::plan::AxisSizes;
 use crate::process::generation;
 use buffers::{BufferLayout, MAX_PIXELS, SLOTS, region_bytes, wanted_bytes};
 use device::Device;
@@ -145,7 +145,7 @@ impl MemoryModel for CudaMemory {
         Ok(BufferLayout::new(geometry, LARGEST_VOXEL, Wanted::EVERYTHING).bytes())
     }
 
-    fn tile(&self, axes: &Axes<Arc<AxisPlan>>) -> TileMemory {
+    fn tile(&self, axes: &Axes<AxisSizes>) -> TileMemory {
         TileMemory {
             whole: Bytes {
                 host: host_bytes(TileTables::max_bytes(axes)),

@@ -1,8 +1,6 @@
 //! The tables of a tile as the kernels read them: consecutive bytes for a whole tile, so that one copy brings it to
 //! the device.
 
-use std::sync::Arc;
-
 use super::blocks::{block_of_values, blocks, even_blocks, listed_pixels, max_blocks, wanted_tiles};
 use super::params::{
     BLACK, ColumnBlock, RowBlock, Start, TILE_COLUMNS, TILE_INPUT_COLUMNS, TILE_INPUT_ROWS, TILE_ROWS, Tile,
@@ -11,7 +9,7 @@ use crate::axes::Axes;
 use crate::cancel::Cancel;
 use crate::error::Error;
 use crate::memory::{ensure_headroom, try_with_capacity};
-use crate::plan::{AxisPlan, HEAD, PlannedTile, STEPS, Step};
+use crate::plan::{AxisPlan, AxisSizes, HEAD, PlannedTile, STEPS, Step};
 
 /// Every table begins at a multiple of this.
 const ALIGNMENT: usize = 16;
@@ -44,20 +42,19 @@ pub(super) struct TileTables {
 
 impl TileTables {
     /// Maximum bytes of the tables of a tile of these axes when all its pixels are stored.
-    pub fn max_bytes(axes: &Axes<Arc<AxisPlan>>) -> usize {
-        let axis = |axis: &AxisPlan, inputs: usize, block: usize| {
+    pub fn max_bytes(axes: &Axes<AxisSizes>) -> usize {
+        let axis = |axis: &AxisSizes, inputs: usize, block: usize| {
             let layer = |(index, &step): (usize, &Step)| {
-                let taps = axis.layer(index);
                 let bytes = match step {
-                    Step::Convolution(1..) => block * max_blocks(taps.len(), inputs),
-                    _ => size_of_val(taps.all()),
+                    Step::Convolution(1..) => block * max_blocks(axis.output(index), inputs),
+                    _ => size_of::<i32>() * axis.taps(index),
                 };
                 bytes + ALIGNMENT
             };
             let layers: usize = STEPS.iter().enumerate().map(layer).sum();
             // A stack of patches has fewer starts than rows of input.
-            let starts = size_of::<Start>() * axis.inputs() + ALIGNMENT;
-            layers + size_of::<i32>() * axis.inputs() + ALIGNMENT + starts
+            let starts = size_of::<Start>() * axis.inputs + ALIGNMENT;
+            layers + size_of::<i32>() * axis.inputs + ALIGNMENT + starts
         };
         axis(&axes.rows, TILE_INPUT_ROWS, size_of::<RowBlock>())
             + axis(&axes.columns, TILE_INPUT_COLUMNS, size_of::<ColumnBlock>())
@@ -66,7 +63,7 @@ impl TileTables {
     }
 
     /// Maximum bytes of further tables when a ROI leaves pixels out.
-    pub fn max_list_bytes(axes: &Axes<Arc<AxisPlan>>) -> usize {
+    pub fn max_list_bytes(axes: &Axes<AxisSizes>) -> usize {
         let tiles = |index: usize| {
             let Axes { rows, columns } = axes.output(index);
             max_blocks(rows, TILE_INPUT_ROWS) * max_blocks(columns, TILE_INPUT_COLUMNS)
@@ -79,9 +76,9 @@ impl TileTables {
         const WHAT: &str = "tables of a tile";
         let plan = &tile.plan;
         let axes = &plan.axes;
-        let mut max = Self::max_bytes(axes);
+        let mut max = Self::max_bytes(&plan.sizes());
         if plan.patches().listed().is_some() {
-            max += Self::max_list_bytes(axes);
+            max += Self::max_list_bytes(&plan.sizes());
         }
         let mut writer = Writer { bytes: try_with_capacity(max, WHAT)? };
         // The tables of one layer at a time are made before they are written.
@@ -182,6 +179,8 @@ fn sources(axis: &AxisPlan) -> Vec<i32> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::engine::cuda::blocks::tests::axis;
     use crate::patch_grid::Padding;
@@ -194,7 +193,7 @@ mod tests {
     /// The patches of a square slice from `first` on, those where `wanted` says so.
     fn tile(axis: &Arc<AxisPlan>, first: usize, wanted: Option<fn(usize) -> bool>) -> PlannedTile {
         let axes = both(axis);
-        let wanted: Option<Vec<bool>> = wanted.map(|wanted| (0..axes.patches()).map(wanted).collect());
+        let wanted: Option<Vec<bool>> = wanted.map(|wanted| (0..axes.sizes().patches()).map(wanted).collect());
         let plan = TilePlan::new(axes, wanted.as_deref(), &Cancel::default()).unwrap();
         PlannedTile {
             patches: (first..first + plan.patches().len()).collect(),
@@ -209,10 +208,10 @@ mod tests {
             [(32, 1, Padding::Patch), (33, 7, Padding::Patch), (48, 48, Padding::Patch), (65, 4, Padding::Image)]
         {
             let axis = axis(patch_size, stride, 150, padding);
-            let max = TileTables::max_bytes(&both(&axis));
+            let max = TileTables::max_bytes(&both(&axis).sizes());
             let whole = TileTables::new(&tile(&axis, 0, None), &Cancel::default()).unwrap();
             assert!(whole.len() <= max, "{} of {max}", whole.len());
-            let with_lists = max + TileTables::max_list_bytes(&both(&axis));
+            let with_lists = max + TileTables::max_list_bytes(&both(&axis).sizes());
             for wanted in [|_| false, |patch| patch == 0, |patch| patch % 3 > 0] {
                 let some = TileTables::new(&tile(&axis, 0, Some(wanted)), &Cancel::default()).unwrap();
                 println!("{patch_size}/{stride}: {} of {with_lists}", some.len());

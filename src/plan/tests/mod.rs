@@ -1,5 +1,6 @@
 //! Plans of real geometries.
 
 mod figures;
+mod neighbourhood;
 mod roi;
 mod winograd_runs;

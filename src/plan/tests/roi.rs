@@ -79,7 +79,7 @@ fn as_pixel_by_pixel() {
                     }
                     assert_eq!(image.len(), stored, "step {index}");
                     let bytes = image.listed().map_or(0, |stored| stored.bytes()) as u64;
-                    assert!(bytes <= StoredPixels::max_bytes(axes.output(index)));
+                    assert!(bytes <= StoredPixels::max_bytes(axes.sizes().output(index)));
                     let input = plan.input_of(index);
                     needed = before(&needed, rows, columns, input.columns);
                     needed.resize(input.rows * input.columns, false);

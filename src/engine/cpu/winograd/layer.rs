@@ -3,9 +3,9 @@
 use rayon::prelude::*;
 
 use super::points::{KERNELS, POINTS, SIDE};
-use crate::engine::cpu::arena::Floats;
 use crate::engine::cpu::product::{PANEL, padded};
 use crate::error::Error;
+use crate::memory::Zeros;
 use crate::network::Convolution;
 
 /// Floats of a block's transformed inputs and sums: a quarter of those of the weights, so that fetching these again
@@ -18,7 +18,7 @@ const GAP: usize = 16;
 /// A convolution's transformed weights.
 pub(in crate::engine::cpu) struct WinogradLayer {
     /// [panel of outputs][point][channel][output in panel]
-    panels: Floats,
+    panels: Zeros<f32>,
     /// [outputs], padding included.
     pub bias: Vec<f32>,
     /// Channels that it reads, padding included.
@@ -32,7 +32,7 @@ impl WinogradLayer {
         let weight = &convolution.weight;
         let (outputs, inputs, ..) = weight.dim();
         let panel = POINTS * channels * PANEL;
-        let mut panels = Floats::new(outputs.div_ceil(PANEL) * panel, "packed weights")?;
+        let mut panels = Zeros::new(outputs.div_ceil(PANEL) * panel, "packed weights")?;
         (panels.par_chunks_mut(panel).enumerate()).for_each(|(number, panel)| {
             for channel in 0..inputs {
                 for (i, output) in (number * PANEL..outputs).take(PANEL).enumerate() {

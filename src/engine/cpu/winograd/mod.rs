@@ -24,6 +24,7 @@ use rayon::prelude::*;
 
 use super::product::{PANEL, Rows, Sums, product};
 use super::workspace::Workspace;
+use crate::cancel::Cancel;
 use crate::engine::Control;
 use crate::error::Error;
 use crate::memory::try_with_capacity;
@@ -34,8 +35,8 @@ use run_pairs::{RunPair, RunPairs};
 use transform::{InputTransform, OutputTransform};
 
 /// Points of all pairs of step `index`: products of one input and one output.
-pub(super) fn winograd_products(plan: &TilePlan, index: usize) -> Result<u64, Error> {
-    Ok(RunPairs::new(plan, index)?.points())
+pub(super) fn winograd_products(plan: &TilePlan, index: usize, cancel: &Cancel) -> Result<u64, Error> {
+    RunPairs::new(plan, index)?.points(cancel)
 }
 
 /// One layer of one tile.
@@ -138,7 +139,7 @@ impl Winograd<'_> {
     ) -> Result<(), Error> {
         let pairs = RunPairs::new(plan, index)?;
         let into = SharedRows::new(into);
-        for numbers in pairs.blocks(self.layer.block_rows())? {
+        for numbers in pairs.blocks(self.layer.block_rows(), &self.control.cancel)? {
             let block = Block::new(&pairs, numbers)?;
             let (inputs, sums) = scratch.split_at_mut(block.rows * self.layer.input_stride());
             self.transform_inputs(&pairs, &block, from, SharedRows::new(inputs));

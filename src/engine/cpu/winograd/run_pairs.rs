@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::points::SIDE;
+use crate::cancel::{AT_A_TIME, Cancel};
 use crate::error::Error;
 use crate::memory::{try_push, try_with_capacity};
 use crate::plan::{Image, TapTable, TilePlan, ZERO};
@@ -75,17 +76,29 @@ impl<'a> RunPairs<'a> {
         numbers.map(pair).filter(stored)
     }
 
-    pub fn points(&self) -> u64 {
-        let points = self.select(0..self.len()).map(|pair| pair.points());
-        points.map(|(rows, columns)| (rows * columns) as u64).sum()
+    /// Points of all pairs.
+    pub fn points(&self, cancel: &Cancel) -> Result<u64, Error> {
+        let mut points = 0;
+        for number in 0..self.len() {
+            points += self.points_of(number, cancel)? as u64;
+        }
+        Ok(points)
+    }
+
+    /// Points of pair `number`, if it is stored.
+    fn points_of(&self, number: usize, cancel: &Cancel) -> Result<usize, Error> {
+        if number.is_multiple_of(AT_A_TIME) {
+            cancel.check()?;
+        }
+        Ok(self.select(number..number + 1).map(|pair| pair.points()).map(|(rows, columns)| rows * columns).sum())
     }
 
     /// All pairs, in blocks with at most `max` points together, one pair at least.
-    pub fn blocks(&self, max: usize) -> Result<Vec<Range<usize>>, Error> {
+    pub fn blocks(&self, max: usize, cancel: &Cancel) -> Result<Vec<Range<usize>>, Error> {
         let mut blocks = Vec::new();
         let (mut first, mut points) = (0, 0);
         for number in 0..self.len() {
-            let own: usize = (self.select(number..number + 1)).map(|pair| pair.points().0 * pair.points().1).sum();
+            let own = self.points_of(number, cancel)?;
             if points > 0 && points + own > max {
                 try_push(&mut blocks, first..number, "blocks of Winograd runs")?;
                 (first, points) = (number, 0);

@@ -18,7 +18,7 @@ use crate::engine::cuda::driver::{Context, DeviceMemory};
 use crate::engine::cuda::tables::TileTables;
 use crate::engine::cuda::weights::PackedWeights;
 use crate::error::Error;
-use crate::plan::{AxisPlan, HEAD, STEPS, Step};
+use crate::plan::{AxisSizes, HEAD, STEPS, Step};
 
 /// Pipeline slots: with the slice that the host turns to three more, to be at work side by side.
 pub(in crate::engine::cuda) const SLOTS: usize = 4;
@@ -140,7 +140,7 @@ fn image_bytes(pixels: usize, channels: usize, channel_bytes: usize) -> usize {
 
 /// Bytes of the two halves for a tile of these axes: images are stored whole. Behind the output of a dense layer lie its
 /// sums, in f32.
-pub(in crate::engine::cuda) fn half_bytes(weights: &PackedWeights, axes: &Axes<Arc<AxisPlan>>) -> [usize; 2] {
+pub(in crate::engine::cuda) fn half_bytes(weights: &PackedWeights, axes: &Axes<AxisSizes>) -> [usize; 2] {
     let mut bytes = [0, 0];
     let mut half = 0;
     let mut need = |pixels: usize, channels: usize, size: usize| {
@@ -163,7 +163,7 @@ pub(in crate::engine::cuda) fn half_bytes(weights: &PackedWeights, axes: &Axes<A
 }
 
 /// Bytes of a region for a tile of these axes: tables and activations.
-pub(in crate::engine::cuda) fn region_bytes(weights: &PackedWeights, axes: &Axes<Arc<AxisPlan>>) -> usize {
+pub(in crate::engine::cuda) fn region_bytes(weights: &PackedWeights, axes: &Axes<AxisSizes>) -> usize {
     let [a, b] = half_bytes(weights, axes);
     let tables = TileTables::max_bytes(axes) + TileTables::max_list_bytes(axes);
     tables.next_multiple_of(ALIGNMENT).saturating_add(a).saturating_add(b)

@@ -49,9 +49,9 @@ impl CudaCall<'_> {
     /// The slice's region of the arena, which is large enough for this tile of it. The slice waits for those before it
     /// whose regions overlap its own.
     pub fn claim(&mut self, slice: SliceId, tile: &PlannedTile, tables: &TileTables) -> Result<Region, Error> {
-        let axes = &tile.plan.axes;
-        let max_tables = TileTables::max_bytes(axes) + TileTables::max_list_bytes(axes);
-        let bytes = region_bytes(self.weights, axes);
+        let sizes = tile.plan.sizes();
+        let max_tables = TileTables::max_bytes(&sizes) + TileTables::max_list_bytes(&sizes);
+        let bytes = region_bytes(self.weights, &sizes);
         let known = &self.slot(slice).region;
         let is_new = known.bytes.is_empty();
         let region = if is_new { self.arena.region(slice.slot, self.largest) } else { Some(known.clone()) };

@@ -10,7 +10,7 @@ use crate::engine::cuda::buffers::SLOTS;
 use crate::engine::cuda::driver::{Context, Event, Graph, HostMemory};
 use crate::engine::cuda::tables::TileTables;
 use crate::error::Error;
-use crate::plan::AxisPlan;
+use crate::plan::AxisSizes;
 
 /// Tiles whose tables are on their way at a time: the device has work while the host turns to the next slice, and
 /// not more than it can leave soon when the call is cancelled.
@@ -51,6 +51,6 @@ pub(in crate::engine::cuda) fn host_bytes(tables: usize) -> u64 {
 }
 
 /// Bytes of the tables that cached tiles of these axes share.
-pub(in crate::engine::cuda) fn cached_bytes(axes: &Axes<Arc<AxisPlan>>) -> u64 {
+pub(in crate::engine::cuda) fn cached_bytes(axes: &Axes<AxisSizes>) -> u64 {
     (size_of::<CachedTables>() + size_of::<TileTables>() + TileTables::max_bytes(axes)) as u64
 }

@@ -132,7 +132,7 @@ fn try_slice(
     settings: &Settings<'_>,
     outputs: &mut OutputViews<'_>,
 ) -> Result<Vec<f32>, Stop> {
-    let bytes = Bytes { host: 0, device: region_bytes(call.weights, &tile.plan.axes) as u64 };
+    let bytes = Bytes { host: 0, device: region_bytes(call.weights, &tile.plan.sizes()) as u64 };
     call.reserve(Reservation::in_turn(bytes, bytes))?;
     let slice = of_kernel("histogram or equalize", call.slice(0))?;
     let logits = try_layers(call, slice, request, tile, tables, settings)?;
@@ -173,8 +173,7 @@ fn try_layers(
     sent?;
 
     let mut image = vec![0.0; WIDTH * HEIGHT];
-    let mut row = vec![0.0; WIDTH];
-    request.intensity.slice(request.volume, 0, &mut row, &mut image, &Cancel::default())?;
+    request.intensity.slice(request.volume, 0, &mut image, &Cancel::default())?;
     let kernel = "histogram, equalize or conv3_first";
     let (voxels, table) = call.input(slice);
     // SAFETY: all of it lives until `finish`, or for ever.

@@ -1,0 +1,16 @@
+//! The patch grid: the patches' centres on each axis, the crop, the patches that a ROI asks for ([`selection`]), and the blocks of them
+//! that are evaluated together ([`blocks`]).
+//!
+//! ```text
+//! centre k = origin + k * stride while inside the crop     origin: the crop's corner
+//! start  k = centre k - patch_size / 2                     first pixel of the patch, may be black
+//! footprint of k = the pixels of the crop that are nearest to centre k, ties to the lower index
+//! ```
+
+mod blocks;
+mod grid;
+mod selection;
+
+pub(crate) use blocks::{PatchBlock, StripLimits, Strips, splits};
+pub use grid::{Axis, Crop, Padding, PatchGrid, check_patch};
+pub(crate) use selection::{SelectedPatches, Selection};

@@ -1,0 +1,130 @@
+//! The pixels and the patches of a slice that are wanted.
+
+use super::grid::PatchGrid;
+use crate::axes::Axes;
+use crate::cancel::{AT_A_TIME, Cancel};
+use crate::error::Error;
+use crate::memory::{Zeros, try_filled, try_push};
+use crate::volume::{Extents, Volume};
+
+/// A region of interest in one slice: the pixels inside and the patches that decide them.
+pub(crate) struct Selection {
+    /// [height][width] of the slice: inside the ROI. Empty: everything is.
+    inside: Zeros<bool>,
+    /// [grid rows][grid columns]: to be evaluated. Empty: all are.
+    patches: Zeros<bool>,
+    width: usize,
+}
+
+/// The patches of a slice to be evaluated.
+pub(crate) struct SelectedPatches {
+    /// Rows and columns of the grid with at least one.
+    pub axes: Axes<Vec<usize>>,
+    pub count: usize,
+}
+
+impl Selection {
+    /// All pixels of the crop.
+    pub fn everything() -> Self {
+        Self { inside: Zeros::default(), patches: Zeros::default(), width: 0 }
+    }
+
+    /// The non-zero pixels of slice `z` of `roi`. `interpolated`: each pixel needs the four centres
+    /// around it, not only the nearest.
+    pub fn from_roi(
+        roi: &Volume<'_>,
+        z: usize,
+        grid: &PatchGrid,
+        interpolated: bool,
+        cancel: &Cancel,
+    ) -> Result<Self, Error> {
+        let Extents { width, height, .. } = roi.extents();
+        let mut inside = Zeros::new(width * height, "ROI of a slice")?;
+        let mut patches = Zeros::new(grid.patches(), "patches of a slice")?;
+        let mut values = try_filled(width.min(AT_A_TIME), 0.0, "ROI row")?;
+        for (y, row) in inside.chunks_exact_mut(width).enumerate() {
+            for (part, inside) in row.chunks_mut(AT_A_TIME).enumerate() {
+                cancel.check()?;
+                let values = &mut values[..inside.len()];
+                roi.read([part * AT_A_TIME, y, z], values);
+                for (inside, &value) in inside.iter_mut().zip(&*values) {
+                    *inside = value != 0.0 && !value.is_nan();
+                }
+            }
+        }
+        // Pixel columns of the crop that some row of a footprint has inside.
+        let mut reached = Zeros::new(grid.x.len, "ROI row")?;
+        for (ky, patches) in patches.chunks_exact_mut(grid.x.count()).enumerate() {
+            for reached in reached.chunks_mut(AT_A_TIME) {
+                cancel.check()?;
+                reached.fill(false);
+            }
+            for y in grid.y.footprint(ky, interpolated) {
+                let row = &inside[(grid.y.origin + y) * width + grid.x.origin..][..grid.x.len];
+                for (reached, inside) in reached.chunks_mut(AT_A_TIME).zip(row.chunks(AT_A_TIME)) {
+                    cancel.check()?;
+                    reached.iter_mut().zip(inside).for_each(|(reached, &inside)| *reached |= inside);
+                }
+            }
+            for (kx, wanted) in patches.iter_mut().enumerate() {
+                cancel.check()?;
+                *wanted = reached[grid.x.footprint(kx, interpolated)].contains(&true);
+            }
+        }
+        Ok(Self { inside, patches, width })
+    }
+
+    /// Bytes of what is made for slices of these extents, with a ROI or without.
+    pub fn bytes(extents: Extents, grid: &PatchGrid, roi: bool) -> u64 {
+        let lists = size_of::<usize>() * (grid.x.count() + grid.y.count());
+        (lists + if roi { extents.pixels() + grid.patches() } else { 0 }) as u64
+    }
+
+    /// Row `y` of the slice: true inside the ROI. `None`: all of it is.
+    pub fn row(&self, y: usize) -> Option<&[bool]> {
+        self.inside.chunks_exact(self.width.max(1)).nth(y)
+    }
+
+    /// True where pixel (x, y) of the slice is inside the ROI.
+    pub fn contains_pixel(&self, x: usize, y: usize) -> bool {
+        self.inside.is_empty() || self.inside[y * self.width + x]
+    }
+
+    /// True where there is no ROI.
+    pub fn is_everything(&self) -> bool {
+        self.patches.is_empty()
+    }
+
+    /// True where patch `index` of the grid is to be evaluated.
+    pub fn contains_patch(&self, index: usize) -> bool {
+        self.patches.is_empty() || self.patches[index]
+    }
+
+    /// The patches to evaluate.
+    pub fn selected(&self, grid: &PatchGrid, cancel: &Cancel) -> Result<SelectedPatches, Error> {
+        const WHAT: &str = "patches of a slice";
+        let counts = grid.axes().map(|axis| axis.count());
+        let list = |used: &[bool]| {
+            let mut indices = Vec::new();
+            for (index, _) in used.iter().enumerate().filter(|&(_, &used)| used) {
+                if index % AT_A_TIME == 0 {
+                    cancel.check()?;
+                }
+                try_push(&mut indices, index, WHAT)?;
+            }
+            Ok::<_, Error>(indices)
+        };
+        let mut used = counts.try_map(|count| try_filled(count, self.is_everything(), WHAT))?;
+        let mut count = if self.is_everything() { grid.patches() } else { 0 };
+        for (used_row, row) in used.rows.iter_mut().zip(self.patches.chunks_exact(counts.columns)) {
+            for (used, wanted) in used.columns.chunks_mut(AT_A_TIME).zip(row.chunks(AT_A_TIME)) {
+                cancel.check()?;
+                for (used, _) in used.iter_mut().zip(wanted).filter(|&(_, &wanted)| wanted) {
+                    (*used, *used_row) = (true, true);
+                    count += 1;
+                }
+            }
+        }
+        Ok(SelectedPatches { axes: used.try_map(|used| list(&used))?, count })
+    }
+}
