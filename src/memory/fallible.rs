@@ -1,6 +1,6 @@
 //! Collections that report a failed allocation.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 
 use crate::error::Error;
@@ -39,6 +39,13 @@ pub(crate) fn try_push<T>(vec: &mut Vec<T>, value: T, what: &str) -> Result<(), 
 pub(crate) fn try_reserve<K: Eq + Hash, V>(map: &mut HashMap<K, V>, more: usize, what: &str) -> Result<(), Error> {
     let bytes = (map.len() + more).saturating_mul(2 * size_of::<(K, V)>());
     map.try_reserve(more).map_err(|_| out_of_memory(bytes, what))
+}
+
+/// `HashSet::insert` that reports a failed allocation.
+pub(crate) fn try_insert<T: Eq + Hash>(set: &mut HashSet<T>, value: T, what: &str) -> Result<bool, Error> {
+    let bytes = (set.len() + 1).saturating_mul(2 * size_of::<T>());
+    set.try_reserve(1).map_err(|_| out_of_memory(bytes, what))?;
+    Ok(set.insert(value))
 }
 
 /// Fails unless `bytes` and the headroom for small allocations could be allocated now.

@@ -8,7 +8,7 @@ mod cgroup;
 mod fallible;
 mod zeros;
 
-pub(crate) use fallible::{ensure_headroom, try_filled, try_push, try_reserve, try_with_capacity};
+pub(crate) use fallible::{ensure_headroom, try_filled, try_insert, try_push, try_reserve, try_with_capacity};
 pub(crate) use zeros::Zeros;
 
 /// Bytes of memory that this process may use at most: what the machine has, or its container or batch job if that is less.
