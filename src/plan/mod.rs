@@ -18,9 +18,12 @@
 //! becomes one convolution over an *extended image* `[row values][column values][channels]` whose neighbours come from
 //! two per-axis tap tables ([`axis`], made by [`value_numbering`], kept by [`cache`]). With a ROI, [`roi`] finds the
 //! pixels that the wanted patches need; [`tile`] joins it all. For engines that evaluate neighbouring values together,
-//! [`winograd_runs`] says which.
+//! [`winograd_runs`] says which, and [`neighbourhood`] which patches decide that for a tile.
 //!
 //! Only values that some patch needs are numbered: an odd row that a pool drops costs nothing.
+
+// Lists of ranges often have one.
+#![allow(clippy::single_range_in_vec_init)]
 
 mod axis;
 mod cache;

@@ -119,14 +119,13 @@ fn interior_pixels<'a>(
         let pixels = &mut lists[start.rem_euclid(pixel) as usize];
         let positions = needed.start.max(interior.start)..needed.end.min(interior.end);
         // Most are known from the patches before.
-        let mut index = pixels.partition_point(|pixel| pixel.0 < origin + positions.start);
-        for position in positions {
+        let first = pixels.partition_point(|pixel| pixel.0 < origin + positions.start);
+        for (index, position) in (first..).zip(positions) {
             let at = origin + position;
             if pixels.get(index).is_none_or(|pixel| pixel.0 != at) {
                 try_push(pixels, (at, values[(position - needed.start) as usize]), WHAT)?;
                 pixels[index..].rotate_right(1);
             }
-            index += 1;
         }
     }
     Ok(lists)

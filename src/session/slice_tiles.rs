@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::tiling::{Cut, Tiling};
 use crate::error::Error;
-use crate::memory::try_push;
+use crate::memory::{try_insert, try_push};
 use crate::patch_grid::Selection;
 use crate::plan::{AxisPlans, PlannedTile};
 
@@ -57,11 +57,11 @@ impl CachedTiles {
             let axes = &planned.plan.axes;
             cached.bytes += planned.bytes();
             for axis in [&axes.rows, &axes.columns] {
-                if known_axes.insert(Arc::as_ptr(axis)) {
+                if try_insert(&mut known_axes, Arc::as_ptr(axis), WHAT)? {
                     cached.bytes += axis.bytes() as u64;
                 }
             }
-            if geometries.insert(planned.plan.geometry()) {
+            if try_insert(&mut geometries, planned.plan.geometry(), WHAT)? {
                 cached.bytes += tiling.info.memory.tile(&planned.plan.sizes()).cached;
             }
             if cached.bytes > budget {

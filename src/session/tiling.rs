@@ -10,7 +10,7 @@ use crate::axes::Axes;
 use crate::cancel::Cancel;
 use crate::engine::{Bytes, EngineInfo};
 use crate::error::Error;
-use crate::memory::try_with_capacity;
+use crate::memory::{try_insert, try_with_capacity};
 use crate::network::CONVOLUTIONS;
 use crate::patch_grid::{Padding, PatchBlock, PatchGrid, SelectedPatches, Selection, StripLimits, Strips, splits};
 use crate::plan::{AxisPlan, AxisPlans, AxisSizes, PlannedTile, STEPS, Step, TilePlan};
@@ -223,7 +223,7 @@ impl Tiling<'_> {
                         products[layer] += plan.layer(index).products();
                     }
                 }
-                distinct.insert(plan.sizes());
+                try_insert(&mut distinct, plan.sizes(), "tiles of a slice")?;
             }
             Ok(PlannedStrips { distinct, products })
         })
@@ -260,10 +260,17 @@ impl Tiling<'_> {
                 let plan = TilePlan::new(axes, wanted.as_deref(), self.cancel)?;
                 let stored = plan.patches();
                 let mut patches = try_with_capacity(stored.len(), "patches of a tile")?;
-                patches.extend((0..stored.len()).map(|index| {
-                    let (row, column) = stored.position(index);
-                    rows[row] * x.count() + columns[column]
-                }));
+                for (index, &row) in rows.iter().enumerate() {
+                    self.cancel.check()?;
+                    let first = row * x.count();
+                    match stored.listed() {
+                        None => patches.extend(columns.iter().map(|column| first + column)),
+                        Some(listed) => {
+                            let stored = listed.columns_of(listed.set_of_row(index)).iter();
+                            patches.extend(stored.map(|&column| first + columns[column as usize]));
+                        }
+                    }
+                }
                 let starts = vec![(y.start(rows[0]), x.start(columns[0]))];
                 Ok(PlannedTile { plan, starts, patches })
             }

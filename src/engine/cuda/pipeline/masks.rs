@@ -17,6 +17,7 @@ impl CudaCall<'_> {
         if let Some(roi) = &mut self.buffers.slots[slice.slot].roi {
             let rows = roi.host.as_mut_slice().chunks_exact_mut(extents.width);
             for (y, row) in rows.enumerate() {
+                self.request.control.cancel.check()?;
                 match selection.row(y) {
                     Some(inside) => row.iter_mut().zip(inside).for_each(|(to, &i)| *to = i.into()),
                     None => row.fill(1),
@@ -101,13 +102,15 @@ impl CudaCall<'_> {
     }
 
     /// Copies the planes of the slice, which have come back, to the caller's buffers.
-    pub(super) fn copy_planes(&self, slice: SliceId, outputs: &mut OutputViews<'_>) {
+    pub(super) fn copy_planes(&self, slice: SliceId, outputs: &mut OutputViews<'_>) -> Result<(), Error> {
+        let cancel = &self.request.control.cancel;
         let slot = self.slot(slice);
         let geometry = &self.request.geometry;
         let width = geometry.extents.width;
         for (output, staged) in [(&mut outputs.mask, &slot.mask), (&mut outputs.coverage, &slot.coverage)] {
             if let (Some(output), Some(staged)) = (output, staged) {
                 for (y, row) in staged.host.as_slice().chunks_exact(width).enumerate() {
+                    cancel.check()?;
                     output.set_row(y, slice.z, row);
                 }
             }
@@ -118,10 +121,12 @@ impl CudaCall<'_> {
         ] {
             if let (Some(output), Some(staged)) = (output, staged) {
                 for (y, row) in floats(staged.host.as_slice()).chunks_exact(row).enumerate() {
+                    cancel.check()?;
                     output.set_row(y, slice.z, row);
                 }
             }
         }
+        Ok(())
     }
 }
 

@@ -224,7 +224,7 @@ impl EngineCall for CudaCall<'_> {
             timeline.note(slice.slot, slice.z, turn, self.index)?;
         }
         if self.request.planes.is_none() {
-            self.copy_planes(slice, outputs);
+            self.copy_planes(slice, outputs)?;
         }
         Ok(())
     }

@@ -84,6 +84,7 @@ impl CudaCall<'_> {
             let row_bytes = volume.extents().width * volume.voxel().0.size();
             let voxels = &mut self.buffers.slots[slice.slot].voxels;
             for (y, row) in voxels.host.as_mut_slice().chunks_exact_mut(row_bytes).enumerate() {
+                self.request.control.cancel.check()?;
                 volume.copy_row(y, slice.z, row);
             }
         }
