@@ -32,6 +32,7 @@
 //! mask plan          patches' classes to voxels; value numbering: the activations that patches share
 //! intensity patch_grid weights
 //!                    a slice as network input; patch centres, crop, ROI; safetensors files
+//! resampling         the caller's voxels and the model's pixels
 //! volume network     the caller's voxels and buffers; VGG16
 //! memory reserve     allocations that may fail; the allocator of the C library
 //! threads axes cancel
@@ -64,6 +65,8 @@ mod plan;
 mod intensity;
 mod patch_grid;
 mod weights;
+
+mod resampling;
 
 mod network;
 mod volume;

@@ -113,6 +113,9 @@ impl patchmask_options {
                 y1: self.crop_y1,
             }),
             lesion_class: self.lesion_class,
+            pixel_mm: (self.pixel_mm != 0.0).then_some(self.pixel_mm),
+            resample: switch("resample", self.resample)?,
+            threshold: (self.threshold != 0.0).then_some(self.threshold),
             device: match self.device {
                 PATCHMASK_DEVICE_AUTO => DeviceChoice::Auto,
                 PATCHMASK_DEVICE_CPU => DeviceChoice::Cpu,

@@ -9,6 +9,7 @@ mod footprint;
 mod output;
 mod reading;
 
+pub(crate) use extents::SLICE_SIDE_MAX;
 pub use extents::{Extents, Memory, Strides};
 pub(crate) use output::OutputView;
 pub use output::VolumeMut;
