@@ -89,6 +89,6 @@ pub use engine::{Bytes, DeviceChoice, DeviceKind, LayerWork, Span};
 pub use error::Error;
 pub use mask::Interpolation;
 pub use patch_grid::{Crop, Padding};
-pub use session::{Estimate, LogLevel, Options, Outputs, Report, Session, Stage, Timings, Work};
-pub use volume::{Extents, Memory, Strides, Volume, VolumeMut, Voxel, VoxelType};
+pub use session::{Centres, Estimate, LogLevel, Options, Outputs, Report, Session, Stage, Timings, Work};
+pub use volume::{Extents, Memory, Spacing, Strides, Volume, VolumeMut, Voxel, VoxelType};
 pub use weights::{Description, Metadata, Model};

@@ -11,8 +11,11 @@
 
 use std::ops::Range;
 
+use crate::axes::Axes;
+use crate::cancel::AT_A_TIME;
 use crate::error::Error;
-use crate::volume::SLICE_SIDE_MAX;
+use crate::memory::{try_filled, try_with_capacity};
+use crate::volume::{Extents, SLICE_SIDE_MAX, Volume};
 
 /// Sizes that differ by at most this are taken as equal.
 const TOLERANCE: f64 = 0.02;
@@ -46,6 +49,10 @@ impl Scale {
     /// Pixels that are voxels.
     pub fn same(voxels: usize) -> Self {
         Self { voxels, pixels: voxels }
+    }
+
+    pub fn same_axes(extents: Extents) -> Axes<Self> {
+        Axes { rows: Self::same(extents.height), columns: Self::same(extents.width) }
     }
 
     /// `spacing`: mm from voxel to voxel; `pixel_mm`: mm from pixel to pixel; both known.
@@ -127,9 +134,69 @@ impl Scale {
     }
 
     /// The centre of pixel `i` in voxels, from the centre of the first voxel.
-    pub fn in_voxels(self, i: f64) -> f64 {
-        let (voxels, pixels) = (self.voxels as f64, self.pixels as f64);
-        if self.is_same() { i } else { (i + 0.5) * voxels / pixels - 0.5 }
+    pub fn in_voxels(self, i: usize) -> f64 {
+        if self.is_same() { i as f64 } else { (i as f64 + 0.5) * self.voxels as f64 / self.pixels as f64 - 0.5 }
+    }
+}
+
+/// Reads the pixels of a volume's slices.
+pub(crate) struct PixelReader<'a> {
+    volume: &'a Volume<'a>,
+    scale: Axes<Scale>,
+    /// HU in place of voxels that are not finite.
+    black: f64,
+    /// Part of a row.
+    voxels: Vec<f64>,
+    /// Taps of the pixels from `first` on.
+    taps: Vec<Taps>,
+    first: usize,
+}
+
+impl<'a> PixelReader<'a> {
+    pub fn new(volume: &'a Volume<'a>, scale: Axes<Scale>, black: f64) -> Result<Self, Error> {
+        const WHAT: &str = "part of a row";
+        let pixels = scale.columns.pixels.min(AT_A_TIME);
+        let voxels = scale.columns.voxels.min((pixels + 1) * MAX_TAPS);
+        Ok(Self {
+            volume,
+            scale,
+            black,
+            voxels: try_filled(voxels, 0.0, WHAT)?,
+            taps: try_with_capacity(pixels, WHAT)?,
+            first: 0,
+        })
+    }
+
+    /// HU of at most [`AT_A_TIME`] pixels of a row, from (x, y) on. Returns the voxels that are not finite, each counted for the
+    /// pixel that it has its centre in.
+    pub fn read(&mut self, [x, y, z]: [usize; 3], pixels: &mut [f64]) -> u64 {
+        let Axes { rows, columns } = self.scale;
+        let across = columns.voxels_of(x..x + pixels.len());
+        if self.first != x || self.taps.len() != pixels.len() {
+            self.taps.clear();
+            self.taps.extend((x..x + pixels.len()).map(|x| columns.taps(x)));
+            self.first = x;
+        }
+        let voxels = &mut self.voxels[..across.len()];
+        let down = rows.taps(y);
+        let mut nonfinite = 0;
+        pixels.fill(0.0);
+        for (row, &row_weight) in down.weights().iter().enumerate() {
+            let row = down.first + row;
+            self.volume.read([across.start, row, z], voxels);
+            for (voxel, hu) in voxels.iter_mut().enumerate().filter(|(_, hu)| !hu.is_finite()) {
+                *hu = self.black;
+                let owned =
+                    rows.owner(row) == y && (x..x + pixels.len()).contains(&columns.owner(across.start + voxel));
+                nonfinite += u64::from(owned);
+            }
+            for (pixel, taps) in pixels.iter_mut().zip(&self.taps) {
+                let under = &voxels[taps.first - across.start..][..taps.count];
+                let sum = under.iter().zip(taps.weights()).fold(0.0, |sum, (hu, weight)| sum + weight * hu);
+                *pixel += row_weight * sum;
+            }
+        }
+        nonfinite
     }
 }
 
@@ -191,7 +258,9 @@ mod tests {
         assert_eq!(Scale::new(512, 0.75, 1.5).unwrap(), Scale { voxels: 512, pixels: 256 });
         assert_eq!(Scale::new(1, 0.75, 1.5).unwrap(), Scale { voxels: 1, pixels: 1 });
         assert_eq!(Scale::new(100, 2.0, 1.5).unwrap(), Scale { voxels: 100, pixels: 133 });
-        for (voxels, spacing, text) in [(512, 12.1, "8.067 times"), (512, 0.1, "0.067 times"), (1 << 24, 3.0, "at most")] {
+        for (voxels, spacing, text) in
+            [(512, 12.1, "8.067 times"), (512, 0.1, "0.067 times"), (1 << 24, 3.0, "at most")]
+        {
             let error = Scale::new(voxels, spacing, 1.5).unwrap_err().to_string();
             assert!(error.contains(text), "{error}");
         }

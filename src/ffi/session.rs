@@ -89,10 +89,11 @@ pub unsafe extern "C" fn patchmask_session_estimate(
         // SAFETY: by contract of this function.
         unsafe { struct_size(out_estimate, "out_estimate") }?;
         // SAFETY: by contract of this function.
-        let volume = unsafe { read_struct(volume, "volume", std::mem::zeroed()) }?.extents_in("volume")?;
+        let volume = unsafe { read_struct(volume, "volume", std::mem::zeroed()) }?;
+        let (extents, spacing) = (volume.extents_in("volume")?, volume.spacing_in("volume")?);
         // SAFETY: by contract of this function.
         let roi = unsafe { roi_in(roi) }?;
-        let estimate = session.session.estimate(volume, roi.as_ref())?;
+        let estimate = session.session.estimate(extents, spacing, roi.as_ref())?;
         let out = patchmask_estimate {
             struct_size: size_of::<patchmask_estimate>(),
             grid_width: estimate.grid_width,
@@ -104,6 +105,12 @@ pub unsafe extern "C" fn patchmask_session_estimate(
             peak_bytes: estimate.peak.host,
             tiles: estimate.work.tiles,
             device_peak_bytes: estimate.peak.device,
+            grid_origin_x: estimate.centres.origin[0],
+            grid_origin_y: estimate.centres.origin[1],
+            grid_spacing_x: estimate.centres.spacing[0],
+            grid_spacing_y: estimate.centres.spacing[1],
+            pixel_width: estimate.centres.pixel[0],
+            pixel_height: estimate.centres.pixel[1],
         };
         // SAFETY: checked above.
         unsafe { write_struct(out_estimate, &out) };

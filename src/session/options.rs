@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use crate::axes::Axes;
 use crate::engine::{Bytes, DeviceChoice, DeviceKind};
 use crate::error::Error;
 use crate::mask::Interpolation;
 use crate::patch_grid::{Crop, Padding, check_patch};
-use crate::volume::VolumeMut;
+use crate::resampling::Scale;
+use crate::volume::{Extents, Spacing, VolumeMut};
 use crate::weights::Model;
 
 /// Options of a session. [`Options::for_model`] starts from the model's metadata.
@@ -73,6 +75,15 @@ impl Options {
         }
     }
 
+    /// The model's pixels along both axes of slices of a volume.
+    pub(super) fn scale(&self, extents: Extents, spacing: Option<Spacing>) -> Result<Axes<Scale>, Error> {
+        let (Some(spacing), Some(pixel_mm), true) = (spacing, self.pixel_mm, self.resample) else {
+            return Ok(Scale::same_axes(extents));
+        };
+        let axis = |voxels, spacing| Scale::new(voxels, spacing, pixel_mm);
+        Ok(Axes { rows: axis(extents.height, spacing.y)?, columns: axis(extents.width, spacing.x)? })
+    }
+
     /// Checks everything that does not depend on a volume.
     pub(super) fn check(&self, classes: u32) -> Result<(), Error> {
         check_patch(self.patch_size, self.stride)?;
@@ -91,7 +102,7 @@ impl Options {
         {
             return Err(Error::invalid(format!("crop {x0},{y0},{x1},{y1}: must satisfy x0 < x1 and y0 < y1")));
         }
-        if self.pixel_mm.is_some_and(|mm| !is_length(mm)) {
+        if self.pixel_mm.is_some_and(|mm| !(mm > 0.0 && mm.is_finite())) {
             return Err(Error::invalid(format!(
                 "pixel_mm {}: must be above 0 and finite, or 0 for the volume's own pixels",
                 self.pixel_mm.unwrap_or(0.0)

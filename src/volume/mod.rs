@@ -10,7 +10,7 @@ mod output;
 mod reading;
 
 pub(crate) use extents::SLICE_SIDE_MAX;
-pub use extents::{Extents, Memory, Strides};
+pub use extents::{Extents, Memory, Spacing, Strides};
 pub(crate) use output::OutputView;
 pub use output::VolumeMut;
 pub use reading::{Volume, Voxel, VoxelType};
