@@ -4,9 +4,10 @@
 #include "shared_bytes.h"
 #include "voxels.cuh"
 
-// The pixel, of `pixels` over `voxels`, that voxel `x` has its centre in.
-__device__ inline int owner(int x, int voxels, int pixels) {
-    return static_cast<int>((2 * int64_t(x) + 1) * pixels / (2 * int64_t(voxels)));
+// Voxel `x` has its centre in this pixel, of `pixels` over the length of `voxels`.
+__device__ inline bool owns(int pixel, int x, int voxels, int pixels) {
+    const int64_t centre = (2 * int64_t(x) + 1) * pixels, width = 2 * int64_t(voxels);
+    return pixel * width <= centre && centre < (pixel + 1) * width;
 }
 
 // Each pixel from the voxels under or around it: weighted sums along rows, then of these. Voxels that are not finite are
@@ -32,7 +33,7 @@ extern "C" __global__ void __launch_bounds__(RESAMPLE_THREADS) resample(const __
             double hu = read_voxel(p.voxels, voxel_x, voxel_y);
             if (!is_finite(hu)) {
                 hu = p.voxels.low;
-                strange += owner(voxel_x, p.voxels.width, p.width) == x && owner(voxel_y, p.voxels.height, p.height) == y;
+                strange += owns(x, voxel_x, p.voxels.width, p.width) && owns(y, voxel_y, p.voxels.height, p.height);
             }
             sum = sum + columns.weights[column] * hu;
         }

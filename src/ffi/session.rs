@@ -20,6 +20,27 @@ pub struct patchmask_session {
     engine_name: CString,
     progress: patchmask_progress_callback,
     progress_user_data: *mut c_void,
+    log: Log,
+}
+
+/// The caller's log, with the pointer that it asked for.
+#[derive(Clone, Copy)]
+struct Log {
+    callback: patchmask_log_callback,
+    user_data: *mut c_void,
+}
+
+impl Log {
+    fn tell(self, level: LogLevel, text: &str) {
+        if let (Some(callback), Ok(text)) = (self.callback, CString::new(text)) {
+            let level = match level {
+                LogLevel::Warning => PATCHMASK_LOG_WARNING,
+                LogLevel::Info => PATCHMASK_LOG_INFO,
+            };
+            // SAFETY: the caller's callback, with the pointer that it asked for.
+            as_host(|| unsafe { callback(level, text.as_ptr(), self.user_data) });
+        }
+    }
 }
 
 /// Makes a session. Copies `*options`; keeps what it needs of the model, which may be freed before
@@ -39,23 +60,15 @@ pub unsafe extern "C" fn patchmask_session_new(
         // SAFETY: by contract of this function.
         let raw = unsafe { options_in(options) }?;
         let options = raw.to_options()?;
-        let mut log = |level: LogLevel, text: &str| {
-            if let (Some(callback), Ok(text)) = (raw.log, CString::new(text)) {
-                let level = match level {
-                    LogLevel::Warning => PATCHMASK_LOG_WARNING,
-                    LogLevel::Info => PATCHMASK_LOG_INFO,
-                };
-                // SAFETY: the caller's callback, with the pointer that it asked for.
-                as_host(|| unsafe { callback(level, text.as_ptr(), raw.log_user_data) });
-            }
-        };
-        let session = Session::new(&model.model, options, &mut log)?;
+        let log = Log { callback: raw.log, user_data: raw.log_user_data };
+        let session = Session::new(&model.model, options, &mut |level, text| log.tell(level, text))?;
         let engine_name = CString::new(session.engine_name()).unwrap_or_default();
         let session = Box::new(patchmask_session {
             session,
             engine_name,
             progress: raw.progress,
             progress_user_data: raw.progress_user_data,
+            log,
         });
         // SAFETY: checked above.
         unsafe { out_session.write(Box::into_raw(session)) };
@@ -161,6 +174,9 @@ pub unsafe extern "C" fn patchmask_session_segment(
             // SAFETY: the caller's callback, with the pointer that it asked for.
             as_host(|| unsafe { callback(fraction, stage, this.progress_user_data) == 0 })
         };
+        if let Some(warning) = this.session.warning(volume.spacing()) {
+            this.log.tell(LogLevel::Warning, &warning);
+        }
         let report = this.session.segment(&volume, roi.as_ref(), &mut outputs, &mut progress)?;
         if !out_result.is_null() {
             let result = patchmask_result {

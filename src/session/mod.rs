@@ -154,6 +154,14 @@ impl Session {
         matches!(self.state.try_lock(), Err(TryLockError::WouldBlock))
     }
 
+    /// A sentence where the size of a volume's pixels is not known and the model needs it.
+    pub fn warning(&self, spacing: Option<Spacing>) -> Option<String> {
+        let pixel_mm = self.options.pixel_mm.filter(|_| self.options.resample && spacing.is_none())?;
+        Some(format!(
+            "the volume's spacing is not known: its pixels are taken for the model's of {pixel_mm} mm; set spacing_x and spacing_y"
+        ))
+    }
+
     /// The work and memory of segmenting a volume of these extents; `spacing` where it is known.
     pub fn estimate(
         &self,
