@@ -134,7 +134,7 @@ impl MemoryModel for CudaMemory {
         const LARGEST_VOXEL: usize = 8;
         let logits = geometry.grid.patches().saturating_mul(geometry.classes);
         for (what, count, remedy) in [
-            ("voxels", geometry.extents.pixels(), ""),
+            ("pixels", geometry.extents.pixels(), ""),
             ("pixels", geometry.grid.pixels().product(), ""),
             ("logits", logits, ", or a larger stride"),
         ] {
