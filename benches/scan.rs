@@ -196,7 +196,7 @@ fn measure(given: &Given, row: &str, nvml: Option<&Nvml>) -> Result<(), String> 
     let roi = inside.transpose().map_err(failed)?;
     if given.plan {
         let began = Instant::now();
-        let estimate = session.estimate(volume.extents(), roi.as_ref());
+        let estimate = session.estimate(volume.extents(), volume.spacing(), roi.as_ref());
         let patches = estimate.map_err(failed)?.work.patches;
         let ms = 1e3 * began.elapsed().as_secs_f64();
         // Without a ROI all slices have one plan.

@@ -17,10 +17,13 @@ static const char HELP[] =
     "  --padding patch|image       zeros at each patch's border (default), or at the image's\n"
     "  --window LO,HI              HU that become intensity 0 and 1\n"
     "  --equalize, --no-equalize   histogram equalisation of every slice, or none\n"
-    "  --crop X0,Y0,X1,Y1          pixels, half-open; outside is black\n"
+    "  --crop X0,Y0,X1,Y1          voxels, half-open; outside is black\n"
+    "  --pixel-mm MM               side of the pixels that patch size and stride count (0: the file's)\n"
+    "  --no-resample               keep the file's pixels, whatever their size\n"
     "  --spacing X,Y,Z             mm between voxels, where the file does not say it or is wrong\n"
     "  --roi ROI.nrrd              evaluate only where non-zero\n"
     "  --fill nearest|linear       how patch classes become voxels (default nearest)\n"
+    "  --threshold P               probability from which a voxel is lesion (0: the most probable class)\n"
     "  --logits FILE.nrrd          float32; axes fastest first: class, patch x, patch y, slice\n"
     "  --probability FILE.nrrd     float32 on the input grid: probability of the lesion class\n"
     "  --truth FILE.nrrd           compare with this mask (above 0 is lesion): Dice and others\n"
@@ -34,8 +37,9 @@ static const char HELP[] =
     "  --xml                       print the module description for 3D Slicer\n"
     "  --help, --version\n"
     "\n"
-    "Patch size, stride, window and equalisation default to the model's metadata, else to 257, 7,\n"
-    "-160,240 and none. The last of a repeated option counts. NRRD files are read with raw\n"
+    "Patch size, stride, window, equalisation, pixel size and threshold default to the model's\n"
+    "metadata, else to 257, 7, -160,240, none, 0 and 0. Slices of other pixels are resampled. The last of a repeated "
+    "option counts. NRRD files are read with raw\n"
     "encoding and attached data. Exit status: 0 success, 1 failure, 2 wrong usage.\n";
 
 /* An option: exactly one of path, whole, choice, spacing and parse says what it does. */
@@ -87,6 +91,20 @@ static bool parse_window(patchmask_options* out, const char* text, problem* prob
     return true;
 }
 
+static bool parse_real(const char* option, const char* text, double* out, problem* problem) {
+    char* end;
+    *out = strtod(text, &end);
+    return (end != text && *end == '\0') || misuse(problem, "%s %s: must be a number", option, text);
+}
+
+static bool parse_pixel_mm(patchmask_options* out, const char* text, problem* problem) {
+    return parse_real("--pixel-mm", text, &out->pixel_mm, problem);
+}
+
+static bool parse_threshold(patchmask_options* out, const char* text, problem* problem) {
+    return parse_real("--threshold", text, &out->threshold, problem);
+}
+
 static bool parse_crop(patchmask_options* out, const char* text, problem* problem) {
     uint64_t edge[4];
     const char* cursor = text;
@@ -96,7 +114,7 @@ static bool parse_crop(patchmask_options* out, const char* text, problem* proble
         cursor += good && i < 3;
     }
     if (!good || edge[0] >= edge[2] || edge[1] >= edge[3])
-        return misuse(problem, "--crop %s: must be X0,Y0,X1,Y1 in pixels, X0 < X1 and Y0 < Y1", text);
+        return misuse(problem, "--crop %s: must be X0,Y0,X1,Y1 in voxels, X0 < X1 and Y0 < Y1", text);
     out->crop_x0 = edge[0];
     out->crop_y0 = edge[1];
     out->crop_x1 = edge[2];
@@ -186,6 +204,7 @@ static bool parse_option(arguments* out, patchmask_options* options, int count, 
         {"--equalize", .choice = &options->equalize, .value = 1},
         {"--no-equalize", .choice = &options->equalize, .value = 0},
         {"--no-sharing", .choice = &options->sharing, .value = 0},
+        {"--no-resample", .choice = &options->resample, .value = 0},
         {"--quiet", .choice = &out->quiet, .value = 1},
         {"--slicer-progress", .choice = &out->slicer_progress, .value = 1},
         {"--xml", .choice = &out->action, .value = ACTION_DESCRIBE},
@@ -193,6 +212,8 @@ static bool parse_option(arguments* out, patchmask_options* options, int count, 
         {"--version", .choice = &out->action, .value = ACTION_VERSION},
         {"--spacing", .spacing = out->spacing},
         {"--window", .parse = parse_window},
+        {"--pixel-mm", .parse = parse_pixel_mm},
+        {"--threshold", .parse = parse_threshold},
         {"--crop", .parse = parse_crop},
         {"--device", .parse = parse_device},
         {"--memory", .parse = parse_memory},

@@ -55,7 +55,8 @@ static void swap_bytes(void* data, uint64_t count, size_t voxel_bytes) {
 static bool check_encoding(const nrrd_header* header, const char* path, problem* problem) {
     const char* encoding = header->text[NRRD_ENCODING];
     return strcasecmp(encoding, "raw") == 0 ||
-           fail(problem, "%s: encoding '%s' is not read: save the volume uncompressed ('encoding: raw')", path, encoding);
+           fail(problem, "%s: encoding '%s' is not read: save the volume uncompressed ('encoding: raw')", path,
+                encoding);
 }
 
 static bool read_volume(nrrd_volume* out, FILE* file, const char* path, problem* problem) {
@@ -104,14 +105,19 @@ void nrrd_write_header_like(FILE* file, const nrrd_header* like, const char* typ
     write_layout(file, strcmp(type, "uint8") == 0);
 }
 
-void nrrd_write_logits_header(FILE* file, const uint64_t size[4]) {
+void nrrd_write_logits_header(FILE* file, const uint64_t size[4], const patchmask_estimate* grid,
+                              double slice_spacing) {
     fprintf(file,
             "NRRD0005\n# Written by patchmask's segment: outputs of the network at the patch centres\n"
             "type: float\ndimension: 4\n"
             "sizes: %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64
             "\n"
             "kinds: list domain domain domain\n"
-            "labels: \"class\" \"patch x\" \"patch y\" \"slice\"\n",
-            size[0], size[1], size[2], size[3]);
+            "labels: \"class\" \"patch x\" \"patch y\" \"slice\"\n"
+            "spacings: nan %.17g %.17g %.17g\n"
+            "axis mins: nan %.17g %.17g 0\n"
+            "units: \"\" \"mm\" \"mm\" \"mm\"\n",
+            size[0], size[1], size[2], size[3], grid->grid_spacing_x, grid->grid_spacing_y, slice_spacing,
+            grid->grid_origin_x, grid->grid_origin_y);
     write_layout(file, false);
 }

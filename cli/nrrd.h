@@ -8,6 +8,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "patchmask.h"
 #include "problem.h"
 
 enum { NRRD_AXES = 3 };
@@ -82,6 +83,6 @@ void nrrd_free(nrrd_volume* volume);
 void nrrd_write_header_like(FILE* file, const nrrd_header* like, const char* type);
 
 /* Writes the header of float32 logits: class, patch x, patch y, slice, fastest first. */
-void nrrd_write_logits_header(FILE* file, const uint64_t size[4]);
+void nrrd_write_logits_header(FILE* file, const uint64_t size[4], const patchmask_estimate* grid, double slice_spacing);
 
 #endif

@@ -40,7 +40,8 @@ static void put_number(FILE* file, double number) {
     else fputs("null", file);
 }
 
-static void put_numbers(FILE* file, const double* numbers, size_t count) {
+static void put_numbers(FILE* file, const char* before, const double* numbers, size_t count) {
+    fputs(before, file);
     for (size_t i = 0; i < count; i++) {
         fputs(i == 0 ? "[" : ", ", file);
         put_number(file, numbers[i]);
@@ -69,12 +70,9 @@ static void put_options(FILE* file, const run_report* report) {
     put_text_entry(file, "    \"model\": ", report->arguments->model);
     fprintf(file, ",\n    \"patch_size\": %" PRIu32 ",\n    \"stride\": %" PRIu32, o->patch_size, o->stride);
     fprintf(file, ",\n    \"padding\": \"%s\"", o->padding == PATCHMASK_PADDING_IMAGE ? "image" : "patch");
-    fputs(",\n    \"window\": ", file);
-    put_numbers(file, window, 2);
-    fputs(",\n    \"mean\": ", file);
-    put_numbers(file, o->mean, 3);
-    fputs(",\n    \"std\": ", file);
-    put_numbers(file, o->std, 3);
+    put_numbers(file, ",\n    \"window\": ", window, 2);
+    put_numbers(file, ",\n    \"mean\": ", o->mean, 3);
+    put_numbers(file, ",\n    \"std\": ", o->std, 3);
     fprintf(file, ",\n    \"equalize\": %s", o->equalize ? "true" : "false");
     if (o->crop_x1 != 0) {
         fprintf(file, ",\n    \"crop\": [%" PRIu64 ", %" PRIu64 ", %" PRIu64 ", %" PRIu64 "]", o->crop_x0, o->crop_y0,
@@ -82,13 +80,15 @@ static void put_options(FILE* file, const run_report* report) {
     } else {
         fputs(",\n    \"crop\": null", file);
     }
-    fputs(",\n    \"spacing\": ", file);
-    if (report->arguments->spacing[0] > 0) put_numbers(file, report->arguments->spacing, 3);
-    else fputs("null", file);
+    if (report->arguments->spacing[0] > 0) put_numbers(file, ",\n    \"spacing\": ", report->arguments->spacing, 3);
+    else fputs(",\n    \"spacing\": null", file);
     put_text_entry(file, ",\n    \"roi\": ", report->arguments->roi);
     put_text_entry(file, ",\n    \"truth\": ", report->arguments->truth);
     fprintf(file, ",\n    \"fill\": \"%s\"", o->interpolation == PATCHMASK_INTERPOLATION_LINEAR ? "linear" : "nearest");
     fprintf(file, ",\n    \"lesion_class\": %" PRIu32, o->lesion_class);
+    put_number_entry(file, ",\n    \"pixel_mm\": ", o->pixel_mm);
+    fprintf(file, ",\n    \"resample\": %s", o->resample ? "true" : "false");
+    put_number_entry(file, ",\n    \"threshold\": ", o->threshold);
     fprintf(file, ",\n    \"device\": \"%s\",\n    \"cuda_devices\": %" PRIu64, device_name(o->device),
             o->cuda_devices);
     fprintf(file, ",\n    \"threads\": %" PRIu32 ",\n    \"memory_mib\": %" PRIu64, o->threads, o->memory_budget >> 20);
@@ -119,6 +119,11 @@ void report_write_json(FILE* file, const run_report* report) {
             report->size[2]);
     fprintf(file, "  \"lattice\": [%" PRIu64 ", %" PRIu64 "],\n  \"classes\": %" PRIu64 ",\n",
             report->estimate->grid_width, report->estimate->grid_height, report->estimate->classes);
+    const patchmask_estimate* e = report->estimate;
+    put_numbers(file, "  \"pixel_mm\": ", (const double[]){e->pixel_width, e->pixel_height}, 2);
+    put_numbers(file, ",\n  \"lattice_origin_mm\": ", (const double[]){e->grid_origin_x, e->grid_origin_y}, 2);
+    put_numbers(file, ",\n  \"lattice_spacing_mm\": ", (const double[]){e->grid_spacing_x, e->grid_spacing_y}, 2);
+    fputs(",\n", file);
     fprintf(file, "  \"patches\": %" PRIu64 ",\n  \"macs\": %" PRIu64 ",\n", r->patches, r->macs);
     fprintf(file, "  \"macs_unshared\": %" PRIu64 ",\n  \"tiles\": %" PRIu64 ",\n", r->macs_unshared, r->tiles);
     fprintf(file, "  \"nonfinite_voxels\": %" PRIu64 ",\n", r->nonfinite_voxels);

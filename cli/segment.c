@@ -41,6 +41,7 @@ typedef struct job {
     patchmask_model_info model_info;
     patchmask_options options;
     patchmask_volume volume, region; /* `input` and `roi` for the library */
+    double slice_spacing;            /* mm */
     patchmask_estimate estimate;
     patchmask_result result;
     double load_seconds;
@@ -104,10 +105,20 @@ static bool describe(patchmask_volume* out, const nrrd_volume* volume, problem* 
               problem);
 }
 
+/* The input's spacing is known: `settle_spacing` has seen to that. */
+static bool read_spacing(job* job, problem* problem) {
+    grid_placement placement;
+    if (!grid_placement_read(&placement, &job->input.header, job->arguments.input, problem)) return false;
+    job->volume.spacing_x = placement.spacing[0];
+    job->volume.spacing_y = placement.spacing[1];
+    job->slice_spacing = placement.spacing[2];
+    return true;
+}
+
 /* Describes the input and, where there is one, the ROI; asks how large the patch grid is, which does not depend on the
  * ROI: without it the answer comes at once. */
 static bool estimate(job* job, problem* problem) {
-    return describe(&job->volume, &job->input, problem) &&
+    return describe(&job->volume, &job->input, problem) && read_spacing(job, problem) &&
            (job->arguments.roi == NULL || describe(&job->region, &job->roi, problem)) &&
            ok(patchmask_estimate_init(&job->estimate, sizeof job->estimate), problem) &&
            ok(patchmask_session_estimate(job->session, &job->volume, NULL, &job->estimate), problem);
@@ -118,7 +129,7 @@ static bool open_results(job* job, problem* problem) {
     const arguments* given = &job->arguments;
     const patchmask_estimate* e = &job->estimate;
     uint64_t voxels = job->input.header.voxel_count;
-    /* A slice has at most as many patches as voxels, so that this product cannot overflow. */
+    /* A slice has at most 64 times as many patches as voxels, so that this product cannot overflow. */
     uint64_t patches = e->grid_width * e->grid_height * job->input.header.size[2];
     job->results[MASK] = (result_volume){"mask", given->mask, .count = voxels, .bytes = 1};
     job->results[PROBABILITY] =
@@ -173,7 +184,7 @@ static bool write_volumes(job* job, problem* problem) {
         if (r->path == NULL) continue;
         if (i == LOGITS) {
             const uint64_t size[4] = {e->classes, e->grid_width, e->grid_height, grid->size[2]};
-            nrrd_write_logits_header(r->file->stream, size);
+            nrrd_write_logits_header(r->file->stream, size, e, job->slice_spacing);
         } else {
             nrrd_write_header_like(r->file->stream, grid, i == MASK ? "uint8" : "float");
         }

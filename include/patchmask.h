@@ -67,7 +67,8 @@
  * pixels; 1024 threads a session; the memory budget decides how large tiles are, not which volumes can
  * be segmented. Voxels and host buffers may lie at any address; structs are aligned as in C.
  *
- * Log. patchmask_session_new alone calls the log callback, on the caller's thread.
+ * Log. patchmask_session_new calls the log callback, and patchmask_session_segment where the volume has no
+ * spacing and the model a pixel size; on the thread that calls them.
  *
  * Environment. PATCHMASK_WITHOUT leaves CUDA kernels out (docs/gpu.md); the CUDA driver has variables of its
  * own. Nothing else is read: no locale, no files but the model's and, on Linux, what /proc and /sys tell
@@ -255,6 +256,10 @@ typedef struct patchmask_volume {
   // For PATCHMASK_MEMORY_CUDA: the CUstream (cudaStream_t) whose work so far fills `data`; NULL is the (legacy)
   // default stream. The call waits for it.
   void *stream;
+  // Millimetres from a voxel's centre to its right neighbour's; 0 (after init): unknown, then both are.
+  double spacing_x;
+  // Millimetres from a voxel's centre to that of the one below it.
+  double spacing_y;
 } patchmask_volume;
 
 // Buffers for the results, the caller's, each optional (NULL), at least one given. Strides are in
@@ -377,6 +382,17 @@ typedef struct patchmask_options {
   patchmask_log_callback log;
   // Handed to `log`.
   void *log_user_data;
+  // Side of the pixels in mm that patch_size and stride count; 0: the volume's own. Default 0.
+  double pixel_mm;
+  // Probability from which a voxel has the lesion class (otherwise the most probable of the others), 0..=1; 0: it has
+  // the most probable class. Default 0.
+  double threshold;
+  // 1: where both are known and differ by more than 2 %, each slice is resampled from the volume's spacing to
+  // pixel_mm (means when shrinking, linearly when growing, by a factor of at most 8), and the outputs are
+  // written on the volume's voxels; crop and ROI count voxels. 0: never. Default 1.
+  int32_t resample;
+  // Zero, so that a field that a later version appends has bytes of its own.
+  uint32_t unused;
 } patchmask_options;
 
 // Description of a model.
@@ -401,6 +417,10 @@ typedef struct patchmask_model_info {
   char sha256[65];
   // Zeros, so that a field that a later version appends has bytes of its own.
   char unused[7];
+  // Side of the pixels in mm that the model was trained on, according to the metadata, else 0.
+  double pixel_mm;
+  // Probability from which a voxel has the lesion class, according to the metadata, else 0.
+  double threshold;
 } patchmask_model_info;
 
 // Work and memory that a segmentation would take, without running it.
@@ -425,6 +445,19 @@ typedef struct patchmask_estimate {
   uint64_t tiles;
   // Maximum bytes of device memory that the library would hold at once; 0 on the CPU.
   uint64_t device_peak_bytes;
+  // Centre of the first patch along x, from the centre of the first voxel; in mm, in voxels where the spacing is
+  // unknown, like all that follows.
+  double grid_origin_x;
+  // Centre of the first patch along y.
+  double grid_origin_y;
+  // From patch centre to patch centre along x.
+  double grid_spacing_x;
+  // From patch centre to patch centre along y.
+  double grid_spacing_y;
+  // Width of the pixels that patch_size and stride count: another than the volume's where slices are resampled.
+  double pixel_width;
+  // Height of these pixels.
+  double pixel_height;
 } patchmask_estimate;
 
 // Work and memory of a segmentation.

@@ -1,8 +1,49 @@
-// Histogram equalisation of a slice: the counts of its levels, and the table that they give. Mirrors
-// src/intensity.rs, `equalize_levels` above all, bit for bit.
+// A slice in the model's pixels, and its histogram equalisation: the counts of its levels, and the table that they give.
+// Mirrors src/resampling.rs and src/intensity.rs, `equalize_levels` above all, bit for bit.
 
 #include "shared_bytes.h"
 #include "voxels.cuh"
+
+// Voxel `x` has its centre in this pixel, of `pixels` over the length of `voxels`.
+__device__ inline bool owns(int pixel, int x, int voxels, int pixels) {
+    const int64_t centre = (2 * int64_t(x) + 1) * pixels, width = 2 * int64_t(voxels);
+    return pixel * width <= centre && centre < (pixel + 1) * width;
+}
+
+// Each pixel from the voxels under or around it: weighted sums along rows, then of these. Voxels that are not finite are
+// black, and counted by the pixel that they have their centre in. One pixel a thread.
+extern "C" __global__ void __launch_bounds__(RESAMPLE_THREADS) resample(const __grid_constant__ ResampleParams p) {
+    if (cancelled(p.cancel)) {
+        return;
+    }
+    const int across = (p.width + RESAMPLE_THREADS - 1) / RESAMPLE_THREADS;
+    const int y = blockIdx.x / across;
+    const int x = blockIdx.x % across * RESAMPLE_THREADS + threadIdx.x;
+    if (x >= p.width) {
+        return;
+    }
+    const AxisTaps& rows = p.rows[y];
+    const AxisTaps& columns = p.columns[x];
+    double pixel = 0.0;
+    uint32_t strange = 0;
+    for (int row = 0; row < rows.count; row++) {
+        double sum = 0.0;
+        for (int column = 0; column < columns.count; column++) {
+            const int voxel_x = columns.first + column, voxel_y = rows.first + row;
+            double hu = read_voxel(p.voxels, voxel_x, voxel_y);
+            if (!is_finite(hu)) {
+                hu = p.voxels.low;
+                strange += owns(x, voxel_x, p.voxels.width, p.width) && owns(y, voxel_y, p.voxels.height, p.height);
+            }
+            sum = sum + columns.weights[column] * hu;
+        }
+        pixel = pixel + rows.weights[row] * sum;
+    }
+    p.output[int64_t(y) * p.width + x] = pixel;
+    if (strange != 0) {
+        atomic_add(p.nonfinite, static_cast<unsigned long long>(strange));
+    }
+}
 
 // counts[level of voxel]++ for the whole slice. Voxels that are not finite are level 0 and counted in *nonfinite.
 //

@@ -34,26 +34,45 @@ extern "C" __global__ void __launch_bounds__(SCORES_THREADS) scores(const __grid
 }
 
 struct Decision {
-    int largest;   // class
+    int chosen;    // class
     float lesion;  // probability
 };
 
-// Class and probabilities of the nearest centre; the lowest class of equal logits.
-__device__ inline Decision decide_nearest(const WriteMaskParams& p, AxisSample row, AxisSample column) {
-    const int64_t point = (int64_t(row.low) * p.grid_columns + column.low) * p.classes;
-    Decision decision{0, p.probabilities[point + p.lesion_class]};
-    float most = p.logits[point];
-    for (int i = 1; i < p.classes; i++) {
-        const float logit = p.logits[point + i];
-        if (logit > most) {
-            most = logit;
-            decision.largest = i;
+// The class of the largest value, the lowest of equals. With a threshold the lesion class stands apart: it is chosen from
+// its threshold on, else the best of the others.
+class Choice {
+public:
+    __device__ Choice(const WriteMaskParams& p) : p(p), best(p.threshold > 0.0f && p.lesion_class == 0) {}
+
+    __device__ void add(int i, float value) {
+        const bool apart = p.threshold > 0.0f && i == p.lesion_class;
+        if (!apart && (i == best || value > most)) {
+            most = value;
+            best = i;
         }
     }
-    return decision;
+
+    __device__ Decision decide(float lesion) const {
+        return {p.threshold > 0.0f && lesion >= p.threshold ? p.lesion_class : best, lesion};
+    }
+
+private:
+    const WriteMaskParams& p;
+    int best;
+    float most = 0.0f;
+};
+
+// By the logits of the nearest centre.
+__device__ inline Decision decide_nearest(const WriteMaskParams& p, AxisSample row, AxisSample column) {
+    const int64_t point = (int64_t(row.low) * p.grid_columns + column.low) * p.classes;
+    Choice choice(p);
+    for (int i = 0; i < p.classes; i++) {
+        choice.add(i, p.logits[point + i]);
+    }
+    return choice.decide(p.probabilities[point + p.lesion_class]);
 }
 
-// The largest of the probabilities between four centres; the lowest class of equals.
+// By the probabilities between four centres.
 __device__ inline Decision decide_linear(const WriteMaskParams& p, AxisSample row, AxisSample column) {
     const int64_t low = int64_t(row.low) * p.grid_columns, high = int64_t(row.high) * p.grid_columns;
     const float* top_left = p.probabilities + (low + column.low) * p.classes;
@@ -61,21 +80,18 @@ __device__ inline Decision decide_linear(const WriteMaskParams& p, AxisSample ro
     const float* bottom_left = p.probabilities + (high + column.low) * p.classes;
     const float* bottom_right = p.probabilities + (high + column.high) * p.classes;
     const float right = column.weight, down = row.weight;
-    Decision decision{0, 0.0f};
-    float most = 0.0f;
+    Choice choice(p);
+    float lesion = 0.0f;
     for (int i = 0; i < p.classes; i++) {
         const float top = top_left[i] * (1.0f - right) + top_right[i] * right;
         const float bottom = bottom_left[i] * (1.0f - right) + bottom_right[i] * right;
         const float mixed = top * (1.0f - down) + bottom * down;
-        if (i == 0 || mixed > most) {
-            most = mixed;
-            decision.largest = i;
-        }
+        choice.add(i, mixed);
         if (i == p.lesion_class) {
-            decision.lesion = mixed;
+            lesion = mixed;
         }
     }
-    return decision;
+    return choice.decide(lesion);
 }
 
 template <class T>
@@ -104,7 +120,7 @@ extern "C" __global__ void __launch_bounds__(WRITE_MASK_THREADS) write_mask(cons
     if (covered) {
         decision = p.linear ? decide_linear(p, row, column) : decide_nearest(p, row, column);
     }
-    store_voxel(p.mask, x, y, static_cast<uint8_t>(decision.largest));
+    store_voxel(p.mask, x, y, static_cast<uint8_t>(decision.chosen));
     store_voxel(p.probability, x, y, decision.lesion);
     store_voxel(p.coverage, x, y, static_cast<uint8_t>(covered));
 }

@@ -72,6 +72,28 @@ struct Voxels {
 // Numbers of the C interface, PATCHMASK_VOXEL_*.
 enum VoxelType : int32_t { I8 = 1, U8 = 2, I16 = 3, U16 = 4, I32 = 5, F32 = 6, F64 = 7 };
 
+// resample: the slice in the model's pixels, in HU.
+constexpr int RESAMPLE_THREADS = 128;
+constexpr int MAX_TAPS = 11;
+
+// The voxels that a pixel of an axis depends on.
+struct AxisTaps {
+    int32_t first;
+    int32_t count;                       // 1 ..= MAX_TAPS
+    double weights[MAX_TAPS];
+};
+
+struct ResampleParams {
+    Voxels voxels;
+    const AxisTaps* rows;                // [height]
+    const AxisTaps* columns;             // [width]
+    double* output;                      // [height][width]
+    unsigned long long* nonfinite;       // voxels that are not finite are added to it
+    const volatile uint32_t* cancel;
+    int32_t width;                       // in pixels
+    int32_t height;
+};
+
 constexpr int LEVELS = 256;
 
 // histogram: counts of the windowed slice's levels, and how many voxels are not finite.
@@ -273,4 +295,6 @@ struct WriteMaskParams {
     int32_t classes;
     int32_t lesion_class;
     int32_t linear;                      // interpolate, else nearest
+    float threshold;                     // probability from which a voxel has lesion_class; 0: the largest decides
+    int32_t unused;
 };

@@ -1,7 +1,8 @@
 //! One slice of voxels as network input: intensities from 0 (black) to 1.
 //!
 //! ```text
-//! x = clamp((HU - low) / (high - low), 0, 1)         NaN and infinite voxels: 0, counted
+//! x = clamp((HU - low) / (high - low), 0, 1)         HU of the model's pixels (`resampling`);
+//!                                                    NaN and infinite voxels count as low
 //! with equalisation, over the whole slice of N pixels, before any crop:
 //!   level = floor(255 x + 0.5)                        0..=255
 //!   h[l]  = pixels at level l;  m = smallest level present
@@ -14,9 +15,11 @@
 //! Mean and deviation are not applied here: the engine folds them into the first layer, because the
 //! zeros at a patch's border are zeros *after* normalisation, whereas black pixels are 0 before it.
 
+use crate::axes::Axes;
 use crate::cancel::{AT_A_TIME, Cancel};
 use crate::error::Error;
 use crate::memory::try_filled;
+use crate::resampling::{PixelReader, Scale};
 use crate::volume::Volume;
 
 const LEVELS: usize = 256;
@@ -49,30 +52,27 @@ impl Intensity {
         ((self.low, self.high), self.equalize)
     }
 
-    /// Fills `image` ([height][width]) from slice `z`; returns how many voxels were not finite.
+    /// Fills `image` ([rows][columns] of pixels) from slice `z`; returns how many voxels were not finite.
     pub(crate) fn slice(
         &self,
         volume: &Volume<'_>,
+        scale: Axes<Scale>,
         z: usize,
         image: &mut [f32],
         cancel: &Cancel,
     ) -> Result<u64, Error> {
-        let width = volume.extents().width;
-        let mut values = try_filled(width.min(AT_A_TIME), 0.0, "one row")?;
+        let columns = scale.columns.pixels;
+        let mut values = try_filled(columns.min(AT_A_TIME), 0.0, "part of a row")?;
+        let mut reader = PixelReader::new(volume, scale, self.low)?;
         let mut nonfinite = 0;
-        for (y, row) in image.chunks_exact_mut(width).enumerate() {
+        for (y, row) in image.chunks_exact_mut(columns).enumerate() {
             for (part, pixels) in row.chunks_mut(AT_A_TIME).enumerate() {
                 cancel.check()?;
                 let values = &mut values[..pixels.len()];
-                volume.read([part * AT_A_TIME, y, z], values);
+                nonfinite += reader.read([part * AT_A_TIME, y, z], values);
                 for (pixel, &hu) in pixels.iter_mut().zip(&*values) {
-                    *pixel = if hu.is_finite() {
-                        let x = ((hu - self.low) / (self.high - self.low)).clamp(0.0, 1.0);
-                        if self.equalize { (255.0 * x + 0.5).floor() as f32 } else { x as f32 }
-                    } else {
-                        nonfinite += 1;
-                        0.0
-                    };
+                    let x = ((hu - self.low) / (self.high - self.low)).clamp(0.0, 1.0);
+                    *pixel = if self.equalize { (255.0 * x + 0.5).floor() as f32 } else { x as f32 };
                 }
             }
         }
@@ -119,7 +119,8 @@ mod tests {
         let volume = Volume::from_slice(voxels, width, height, 1).unwrap();
         let intensity = Intensity::new((-160.0, 240.0), equalize).unwrap();
         let mut image = vec![9.0; voxels.len()];
-        let nonfinite = intensity.slice(&volume, 0, &mut image, &Cancel::default()).unwrap();
+        let nonfinite =
+            intensity.slice(&volume, Scale::same_axes(volume.extents()), 0, &mut image, &Cancel::default()).unwrap();
         (image, nonfinite)
     }
 

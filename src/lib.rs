@@ -32,6 +32,7 @@
 //! mask plan          patches' classes to voxels; value numbering: the activations that patches share
 //! intensity patch_grid weights
 //!                    a slice as network input; patch centres, crop, ROI; safetensors files
+//! resampling         the caller's voxels and the model's pixels
 //! volume network     the caller's voxels and buffers; VGG16
 //! memory reserve     allocations that may fail; the allocator of the C library
 //! threads axes cancel
@@ -65,6 +66,8 @@ mod intensity;
 mod patch_grid;
 mod weights;
 
+mod resampling;
+
 mod network;
 mod volume;
 
@@ -86,6 +89,6 @@ pub use engine::{Bytes, DeviceChoice, DeviceKind, LayerWork, Span};
 pub use error::Error;
 pub use mask::Interpolation;
 pub use patch_grid::{Crop, Padding};
-pub use session::{Estimate, LogLevel, Options, Outputs, Report, Session, Stage, Timings, Work};
-pub use volume::{Extents, Memory, Strides, Volume, VolumeMut, Voxel, VoxelType};
+pub use session::{Centres, Estimate, LogLevel, Options, Outputs, Report, Session, Stage, Timings, Work};
+pub use volume::{Extents, Memory, Spacing, Strides, Volume, VolumeMut, Voxel, VoxelType};
 pub use weights::{Description, Metadata, Model};

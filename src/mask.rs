@@ -5,12 +5,14 @@
 //! linear:  class probabilities are interpolated bilinearly between the four centres around the voxel
 //!          (clamped at the edges), and the largest wins
 //! ```
-//! Equal values take the lowest class. Voxels outside the crop or the ROI are 0.
+//! Equal values take the lowest class. With a threshold a voxel has the lesion class where that one's probability reaches
+//! it, and the best of the others elsewhere. Voxels outside the crop or the ROI are 0.
 
+use crate::axes::Axes;
 use crate::cancel::{AT_A_TIME, Cancel};
 use crate::error::Error;
-use crate::memory::{Zeros, try_filled};
-use crate::patch_grid::{PatchGrid, Selection};
+use crate::memory::{Zeros, try_filled, try_with_capacity};
+use crate::patch_grid::{CentrePair, PatchGrid, Selection};
 use crate::volume::{Memory, OutputView};
 
 /// The way from patches' classes to voxels.
@@ -182,11 +184,33 @@ impl Scores {
     }
 }
 
-/// Index of the largest value; the lowest of equals.
-fn largest(values: &[f32]) -> usize {
-    let mut best = 0;
+/// How a voxel's class follows from probabilities.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Decision {
+    pub interpolation: Interpolation,
+    /// The class whose probability is written.
+    pub lesion_class: usize,
+    /// Probability from which a voxel has that class; `None`: where it is the most probable one.
+    pub threshold: Option<f32>,
+}
+
+impl Decision {
+    /// `scores`: logits or probabilities, the largest of which wins.
+    fn class(&self, scores: &[f32], probabilities: &[f32]) -> usize {
+        let Some(threshold) = self.threshold else { return largest(scores, None) };
+        if probabilities[self.lesion_class] >= threshold {
+            self.lesion_class
+        } else {
+            largest(scores, Some(self.lesion_class))
+        }
+    }
+}
+
+/// Index of the largest value but that of `left_out`; the lowest of equals.
+fn largest(values: &[f32], left_out: Option<usize>) -> usize {
+    let mut best = usize::from(left_out == Some(0));
     for (class, &value) in values.iter().enumerate() {
-        if value > values[best] {
+        if value > values[best] && Some(class) != left_out {
             best = class;
         }
     }
@@ -196,12 +220,7 @@ fn largest(values: &[f32]) -> usize {
 /// Writes the voxels of a slice from the scores of its patches.
 pub(crate) struct MaskWriter {
     pub grid: PatchGrid,
-    /// Pixels of a slice.
-    pub width: usize,
-    pub height: usize,
-    pub interpolation: Interpolation,
-    /// The class whose probability is written.
-    pub lesion_class: usize,
+    pub decision: Decision,
 }
 
 impl MaskWriter {
@@ -215,31 +234,35 @@ impl MaskWriter {
         cancel: &Cancel,
     ) -> Result<(), Error> {
         self.logits(outputs, z, scores, cancel)?;
-        let (x_axis, y_axis) = (self.grid.x, self.grid.y);
+        let interpolated = self.decision.interpolation == Interpolation::Linear;
+        let Axes { rows, columns } = self.grid.voxels;
+        let (width, height) = (columns.scale.voxels, rows.scale.voxels);
         let mut probabilities = try_filled(scores.classes, 0.0, "probabilities of a voxel")?;
-        for y in 0..self.height {
-            let row = y.checked_sub(y_axis.origin).filter(|&p| p < y_axis.len);
-            for x in 0..self.width {
-                if x.is_multiple_of(AT_A_TIME) {
-                    cancel.check()?;
-                }
-                let column = x.checked_sub(x_axis.origin).filter(|&p| p < x_axis.len);
-                let (class, probability, covered) = match (column, row) {
-                    (Some(px), Some(py)) if selection.contains_pixel(x, y) => {
-                        let class = self.decide(scores, px, py, &mut probabilities);
-                        (class as u8, probabilities[self.lesion_class], 1)
+        let mut part = try_with_capacity(width.min(AT_A_TIME), "part of a row")?;
+        for first in (0..width).step_by(AT_A_TIME) {
+            part.clear();
+            part.extend((first..width.min(first + AT_A_TIME)).map(|x| columns.centres(x, interpolated)));
+            for y in 0..height {
+                cancel.check()?;
+                let row = rows.centres(y, interpolated);
+                for (x, &column) in (first..).zip(&part) {
+                    let (class, probability, covered) = match (column, row) {
+                        (Some(column), Some(row)) if selection.contains_voxel(x, y) => {
+                            let class = self.decide(scores, column, row, &mut probabilities);
+                            (class as u8, probabilities[self.decision.lesion_class], 1)
+                        }
+                        _ => (0, 0.0, 0),
+                    };
+                    let voxel = [0, x, y, z];
+                    if let Some(output) = &mut outputs.mask {
+                        output.set(voxel, class);
                     }
-                    _ => (0, 0.0, 0),
-                };
-                let voxel = [0, x, y, z];
-                if let Some(output) = &mut outputs.mask {
-                    output.set(voxel, class);
-                }
-                if let Some(output) = &mut outputs.probability {
-                    output.set(voxel, probability);
-                }
-                if let Some(output) = &mut outputs.coverage {
-                    output.set(voxel, covered);
+                    if let Some(output) = &mut outputs.probability {
+                        output.set(voxel, probability);
+                    }
+                    if let Some(output) = &mut outputs.coverage {
+                        output.set(voxel, covered);
+                    }
                 }
             }
         }
@@ -260,27 +283,26 @@ impl MaskWriter {
         Ok(())
     }
 
-    /// Class of pixel (px, py) of the crop; leaves its class probabilities in `probabilities`.
-    fn decide(&self, scores: &Scores, px: usize, py: usize, probabilities: &mut [f32]) -> usize {
-        let PatchGrid { x, y } = self.grid;
-        let columns = x.count();
-        match self.interpolation {
+    /// Class of a voxel between these centres; leaves its class probabilities in `probabilities`.
+    fn decide(&self, scores: &Scores, column: CentrePair, row: CentrePair, probabilities: &mut [f32]) -> usize {
+        let columns = self.grid.x.count();
+        match self.decision.interpolation {
             Interpolation::Nearest => {
-                let patch = y.nearest(py) * columns + x.nearest(px);
+                let patch = row.low * columns + column.low;
                 probabilities.copy_from_slice(scores.probabilities_of(patch));
-                largest(scores.logits_of(patch))
+                self.decision.class(scores.logits_of(patch), probabilities)
             }
             Interpolation::Linear => {
-                let (y0, y1, down) = y.around(py);
-                let (x0, x1, right) = x.around(px);
+                let (right, down) = (column.weight, row.weight);
                 let at = |y: usize, x: usize| scores.probabilities_of(y * columns + x);
-                let corners = [at(y0, x0), at(y0, x1), at(y1, x0), at(y1, x1)];
+                let top = [at(row.low, column.low), at(row.low, column.high)];
+                let bottom = [at(row.high, column.low), at(row.high, column.high)];
                 for (class, mixed) in probabilities.iter_mut().enumerate() {
-                    let top = corners[0][class] * (1.0 - right) + corners[1][class] * right;
-                    let bottom = corners[2][class] * (1.0 - right) + corners[3][class] * right;
+                    let top = top[0][class] * (1.0 - right) + top[1][class] * right;
+                    let bottom = bottom[0][class] * (1.0 - right) + bottom[1][class] * right;
                     *mixed = top * (1.0 - down) + bottom * down;
                 }
-                largest(probabilities)
+                self.decision.class(probabilities, probabilities)
             }
         }
     }

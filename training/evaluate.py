@@ -63,8 +63,9 @@ def main():
     if str(args.model) == "hu":
         model = BelowMedian()
     else:
-        model = Library(args.model, stride=args.stride, fill=args.fill, padding=args.padding, device=args.device)
-        model.pixel_mm = args.pixel_mm or model.pixel_mm
+        model = Library(
+            args.model, stride=args.stride, fill=args.fill, padding=args.padding, device=args.device, pixel_mm=args.pixel_mm
+        )
     if args.threshold is not None:
         model.threshold = args.threshold
     print(f"{'scan':>12} {'Dice':>6} {'found':>9} {'false pos.':>10} {'seconds':>8}")

@@ -66,6 +66,8 @@ class Volume(ctypes.Structure):
         ("intercept", c_double),
         ("memory", c_int32),
         ("stream", c_void_p),
+        ("spacing_x", c_double),
+        ("spacing_y", c_double),
     ]
 
 
@@ -120,6 +122,10 @@ class Options(ctypes.Structure):
         ("progress_user_data", c_void_p),
         ("log", LogCallback),
         ("log_user_data", c_void_p),
+        ("pixel_mm", c_double),
+        ("threshold", c_double),
+        ("resample", c_int32),
+        ("unused", c_uint32),
     ]
 
 
@@ -135,6 +141,8 @@ class ModelInfo(ctypes.Structure):
         ("parameters", c_uint64),
         ("sha256", c_char * 65),
         ("unused", c_char * 7),
+        ("pixel_mm", c_double),
+        ("threshold", c_double),
     ]
 
 
@@ -150,6 +158,12 @@ class Estimate(ctypes.Structure):
         ("peak_bytes", c_uint64),
         ("tiles", c_uint64),
         ("device_peak_bytes", c_uint64),
+        ("grid_origin_x", c_double),
+        ("grid_origin_y", c_double),
+        ("grid_spacing_x", c_double),
+        ("grid_spacing_y", c_double),
+        ("pixel_width", c_double),
+        ("pixel_height", c_double),
     ]
 
 

@@ -27,6 +27,8 @@ class ModelInfo:
     parameters: int  #: weights and biases of all layers
     sha256: str  #: of the model file, hexadecimal
     class_names: Optional[tuple[str, ...]]  #: according to the metadata
+    pixel_mm: Optional[float]  #: side of the pixels that it was trained on, according to the metadata
+    threshold: Optional[float]  #: probability from which a voxel has the lesion class, according to the metadata
 
 
 class Model(Owner):
@@ -55,6 +57,8 @@ class Model(Owner):
             stride=raw.stride or None,
             parameters=raw.parameters,
             sha256=raw.sha256.decode("ascii"),
+            pixel_mm=raw.pixel_mm or None,
+            threshold=raw.threshold or None,
             class_names=None if None in names else tuple(name.decode("utf-8") for name in names),
         )
 

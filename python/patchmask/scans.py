@@ -79,6 +79,7 @@ def segment_file(
         done = session.segment(
             sitk.GetArrayViewFromImage(turned),
             None if region is None else sitk.GetArrayViewFromImage(region),
+            spacing=turned.GetSpacing()[:2],
             probability=places.probability is not None,
             progress=progress,
         )

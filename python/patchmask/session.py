@@ -48,6 +48,13 @@ class Estimate:
     peak_bytes: int  #: host memory that the library would hold
     tiles: int
     device_peak_bytes: int  #: device memory; 0 on the CPU
+    # In mm; in voxels where the spacing was not given:
+    grid_origin_x: float  #: the first patch centre, from the centre of the first voxel
+    grid_origin_y: float
+    grid_spacing_x: float  #: from patch centre to patch centre
+    grid_spacing_y: float
+    pixel_width: float  #: of the pixels that patch_size and stride count
+    pixel_height: float
 
 
 @dataclass(frozen=True)
@@ -94,8 +101,11 @@ class Session(Owner):
     mean, std      subtracted from and divided into the intensity: a number, or one per channel of the model
     equalize       histogram equalisation of every slice
     sharing        False: patch by patch, for comparison
-    crop           (x0, y0, x1, y1) in pixels of a slice, half-open; outside is black
+    crop           (x0, y0, x1, y1) in voxels of a slice, half-open; outside is black
     lesion_class   whose probability is written
+    pixel_mm       side of the pixels that patch_size and stride count; slices of another spacing are resampled
+    resample       False: pixels are the volume's voxels, whatever their size
+    threshold      probability from which a voxel has the lesion class; 0: where it is the most probable
     device         "auto", "cpu", "cuda", "cuda:N" or "cuda:N,N..." (slices are dealt out to several GPUs)
     threads        of the CPU engine; 0: one per core
     memory_budget  bytes that the library may allocate, packed weights included; 0: automatic
@@ -117,6 +127,9 @@ class Session(Owner):
         sharing: bool = True,
         crop: Optional[tuple[int, int, int, int]] = None,
         lesion_class: Optional[int] = None,
+        pixel_mm: Optional[float] = None,
+        resample: bool = True,
+        threshold: Optional[float] = None,
         device: str = "auto",
         threads: int = 0,
         memory_budget: int = 0,
@@ -148,7 +161,11 @@ class Session(Owner):
                 getattr(raw, name)[:] = _per_channel(name, numbers, model.info.input_channels)
         if equalize is not None:
             raw.equalize = bool(equalize)
-        raw.sharing = bool(sharing)
+        raw.sharing, raw.resample = bool(sharing), bool(resample)
+        for name, number in (("pixel_mm", pixel_mm), ("threshold", threshold)):
+            if number is not None:
+                [value] = _numbers(name, number, (1,), "a number")
+                setattr(raw, name, value)
         if crop is not None:
             corners = "(x0, y0, x1, y1) in pixels, x0 < x1 and y0 < y1"
             try:
@@ -173,6 +190,7 @@ class Session(Owner):
         *,
         slope: float = 1.0,
         intercept: float = 0.0,
+        spacing: Optional[tuple[float, float]] = None,
         mask: Union[bool, NDArray[np.uint8]] = True,
         probability: Union[bool, NDArray[np.float32]] = False,
         coverage: Union[bool, NDArray[np.uint8]] = False,
@@ -184,7 +202,8 @@ class Session(Owner):
         `volume` is int8, uint8, int16, uint16, int32, float32 or float64 (bool counts as uint8) with any positive
         strides; nothing is copied. Slices are axial as the model was trained on them (for CT usually: columns run to
         the patient's left, rows to the back). `roi`, of the same shape, limits the work to patches whose footprint
-        touches a non-zero voxel. Each output is wanted (True), unwanted (False) or written to an array of yours.
+        touches a non-zero voxel. `spacing` is (x, y) in mm within a slice, by which slices are resampled to the model's
+        pixels where it has a size; None where it is not known. Each output is wanted (True), unwanted (False) or written to an array of yours.
 
         `progress` is True for a bar (tqdm), or a function that is told (fraction, stage) and cancels the call by
         returning True. What it raises, and Ctrl-C, cancel the call and are raised again here. After a failure the
@@ -193,6 +212,7 @@ class Session(Owner):
         array = arrays.voxels(volume, "volume")
         region = None if roi is None else arrays.voxels(roi, "roi")
         raw_volume = arrays.volume(array, slope, intercept, "volume")
+        _set_spacing(raw_volume, spacing)
         raw_roi = None if region is None else ctypes.byref(arrays.volume(region, 1.0, 0.0, "roi"))
         if region is not None and region.shape != array.shape:
             raise InvalidArgument(f"roi: shape {region.shape}, must be the volume's {array.shape}")
@@ -203,7 +223,7 @@ class Session(Owner):
             "logits": None,
         }
         if logits is not False and logits is not None:
-            e = self.estimate(array)
+            e = self.estimate(array, spacing=spacing)
             shape = (array.shape[0], e.grid_height, e.grid_width, e.classes)
             buffers["logits"] = arrays.output(logits, shape, np.float32, "logits")
         raw_outputs = self._outputs(buffers)
@@ -227,8 +247,14 @@ class Session(Owner):
             self._running.release()
         return Segmentation(**buffers, result=_result(raw_result))
 
-    def estimate(self, volume: Union[tuple[int, int, int], ArrayLike], roi: Optional[ArrayLike] = None) -> Estimate:
-        """Cost of segmenting, without running it. `volume` is an array or just its shape."""
+    def estimate(
+        self,
+        volume: Union[tuple[int, int, int], ArrayLike],
+        roi: Optional[ArrayLike] = None,
+        *,
+        spacing: Optional[tuple[float, float]] = None,
+    ) -> Estimate:
+        """Cost of segmenting, without running it. `volume` is an array or just its shape; `spacing` as for `segment`."""
         if isinstance(volume, tuple):
             if len(volume) != 3:
                 raise InvalidArgument(f"shape {volume}: must be (slices, rows, columns)")
@@ -236,6 +262,7 @@ class Session(Owner):
             raw_volume = new(_abi.Volume, None, _abi.VOXEL_I16, width, height, depth)
         else:
             raw_volume = arrays.volume(arrays.voxels(volume, "volume"), 1.0, 0.0, "volume")
+        _set_spacing(raw_volume, spacing)
         region = None if roi is None else arrays.voxels(roi, "roi")
         raw_roi = None if region is None else ctypes.byref(arrays.volume(region, 1.0, 0.0, "roi"))
         raw = new(_abi.Estimate)
@@ -314,7 +341,7 @@ def segment(
 
     `model` is a `Model`, the path of one or its bytes; other arguments are those of `Session` and `Session.segment`.
     """
-    of_call = ("slope", "intercept", "mask", "probability", "coverage", "logits", "progress")
+    of_call = ("slope", "intercept", "spacing", "mask", "probability", "coverage", "logits", "progress")
     call = {name: given.pop(name) for name in of_call if name in given}
     with Session(model, **given) as session:
         return session.segment(volume, roi, **call)
@@ -372,6 +399,11 @@ def _numbers(name: str, value: Any, counts: tuple[int, ...], what: str) -> list[
     return numbers
 
 
+def _set_spacing(raw: _abi.Volume, spacing: Optional[tuple[float, float]]) -> None:
+    if spacing is not None:
+        raw.spacing_x, raw.spacing_y = _numbers("spacing", spacing, (2,), "(x, y) in mm")
+
+
 def _per_channel(name: str, value: Any, channels: int) -> list[float]:
     """Three, as the library wants them."""
     per_channel = f", or {channels}, one per channel" if channels > 1 else ": the model has one channel"
@@ -393,6 +425,9 @@ def _options(raw: _abi.Options) -> dict[str, Any]:
         "sharing": bool(raw.sharing),
         "crop": crop if any(crop) else None,
         "lesion_class": raw.lesion_class,
+        "pixel_mm": raw.pixel_mm,
+        "resample": bool(raw.resample),
+        "threshold": raw.threshold,
         "device": ("auto", "cpu", "cuda")[raw.device],
         "cuda_devices": raw.cuda_devices,
         "threads": raw.threads,

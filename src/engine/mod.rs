@@ -45,7 +45,7 @@ pub use work::{LayerWork, Span};
 use crate::axes::Axes;
 use crate::error::Error;
 use crate::intensity::Intensity;
-use crate::mask::{DevicePlanes, Interpolation, OutputViews, Wanted};
+use crate::mask::{Decision, DevicePlanes, OutputViews, Wanted};
 use crate::patch_grid::{PatchGrid, Selection};
 use crate::plan::{AxisSizes, MacsPerOutput, PlannedTile};
 use crate::volume::{Extents, Volume};
@@ -125,9 +125,7 @@ pub(crate) struct Request<'a> {
     /// The outputs' addresses, if they are in device memory.
     pub planes: Option<DevicePlanes>,
     pub intensity: Intensity,
-    pub interpolation: Interpolation,
-    /// The class whose probability is written.
-    pub lesion_class: usize,
+    pub decision: Decision,
     pub control: &'a Control,
 }
 

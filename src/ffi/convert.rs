@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::mask::Interpolation;
 use crate::patch_grid::{Crop, Padding};
 use crate::session::{Options, Outputs};
-use crate::volume::{Extents, Memory, Strides, Volume, VolumeMut, VoxelType};
+use crate::volume::{Extents, Memory, Spacing, Strides, Volume, VolumeMut, VoxelType};
 
 /// Copies the options in.
 ///
@@ -35,7 +35,7 @@ pub(super) unsafe fn volume_in<'a>(volume: *const patchmask_volume, name: &'stat
         return Err(invalid_null(&format!("{name}.data")));
     }
     // SAFETY: the buffer is as large as extents and strides say, by contract.
-    unsafe {
+    let volume = unsafe {
         Volume::from_raw(
             raw.data.cast(),
             memory_in(raw.memory, raw.stream, name)?,
@@ -45,7 +45,8 @@ pub(super) unsafe fn volume_in<'a>(volume: *const patchmask_volume, name: &'stat
             (raw.slope, raw.intercept),
             name,
         )
-    }
+    }?;
+    Ok(volume.with_spacing(raw.spacing_in(name)?))
 }
 
 /// The caller's output buffers, not yet checked against a volume.
@@ -83,6 +84,10 @@ impl patchmask_volume {
     pub(super) fn extents_in(&self, name: &str) -> Result<Extents, Error> {
         Extents::new(self.width, self.height, self.depth, name)
     }
+
+    pub(super) fn spacing_in(&self, name: &str) -> Result<Option<Spacing>, Error> {
+        Spacing::new(self.spacing_x, self.spacing_y, name)
+    }
 }
 
 impl patchmask_options {
@@ -113,6 +118,9 @@ impl patchmask_options {
                 y1: self.crop_y1,
             }),
             lesion_class: self.lesion_class,
+            pixel_mm: (self.pixel_mm != 0.0).then_some(self.pixel_mm),
+            resample: switch("resample", self.resample)?,
+            threshold: (self.threshold != 0.0).then_some(self.threshold),
             device: match self.device {
                 PATCHMASK_DEVICE_AUTO => DeviceChoice::Auto,
                 PATCHMASK_DEVICE_CPU => DeviceChoice::Cpu,

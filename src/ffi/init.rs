@@ -42,6 +42,8 @@ pub unsafe extern "C" fn patchmask_volume_init(
             intercept: 0.0,
             memory: PATCHMASK_MEMORY_HOST,
             stream: ptr::null_mut(),
+            spacing_x: 0.0,
+            spacing_y: 0.0,
         };
         // SAFETY: by contract of this function.
         unsafe { init_struct(out_volume, struct_size, "out_volume", &volume) }
@@ -141,6 +143,10 @@ impl From<Options> for patchmask_options {
             progress_user_data: ptr::null_mut(),
             log: None,
             log_user_data: ptr::null_mut(),
+            pixel_mm: defaults.pixel_mm.unwrap_or(0.0),
+            threshold: defaults.threshold.unwrap_or(0.0),
+            resample: i32::from(defaults.resample),
+            unused: 0,
         }
     }
 }

@@ -88,6 +88,8 @@ pub unsafe extern "C" fn patchmask_model_get_info(
             parameters: description.parameters,
             sha256,
             unused: [0; 7],
+            pixel_mm: description.pixel_mm.unwrap_or(0.0),
+            threshold: description.threshold.unwrap_or(0.0),
         };
         // SAFETY: checked above.
         unsafe { write_struct(out_info, &info) };

@@ -20,6 +20,27 @@ pub struct patchmask_session {
     engine_name: CString,
     progress: patchmask_progress_callback,
     progress_user_data: *mut c_void,
+    log: Log,
+}
+
+/// The caller's log, with the pointer that it asked for.
+#[derive(Clone, Copy)]
+struct Log {
+    callback: patchmask_log_callback,
+    user_data: *mut c_void,
+}
+
+impl Log {
+    fn tell(self, level: LogLevel, text: &str) {
+        if let (Some(callback), Ok(text)) = (self.callback, CString::new(text)) {
+            let level = match level {
+                LogLevel::Warning => PATCHMASK_LOG_WARNING,
+                LogLevel::Info => PATCHMASK_LOG_INFO,
+            };
+            // SAFETY: the caller's callback, with the pointer that it asked for.
+            as_host(|| unsafe { callback(level, text.as_ptr(), self.user_data) });
+        }
+    }
 }
 
 /// Makes a session. Copies `*options`; keeps what it needs of the model, which may be freed before
@@ -39,23 +60,15 @@ pub unsafe extern "C" fn patchmask_session_new(
         // SAFETY: by contract of this function.
         let raw = unsafe { options_in(options) }?;
         let options = raw.to_options()?;
-        let mut log = |level: LogLevel, text: &str| {
-            if let (Some(callback), Ok(text)) = (raw.log, CString::new(text)) {
-                let level = match level {
-                    LogLevel::Warning => PATCHMASK_LOG_WARNING,
-                    LogLevel::Info => PATCHMASK_LOG_INFO,
-                };
-                // SAFETY: the caller's callback, with the pointer that it asked for.
-                as_host(|| unsafe { callback(level, text.as_ptr(), raw.log_user_data) });
-            }
-        };
-        let session = Session::new(&model.model, options, &mut log)?;
+        let log = Log { callback: raw.log, user_data: raw.log_user_data };
+        let session = Session::new(&model.model, options, &mut |level, text| log.tell(level, text))?;
         let engine_name = CString::new(session.engine_name()).unwrap_or_default();
         let session = Box::new(patchmask_session {
             session,
             engine_name,
             progress: raw.progress,
             progress_user_data: raw.progress_user_data,
+            log,
         });
         // SAFETY: checked above.
         unsafe { out_session.write(Box::into_raw(session)) };
@@ -89,10 +102,11 @@ pub unsafe extern "C" fn patchmask_session_estimate(
         // SAFETY: by contract of this function.
         unsafe { struct_size(out_estimate, "out_estimate") }?;
         // SAFETY: by contract of this function.
-        let volume = unsafe { read_struct(volume, "volume", std::mem::zeroed()) }?.extents_in("volume")?;
+        let volume = unsafe { read_struct(volume, "volume", std::mem::zeroed()) }?;
+        let (extents, spacing) = (volume.extents_in("volume")?, volume.spacing_in("volume")?);
         // SAFETY: by contract of this function.
         let roi = unsafe { roi_in(roi) }?;
-        let estimate = session.session.estimate(volume, roi.as_ref())?;
+        let estimate = session.session.estimate(extents, spacing, roi.as_ref())?;
         let out = patchmask_estimate {
             struct_size: size_of::<patchmask_estimate>(),
             grid_width: estimate.grid_width,
@@ -104,6 +118,12 @@ pub unsafe extern "C" fn patchmask_session_estimate(
             peak_bytes: estimate.peak.host,
             tiles: estimate.work.tiles,
             device_peak_bytes: estimate.peak.device,
+            grid_origin_x: estimate.centres.origin[0],
+            grid_origin_y: estimate.centres.origin[1],
+            grid_spacing_x: estimate.centres.spacing[0],
+            grid_spacing_y: estimate.centres.spacing[1],
+            pixel_width: estimate.centres.pixel[0],
+            pixel_height: estimate.centres.pixel[1],
         };
         // SAFETY: checked above.
         unsafe { write_struct(out_estimate, &out) };
@@ -154,6 +174,9 @@ pub unsafe extern "C" fn patchmask_session_segment(
             // SAFETY: the caller's callback, with the pointer that it asked for.
             as_host(|| unsafe { callback(fraction, stage, this.progress_user_data) == 0 })
         };
+        if let Some(warning) = this.session.warning(volume.spacing()) {
+            this.log.tell(LogLevel::Warning, &warning);
+        }
         let report = this.session.segment(&volume, roi.as_ref(), &mut outputs, &mut progress)?;
         if !out_result.is_null() {
             let result = patchmask_result {

@@ -55,6 +55,10 @@ pub struct patchmask_volume {
     /// For PATCHMASK_MEMORY_CUDA: the CUstream (cudaStream_t) whose work so far fills `data`; NULL is the (legacy)
     /// default stream. The call waits for it.
     pub stream: *mut c_void,
+    /// Millimetres from a voxel's centre to its right neighbour's; 0 (after init): unknown, then both are.
+    pub spacing_x: f64,
+    /// Millimetres from a voxel's centre to that of the one below it.
+    pub spacing_y: f64,
 }
 
 /// Buffers for the results, the caller's, each optional (NULL), at least one given. Strides are in
@@ -171,6 +175,17 @@ pub struct patchmask_options {
     pub log: patchmask_log_callback,
     /// Handed to `log`.
     pub log_user_data: *mut c_void,
+    /// Side of the pixels in mm that patch_size and stride count; 0: the volume's own. Default 0.
+    pub pixel_mm: f64,
+    /// Probability from which a voxel has the lesion class (otherwise the most probable of the others), 0..=1; 0: it has
+    /// the most probable class. Default 0.
+    pub threshold: f64,
+    /// 1: where both are known and differ by more than 2 %, each slice is resampled from the volume's spacing to
+    /// pixel_mm (means when shrinking, linearly when growing, by a factor of at most 8), and the outputs are
+    /// written on the volume's voxels; crop and ROI count voxels. 0: never. Default 1.
+    pub resample: i32,
+    /// Zero, so that a field that a later version appends has bytes of its own.
+    pub unused: u32,
 }
 
 /// Description of a model.
@@ -197,6 +212,10 @@ pub struct patchmask_model_info {
     pub sha256: [c_char; 65],
     /// Zeros, so that a field that a later version appends has bytes of its own.
     pub unused: [c_char; 7],
+    /// Side of the pixels in mm that the model was trained on, according to the metadata, else 0.
+    pub pixel_mm: f64,
+    /// Probability from which a voxel has the lesion class, according to the metadata, else 0.
+    pub threshold: f64,
 }
 
 /// Work and memory that a segmentation would take, without running it.
@@ -223,6 +242,19 @@ pub struct patchmask_estimate {
     pub tiles: u64,
     /// Maximum bytes of device memory that the library would hold at once; 0 on the CPU.
     pub device_peak_bytes: u64,
+    /// Centre of the first patch along x, from the centre of the first voxel; in mm, in voxels where the spacing is
+    /// unknown, like all that follows.
+    pub grid_origin_x: f64,
+    /// Centre of the first patch along y.
+    pub grid_origin_y: f64,
+    /// From patch centre to patch centre along x.
+    pub grid_spacing_x: f64,
+    /// From patch centre to patch centre along y.
+    pub grid_spacing_y: f64,
+    /// Width of the pixels that patch_size and stride count: another than the volume's where slices are resampled.
+    pub pixel_width: f64,
+    /// Height of these pixels.
+    pub pixel_height: f64,
 }
 
 /// Work and memory of a segmentation.

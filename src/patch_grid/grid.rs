@@ -2,12 +2,13 @@
 
 use std::ops::Range;
 
+use super::voxel_axis::VoxelAxis;
 use crate::axes::Axes;
 use crate::error::Error;
 use crate::network::{PATCH_SIZE_MAX, PATCH_SIZE_MIN};
-use crate::volume::Extents;
+use crate::resampling::Scale;
 
-/// A rectangle of the slice in pixels, half-open; outside it everything is black.
+/// A rectangle of the slice in voxels, half-open; outside it everything is black.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Crop {
     /// Left edge.
@@ -52,33 +53,6 @@ impl Axis {
     pub fn start(&self, k: usize) -> i64 {
         (k * self.stride) as i64 - (self.patch_size / 2) as i64
     }
-
-    /// The centre nearest to pixel `p` of the crop; ties go to the lower index.
-    pub fn nearest(&self, p: usize) -> usize {
-        ((2 * p + self.stride - 1) / (2 * self.stride)).min(self.count() - 1)
-    }
-
-    /// Pixels of the crop that patch `k` decides: those nearest to its centre; `interpolated`: those between its neighbours' centres.
-    pub fn footprint(&self, k: usize, interpolated: bool) -> Range<usize> {
-        let nearest_from = |k: usize| if k == 0 { 0 } else { k * self.stride - (self.stride - 1) / 2 };
-        let is_last = (k + 1) * self.stride >= self.len;
-        let range = match interpolated {
-            true => (k * self.stride + 1).saturating_sub(self.stride)..(k + 1) * self.stride,
-            false => nearest_from(k)..nearest_from(k + 1),
-        };
-        range.start..if is_last { self.len } else { range.end }
-    }
-
-    /// The two centres around pixel `p` of the crop and the weight of the second, 0..1; clamped at
-    /// the ends, where the weight is 0.
-    pub fn around(&self, p: usize) -> (usize, usize, f32) {
-        let low = p / self.stride;
-        let high = low + 1;
-        if high >= self.count() || p.is_multiple_of(self.stride) {
-            return (low, low, 0.0);
-        }
-        (low, high, (p % self.stride) as f32 / self.stride as f32)
-    }
 }
 
 /// Patch centres of a slice.
@@ -88,13 +62,15 @@ pub struct PatchGrid {
     pub x: Axis,
     /// Along columns of pixels.
     pub y: Axis,
+    /// The caller's voxels around the centres.
+    pub(crate) voxels: Axes<VoxelAxis>,
 }
 
 impl PatchGrid {
     /// Checks patch size, stride and crop against the slice.
-    pub fn new(extents: Extents, patch_size: u32, stride: u32, crop: Option<Crop>) -> Result<Self, Error> {
+    pub(crate) fn new(scale: Axes<Scale>, patch_size: u32, stride: u32, crop: Option<Crop>) -> Result<Self, Error> {
         check_patch(patch_size, stride)?;
-        let (width, height) = (extents.width as u64, extents.height as u64);
+        let (width, height) = (scale.columns.voxels as u64, scale.rows.voxels as u64);
         let crop = crop.unwrap_or(Crop { x0: 0, y0: 0, x1: width, y1: height });
         let Crop { x0, y0, x1, y1 } = crop;
         if x0 >= x1 || y0 >= y1 || x1 > width || y1 > height {
@@ -103,13 +79,21 @@ impl PatchGrid {
                  0 <= y0 < y1 <= {height}"
             )));
         }
-        let axis = |origin: u64, end: u64| Axis {
-            origin: origin as usize,
-            len: (end - origin) as usize,
-            patch_size: patch_size as usize,
-            stride: stride as usize,
+        let axis = |scale: Scale, crop: Range<usize>| {
+            let pixels = scale.pixels_of(crop.clone());
+            let (patch_size, stride) = (patch_size as usize, stride as usize);
+            VoxelAxis::new(scale, crop, Axis { origin: pixels.start, len: pixels.len(), patch_size, stride })
         };
-        Ok(Self { x: axis(x0, x1), y: axis(y0, y1) })
+        let voxels = Axes {
+            rows: axis(scale.rows, y0 as usize..y1 as usize),
+            columns: axis(scale.columns, x0 as usize..x1 as usize),
+        };
+        Ok(Self { x: voxels.columns.axis(), y: voxels.rows.axis(), voxels })
+    }
+
+    /// Rows and columns of a slice in the model's pixels.
+    pub(crate) fn pixels(&self) -> Axes<usize> {
+        self.voxels.map(|axis| axis.scale.pixels)
     }
 
     /// Patches of a slice.
@@ -139,6 +123,7 @@ pub fn check_patch(patch_size: u32, stride: u32) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::volume::Extents;
 
     fn axis(len: usize, stride: usize) -> Axis {
         Axis { origin: 0, len, patch_size: 32, stride }
@@ -146,46 +131,17 @@ mod tests {
 
     #[test]
     fn centres_fill_the_crop() {
-        let grid = PatchGrid::new(Extents::new(512, 512, 1, "volume").unwrap(), 257, 7, None).unwrap();
+        let grid =
+            PatchGrid::new(Scale::same_axes(Extents::new(512, 512, 1, "volume").unwrap()), 257, 7, None).unwrap();
         assert_eq!((grid.x.count(), grid.patches()), (74, 5476));
         assert_eq!(grid.x.start(0), -128);
         assert_eq!(axis(8, 8).count(), 1);
         assert_eq!(axis(9, 8).count(), 2);
     }
 
-    /// Nearest centre by brute force, for every stride and pixel.
-    #[test]
-    fn nearest_takes_the_lower_of_two_equals() {
-        for stride in 1..=32usize {
-            for len in [1, 2, stride, stride + 1, 3 * stride - 1, 97] {
-                let axis = axis(len, stride);
-                for p in 0..len {
-                    let brute = (0..axis.count()).min_by_key(|&k| (p.abs_diff(k * stride), k)).unwrap();
-                    assert_eq!(axis.nearest(p), brute, "stride {stride} len {len} pixel {p}");
-                    let (low, high, weight) = axis.around(p);
-                    let centre = (low * stride) as f32 * (1.0 - weight) + (high * stride) as f32 * weight;
-                    let reachable = p.min((axis.count() - 1) * stride);
-                    assert!((centre - reachable as f32).abs() < 1e-3);
-                    for k in 0..axis.count() {
-                        assert_eq!(
-                            axis.footprint(k, false).contains(&p),
-                            k == brute,
-                            "stride {stride} len {len} {k} {p}"
-                        );
-                        assert_eq!(
-                            axis.footprint(k, true).contains(&p),
-                            k == low || k == high,
-                            "{stride} {len} {k} {p}"
-                        );
-                    }
-                }
-            }
-        }
-    }
-
     #[test]
     fn options_out_of_range_are_named() {
-        let extents = Extents::new(100, 90, 1, "volume").unwrap();
+        let extents = Scale::same_axes(Extents::new(100, 90, 1, "volume").unwrap());
         for (patch_size, stride, text) in
             [(31, 1, "patch_size 31"), (1025, 1, "patch_size 1025"), (64, 0, "stride 0"), (64, 65, "stride 65")]
         {

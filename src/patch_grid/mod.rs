@@ -4,13 +4,16 @@
 //! ```text
 //! centre k = origin + k * stride while inside the crop     origin: the crop's corner
 //! start  k = centre k - patch_size / 2                     first pixel of the patch, may be black
-//! footprint of k = the pixels of the crop that are nearest to centre k, ties to the lower index
+//! footprint of k = the voxels of the crop that are nearest to centre k, ties to the lower index
 //! ```
+//! Pixels are the model's; crop and footprints count the caller's voxels ([`voxel_axis`]).
 
 mod blocks;
 mod grid;
 mod selection;
+mod voxel_axis;
 
 pub(crate) use blocks::{PatchBlock, StripLimits, Strips, splits};
 pub use grid::{Axis, Crop, Padding, PatchGrid, check_patch};
 pub(crate) use selection::{SelectedPatches, Selection};
+pub(crate) use voxel_axis::CentrePair;

@@ -1,13 +1,13 @@
-//! The pixels and the patches of a slice that are wanted.
+//! The voxels and the patches of a slice that are wanted.
 
 use super::grid::PatchGrid;
 use crate::axes::Axes;
 use crate::cancel::{AT_A_TIME, Cancel};
 use crate::error::Error;
-use crate::memory::{Zeros, try_filled, try_push};
+use crate::memory::{Zeros, try_filled, try_push, try_with_capacity};
 use crate::volume::{Extents, Volume};
 
-/// A region of interest in one slice: the pixels inside and the patches that decide them.
+/// A region of interest in one slice: the voxels inside and the patches that decide them.
 pub(crate) struct Selection {
     /// [height][width] of the slice: inside the ROI. Empty: everything is.
     inside: Zeros<bool>,
@@ -24,12 +24,12 @@ pub(crate) struct SelectedPatches {
 }
 
 impl Selection {
-    /// All pixels of the crop.
+    /// All voxels of the crop.
     pub fn everything() -> Self {
         Self { inside: Zeros::default(), patches: Zeros::default(), width: 0 }
     }
 
-    /// The non-zero pixels of slice `z` of `roi`. `interpolated`: each pixel needs the four centres
+    /// The non-zero voxels of slice `z` of `roi`. `interpolated`: each voxel needs the four centres
     /// around it, not only the nearest.
     pub fn from_roi(
         roi: &Volume<'_>,
@@ -52,23 +52,26 @@ impl Selection {
                 }
             }
         }
-        // Pixel columns of the crop that some row of a footprint has inside.
-        let mut reached = Zeros::new(grid.x.len, "ROI row")?;
-        for (ky, patches) in patches.chunks_exact_mut(grid.x.count()).enumerate() {
-            for reached in reached.chunks_mut(AT_A_TIME) {
+        let Axes { rows, columns } = grid.voxels;
+        // Voxel columns that some row of a footprint has inside.
+        let mut reached = Zeros::new(width, "ROI row")?;
+        let mut footprints = try_with_capacity(grid.x.count().min(AT_A_TIME), "ROI row")?;
+        for part in (0..grid.x.count()).step_by(AT_A_TIME) {
+            footprints.clear();
+            let end = grid.x.count().min(part + AT_A_TIME);
+            footprints.extend((part..end).map(|kx| columns.footprint(kx, interpolated)));
+            let across = footprints[0].start..footprints[end - part - 1].end;
+            for (ky, patches) in patches.chunks_exact_mut(grid.x.count()).enumerate() {
                 cancel.check()?;
-                reached.fill(false);
-            }
-            for y in grid.y.footprint(ky, interpolated) {
-                let row = &inside[(grid.y.origin + y) * width + grid.x.origin..][..grid.x.len];
-                for (reached, inside) in reached.chunks_mut(AT_A_TIME).zip(row.chunks(AT_A_TIME)) {
+                reached[across.clone()].fill(false);
+                for y in rows.footprint(ky, interpolated) {
                     cancel.check()?;
-                    reached.iter_mut().zip(inside).for_each(|(reached, &inside)| *reached |= inside);
+                    let row = &inside[y * width..][across.clone()];
+                    reached[across.clone()].iter_mut().zip(row).for_each(|(reached, &inside)| *reached |= inside);
                 }
-            }
-            for (kx, wanted) in patches.iter_mut().enumerate() {
-                cancel.check()?;
-                *wanted = reached[grid.x.footprint(kx, interpolated)].contains(&true);
+                for (wanted, footprint) in patches[part..end].iter_mut().zip(&footprints) {
+                    *wanted = reached[footprint.clone()].contains(&true);
+                }
             }
         }
         Ok(Self { inside, patches, width })
@@ -85,8 +88,8 @@ impl Selection {
         self.inside.chunks_exact(self.width.max(1)).nth(y)
     }
 
-    /// True where pixel (x, y) of the slice is inside the ROI.
-    pub fn contains_pixel(&self, x: usize, y: usize) -> bool {
+    /// True where voxel (x, y) of the slice is inside the ROI.
+    pub fn contains_voxel(&self, x: usize, y: usize) -> bool {
         self.inside.is_empty() || self.inside[y * self.width + x]
     }
 

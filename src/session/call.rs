@@ -1,22 +1,24 @@
 //! One call with its volume's geometry checked: the dry run, and what segmenting begins with.
 
-use super::options::{Estimate, Options, Outputs};
+use super::options::{Centres, Estimate, Options, Outputs};
 use super::slice_tiles::{CachedTiles, SliceTiles};
 use super::tally::Tally;
 use super::tiling::Tiling;
 use crate::engine::{Bytes, Control, DeviceKind, EngineInfo, Geometry, Request};
 use crate::error::Error;
 use crate::intensity::Intensity;
-use crate::mask::{Interpolation, OutputViews};
-use crate::patch_grid::{PatchGrid, Selection};
+use crate::mask::{Decision, Interpolation, OutputViews};
+use crate::patch_grid::{Axis, PatchGrid, Selection};
 use crate::plan::AxisPlans;
-use crate::volume::{Extents, Memory, Volume};
+use crate::resampling::Scale;
+use crate::volume::{Extents, Memory, Spacing, Volume};
 
 pub(super) struct Call<'a> {
     pub options: &'a Options,
     pub info: &'a EngineInfo,
     pub control: &'a Control,
     pub geometry: Geometry,
+    spacing: Option<Spacing>,
     roi: Option<&'a Volume<'a>>,
     /// For everything.
     budget: Bytes,
@@ -31,7 +33,7 @@ impl<'a> Call<'a> {
         info: &'a EngineInfo,
         control: &'a Control,
         (classes, budget): (usize, Bytes),
-        extents: Extents,
+        (extents, spacing): (Extents, Option<Spacing>),
         roi: Option<&'a Volume<'a>>,
     ) -> Result<Self, Error> {
         if let Some(roi) = roi
@@ -46,18 +48,19 @@ impl<'a> Call<'a> {
         if roi.is_some_and(|roi| roi.memory() != Memory::Host) {
             return Err(Error::invalid("roi in device memory: copy it to host memory".into()));
         }
-        let grid = PatchGrid::new(extents, options.patch_size, options.stride, options.crop)?;
+        let scale = options.scale(extents, spacing)?;
+        let grid = PatchGrid::new(scale, options.patch_size, options.stride, options.crop)?;
         let geometry = Geometry { extents, grid, roi: roi.is_some(), classes };
         let selection = Selection::bytes(extents, &grid, roi.is_some());
         let held = info.fixed + info.memory.call(&geometry)? + Bytes::host(selection);
-        Ok(Self { options, info, control, geometry, roi, budget, held })
+        Ok(Self { options, info, control, geometry, spacing, roi, budget, held })
     }
 
     /// The caller's buffers, checked against the shapes and against each other.
     pub fn outputs<'o>(&self, volume: &Volume<'_>, outputs: &'o mut Outputs<'_>) -> Result<OutputViews<'o>, Error> {
         let Extents { width, height, depth } = self.geometry.extents;
         let voxels = [1, width, height, depth];
-        let PatchGrid { x, y } = self.geometry.grid;
+        let PatchGrid { x, y, .. } = self.geometry.grid;
         let patches = [self.geometry.classes, x.count(), y.count(), depth];
         let views = OutputViews {
             mask: outputs.mask.as_mut().map(|o| o.view(voxels, "mask")).transpose()?,
@@ -110,8 +113,11 @@ impl<'a> Call<'a> {
             wanted: outputs.wanted(),
             planes,
             intensity: Intensity::new(self.options.window, self.options.equalize)?,
-            interpolation: self.options.interpolation,
-            lesion_class: self.options.lesion_class as usize,
+            decision: Decision {
+                interpolation: self.options.interpolation,
+                lesion_class: self.options.lesion_class as usize,
+                threshold: self.options.threshold.map(|threshold| threshold as f32),
+            },
             control: self.control,
         })
     }
@@ -134,6 +140,18 @@ impl<'a> Call<'a> {
             limits: self.geometry.grid.axes().map(|axis| plans.limits(&axis)),
             cancel: &self.control.cancel,
         }
+    }
+
+    /// See [`Centres`].
+    fn centres(&self) -> Centres {
+        let PatchGrid { x, y, voxels } = self.geometry.grid;
+        let of = |axis: Axis, scale: Scale, spacing: f64| {
+            let pixel = if scale.is_same() { spacing } else { spacing * scale.voxels as f64 / scale.pixels as f64 };
+            (spacing * scale.in_voxels(axis.origin), axis.stride as f64 * pixel, pixel)
+        };
+        let Spacing { x: across, y: down } = self.spacing.unwrap_or(Spacing { x: 1.0, y: 1.0 });
+        let (x, y) = (of(x, voxels.columns.scale, across), of(y, voxels.rows.scale, down));
+        Centres { origin: [x.0, y.0], spacing: [x.1, y.1], pixel: [x.2, y.2] }
     }
 
     /// The dry run: cuts and plans every slice, evaluates nothing.
@@ -162,11 +180,12 @@ impl<'a> Call<'a> {
         if self.roi.is_none() {
             tally.work = tally.work.times(depth as u64);
         }
-        let PatchGrid { x, y } = self.geometry.grid;
+        let PatchGrid { x, y, .. } = self.geometry.grid;
         Ok(Estimate {
             grid_width: x.count() as u64,
             grid_height: y.count() as u64,
             classes: self.geometry.classes as u64,
+            centres: self.centres(),
             work: tally.work,
             peak: tally.peak(self.held),
         })

@@ -15,7 +15,7 @@ mod tally;
 mod tiling;
 mod workers;
 
-pub use options::{Estimate, LogLevel, Options, Outputs, Report, Stage, Timings, Work};
+pub use options::{Centres, Estimate, LogLevel, Options, Outputs, Report, Stage, Timings, Work};
 
 use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -30,7 +30,7 @@ use crate::memory::ensure_headroom;
 use crate::network::feature_side;
 use crate::plan::AxisPlans;
 use crate::process::generation;
-use crate::volume::{Extents, Volume};
+use crate::volume::{Extents, Spacing, Volume};
 use crate::weights::Model;
 use call::Call;
 use progress::Progress;
@@ -154,11 +154,24 @@ impl Session {
         matches!(self.state.try_lock(), Err(TryLockError::WouldBlock))
     }
 
-    /// The work and memory of segmenting a volume of these extents.
-    pub fn estimate(&self, extents: Extents, roi: Option<&Volume<'_>>) -> Result<Estimate, Error> {
+    /// A sentence where the size of a volume's pixels is not known and the model needs it.
+    pub fn warning(&self, spacing: Option<Spacing>) -> Option<String> {
+        let pixel_mm = self.options.pixel_mm.filter(|_| self.options.resample && spacing.is_none())?;
+        Some(format!(
+            "the volume's spacing is not known: its pixels are taken for the model's of {pixel_mm} mm; set spacing_x and spacing_y"
+        ))
+    }
+
+    /// The work and memory of segmenting a volume of these extents; `spacing` where it is known.
+    pub fn estimate(
+        &self,
+        extents: Extents,
+        spacing: Option<Spacing>,
+        roi: Option<&Volume<'_>>,
+    ) -> Result<Estimate, Error> {
         let mut state = self.enter()?;
         self.requests.begin_estimate();
-        let call = self.call(extents, roi, &self.requests.estimate);
+        let call = self.call((extents, spacing), roi, &self.requests.estimate);
         let outcome = call.and_then(|call| call.estimate(&mut state.plans));
         self.requests.end_estimate(matches!(outcome, Err(Error::Cancelled)));
         outcome
@@ -184,7 +197,7 @@ impl Session {
         let began = Instant::now();
         let mut state = self.enter()?;
         self.progress.reset();
-        let call = self.call(volume.extents(), roi, &self.requests.segment);
+        let call = self.call((volume.extents(), volume.spacing()), roi, &self.requests.segment);
         let outcome = call.and_then(|call| {
             let outputs = call.outputs(volume, outputs)?;
             self.work(&call, &mut state, volume, outputs, progress)
@@ -197,11 +210,11 @@ impl Session {
 
     fn call<'a>(
         &'a self,
-        extents: Extents,
+        grid: (Extents, Option<Spacing>),
         roi: Option<&'a Volume<'a>>,
         control: &'a Control,
     ) -> Result<Call<'a>, Error> {
-        Call::new(&self.options, &self.info, control, (self.classes, self.budget), extents, roi)
+        Call::new(&self.options, &self.info, control, (self.classes, self.budget), grid, roi)
     }
 
     /// Runs the loop on the workers while this thread waits.

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use crate::axes::Axes;
 use crate::engine::{Bytes, DeviceChoice, DeviceKind};
 use crate::error::Error;
 use crate::mask::Interpolation;
 use crate::patch_grid::{Crop, Padding, check_patch};
-use crate::volume::VolumeMut;
+use crate::resampling::Scale;
+use crate::volume::{Extents, Spacing, VolumeMut};
 use crate::weights::Model;
 
 /// Options of a session. [`Options::for_model`] starts from the model's metadata.
@@ -34,6 +36,12 @@ pub struct Options {
     pub crop: Option<Crop>,
     /// The class whose probability is written.
     pub lesion_class: u32,
+    /// Side of the pixels in mm that patch size and stride count; `None`: those of the volume.
+    pub pixel_mm: Option<f64>,
+    /// Resample slices whose pixels differ from `pixel_mm` by more than 2 %.
+    pub resample: bool,
+    /// Probability from which a voxel is of the lesion class; `None`: where it is the most probable one.
+    pub threshold: Option<f64>,
     /// The device to run on.
     pub device: DeviceChoice,
     /// Worker threads; 0: one per core.
@@ -58,10 +66,22 @@ impl Options {
             sharing: true,
             crop: None,
             lesion_class: metadata.lesion_class.unwrap_or(1),
+            pixel_mm: metadata.pixel_mm,
+            resample: true,
+            threshold: metadata.threshold,
             device: DeviceChoice::Auto,
             threads: 0,
             memory_budget: 0,
         }
+    }
+
+    /// The model's pixels along both axes of slices of a volume.
+    pub(super) fn scale(&self, extents: Extents, spacing: Option<Spacing>) -> Result<Axes<Scale>, Error> {
+        let (Some(spacing), Some(pixel_mm), true) = (spacing, self.pixel_mm, self.resample) else {
+            return Ok(Scale::same_axes(extents));
+        };
+        let axis = |voxels, spacing| Scale::new(voxels, spacing, pixel_mm);
+        Ok(Axes { rows: axis(extents.height, spacing.y)?, columns: axis(extents.width, spacing.x)? })
     }
 
     /// Checks everything that does not depend on a volume.
@@ -81,6 +101,18 @@ impl Options {
             && (x0 >= x1 || y0 >= y1)
         {
             return Err(Error::invalid(format!("crop {x0},{y0},{x1},{y1}: must satisfy x0 < x1 and y0 < y1")));
+        }
+        if self.pixel_mm.is_some_and(|mm| !(mm > 0.0 && mm.is_finite())) {
+            return Err(Error::invalid(format!(
+                "pixel_mm {}: must be above 0 and finite, or 0 for the volume's own pixels",
+                self.pixel_mm.unwrap_or(0.0)
+            )));
+        }
+        if self.threshold.is_some_and(|threshold| !(threshold > 0.0 && threshold <= 1.0)) {
+            return Err(Error::invalid(format!(
+                "threshold {}: must be above 0 and at most 1, or 0 for the most probable class",
+                self.threshold.unwrap_or(0.0)
+            )));
         }
         if self.lesion_class >= classes {
             return Err(Error::invalid(format!(
@@ -120,7 +152,7 @@ pub struct Work {
 }
 
 /// Work and memory of a call that was not run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Estimate {
     /// Patches along x.
     pub grid_width: u64,
@@ -128,10 +160,23 @@ pub struct Estimate {
     pub grid_height: u64,
     /// Classes of the model.
     pub classes: u64,
+    /// Where the patches are.
+    pub centres: Centres,
     /// Work of all slices.
     pub work: Work,
     /// Maximum bytes held at once, host and device.
     pub peak: Bytes,
+}
+
+/// Patch centres in the plane, along x and y, in mm from the centre of the first voxel; in voxels where their spacing is not known.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Centres {
+    /// Of the first patch.
+    pub origin: [f64; 2],
+    /// From patch to patch.
+    pub spacing: [f64; 2],
+    /// Side of the pixels that patch size and stride count.
+    pub pixel: [f64; 2],
 }
 
 /// Seconds by stage, of the host: what a GPU does of the other stages is in `network`, where the host waits for it.

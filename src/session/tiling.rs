@@ -194,7 +194,7 @@ impl Tiling<'_> {
 
     /// The axes of patches that share nothing, stacked on the row axis.
     fn isolated(&self, patches: usize, plans: &mut AxisPlans) -> Result<Axes<Arc<AxisPlan>>, Error> {
-        let PatchGrid { x, y } = self.grid;
+        let PatchGrid { x, y, .. } = self.grid;
         Axes { rows: (y, patches), columns: (x, 1) }
             .try_map(|(axis, count)| plans.isolated(axis.patch_size, count, self.cancel))
     }
@@ -252,7 +252,7 @@ impl Tiling<'_> {
     }
 
     pub fn plan(&self, tile: &Tile, plans: &mut AxisPlans) -> Result<PlannedTile, Error> {
-        let PatchGrid { x, y } = self.grid;
+        let PatchGrid { x, y, .. } = self.grid;
         match tile {
             Tile::Block(PatchBlock { rows, columns, wanted }) => {
                 let axes = (self.grid.axes().zip(Axes { rows, columns }))

@@ -51,6 +51,29 @@ impl Extents {
     }
 }
 
+/// Millimetres between the centres of neighbours within a slice.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Spacing {
+    /// From a voxel to its right neighbour.
+    pub x: f64,
+    /// From a voxel to the one below it.
+    pub y: f64,
+}
+
+impl Spacing {
+    /// Both 0: unknown.
+    pub fn new(x: f64, y: f64, name: &str) -> Result<Option<Self>, Error> {
+        let known = |mm: f64| mm > 0.0 && mm.is_finite();
+        match (x == 0.0 && y == 0.0, known(x) && known(y)) {
+            (true, _) => Ok(None),
+            (_, true) => Ok(Some(Self { x, y })),
+            _ => Err(Error::invalid(format!(
+                "{name} spacing {x}, {y}: must be above 0 and finite, in mm, or both 0 where unknown"
+            ))),
+        }
+    }
+}
+
 /// Bytes between neighbours along each axis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Strides {

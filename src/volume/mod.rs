@@ -9,7 +9,8 @@ mod footprint;
 mod output;
 mod reading;
 
-pub use extents::{Extents, Memory, Strides};
+pub(crate) use extents::SLICE_SIDE_MAX;
+pub use extents::{Extents, Memory, Spacing, Strides};
 pub(crate) use output::OutputView;
 pub use output::VolumeMut;
 pub use reading::{Volume, Voxel, VoxelType};

@@ -2,7 +2,7 @@
 
 use std::marker::PhantomData;
 
-use super::extents::{Extents, Memory, Strides};
+use super::extents::{Extents, Memory, Spacing, Strides};
 use super::footprint::Footprint;
 use crate::error::Error;
 
@@ -60,6 +60,7 @@ pub struct Volume<'a> {
     strides: Strides,
     slope: f64,
     intercept: f64,
+    spacing: Option<Spacing>,
     borrow: PhantomData<&'a [u8]>,
 }
 
@@ -102,7 +103,17 @@ impl<'a> Volume<'a> {
                 "{name} slope {slope}, intercept {intercept}: must be finite, the slope not 0"
             )));
         }
-        Ok(Self { data, memory, voxel, extents, strides, slope, intercept, borrow: PhantomData })
+        Ok(Self { data, memory, voxel, extents, strides, slope, intercept, spacing: None, borrow: PhantomData })
+    }
+
+    /// The same volume with its voxels' spacing within a slice.
+    pub fn with_spacing(self, spacing: Option<Spacing>) -> Self {
+        Self { spacing, ..self }
+    }
+
+    /// The voxels' spacing within a slice, where it is known.
+    pub fn spacing(&self) -> Option<Spacing> {
+        self.spacing
     }
 
     /// The volume's extents.

@@ -31,6 +31,10 @@ pub struct Metadata {
     pub classes: Vec<String>,
     /// `patchmask.lesion_class`: the class whose probability is the lesion's.
     pub lesion_class: Option<u32>,
+    /// `patchmask.pixel_mm`: side of the pixels that it was trained on, in mm, positive.
+    pub pixel_mm: Option<f64>,
+    /// `patchmask.threshold`: probability from which a voxel is of the lesion class, above 0, at most 1.
+    pub threshold: Option<f64>,
 }
 
 impl Metadata {
@@ -57,10 +61,15 @@ impl Metadata {
                 }
                 "classes" => metadata.classes = entry.names(classes)?,
                 "lesion_class" => metadata.lesion_class = Some(entry.integer(0, classes - 1)?),
+                "pixel_mm" => metadata.pixel_mm = Some(entry.real("a positive number of mm", |mm| mm > 0.0)?),
+                "threshold" => {
+                    let is_one = |threshold| threshold > 0.0 && threshold <= 1.0;
+                    metadata.threshold = Some(entry.real("above 0 and at most 1", is_one)?);
+                }
                 _ => {
                     return Err(Error::bad_model(format!(
                         "metadata {}: unknown; known are {PREFIX}{{patch_size,stride,window,\
-                         equalize,mean,std,classes,lesion_class}}",
+                         equalize,mean,std,classes,lesion_class,pixel_mm,threshold}}",
                         quoted(key)
                     )));
                 }
@@ -97,6 +106,10 @@ impl Entry<'_> {
 
     fn boolean(&self) -> Result<bool, Error> {
         number(self.value).ok_or_else(|| self.must_be("true or false"))
+    }
+
+    fn real(&self, what: &str, allowed: impl Fn(f64) -> bool) -> Result<f64, Error> {
+        number(self.value).filter(|&x: &f64| x.is_finite() && allowed(x)).ok_or_else(|| self.must_be(what))
     }
 
     fn window(&self) -> Result<(f64, f64), Error> {

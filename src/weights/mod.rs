@@ -51,7 +51,7 @@ pub struct Model {
 }
 
 /// Description of a model, for reports and for choosing options.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Description {
     /// 1 (grey) or 3.
     pub input_channels: u32,
@@ -65,6 +65,10 @@ pub struct Description {
     pub patch_size: Option<u32>,
     /// Stride in pixels according to the metadata.
     pub stride: Option<u32>,
+    /// Side of the pixels in mm according to the metadata.
+    pub pixel_mm: Option<f64>,
+    /// Probability from which a voxel has the lesion class according to the metadata.
+    pub threshold: Option<f64>,
     /// Weights and biases, batch norm folded, the first dense layer as in the file.
     pub parameters: u64,
     /// SHA-256 of the file's bytes, lower-case hexadecimal.
@@ -133,6 +137,8 @@ impl Model {
             lesion_class: metadata.lesion_class.unwrap_or(1),
             patch_size: metadata.patch_size,
             stride: metadata.stride,
+            pixel_mm: metadata.pixel_mm,
+            threshold: metadata.threshold,
             parameters,
             sha256: hex(&Sha256::digest(bytes)),
             class_names: metadata.classes.clone(),

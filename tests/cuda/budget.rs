@@ -17,7 +17,7 @@ const OUT_OF_MEMORY: i32 = 2;
 fn session(case: &Case, model: &Model, budget: u64) -> Option<(Session, Estimate)> {
     let options = Options { memory_budget: budget, ..on_gpu(case) };
     let session = Session::new(model, options, &mut |_, _| ()).ok()?;
-    let estimate = session.estimate(case.extents(), None).ok()?;
+    let estimate = session.estimate(case.extents(), None, None).ok()?;
     Some((session, estimate))
 }
 
@@ -147,7 +147,7 @@ fn no_more_than_32_bits_of_pixels() {
     let session = Session::new(&model, options, &mut |_, _| ()).unwrap();
     let estimate = |side: u64| {
         let extents = Extents::new(side, side, 1, "volume").unwrap();
-        session.estimate(extents, None)
+        session.estimate(extents, None, None)
     };
     assert_eq!(estimate(9000).unwrap().work.tiles, 1);
     // Patches have borders of their own: their image has more rows and columns than the slice.

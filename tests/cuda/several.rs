@@ -74,7 +74,7 @@ fn memory_is_as_estimated_and_within_the_budget() {
     let (case, model) = seven_slices(52);
     let peak_of = |options: &Options| {
         let new = || Session::new(&model, options.clone(), &mut |_, _| ()).unwrap();
-        let estimated = new().estimate(case.extents(), None).unwrap().peak;
+        let estimated = new().estimate(case.extents(), None, None).unwrap().peak;
         let held = case.run_in(&new(), &model).report.peak;
         assert_eq!(held, estimated);
         held

@@ -20,7 +20,7 @@ fn session(case: &Case, model: &Model, memory_budget: u64) -> Session {
 
 fn estimate(case: &Case, session: &Session, depth: u64) -> Estimate {
     let extents = Extents::new(case.width as u64, case.height as u64, depth, "volume").unwrap();
-    session.estimate(extents, None).unwrap()
+    session.estimate(extents, None, None).unwrap()
 }
 
 fn computed(spans: &[Span]) -> impl Iterator<Item = &Span> {

@@ -41,7 +41,7 @@ fn in_tiles(case: &Case, model: &Model) -> Session {
     let in_budget = |memory_budget: u64| {
         let options = Options { memory_budget, ..on_gpu(case) };
         let session = Session::new(model, options, &mut |_, _| ()).ok()?;
-        let estimate = session.estimate(extents, None).ok()?;
+        let estimate = session.estimate(extents, None, None).ok()?;
         Some((session, estimate))
     };
     let whole = in_budget(0).expect("an automatic budget").1.peak.device;

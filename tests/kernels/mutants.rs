@@ -148,6 +148,10 @@ mutants! {
         first_windows, "a column beyond the crop is read": "column >= p.crop_width" => "column > p.crop_width";
     }
     "intensity.cu" {
+        resample_as_the_cpu, "a voxel that is not finite counts wherever it is read":
+            "owns(x, voxel_x, p.voxels.width, p.width) &&" => "";
+        resample_as_the_cpu, "rows take the weights of the columns":
+            "pixel + rows.weights[row] * sum" => "pixel + columns.weights[row] * sum";
         histogram_counts, "counts are added up before they are complete":
             "    barrier();\n\n    for (int i = threadIdx.x; i < LEVELS;"
             => "\n    for (int i = threadIdx.x; i < LEVELS;";
@@ -157,7 +161,8 @@ mutants! {
         max_of_taps, "a ZERO tap of a pool is read": "from_row == ZERO || from_column == ZERO" => "from_row == ZERO";
     }
     "mask.cu" {
-        write_mask_nearest, "the highest of equal classes": "if (logit > most) {" => "if (logit >= most) {";
+        write_mask_nearest, "the highest of equal classes": "value > most" => "value >= most";
+        write_mask_nearest, "a threshold that must be exceeded": "lesion >= p.threshold" => "lesion > p.threshold";
         scores_softmax, "exponentials of another zero than their sum's":
             "sum += expf(logits[i] - largest);" => "sum += expf(logits[i]);";
     }

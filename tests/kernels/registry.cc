@@ -32,6 +32,7 @@ constexpr Kernel KERNELS[] = {
     KERNEL(ConvParams, conv3_32_64),     KERNEL(ConvParams, conv3_16_128),   KERNEL(ConvParams, conv3_16_64),
     KERNEL(ConvParams, conv3_wgmma_128), KERNEL(ConvParams, conv3_wgmma_64),
     KERNEL(GemmParams, gemm), KERNEL(SplitKParams, split_k_reduce),     KERNEL(FirstParams, conv3_first),
+    KERNEL(ResampleParams, resample),
     KERNEL(HistogramParams, histogram),  KERNEL(EqualizeParams, equalize),   KERNEL(MaxPoolParams, gather_max_pool),
     KERNEL(ScoresParams, scores),        KERNEL(WriteMaskParams, write_mask),
 };

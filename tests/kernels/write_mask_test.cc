@@ -1,6 +1,7 @@
 // write_mask: what src/mask.rs does, bit for bit.
 
 #include <algorithm>
+#include <cmath>
 
 #include "launching.h"
 #include "random.h"
@@ -10,6 +11,7 @@ namespace {
 struct Picture {
     int width, height, grid_columns, grid_rows, classes, lesion_class;
     bool linear, roi, all_planes;
+    float threshold = 0;
 };
 
 constexpr uint8_t NOT_WRITTEN = 0xFF;
@@ -24,8 +26,11 @@ std::vector<AxisSample> random_fills(Random& random, int pixels, int centres, bo
     return fills;
 }
 
-size_t largest(const std::vector<float>& values) {
-    return size_t(std::max_element(values.begin(), values.end()) - values.begin());  // the first of equals
+// The largest, the first of equals; with a threshold the lesion class apart.
+size_t chosen(const Picture& c, std::vector<float> values, float lesion) {
+    if (c.threshold > 0 && lesion >= c.threshold) return size_t(c.lesion_class);
+    if (c.threshold > 0) values[size_t(c.lesion_class)] = -INFINITY;
+    return size_t(std::max_element(values.begin(), values.end()) - values.begin());
 }
 
 void matches(const Picture& c) {
@@ -61,6 +66,7 @@ void matches(const Picture& c) {
     p.classes = c.classes;
     p.lesion_class = c.lesion_class;
     p.linear = c.linear;
+    p.threshold = c.threshold;
     launch.run("write_mask", p, {divide_up(size_t(c.width), WRITE_MASK_THREADS) * unsigned(c.height), 1, 1}, WRITE_MASK_THREADS, 0);
     mask.check_guards("mask");
     probability.check_guards("probability");
@@ -86,11 +92,11 @@ void matches(const Picture& c) {
                                         mix(at(row.high, column.low), at(row.high, column.high), column.weight),
                                         row.weight));
                 }
-                want_class = largest(mixed);
                 want_probability = mixed[size_t(c.lesion_class)];
+                want_class = chosen(c, mixed, want_probability);
             } else if (covered) {
-                want_class = largest(of(logits, row.low, column.low));
                 want_probability = of(probabilities, row.low, column.low)[size_t(c.lesion_class)];
+                want_class = chosen(c, of(logits, row.low, column.low), want_probability);
             }
             if (mask[voxel * 2] != want_class || mask[voxel * 2 + 1] != NOT_WRITTEN)
                 fail("mask (row %d, column %d): %d instead of %zu", y, x, mask[voxel * 2], want_class);
@@ -108,10 +114,13 @@ TEST(write_mask_nearest) {
     matches({1, 1, 1, 1, 3, 2, false, false, true});
     matches({300, 7, 9, 8, 3, 0, false, true, true});
     matches({64, 5, 9, 8, 255, 200, false, true, false});
+    matches({131, 9, 5, 4, 2, 0, false, false, true, 0.25f});
+    matches({131, 9, 5, 4, 3, 1, false, false, true, 0.6f});
 }
 
 TEST(write_mask_linear) {
     matches({131, 9, 5, 4, 2, 1, true, false, true});
     matches({300, 7, 9, 8, 3, 0, true, true, true});
     matches({64, 5, 1, 8, 3, 1, true, true, false});
+    matches({131, 9, 5, 4, 3, 0, true, false, true, 0.4f});
 }

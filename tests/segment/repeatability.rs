@@ -20,7 +20,7 @@ fn least_budget(case: &Case, model: &TestModel, threads: u32) -> u64 {
     let fits = |budget: u64| {
         let options = Options { memory_budget: budget, threads, ..case.options.clone() };
         match Session::new(model, options, &mut |_, _| ()) {
-            Ok(session) => session.estimate(case.extents(), None).is_ok(),
+            Ok(session) => session.estimate(case.extents(), None, None).is_ok(),
             Err(Error::OutOfMemory(_)) => false,
             Err(other) => panic!("{other}"),
         }
@@ -67,7 +67,7 @@ fn a_budget_too_small_says_how_much_is_missing() {
         Err(error) => error.to_string(),
         Ok(session) => {
             let extents = Extents::new(120, 97, 2, "volume").unwrap();
-            session.estimate(extents, None).unwrap_err().to_string()
+            session.estimate(extents, None, None).unwrap_err().to_string()
         }
     };
     assert!(text.contains("memory") && text.contains("raise"), "{text}");
@@ -98,7 +98,7 @@ fn a_roi_changes_no_bit_of_what_it_evaluates() {
 fn the_estimate_is_what_then_happens() {
     let (case, model) = dense_case(Padding::Patch);
     let session = Session::new(&model, case.options.clone(), &mut |_, _| ()).unwrap();
-    let estimate = session.estimate(case.extents(), None).unwrap();
+    let estimate = session.estimate(case.extents(), None, None).unwrap();
     let outcome = case.run_in(&session, &model);
     assert_eq!(estimate.work, outcome.report.work);
     assert_eq!(estimate.peak.host, outcome.report.peak.host);
@@ -112,7 +112,7 @@ fn sizes_are_64_bits_wide() {
     let options = Options { patch_size: 65, stride: 64, memory_budget: 8 << 30, ..case.options };
     let session = Session::new(&model, options, &mut |_, _| ()).unwrap();
     let extents = Extents::new(4096, 4096, 200, "volume").unwrap();
-    let estimate = session.estimate(extents, None).unwrap();
+    let estimate = session.estimate(extents, None, None).unwrap();
     assert_eq!(estimate.work.patches, 64 * 64 * 200);
     assert!(estimate.work.macs > 1 << 40);
 }

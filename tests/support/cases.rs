@@ -5,19 +5,21 @@ use patchmask::Error;
 use patchmask::Interpolation;
 use patchmask::Model;
 use patchmask::{Crop, Padding};
-use patchmask::{Extents, Volume, VolumeMut};
+use patchmask::{Extents, Spacing, Volume, VolumeMut};
 use patchmask::{Options, Outputs, Report, Session};
 
 use super::models::TestModel;
 use super::parameters::Parameters;
 use super::random::Random;
-use super::reference::{Scan, largest};
+use super::reference::Scan;
 
 pub struct Case {
     pub options: Options,
     pub width: usize,
     pub height: usize,
     pub depth: usize,
+    /// mm along x and y, where they are known.
+    pub spacing: Option<Spacing>,
     /// HU
     pub voxels: Vec<i16>,
     pub roi: Option<Vec<u8>>,
@@ -62,6 +64,14 @@ impl Case {
             let [x0, y0, x1, y1] = [x0, y0, x1, y1].map(|pixel| pixel as u64);
             Crop { x0, y0, x1, y1 }
         });
+        case.options.threshold = [None, None, Some(0.5), Some(0.37)][random.below(4)];
+        if random.below(2) == 0 {
+            // 20 to 70 pixels of 1.5 mm each way.
+            let mut spacing = |voxels: usize| 1.5 * (20 + random.below(50)) as f64 / voxels as f64;
+            case.spacing = Some(Spacing { x: spacing(width), y: spacing(height) });
+            case.options.pixel_mm = Some(1.5);
+            case.options.resample = random.below(8) > 0;
+        }
         let count = case.voxels.len();
         case.roi = (random.below(2) == 0).then(|| (0..count).map(|_| (random.below(40) == 0) as u8).collect());
         case
@@ -85,7 +95,7 @@ impl Case {
             ..Options::for_model(None)
         };
         let voxels = (0..width * height * depth).map(|_| (random.symmetric() * 400.0) as i16).collect();
-        Self { options, width, height, depth, voxels, roi: None }
+        Self { options, width, height, depth, spacing: None, voxels, roi: None }
     }
 
     /// Its slices again and again, so many in all.
@@ -103,7 +113,8 @@ impl Case {
     }
 
     pub fn volume(&self) -> Volume<'_> {
-        Volume::from_slice(&self.voxels, self.width, self.height, self.depth).expect("a volume")
+        let volume = Volume::from_slice(&self.voxels, self.width, self.height, self.depth).expect("a volume");
+        volume.with_spacing(self.spacing)
     }
 
     fn roi(&self) -> Option<Volume<'_>> {
@@ -118,6 +129,7 @@ impl Case {
             width: self.width,
             height: self.height,
             depth: self.depth,
+            spacing: self.spacing.map(|mm| [mm.y, mm.x]),
             voxels: self.voxels.iter().copied().map(f64::from).collect(),
             roi: self.roi.as_deref(),
         }
@@ -185,9 +197,11 @@ impl Case {
                 assert_eq!(have, (0, 0.0, 0), "{at}");
                 continue;
             };
-            let (class, lesion) = (largest(&want), self.options.lesion_class as usize);
-            // Between patches the library mixes probabilities in f32.
-            let as_large = self.options.interpolation == Interpolation::Linear && want[class] - want[have.0] < 1e-6;
+            let (class, lesion) = (self.scan().class(&want), self.options.lesion_class as usize);
+            // The library has probabilities, and mixes them between patches, in f32.
+            let at_threshold = self.options.threshold.is_some_and(|threshold| (want[lesion] - threshold).abs() < 1e-6);
+            let is_linear = self.options.interpolation == Interpolation::Linear;
+            let as_large = is_linear && want[class] - want[have.0] < 1e-6 || at_threshold;
             assert!(have.0 == class || as_large, "{at}: class {}, probabilities {want:?}", have.0);
             assert!((f64::from(have.1) - want[lesion]).abs() < 1e-5, "{at}: {} of {want:?}", have.1);
             assert_eq!(have.2, 1, "{at}");
@@ -200,7 +214,7 @@ impl Case {
 pub fn in_turn(session: &Session, width: usize, height: usize) -> (u64, u64) {
     let [one, two, three, four] = [1, 2, 3, 4].map(|depth| {
         let extents = Extents::new(width as u64, height as u64, depth, "slices");
-        let estimate = session.estimate(extents.unwrap(), None).unwrap();
+        let estimate = session.estimate(extents.unwrap(), None, None).unwrap();
         estimate.peak.device
     });
     let buffers = four - three;

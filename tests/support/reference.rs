@@ -3,8 +3,8 @@
 //! library's code. The tests compare results with it.
 //!
 //! ```text
-//! voxels --> intensities --> patches on a grid --> VGG16 --> logits --> class probabilities of each voxel
-//! HU         0 black .. 1    13 convolutions, 5 pools, dense layers     of the nearest patch, or between patches
+//! voxels --> pixels --> intensities --> patches on a grid --> VGG16 --> logits --> class probabilities of each voxel
+//! HU         HU         0 black .. 1    13 convolutions, 5 pools, dense layers     of the nearest patch, or between patches
 //! ```
 
 use std::ops::Range;
@@ -21,6 +21,8 @@ pub struct Scan<'a> {
     pub width: usize,
     pub height: usize,
     pub depth: usize,
+    /// mm along y and x, where they are known.
+    pub spacing: Option<[f64; 2]>,
     /// [depth][height][width], HU
     pub voxels: Vec<f64>,
     /// The same shape: a class is wanted where it is not 0.
@@ -29,6 +31,9 @@ pub struct Scan<'a> {
 
 /// Patch centres along one axis: the crop's first pixel and every `stride` pixels from there, inside the crop.
 pub struct Axis {
+    voxels: usize,
+    pixels: usize,
+    voxel_crop: Range<usize>,
     crop: Range<usize>,
     stride: usize,
 }
@@ -38,17 +43,38 @@ impl Axis {
         self.crop.clone().step_by(self.stride).count()
     }
 
-    /// The centres that decide pixel `p` of the crop, each with its share. Nearest: one, the lower of two as near.
-    /// Linear: the two around the pixel, but one alone for a pixel on it or beyond the last.
-    fn deciding(&self, p: usize, interpolation: Interpolation) -> Vec<(usize, f64)> {
-        let distance = |k: &usize| (self.crop.start + k * self.stride).abs_diff(p);
-        let (before, past) = ((p - self.crop.start) / self.stride, (p - self.crop.start) % self.stride);
-        let share = past as f64 / self.stride as f64;
+    /// The centres that decide voxel `x` of the crop, each with its share. Nearest: one, the lower of two as near.
+    /// Linear: the two around the voxel, but one alone for a voxel on it or beyond the first or last.
+    fn deciding(&self, x: usize, interpolation: Interpolation) -> Vec<(usize, f64)> {
+        // All in parts of 1 / (2 voxels) pixels, from the middle of the first pixel: whole numbers.
+        let [one, x] = [2 * self.voxels, (2 * x + 1) * self.pixels].map(|n| n as i64);
+        let middle = x - self.voxels as i64;
+        let centre = |k: usize| (self.crop.start + k * self.stride) as i64 * one;
+        let distance = |k: &usize| (centre(*k) - middle).abs();
+        let stride = self.stride as i64 * one;
+        let from_first = (middle - centre(0)).max(0);
+        let (before, past) = ((from_first / stride) as usize, from_first % stride);
+        let share = past as f64 / stride as f64;
         match interpolation {
             Interpolation::Nearest => vec![((0..self.count()).min_by_key(distance).unwrap(), 1.0)],
             Interpolation::Linear if past == 0 || before + 1 == self.count() => vec![(before, 1.0)],
             Interpolation::Linear => vec![(before, 1.0 - share), (before + 1, share)],
         }
+    }
+
+    /// Pixel `i` as shares of voxels: the mean of those under it where pixels are larger, else between the two around it. In
+    /// whole numbers as long as that goes: levels of the equalisation hang on the last bit.
+    fn shares(&self, i: usize) -> Vec<(usize, f64)> {
+        let (voxels, pixels) = (self.voxels, self.pixels);
+        if pixels <= voxels {
+            let overlap =
+                |j: usize| ((i + 1) * voxels).min((j + 1) * pixels).saturating_sub((i * voxels).max(j * pixels));
+            let shares = (0..voxels).map(|j| (j, overlap(j) as f64 / voxels as f64));
+            return shares.filter(|&(_, share)| share > 0.0).collect();
+        }
+        let middle = ((2 * i + 1) * voxels).saturating_sub(pixels).min(2 * pixels * (voxels - 1));
+        let (low, share) = (middle / (2 * pixels), (middle % (2 * pixels)) as f64 / (2 * pixels) as f64);
+        vec![(low, 1.0 - share), ((low + 1).min(voxels - 1), share)]
     }
 }
 
@@ -58,14 +84,25 @@ impl Scan<'_> {
         let whole = Crop { x0: 0, y0: 0, x1: self.width as u64, y1: self.height as u64 };
         let Crop { x0, y0, x1, y1 } = self.options.crop.unwrap_or(whole);
         let stride = self.options.stride as usize;
-        [(y0, y1), (x0, x1)].map(|(first, end)| Axis { crop: first as usize..end as usize, stride })
+        let factors = match (self.spacing, self.options.pixel_mm, self.options.resample) {
+            (Some(spacing), Some(pixel), true) => spacing.map(|mm| mm / pixel),
+            _ => [1.0, 1.0],
+        };
+        let axis = |voxels: usize, factor: f64, first: u64, end: u64| {
+            let (first, end) = (first as usize, end as usize);
+            let is_alike = (factor - 1.0).abs() <= 0.02;
+            let pixels = if is_alike { voxels } else { ((voxels as f64 * factor).round() as usize).max(1) };
+            let crop = first * pixels / voxels..(end * pixels).div_ceil(voxels);
+            Axis { voxels, pixels, voxel_crop: first..end, crop, stride }
+        };
+        [axis(self.height, factors[0], y0, y1), axis(self.width, factors[1], x0, x1)]
     }
 
     /// In the crop and the ROI: only there voxels get a class.
     fn is_inside(&self, z: usize, y: usize, x: usize) -> bool {
         let [rows, columns] = self.grid();
         let in_roi = || self.roi.is_none_or(|roi| roi[(z * self.height + y) * self.width + x] != 0);
-        rows.crop.contains(&y) && columns.crop.contains(&x) && in_roi()
+        rows.voxel_crop.contains(&y) && columns.voxel_crop.contains(&x) && in_roi()
     }
 
     /// Patches that decide a voxel, each with its share: (grid row, grid column, share).
@@ -80,11 +117,18 @@ impl Scan<'_> {
         patches
     }
 
-    /// Slice `z`, [height][width]: the window becomes 0 (black) to 1. Voxels that are not finite are black.
+    /// Slice `z`, [rows of pixels][columns]: the window becomes 0 (black) to 1. Voxels that are not finite are black.
     pub fn intensities(&self, z: usize) -> Vec<f64> {
         let (low, high) = self.options.window;
-        let windowed = |&hu: &f64| if hu.is_finite() { ((hu - low) / (high - low)).clamp(0.0, 1.0) } else { 0.0 };
-        let slice = self.voxels.chunks(self.width * self.height).nth(z).unwrap().iter().map(windowed).collect();
+        let [rows, columns] = self.grid();
+        let voxel = |y: usize, x: usize| self.voxels[(z * self.height + y) * self.width + x];
+        let mut slice = Vec::new();
+        for (i, j) in (0..rows.pixels).flat_map(|i| (0..columns.pixels).map(move |j| (i, j))) {
+            let finite = |hu: f64| if hu.is_finite() { hu } else { low };
+            let across = |y| columns.shares(j).into_iter().map(|(x, right)| right * finite(voxel(y, x))).sum::<f64>();
+            let hu: f64 = rows.shares(i).into_iter().map(|(y, down)| down * across(y)).sum();
+            slice.push(((hu - low) / (high - low)).clamp(0.0, 1.0));
+        }
         if self.options.equalize { equalized(slice) } else { slice }
     }
 
@@ -128,7 +172,7 @@ impl Scan<'_> {
         let mut map = Map::new(visible(&rows, row), visible(&columns, column), parameters.channels());
         for (r, c) in map.positions() {
             let intensity = match (pixel(&rows, row, r), pixel(&columns, column, c)) {
-                (Some(y), Some(x)) => slice[y * self.width + x],
+                (Some(y), Some(x)) => slice[y * columns.pixels + x],
                 _ => 0.0,
             };
             for channel in 0..map.channels.len() {
@@ -146,7 +190,7 @@ impl Scan<'_> {
     }
 
     /// Class probabilities of every voxel by these logits, [depth][height][width]; `None` outside the crop and the ROI.
-    /// A voxel's class is the one of the largest.
+    /// A voxel's class is that of [`Scan::class`].
     pub fn probabilities(&self, logits: &[f64]) -> Vec<Option<Vec<f64>>> {
         let [rows, columns] = self.grid().map(|axis| axis.count());
         let classes = logits.len() / rows / columns / self.depth;
@@ -163,6 +207,22 @@ impl Scan<'_> {
             }));
         }
         voxels
+    }
+}
+
+impl Scan<'_> {
+    /// The largest of the probabilities; with a threshold the lesion class from there on, else the largest of the others.
+    pub fn class(&self, probabilities: &[f64]) -> usize {
+        let lesion = self.options.lesion_class as usize;
+        match self.options.threshold {
+            None => largest(probabilities),
+            Some(threshold) if probabilities[lesion] >= threshold => lesion,
+            Some(_) => {
+                let mut others = probabilities.to_vec();
+                others[lesion] = -1.0;
+                largest(&others)
+            }
+        }
     }
 }
 

@@ -180,6 +180,8 @@ private:
             patchmask::volume(patchmask::span<const Voxel>(first, region.GetNumberOfPixels()),
                               patchmask::extents{size[0], size[1], ImageDimension > 2 ? size[ImageDimension - 1] : 1});
         SetStrides(image, volume.stride_x, volume.stride_y, volume.stride_z);
+        volume.spacing_x = image->GetSpacing()[0];
+        volume.spacing_y = image->GetSpacing()[1];
         return volume;
     }
 

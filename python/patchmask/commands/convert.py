@@ -62,6 +62,8 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         metavar="N",
         help="class whose probability is the lesion's (the library's default is 1)",
     )
+    group.add_argument("--pixel-mm", type=positive, metavar="MM", help="side of the pixels that it was trained on")
+    group.add_argument("--threshold", type=share, metavar="P", help="probability from which a voxel is lesion")
     parser.set_defaults(run=run)
 
 
@@ -133,6 +135,19 @@ def deviations(text: str) -> tuple[float, ...]:
     if min(values) <= 0:
         raise argparse.ArgumentTypeError(f"{text}: must be above 0")
     return values
+
+
+def positive(text: str) -> float:
+    [value, *others] = numbers(text)
+    if others or value <= 0:
+        raise argparse.ArgumentTypeError(f"{text}: must be a number above 0")
+    return value
+
+
+def share(text: str) -> float:
+    if positive(text) > 1:
+        raise argparse.ArgumentTypeError(f"{text}: must be above 0 and at most 1")
+    return positive(text)
 
 
 def names(text: str) -> tuple[str, ...]:

@@ -21,10 +21,19 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--equalize", action=argparse.BooleanOptionalAction, help="histogram equalisation of every slice"
     )
     group.add_argument(
-        "--crop", type=_crop, metavar="X0,Y0,X1,Y1", help="pixels of the turned slice, half-open; outside is black"
+        "--crop", type=_crop, metavar="X0,Y0,X1,Y1", help="voxels of the turned slice, half-open; outside is black"
     )
     group.add_argument(
         "--fill", choices=("nearest", "linear"), default="nearest", help="how patch classes become voxels"
+    )
+    group.add_argument(
+        "--pixel-mm", type=float, metavar="MM", help="side of the pixels that patch size and stride count (0: the scan's)"
+    )
+    group.add_argument(
+        "--no-resample", dest="resample", action="store_false", help="keep the scan's pixels, whatever their size"
+    )
+    group.add_argument(
+        "--threshold", type=float, metavar="P", help="probability from which a voxel is lesion (0: the most probable class)"
     )
     group.add_argument("--no-sharing", dest="sharing", action="store_false", help="patch by patch, for comparison")
     group.add_argument(
@@ -54,6 +63,7 @@ def add_spacing(parser: argparse.ArgumentParser) -> None:
 def of(given: argparse.Namespace) -> dict[str, Any]:
     """Arguments for Session."""
     names = ("patch_size", "stride", "padding", "window", "equalize", "crop", "fill", "sharing", "device", "threads")
+    names += ("pixel_mm", "resample", "threshold")
     return {name: getattr(given, name) for name in names} | {
         "memory_budget": given.memory << 20 if given.memory > 0 else given.memory
     }

@@ -47,6 +47,8 @@ class Training:
     preprocess: Optional[str] = None  #: a name in PREPROCESS, in place of mean and std
     classes: Optional[tuple[str, ...]] = None
     lesion_class: Optional[int] = None
+    pixel_mm: Optional[float] = None  #: side of the pixels, above 0
+    threshold: Optional[float] = None  #: probability from which a voxel is lesion, above 0, at most 1
 
 
 def strings(network: Network, training: Training) -> dict[str, str]:
@@ -73,6 +75,7 @@ def strings(network: Network, training: Training) -> dict[str, str]:
         if training.lesion_class >= network.classes:
             raise OptionError(f"--lesion-class {training.lesion_class}: must be 0..={network.classes - 1}")
         texts["lesion_class"] = str(training.lesion_class)
+    texts |= {name: f"{value:.17g}" for name in ("pixel_mm", "threshold") if (value := getattr(training, name)) is not None}
     return {f"patchmask.{key}": value for key, value in texts.items()}
 
 

@@ -77,11 +77,11 @@ impl Engine for CpuEngine {
     }
 
     fn begin<'a>(&'a mut self, request: Request<'a>) -> Result<Box<dyn EngineCall + 'a>, Error> {
-        let Geometry { extents, grid, classes, .. } = request.geometry;
+        let Geometry { grid, classes, .. } = request.geometry;
         Ok(Box::new(CpuCall {
             forward: &mut self.forward,
             request,
-            image: Zeros::new(extents.pixels(), "one slice")?,
+            image: Zeros::new(grid.pixels().product(), "one slice")?,
             nonfinite: 0,
             scores: Scores::new(grid.patches(), classes)?,
             selection: Selection::everything(),
@@ -93,7 +93,7 @@ impl Engine for CpuEngine {
 struct CpuCall<'a> {
     forward: &'a mut Forward,
     request: Request<'a>,
-    /// Intensities, [height][width].
+    /// Intensities of the model's pixels, [rows][columns].
     image: Zeros<f32>,
     nonfinite: u64,
     scores: Scores,
@@ -107,8 +107,9 @@ impl EngineCall for CpuCall<'_> {
     }
 
     fn slice(&mut self, z: usize) -> Result<SliceId, Error> {
-        let Request { intensity, volume, control, .. } = self.request;
-        self.nonfinite = intensity.slice(volume, z, &mut self.image, &control.cancel)?;
+        let Request { geometry, intensity, volume, control, .. } = self.request;
+        let scale = geometry.grid.voxels.map(|axis| axis.scale);
+        self.nonfinite = intensity.slice(volume, scale, z, &mut self.image, &control.cancel)?;
         if self.request.geometry.roi {
             self.scores.clear(&control.cancel)?;
         }
@@ -116,10 +117,10 @@ impl EngineCall for CpuCall<'_> {
     }
 
     fn evaluate(&mut self, _slice: SliceId, tiles: Tiles<'_>) -> Result<(), Error> {
-        let Geometry { extents, grid, classes, .. } = self.request.geometry;
+        let Geometry { grid, classes, .. } = self.request.geometry;
         for tile in tiles.as_slice() {
             let (logits, padded) =
-                self.forward.evaluate(tile, &grid, &self.image, extents.width, self.request.control)?;
+                self.forward.evaluate(tile, &grid, &self.image, grid.pixels().columns, self.request.control)?;
             for (&patch, logits) in tile.patches.iter().zip(logits.chunks_exact(padded)) {
                 self.request.control.cancel.check()?;
                 let logits = &logits[..classes];
@@ -146,22 +147,16 @@ impl EngineCall for CpuCall<'_> {
     }
 
     fn write(&mut self, slice: SliceId, outputs: &mut OutputViews<'_>) -> Result<(), Error> {
-        let Request { geometry, interpolation, lesion_class, control, .. } = self.request;
+        let Request { geometry, decision, control, .. } = self.request;
         self.scores.softmax(&control.cancel)?;
-        let writer = MaskWriter {
-            grid: geometry.grid,
-            width: geometry.extents.width,
-            height: geometry.extents.height,
-            interpolation,
-            lesion_class,
-        };
+        let writer = MaskWriter { grid: geometry.grid, decision };
         writer.write_slice(outputs, slice.z, &self.selection, &self.scores, &control.cancel)
     }
 }
 
 impl MemoryModel for PackedWeights {
     fn call(&self, geometry: &Geometry) -> Result<Bytes, Error> {
-        let pixels = geometry.extents.pixels() as u64;
+        let pixels = geometry.grid.pixels().product() as u64;
         let scores = Scores::bytes(geometry.grid.patches(), geometry.classes);
         Ok(Bytes::host(4 * pixels + scores))
     }

@@ -143,12 +143,13 @@ pub(super) mod tests {
     use crate::engine::cuda::params::{RowBlock, TILE_INPUT_COLUMNS, TILE_INPUT_ROWS};
     use crate::patch_grid::{Padding, PatchGrid};
     use crate::plan::{AxisPlan, AxisPlans, STEPS, Step, TilePlan};
+    use crate::resampling::Scale;
     use crate::volume::Extents;
 
     /// All patches of an axis of `side` pixels.
     pub fn axis(patch_size: u32, stride: u32, side: u64, padding: Padding) -> Arc<AxisPlan> {
         let extents = Extents::new(side, side, 1, "volume").unwrap();
-        let grid = PatchGrid::new(extents, patch_size, stride, None).unwrap();
+        let grid = PatchGrid::new(Scale::same_axes(extents), patch_size, stride, None).unwrap();
         let all: Vec<usize> = (0..grid.x.count()).collect();
         AxisPlans::new(None, 0).tile(&grid.x, &all, padding, &Cancel::default()).unwrap()
     }

@@ -43,7 +43,7 @@ impl Launches<'_> {
         let tables = &self.tables.steps[0];
         let axes = &self.tile.plan.axes;
         let output = axes.sizes().output(0);
-        let PatchGrid { x, y } = self.grid;
+        let PatchGrid { x, y, .. } = self.grid;
         let layer = &self.weights.first;
         let params = FirstParams {
             voxels,

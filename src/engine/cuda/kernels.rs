@@ -110,6 +110,7 @@ impl Convolution {
 pub(super) struct Kernels {
     convolutions: Vec<Convolution>,
     pub first: Kernel,
+    pub resample: Kernel,
     pub histogram: Kernel,
     pub equalize: Kernel,
     pub gather_max_pool: Kernel,
@@ -164,6 +165,7 @@ impl Kernels {
         Ok(Self {
             convolutions,
             first: first.kernel("conv3_first", THREADS, FIRST_SHARED_BYTES)?,
+            resample: intensity.kernel("resample", THREADS, 0)?,
             histogram: intensity.kernel("histogram", HISTOGRAM_THREADS, HISTOGRAM_SHARED_BYTES)?,
             equalize: intensity.kernel("equalize", LEVELS as u32, EQUALIZE_SHARED_BYTES)?,
             gather_max_pool: max.kernel("gather_max_pool", THREADS, 0)?,

@@ -133,9 +133,11 @@ impl MemoryModel for CudaMemory {
     fn call(&self, geometry: &Geometry) -> Result<Bytes, Error> {
         const LARGEST_VOXEL: usize = 8;
         let logits = geometry.grid.patches().saturating_mul(geometry.classes);
-        for (what, count, remedy) in
-            [("pixels", geometry.extents.pixels(), ""), ("logits", logits, ", or a larger stride")]
-        {
+        for (what, count, remedy) in [
+            ("pixels", geometry.extents.pixels(), ""),
+            ("pixels", geometry.grid.pixels().product(), ""),
+            ("logits", logits, ", or a larger stride"),
+        ] {
             if count > MAX_PIXELS {
                 return Err(Error::Unsupported(format!(
                     "a slice of {count} {what}: a GPU takes at most {MAX_PIXELS}; use the device cpu{remedy}"

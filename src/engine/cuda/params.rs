@@ -3,6 +3,7 @@
 //!
 //! Addresses are of device memory.
 
+use crate::resampling::MAX_TAPS;
 use crate::volume::VoxelType;
 
 /// Channels are padded with zeros to a multiple of this.
@@ -119,6 +120,16 @@ mirrored! {
         voxel_type, width, height, unused: i32;
         slope, intercept, low, high: f64;
     }
+    /// The voxels that a pixel of an axis depends on.
+    AxisTaps {
+        first, count: i32;
+        weights: [f64; MAX_TAPS];
+    }
+    ResampleParams {
+        voxels: Voxels;
+        rows, columns, output, nonfinite, cancel: u64;
+        width, height: i32;
+    }
     HistogramParams {
         voxels: Voxels;
         counts, nonfinite, cancel: u64;
@@ -170,6 +181,8 @@ mirrored! {
         mask, probability, coverage: Plane;
         cancel: u64;
         width, height, grid_columns, classes, lesion_class, linear: i32;
+        threshold: f32;
+        unused: i32;
     }
 }
 
@@ -238,6 +251,7 @@ mod tests {
         number("TILE_INPUT_COLUMNS", TILE_INPUT_COLUMNS);
         number("BLOCK_ZERO", usize::from(BLOCK_ZERO));
         number("LEVELS", LEVELS);
+        number("MAX_TAPS", MAX_TAPS);
         number("TIMEOUT", TIMEOUT as usize);
         number("GEMM_POINTS", GEMM_POINTS);
         number("GEMM_OUTPUTS", GEMM_OUTPUTS);
@@ -246,7 +260,7 @@ mod tests {
         number("GEMM_THREADS", GEMM_THREADS as usize);
         number("SPLIT_K_OUTPUTS", SPLIT_K_OUTPUTS);
         number("HISTOGRAM_THREADS", HISTOGRAM_THREADS as usize);
-        for name in ["FIRST", "CONV", "MAX_POOL", "SPLIT_K", "SCORES", "WRITE_MASK"] {
+        for name in ["FIRST", "CONV", "MAX_POOL", "SPLIT_K", "SCORES", "WRITE_MASK", "RESAMPLE"] {
             number(&format!("{name}_THREADS"), THREADS as usize);
         }
         number("WGMMA_THREADS", WGMMA_THREADS as usize);

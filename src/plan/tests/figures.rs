@@ -4,6 +4,7 @@ use crate::axes::Axes;
 use crate::cancel::Cancel;
 use crate::patch_grid::{Padding, PatchGrid};
 use crate::plan::{AxisPlans, MAX_RUN, MacsPerOutput, STEPS, Step, TilePlan};
+use crate::resampling::Scale;
 use crate::volume::Extents;
 
 /// Inputs and outputs of VGG16's convolutions.
@@ -45,7 +46,7 @@ fn winograd_tera_macs(patch_size: u32, stride: u32, side: usize) -> f64 {
 
 fn grid(patch_size: u32, stride: u32) -> PatchGrid {
     let extents = Extents::new(512, 512, 1, "volume").unwrap();
-    PatchGrid::new(extents, patch_size, stride, None).unwrap()
+    PatchGrid::new(Scale::same_axes(extents), patch_size, stride, None).unwrap()
 }
 
 /// TMAC of all convolutions of a slice evaluated as one tile.

@@ -6,4 +6,4 @@ mod slots;
 pub(super) use arena::{
     ACTIVATION_BYTES, ALIGNMENT, Arena, MAX_PIXELS, Region, SLOTS, half_bytes, region_bytes, wanted_bytes,
 };
-pub(super) use slots::{BufferLayout, Buffers, Mirrored, Slot, of_each_slot, write_interpolation};
+pub(super) use slots::{BufferLayout, Buffers, Mirrored, Slot, of_each_slot, write_axes};

@@ -3,19 +3,19 @@
 //! ```text
 //! slot 0, 1 ...    a slice each, several on their way at a time: voxels and ROI in, histogram, look-up table,
 //!                  the patches' scores, planes and status out
-//! shared           the centres that each pixel takes its class from
+//! shared           the centres that each voxel takes its class from, the voxels that each pixel depends on
 //! ```
 
 use std::sync::Arc;
 
 use super::arena::{Region, SLOTS};
+use crate::axes::Axes;
 use crate::engine::cuda::driver::{Context, DeviceMemory, Event, HostMemory};
-use crate::engine::cuda::params::{AxisSample, LEVELS};
+use crate::engine::cuda::params::{AxisSample, AxisTaps, LEVELS};
 use crate::engine::cuda::status::Status;
 use crate::engine::{Bytes, Geometry};
 use crate::error::Error;
-use crate::mask::{Interpolation, Wanted};
-use crate::patch_grid::Axis;
+use crate::mask::Wanted;
 
 /// One for every slot.
 pub(in crate::engine::cuda) fn of_each_slot<T>(
@@ -38,6 +38,8 @@ impl Mirrored {
 
 pub(in crate::engine::cuda) struct Slot {
     pub voxels: Mirrored,
+    /// HU of the model's pixels as f64, where these are not the voxels.
+    pub pixels: Option<DeviceMemory>,
     pub counts: DeviceMemory,
     /// Look-up table of the equalisation.
     pub table: DeviceMemory,
@@ -63,15 +65,16 @@ pub(in crate::engine::cuda) struct Buffers {
     layout: BufferLayout,
     /// No more than the call has slices.
     pub slots: Vec<Slot>,
-    /// One [`AxisSample`] per row of the slice, then one per column.
-    pub interpolation: Mirrored,
+    /// One [`AxisSample`] per row of voxels, then one per column; then, where slices are resampled, one [`AxisTaps`] per row of
+    /// pixels and one per column.
+    pub axes: Mirrored,
 }
 
 /// Everything that the sizes depend on.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(in crate::engine::cuda) struct BufferLayout {
-    width: usize,
-    height: usize,
+    voxels: Axes<usize>,
+    pixels: Axes<usize>,
     slots: usize,
     voxel_bytes: usize,
     patches: usize,
@@ -83,8 +86,8 @@ pub(in crate::engine::cuda) struct BufferLayout {
 impl BufferLayout {
     pub fn new(geometry: &Geometry, voxel_bytes: usize, wanted: Wanted) -> Self {
         Self {
-            width: geometry.extents.width,
-            height: geometry.extents.height,
+            voxels: geometry.grid.voxels.map(|axis| axis.scale.voxels),
+            pixels: geometry.grid.pixels(),
             slots: SLOTS.min(geometry.extents.depth),
             voxel_bytes,
             patches: geometry.grid.patches(),
@@ -94,8 +97,20 @@ impl BufferLayout {
         }
     }
 
-    fn pixels(&self) -> usize {
-        self.width * self.height
+    pub fn is_resampled(&self) -> bool {
+        self.pixels != self.voxels
+    }
+
+    /// Bytes of the resampled slice.
+    fn pixel_bytes(&self) -> usize {
+        if self.is_resampled() { 8 * self.pixels.product() } else { 0 }
+    }
+
+    /// Where the taps begin in [`Buffers::axes`]: rows, then columns.
+    pub fn taps_at(&self) -> [usize; 2] {
+        let samples = size_of::<AxisSample>() * (self.voxels.rows + self.voxels.columns);
+        let rows = samples.next_multiple_of(align_of::<AxisTaps>());
+        [rows, rows + size_of::<AxisTaps>() * self.pixels.rows]
     }
 
     /// Bytes of the logits of a slice.
@@ -103,26 +118,24 @@ impl BufferLayout {
         4 * self.patches * self.classes
     }
 
-    fn interpolation_bytes(&self) -> usize {
-        size_of::<AxisSample>() * (self.width + self.height)
+    fn axes_bytes(&self) -> usize {
+        let [rows, columns] = self.taps_at();
+        if self.is_resampled() { columns + size_of::<AxisTaps>() * self.pixels.columns } else { rows }
     }
 
     pub fn bytes(&self) -> Bytes {
-        let pixels = self.pixels();
+        let voxels = self.voxels.product();
         let of = |wanted: bool, bytes: usize| if wanted { bytes } else { 0 };
-        let staged = pixels * self.voxel_bytes
-            + of(self.roi, pixels)
-            + of(self.wanted.mask, pixels)
-            + of(self.wanted.probability, 4 * pixels)
-            + of(self.wanted.coverage, pixels)
+        let staged = voxels * self.voxel_bytes
+            + of(self.roi, voxels)
+            + of(self.wanted.mask, voxels)
+            + of(self.wanted.probability, 4 * voxels)
+            + of(self.wanted.coverage, voxels)
             + of(self.wanted.logits, self.logits_bytes())
             + size_of::<Status>();
-        let interpolation = self.interpolation_bytes();
-        let work = 8 * LEVELS + 2 * self.logits_bytes();
-        Bytes {
-            host: (self.slots * staged + interpolation) as u64,
-            device: (self.slots * (staged + work) + interpolation) as u64,
-        }
+        let axes = self.axes_bytes();
+        let work = 8 * LEVELS + 2 * self.logits_bytes() + self.pixel_bytes();
+        Bytes { host: (self.slots * staged + axes) as u64, device: (self.slots * (staged + work) + axes) as u64 }
     }
 }
 
@@ -131,7 +144,7 @@ impl Buffers {
         Ok(Self {
             layout,
             slots: (0..layout.slots).map(|_| Slot::new(context, &layout)).collect::<Result<_, _>>()?,
-            interpolation: Mirrored::new(context, layout.interpolation_bytes(), "interpolation of a slice")?,
+            axes: Mirrored::new(context, layout.axes_bytes(), "axes of a slice")?,
         })
     }
 
@@ -153,20 +166,21 @@ impl Slot {
     }
 
     fn new(context: &Arc<Context>, layout: &BufferLayout) -> Result<Self, Error> {
-        let pixels = layout.pixels();
+        let voxels = layout.voxels.product();
         let wanted = layout.wanted;
         let device = |bytes, what| DeviceMemory::new(context, bytes, what);
         let staged = |if_wanted: bool, bytes, what| if_wanted.then(|| Mirrored::new(context, bytes, what)).transpose();
         Ok(Self {
-            voxels: Mirrored::new(context, pixels * layout.voxel_bytes, "voxels of a slice")?,
+            voxels: Mirrored::new(context, voxels * layout.voxel_bytes, "voxels of a slice")?,
+            pixels: layout.is_resampled().then(|| device(layout.pixel_bytes(), "pixels of a slice")).transpose()?,
             counts: device(4 * LEVELS, "histogram")?,
             table: device(4 * LEVELS, "look-up table")?,
             region: Region::default(),
             scores: device(2 * layout.logits_bytes(), "scores of a slice")?,
-            roi: staged(layout.roi, pixels, "ROI of a slice")?,
-            mask: staged(wanted.mask, pixels, "mask of a slice")?,
-            probability: staged(wanted.probability, 4 * pixels, "probability of a slice")?,
-            coverage: staged(wanted.coverage, pixels, "coverage of a slice")?,
+            roi: staged(layout.roi, voxels, "ROI of a slice")?,
+            mask: staged(wanted.mask, voxels, "mask of a slice")?,
+            probability: staged(wanted.probability, 4 * voxels, "probability of a slice")?,
+            coverage: staged(wanted.coverage, voxels, "coverage of a slice")?,
             logits: staged(wanted.logits, layout.logits_bytes(), "logits of a slice")?,
             status: Mirrored::new(context, size_of::<Status>(), "status of a slice")?,
             uploaded: Event::new(context)?,
@@ -176,27 +190,30 @@ impl Slot {
     }
 }
 
-/// Writes the centres that each pixel of the slice's rows, then of its columns, takes its class from.
-pub(in crate::engine::cuda) fn write_interpolation(geometry: &Geometry, interpolation: Interpolation, to: &mut [u8]) {
-    let Geometry { extents, grid, .. } = geometry;
-    let rows = (0..extents.height).map(|pixel| axis_fill(&grid.y, pixel, interpolation));
-    let columns = (0..extents.width).map(|pixel| axis_fill(&grid.x, pixel, interpolation));
-    for (to, fill) in to.chunks_exact_mut(size_of::<AxisSample>()).zip(rows.chain(columns)) {
-        to[..4].copy_from_slice(&fill.low.to_ne_bytes());
-        to[4..8].copy_from_slice(&fill.high.to_ne_bytes());
-        to[8..].copy_from_slice(&fill.weight.to_ne_bytes());
+/// Writes [`Buffers::axes`].
+pub(in crate::engine::cuda) fn write_axes(
+    geometry: &Geometry,
+    layout: &BufferLayout,
+    interpolated: bool,
+    to: &mut [u8],
+) {
+    let axes = geometry.grid.voxels;
+    let samples = axes.map(|axis| (0..axis.scale.voxels).map(move |x| axis.centres(x, interpolated)));
+    for (to, centres) in to.chunks_exact_mut(size_of::<AxisSample>()).zip(samples.rows.chain(samples.columns)) {
+        let (low, high, weight) = centres.map_or((-1, -1, 0.0), |c| (c.low as i32, c.high as i32, c.weight));
+        to[..4].copy_from_slice(&low.to_ne_bytes());
+        to[4..8].copy_from_slice(&high.to_ne_bytes());
+        to[8..].copy_from_slice(&weight.to_ne_bytes());
     }
-}
-
-/// The centres that a pixel of an axis of the slice takes its class from.
-fn axis_fill(axis: &Axis, pixel: usize, interpolation: Interpolation) -> AxisSample {
-    let inside = pixel.checked_sub(axis.origin).filter(|&p| p < axis.len);
-    let Some(p) = inside else {
-        return AxisSample { low: -1, high: -1, weight: 0.0 };
-    };
-    let (low, high, weight) = match interpolation {
-        Interpolation::Nearest => (axis.nearest(p), axis.nearest(p), 0.0),
-        Interpolation::Linear => axis.around(p),
-    };
-    AxisSample { low: low as i32, high: high as i32, weight }
+    if layout.is_resampled() {
+        let taps = axes.map(|axis| (0..axis.scale.pixels).map(move |i| axis.scale.taps(i)));
+        let to = to[layout.taps_at()[0]..].chunks_exact_mut(size_of::<AxisTaps>());
+        for (to, taps) in to.zip(taps.rows.chain(taps.columns)) {
+            to[..4].copy_from_slice(&(taps.first as i32).to_ne_bytes());
+            to[4..8].copy_from_slice(&(taps.count as i32).to_ne_bytes());
+            for (to, weight) in to[8..].chunks_exact_mut(8).zip(taps.weights()) {
+                to.copy_from_slice(&weight.to_ne_bytes());
+            }
+        }
+    }
 }

@@ -2,9 +2,9 @@
 
 use super::CudaCall;
 use super::timeline::Lane;
-use crate::engine::SliceId;
 use crate::engine::cuda::buffers::Mirrored;
 use crate::engine::cuda::params::{AxisSample, Plane, THREADS, WriteMaskParams};
+use crate::engine::{Request, SliceId};
 use crate::error::Error;
 use crate::mask::{DevicePlane, Interpolation, OutputViews};
 use crate::patch_grid::Selection;
@@ -42,8 +42,8 @@ impl CudaCall<'_> {
                 stride_y: size * extents.width as i64,
             },
         };
-        let planes = self.request.planes;
-        let rows = self.buffers.interpolation.device.address();
+        let Request { planes, decision, .. } = self.request;
+        let rows = self.buffers.axes.device.address();
         let params = WriteMaskParams {
             logits,
             probabilities,
@@ -58,8 +58,10 @@ impl CudaCall<'_> {
             height: extents.height as i32,
             grid_columns: geometry.grid.x.count() as i32,
             classes: geometry.classes as i32,
-            lesion_class: self.request.lesion_class as i32,
-            linear: i32::from(self.request.interpolation == Interpolation::Linear),
+            lesion_class: decision.lesion_class as i32,
+            linear: i32::from(decision.interpolation == Interpolation::Linear),
+            threshold: decision.threshold.unwrap_or(0.0),
+            unused: 0,
         };
         let blocks = extents.width.div_ceil(THREADS as usize) * extents.height;
         // SAFETY: all of it belongs to this call or outlives it, and the call waits for the device before it ends.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! upload stream     voxels of slice z + 1 ------+
-//! compute streams   histogram, table, first layer, graph of all other layers, mask ------+
+//! compute streams   resampling, histogram, table, first layer, graph of all other layers, mask ------+
 //! download stream                                    planes and status of slice z - 1 ---+--> caller's buffers
 //! ```
 //! Several slices are on their way at a time, each in a pipeline slot of its own with a compute stream of its own. What
@@ -21,13 +21,13 @@ mod voxels;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use super::buffers::{Arena, BufferLayout, Buffers, Slot, write_interpolation};
+use super::buffers::{Arena, BufferLayout, Buffers, Slot, write_axes};
 use super::device::Device;
 use super::status::Status;
 use super::weights::PackedWeights;
 use crate::engine::{EngineCall, Request, Reservation, SliceId, Span, Tiles};
 use crate::error::Error;
-use crate::mask::{OutputViews, Wanted};
+use crate::mask::{Interpolation, OutputViews, Wanted};
 use crate::patch_grid::Selection;
 use crate::plan::TileGeometry;
 use crate::volume::Memory;
@@ -141,8 +141,9 @@ impl CudaCall<'_> {
         if let Some(timeline) = &mut self.timeline {
             timeline.begin(&self.streams.upload)?;
         }
-        let axes = &mut self.buffers.interpolation;
-        write_interpolation(&self.request.geometry, self.request.interpolation, axes.host.as_mut_slice());
+        let (layout, axes) = (self.buffers.layout(), &mut self.buffers.axes);
+        let interpolated = self.request.decision.interpolation == Interpolation::Linear;
+        write_axes(&self.request.geometry, &layout, interpolated, axes.host.as_mut_slice());
         // SAFETY: all of it lives, and stays as it is, until the call has ended.
         unsafe {
             self.streams.upload.upload(axes.device.address(), axes.host.as_slice())?;

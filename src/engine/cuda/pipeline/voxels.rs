@@ -1,24 +1,50 @@
-//! A slice on its way in: voxels to the device, their histogram, and the table of the equalisation.
+//! A slice on its way in: voxels to the device, resampled where need be, their histogram, and the table of the equalisation.
 
 use super::CudaCall;
 use super::timeline::Lane;
+use crate::axes::Axes;
 use crate::engine::SliceId;
 use crate::engine::cuda::buffers::Region;
-use crate::engine::cuda::params::{EqualizeParams, HistogramParams, LEVELS, Voxels, voxel_number};
+use crate::engine::cuda::params::{
+    EqualizeParams, HistogramParams, LEVELS, ResampleParams, THREADS, Voxels, voxel_number,
+};
 use crate::engine::cuda::status::Status;
 use crate::error::Error;
-use crate::volume::Memory;
+use crate::volume::{Memory, VoxelType};
 
 /// A quiet NaN, as bits.
 const NAN: u32 = 0x7fc0_0000;
 
 impl CudaCall<'_> {
-    /// The slice as the first layer reads it: its voxels, and the address of the equalisation's table or 0.
+    /// The slice as the first layer reads it: its voxels or resampled pixels, and the address of the equalisation's table or 0.
     pub fn input(&self, slice: SliceId) -> (Voxels, u64) {
+        let slot = self.slot(slice);
+        let mut voxels = self.voxels(slice);
+        if let Some(pixels) = &slot.pixels {
+            let Axes { rows, columns } = self.request.geometry.grid.pixels();
+            let size = VoxelType::F64.size() as i64;
+            voxels = Voxels {
+                data: pixels.address(),
+                stride_x: size,
+                stride_y: size * columns as i64,
+                voxel_type: voxel_number(VoxelType::F64),
+                width: columns as i32,
+                height: rows as i32,
+                slope: 1.0,
+                intercept: 0.0,
+                ..voxels
+            };
+        }
+        let (_, equalize) = self.request.intensity.settings();
+        (voxels, if equalize { slot.table.address() } else { 0 })
+    }
+
+    /// The caller's voxels.
+    fn voxels(&self, slice: SliceId) -> Voxels {
         let volume = self.request.volume;
         let (voxel_type, (slope, intercept)) = volume.voxel();
         let extents = self.request.geometry.extents;
-        let ((low, high), equalize) = self.request.intensity.settings();
+        let ((low, high), _) = self.request.intensity.settings();
         let slot = self.slot(slice);
         let (data, [stride_x, stride_y]) = match volume.memory() {
             Memory::Host => {
@@ -30,7 +56,7 @@ impl CudaCall<'_> {
                 (data as u64, [strides.x, strides.y])
             }
         };
-        let voxels = Voxels {
+        Voxels {
             data,
             stride_x: stride_x as i64,
             stride_y: stride_y as i64,
@@ -42,8 +68,7 @@ impl CudaCall<'_> {
             intercept,
             low,
             high,
-        };
-        (voxels, if equalize { slot.table.address() } else { 0 })
+        }
     }
 
     /// Sends the slice's voxels and computes what the first layer needs of all of them.
@@ -65,8 +90,23 @@ impl CudaCall<'_> {
             compute.fill(slot.status.device.address(), 0, size_of::<Status>() / 4)?;
             compute.fill(logits, NAN, logit_words)?;
             let nonfinite = slot.status.device.at(std::mem::offset_of!(Status, nonfinite));
+            if let Some(pixels) = &slot.pixels {
+                let [rows, columns] = self.buffers.layout().taps_at().map(|at| self.buffers.axes.device.at(at));
+                let params = ResampleParams {
+                    voxels: self.voxels(slice),
+                    rows,
+                    columns,
+                    output: pixels.address(),
+                    nonfinite,
+                    cancel,
+                    width: voxels.width,
+                    height: voxels.height,
+                };
+                let blocks = (voxels.width as usize).div_ceil(THREADS as usize) * voxels.height as usize;
+                compute.launch(&kernels.resample, [blocks, 1], &params)?;
+            }
             // A few rows for each block, and enough blocks for a large GPU.
-            let blocks = self.request.geometry.extents.height.clamp(1, 512);
+            let blocks = (voxels.height as usize).clamp(1, 512);
             let params = HistogramParams { voxels, counts, nonfinite, cancel };
             compute.launch(&kernels.histogram, [blocks, 1], &params)?;
             if table != 0 {

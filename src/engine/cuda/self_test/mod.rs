@@ -32,13 +32,16 @@ use crate::cancel::Cancel;
 use crate::engine::{Bytes, Control, EngineCall, Geometry, Request, Reservation, Settings, SliceId};
 use crate::error::Error;
 use crate::intensity::Intensity;
-use crate::mask::{Interpolation, MaskWriter, OutputViews, Scores};
+use crate::mask::{Decision, Interpolation, MaskWriter, OutputViews, Scores};
 use crate::patch_grid::{Padding, PatchGrid, Selection};
 use crate::plan::{AxisPlans, PlannedTile, STEPS, Step, TilePlan};
+use crate::resampling::Scale;
 use crate::volume::{Volume, VolumeMut};
 use model::{CLASSES, HEIGHT, Random, SIDE, WIDTH, tiny_model};
 use reference::{first_layer, layer};
 
+/// Of the slice, which is resampled to [`WIDTH`] x [`HEIGHT`] pixels: fewer along one axis, more along the other.
+const VOXELS: Axes<usize> = Axes { rows: 9, columns: 31 };
 const PATCH_SIZE: u32 = 64;
 const STRIDE: u32 = 16;
 
@@ -75,17 +78,21 @@ pub(super) fn run(device: &Arc<Device>) -> Result<Verdict, Error> {
     let model = tiny_model()?;
     let settings = Settings { model: &model, feature_side: SIDE, mean: [0.4; 3], std: [0.3; 3], threads: 1 };
     let mut random = Random(7);
-    let voxels: Vec<i16> = (0..WIDTH * HEIGHT).map(|_| (600.0 * random.next()) as i16).collect();
-    let volume = Volume::from_slice(&voxels, WIDTH, HEIGHT, 1)?;
+    let voxels: Vec<i16> = (0..VOXELS.product()).map(|_| (600.0 * random.next()) as i16).collect();
+    let volume = Volume::from_slice(&voxels, VOXELS.columns, VOXELS.rows, 1)?;
     let control = Control::default();
-    let mut mask = vec![0; WIDTH * HEIGHT];
-    let mut probability = vec![0.0; WIDTH * HEIGHT];
+    let mut mask = vec![0; VOXELS.product()];
+    let mut probability = vec![0.0; VOXELS.product()];
     let (mut mask_out, mut probability_out) = buffers(&mut mask, &mut probability);
     let mut outputs = views(&mut mask_out, &mut probability_out)?;
+    let scale = Axes {
+        rows: Scale { voxels: VOXELS.rows, pixels: HEIGHT },
+        columns: Scale { voxels: VOXELS.columns, pixels: WIDTH },
+    };
     let request = Request {
         geometry: Geometry {
             extents: volume.extents(),
-            grid: PatchGrid::new(volume.extents(), PATCH_SIZE, STRIDE, None)?,
+            grid: PatchGrid::new(scale, PATCH_SIZE, STRIDE, None)?,
             roi: false,
             classes: CLASSES,
         },
@@ -93,8 +100,7 @@ pub(super) fn run(device: &Arc<Device>) -> Result<Verdict, Error> {
         wanted: outputs.wanted(),
         planes: None,
         intensity: Intensity::new((-160.0, 240.0), true)?,
-        interpolation: Interpolation::Nearest,
-        lesion_class: 1,
+        decision: Decision { interpolation: Interpolation::Nearest, lesion_class: 1, threshold: Some(0.5) },
         control: &control,
     };
     let tile = whole_slice(&request.geometry.grid)?;
@@ -134,7 +140,7 @@ fn try_slice(
 ) -> Result<Vec<f32>, Stop> {
     let bytes = Bytes { host: 0, device: region_bytes(call.weights, &tile.plan.sizes()) as u64 };
     call.reserve(Reservation::in_turn(bytes, bytes))?;
-    let slice = of_kernel("histogram or equalize", call.slice(0))?;
+    let slice = of_kernel("resample, histogram or equalize", call.slice(0))?;
     let logits = try_layers(call, slice, request, tile, tables, settings)?;
     let kernel = "histogram or write_mask";
     of_kernel(kernel, call.submit(slice, Selection::everything()))?;
@@ -166,15 +172,16 @@ fn try_layers(
     launches.multiprocessors = 1;
     let mut bytes = vec![0; tables.len()];
     tables.write(tile, &mut bytes);
-    finish(call, "histogram or equalize")?;
+    finish(call, "resample, histogram or equalize")?;
     // SAFETY: all of it lives until `synchronize`.
     let sent = unsafe { compute.upload(tables_at, &bytes) };
     compute.synchronize()?;
     sent?;
 
     let mut image = vec![0.0; WIDTH * HEIGHT];
-    request.intensity.slice(request.volume, 0, &mut image, &Cancel::default())?;
-    let kernel = "histogram, equalize or conv3_first";
+    let scale = request.geometry.grid.voxels.map(|axis| axis.scale);
+    request.intensity.slice(request.volume, scale, 0, &mut image, &Cancel::default())?;
+    let kernel = "resample, histogram, equalize or conv3_first";
     let (voxels, table) = call.input(slice);
     // SAFETY: all of it lives until `finish`, or for ever.
     of_kernel(kernel, unsafe { launches.first(voxels, table) })?;
@@ -254,16 +261,10 @@ fn mask_is_wrong(request: &Request<'_>, logits: &[f32], mask: &[u8], probability
         scores.set(patch, logits);
     }
     scores.softmax(&Cancel::default())?;
-    let mut expected_mask = vec![0; WIDTH * HEIGHT];
-    let mut expected = vec![0.0; WIDTH * HEIGHT];
+    let mut expected_mask = vec![0; VOXELS.product()];
+    let mut expected = vec![0.0; VOXELS.product()];
     let (mut mask_out, mut probability_out) = buffers(&mut expected_mask, &mut expected);
-    let writer = MaskWriter {
-        grid,
-        width: WIDTH,
-        height: HEIGHT,
-        interpolation: request.interpolation,
-        lesion_class: request.lesion_class,
-    };
+    let writer = MaskWriter { grid, decision: request.decision };
     let mut outputs = views(&mut mask_out, &mut probability_out)?;
     writer.write_slice(&mut outputs, 0, &Selection::everything(), &scores, &Cancel::default())?;
     let expected: Vec<f64> = expected.into_iter().map(f64::from).collect();
@@ -278,7 +279,7 @@ fn views<'a>(
     mask: &'a mut VolumeMut<'_, u8>,
     probability: &'a mut VolumeMut<'_, f32>,
 ) -> Result<OutputViews<'a>, Error> {
-    let shape = [1, WIDTH, HEIGHT, 1];
+    let shape = [1, VOXELS.columns, VOXELS.rows, 1];
     Ok(OutputViews {
         mask: Some(mask.view(shape, "mask")?),
         probability: Some(probability.view(shape, "probability")?),
