@@ -1,6 +1,6 @@
 """Seconds that reading a DICOM series of 300 slices takes, compared with SimpleITK.
 
-    build/venv-python/bin/python benches/reading.py          # after `make test-python`, or with patchmask[images] installed
+    build/venv-python/bin/python benches/reading.py      # after `make test-python`, or with patchmask[images] installed
 
 The series has headers as scanners write them, 120 elements with private ones, and 512 x 512 pixels. Runs alternate; the
 least of each counts. The target is at most 1.5 times SimpleITK's time.
@@ -28,7 +28,14 @@ def scanner(ds, i):
     ds.Manufacturer, ds.StudyDescription, ds.ConvolutionKernel, ds.ProtocolName = "A", "Abdomen", "B30f", "Routine"
     for keyword in ("StudyDate", "SeriesDate", "AcquisitionDate", "ContentDate"):
         setattr(ds, keyword, "20240101")
-    for keyword in ("KVP", "DataCollectionDiameter", "TableHeight", "SliceLocation", "GantryDetectorTilt", "FocalSpots"):
+    for keyword in (
+        "KVP",
+        "DataCollectionDiameter",
+        "TableHeight",
+        "SliceLocation",
+        "GantryDetectorTilt",
+        "FocalSpots",
+    ):
         setattr(ds, keyword, "0.5")
     ds.WindowCenter, ds.WindowWidth, ds.PatientPosition = [40, -600], [400, 1200], "HFS"
     ds.ProcedureCodeSequence = item(CodeValue="1", CodingSchemeDesignator="2", CodeMeaning="3")

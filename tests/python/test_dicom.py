@@ -38,9 +38,17 @@ def refused(path, *texts):
     assert str(path) in told and "\n" not in told and all(text in told for text in texts), told
 
 
-def each(change):
-    """An edit of every slice."""
-    return lambda ds, i: change(ds)
+GONE = object()
+
+
+def put(where=range(6), **values):
+    """An edit of those slices: elements get these values, or go."""
+
+    def edit(ds, i):
+        for keyword, value in values.items() if i in where else ():
+            delattr(ds, keyword) if value is GONE else setattr(ds, keyword, value)
+
+    return edit
 
 
 def types(ds, i):
@@ -48,17 +56,16 @@ def types(ds, i):
     put_pixels(ds, HU[i], slope, intercept, kind)
 
 
-
 @pytest.mark.parametrize("edit", [
     None,
     types,
     lambda ds, i: put_pixels(ds, HU[i], 1, -1024 if i else -2000),
-    lambda ds, i: setattr(ds, "PhotometricInterpretation", f"MONOCHROME{1 + i % 2}"),
-    lambda ds, i: setattr(ds, "InstanceNumber", 3),
-    lambda ds, i: delattr(ds, "InstanceNumber"),
+    put(range(0, 6, 2), PhotometricInterpretation="MONOCHROME1"),
+    put(InstanceNumber=3),
+    put(InstanceNumber=GONE),
     lambda ds, i: setattr(ds, "PixelData", ds.PixelData + b"\0" * 128),
-    lambda ds, i: setattr(ds, "SpacingBetweenSlices", 2.0),
-    lambda ds, i: setattr(ds, "SOPClassUID", uid.SecondaryCaptureImageStorage),
+    put(SpacingBetweenSlices=2.0),
+    put(SOPClassUID=uid.SecondaryCaptureImageStorage),
 ])  # fmt: skip
 def test_facts_that_differ_by_slice(tmp_path, edit):
     """Pixel types, rescaling, photometric interpretation and numbering say nothing about the next slice."""
@@ -93,7 +100,8 @@ def test_slopes_by_slice(tmp_path):
 
 
 @pytest.mark.parametrize("iop", [
-    (1, 0, 0, 0, 0, -1), (0, 1, 0, 0, 0, -1), (-1, 0, 0, 0, 1, 0), (0.96, 0.28, 0, -0.28, 0.96, 0), (1, 0, 0, 0, 0.8, 0.6),
+    (1, 0, 0, 0, 0, -1), (0, 1, 0, 0, 0, -1), (-1, 0, 0, 0, 1, 0),
+    (0.96, 0.28, 0, -0.28, 0.96, 0), (1, 0, 0, 0, 0.8, 0.6),
 ])  # fmt: skip
 def test_orientations(tmp_path, iop):
     """Coronal, sagittal, from the head down, oblique: voxels where the positions of the slices say, right-handed."""
@@ -190,31 +198,33 @@ def test_streams_that_contradict_the_header(tmp_path, syntax, capfd):
 
 
 @pytest.mark.parametrize("text, edit", [
-    ("IM0003.dcm has PixelSpacing (0.75, 0.75)", lambda ds, i: setattr(ds, "PixelSpacing", [0.75, 0.75]) if i > 2 else 0),
-    ("has ImageOrientationPatient", lambda ds, i: setattr(ds, "ImageOrientationPatient", [0, 1, 0, 1, 0, 0]) if i > 2 else 0),
-    ("IM0005.dcm has size (20, 96)", lambda ds, i: put_pixels(ds, HU[i].reshape(20, 96)) if i == 5 else 0),
-    ("frames of reference", lambda ds, i: setattr(ds, "FrameOfReferenceUID", f"1.{i // 3}")),
+    ("IM0003.dcm has PixelSpacing (0.75, 0.75)", put(range(3, 6), PixelSpacing=[0.75, 0.75])),
+    ("IM0003.dcm has ImageOrientationPatient", put(range(3, 6), ImageOrientationPatient=[0, 1, 0, 1, 0, 0])),
+    ("IM0005.dcm has size (20, 96)", lambda ds, i: put_pixels(ds, HU[i].reshape(20, 96)) if i == 5 else None),
+    ("frames of reference", put([2], FrameOfReferenceUID="1.9")),
     ("a slice is missing", lambda ds, i: LEAVE_OUT if i == 3 else None),
-    ("lies 2 mm beside", lambda ds, i: i == 2 and setattr(ds, "ImagePositionPatient", [ORIGIN[0], ORIGIN[1] + 2, ORIGIN[2] + 6])),
+    ("lies 2 mm beside", put([2], ImagePositionPatient=[ORIGIN[0], ORIGIN[1] + 2, ORIGIN[2] + 6])),
+    ("there twice", put([3], ImagePositionPatient=[*ORIGIN[:2], ORIGIN[2] + 6])),
     ("there twice", lambda ds, i: setattr(ds, "ImagePositionPatient", [*ORIGIN[:2], ORIGIN[2] + 3.0 * (i // 2)])),
-    ("IM0000.dcm: has no ImagePositionPatient", lambda ds, i: delattr(ds, "ImagePositionPatient")),
-    ("has no ImageOrientationPatient", lambda ds, i: setattr(ds, "ImageOrientationPatient", None)),
-    ("columns and rows is unknown", lambda ds, i: delattr(ds, "PixelSpacing")),
-    ("columns and rows is unknown", lambda ds, i: setattr(ds, "PixelSpacing", [0, 0])),
-    ("unsigned pixels: its HU are unknown", lambda ds, i: i == 4 and [delattr(ds, "RescaleSlope"), delattr(ds, "RescaleIntercept")]),
-    ("RescaleSlope None", lambda ds, i: delattr(ds, "RescaleSlope")),
-    ("slope not 0", lambda ds, i: setattr(ds, "RescaleSlope", 0)),
-    ("modality LUT", lambda ds, i: setattr(ds, "ModalityLUTSequence", item(ModalityLUTType="HU"))),
-    ("PALETTE COLOR", lambda ds, i: setattr(ds, "PhotometricInterpretation", "PALETTE COLOR")),
-    ("3 x RGB", lambda ds, i: [setattr(ds, "SamplesPerPixel", 3), setattr(ds, "PhotometricInterpretation", "RGB")]),
-    ("HighBit 14", lambda ds, i: setattr(ds, "HighBit", 14)),
-    ("less than expected", lambda ds, i: i == 3 and setattr(ds, "PixelData", ds.PixelData[:-2])),
-    ("excess", lambda ds, i: i == 3 and setattr(ds, "PixelData", ds.PixelData + b"\1" * 96)),
-    ("IM0003.dcm: its pixels", lambda ds, i: i == 3 and delattr(ds, "PixelData")),
-    ("IM0003.dcm: cut off", lambda ds, i: i == 3 and delattr(ds, "Rows")),
-    ("is a localizer", lambda ds, i: i == 0 and setattr(ds, "ImageType", ["ORIGINAL", "PRIMARY", "LOCALIZER"])),
-    ("degrees off right angles", lambda ds, i: setattr(ds, "ImageOrientationPatient", [1, 0, 0, 0.1, 0.995, 0])),
-    ("frames without positions", lambda ds, i: [setattr(ds, "NumberOfFrames", 2), setattr(ds, "PixelData", ds.PixelData * 2)]),
+    ("IM0000.dcm: has no ImagePositionPatient", put(ImagePositionPatient=GONE)),
+    ("has no ImageOrientationPatient", put(ImageOrientationPatient=None)),
+    ("columns and rows is unknown", put(PixelSpacing=GONE)),
+    ("columns and rows is unknown", put(PixelSpacing=[0, 0])),
+    ("IM0004.dcm: has no RescaleSlope and RescaleIntercept, and unsigned pixels: its HU are unknown",
+     put([4], RescaleSlope=GONE, RescaleIntercept=GONE)),
+    ("RescaleSlope None", put(RescaleSlope=GONE)),
+    ("slope not 0", put(RescaleSlope=0)),
+    ("modality LUT", put(ModalityLUTSequence=item(ModalityLUTType="HU"))),
+    ("PALETTE COLOR", put(PhotometricInterpretation="PALETTE COLOR")),
+    ("3 x RGB", put(SamplesPerPixel=3, PhotometricInterpretation="RGB")),
+    ("HighBit 14", put(HighBit=14)),
+    ("less than expected", lambda ds, i: setattr(ds, "PixelData", ds.PixelData[: -2 if i == 3 else None])),
+    ("excess", lambda ds, i: setattr(ds, "PixelData", ds.PixelData + b"\1" * (96 if i == 3 else 0))),
+    ("IM0003.dcm: its pixels", put([3], PixelData=GONE)),
+    ("IM0003.dcm: cut off", put([3], Rows=GONE)),
+    ("IM0000.dcm: is a localizer", put([0], ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])),
+    ("degrees off right angles", put(ImageOrientationPatient=[1, 0, 0, 0.1, 0.995, 0])),
+    ("frames without positions", put(NumberOfFrames=2)),
 ])  # fmt: skip
 def test_refusals(tmp_path, text, edit):
     write_series(tmp_path / "s", HU, edit)
@@ -242,13 +252,13 @@ def test_a_tilted_gantry(tmp_path):
 
 
 def test_unknown_spacing_is_given(tmp_path):
-    write_series(tmp_path / "s", HU, each(lambda ds: delattr(ds, "PixelSpacing")))
+    write_series(tmp_path / "s", HU, put(PixelSpacing=GONE))
     right(tmp_path / "s", given=SPACING)
     with pytest.raises(ValueError, match=r"the file says \(nan, nan, 3\) mm; leave it out"):
         images.read(tmp_path / "s", spacing=(1.5, 1.25, 4))
     write_series(tmp_path / "one", HU[:1])
     right(tmp_path / "one", HU[:1])
-    write_series(tmp_path / "one", HU[:1], each(lambda ds: delattr(ds, "SliceThickness")))
+    write_series(tmp_path / "one", HU[:1], put(SliceThickness=GONE))
     refused(tmp_path / "one", "spacing of its slices is unknown", "--spacing")
     right(tmp_path / "one", HU[:1], given=SPACING)
 
@@ -275,7 +285,7 @@ def test_other_objects(tmp_path):
     others = ["rtdose_1frame.dcm", "rtdose.dcm", "rtplan.dcm", "reportsi.dcm", "test-SR.dcm", "badVR.dcm", "DICOMDIR"]
     for name in others:
         shutil.copy(get_testdata_file(name), tmp_path / "s" / name)
-    scout = each(lambda ds: setattr(ds, "ImageType", ["ORIGINAL", "PRIMARY", "LOCALIZER"]))
+    scout = put(ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
     write_series(tmp_path / "s", HU[:1], scout, series="1.2.10", name="SCOUT{}")
     right(tmp_path / "s")
     assert images.series_of(tmp_path / "s") == ["1.2.9"]
@@ -320,19 +330,22 @@ def test_enhanced(tmp_path):
     right(tmp_path / "a")
 
 
+def in_frame(at, **values):
+    """An edit of the functional groups of one frame."""
+    return lambda ds: put([at], **values)(ds.PerFrameFunctionalGroupsSequence[at], at)
+
+
 @pytest.mark.parametrize("text, change", [
     ("a slice is missing", {"positions": lambda k: (*ORIGIN[:2], ORIGIN[2] + 3 * (k + (k > 2)))}),
     ("there twice", {"positions": lambda k: (*ORIGIN[:2], ORIGIN[2] + 3 * (k - (k > 2)))}),
     ("degrees off right angles", {"positions": lambda k: (ORIGIN[0], ORIGIN[1] + k, ORIGIN[2] + 3 * k)}),
     ("5 positions", {"edit": lambda ds: ds.PerFrameFunctionalGroupsSequence.pop()}),
-    ("frame 3 of e.dcm has ImageOrientationPatient", {"edit": lambda ds: setattr(
-        ds.PerFrameFunctionalGroupsSequence[2], "PlaneOrientationSequence", item(ImageOrientationPatient=[0, 1, 0, 1, 0, 0]))}),
-    ("frame 3 of e.dcm has PixelSpacing", {"edit": lambda ds: setattr(
-        ds.PerFrameFunctionalGroupsSequence[2], "PixelMeasuresSequence", item(PixelSpacing=[3, 3]))}),
+    ("frame 3 of e.dcm has ImageOrientationPatient", {"edit": in_frame(
+        2, PlaneOrientationSequence=item(ImageOrientationPatient=[0, 1, 0, 1, 0, 0]))}),
+    ("frame 3 of e.dcm has PixelSpacing", {"edit": in_frame(2, PixelMeasuresSequence=item(PixelSpacing=[3, 3]))}),
     ("HU are unknown", {"edit": lambda ds: delattr(
         ds.SharedFunctionalGroupsSequence[0], "PixelValueTransformationSequence")}),
-    ("no ImagePositionPatient", {"edit": lambda ds: delattr(
-        ds.PerFrameFunctionalGroupsSequence[5], "PlanePositionSequence")}),
+    ("no ImagePositionPatient", {"edit": in_frame(5, PlanePositionSequence=GONE)}),
     ("less than expected", {"edit": lambda ds: setattr(ds, "PixelData", ds.PixelData[:-3840])}),
 ])  # fmt: skip
 def test_enhanced_refusals(tmp_path, text, change):
@@ -340,7 +353,7 @@ def test_enhanced_refusals(tmp_path, text, change):
 
 
 def test_other_rescale_types(tmp_path):
-    write_series(tmp_path / "s", HU, each(lambda ds: setattr(ds, "RescaleType", "Z_EFF")))
+    write_series(tmp_path / "s", HU, put(RescaleType="Z_EFF"))
     right(tmp_path / "s", notes=["RescaleType Z_EFF: its values are no HU"])
 
 
@@ -355,5 +368,3 @@ def test_segmentations(tmp_path, command):
     shutil.copy(path, tmp_path)
     refused(tmp_path, "only DICOM segmentation")
     assert images.read_mask(tmp_path).GetSize() == (512, 512, 1)
-
-

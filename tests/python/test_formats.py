@@ -53,7 +53,9 @@ def refused(path, *texts, given=None):
 def nifti(path, voxels=HU, sform=None, qform=None, kind=nibabel.Nifti1Image, edit=None, **fields):
     """Written by nibabel; then `fields` as (format, offset, values) over the bytes of the header."""
     image = kind(voxels.T, None, dtype=voxels.dtype)
-    image.set_sform(affine() if sform is None and qform is None else sform, None if sform is None and qform is not None else 1)
+    image.set_sform(
+        affine() if sform is None and qform is None else sform, None if sform is None and qform is not None else 1
+    )
     image.set_qform(qform, 1 if qform is not None else 0)
     sizes = affine() if sform is None else sform
     image.header["pixdim"][1:4] = np.linalg.norm(sizes[:3, :3], axis=0)
@@ -164,7 +166,9 @@ UNTIED = ["not tied to the patient"]
 def nrrd(path, data=None, **fields):
     header = {name: value for name, value in {**HEADER, **fields}.items() if value is not None}
     lines = "".join(f"{name}: {value}\n" for name, value in header.items())
-    path.write_bytes(f"NRRD0005\n# a comment\nspacings:=9 9 9\n{lines}\n".encode() + (HU.tobytes() if data is None else data))
+    path.write_bytes(
+        f"NRRD0005\n# a comment\nspacings:=9 9 9\n{lines}\n".encode() + (HU.tobytes() if data is None else data)
+    )
     return path
 
 
@@ -179,12 +183,15 @@ def nrrd(path, data=None, **fields):
     (b"1234" + HU.tobytes(), {"byte skip": "4"}),
     (b"of any length" + HU.tobytes(), {"byteskip": "-1"}),
     (b"a line\n" + gzip.compress(b"12" + HU.tobytes()), {"encoding": "gz", "lineskip": "1", "byteskip": "2"}),
-    (None, {"space": "right-anterior-superior", "space directions": "(-1.5,0,0) (0,-1.25,0) (0,0,3)", "space origin": "(30,20.5,100.25)"}),
-    (None, {"space directions": "(.15,0,0) (0,.125,0) (0,0,.3)", "space origin": "(-3,-2.05,10.025)", "space units": '"cm" "cm" "cm"'}),
+    (None, {"space": "right-anterior-superior",
+            "space directions": "(-1.5,0,0) (0,-1.25,0) (0,0,3)", "space origin": "(30,20.5,100.25)"}),
+    (None, {"space directions": "(.15,0,0) (0,.125,0) (0,0,.3)",
+            "space origin": "(-3,-2.05,10.025)", "space units": '"cm" "cm" "cm"'}),
     (None, {"dimension": "4", "sizes": "1 6 5 4", "kinds": "list domain domain domain",
             "space directions": "none (1.5,0,0) (0,1.25,0) (0,0,3)"}),
     (None, {"dimension": "4", "sizes": "6 5 4 1", "kinds": None, "space": "left-posterior-superior-time",
-            "space directions": "(1.5,0,0,0) (0,1.25,0,0) (0,0,3,0) (0,0,0,1)", "space origin": "(-30,-20.5,100.25,0)"}),
+            "space directions": "(1.5,0,0,0) (0,1.25,0,0) (0,0,3,0) (0,0,0,1)",
+            "space origin": "(-30,-20.5,100.25,0)"}),
     (None, {"spacings": "1.5 1.25 3"}),
 ])  # fmt: skip
 def test_nrrd(tmp_path, data, fields):
@@ -221,7 +228,8 @@ def test_nrrd_in_several_files(tmp_path):
     ("contradict its space directions", None, {"spacings": "1 1 1"}),
     ("has 2 values per voxel: needs one", HU.tobytes() * 2, {"dimension": "4", "sizes": "2 6 5 4",
         "kinds": "vector domain domain domain", "space directions": "none (1.5,0,0) (0,1.25,0) (0,0,3)"}),
-    ("has 4 axes: needs 3", HU.tobytes() * 2, {"dimension": "4", "sizes": "6 5 4 2", "kinds": None, "space directions": None}),
+    ("has 4 axes: needs 3", HU.tobytes() * 2, {"dimension": "4", "sizes": "6 5 4 2", "kinds": None,
+        "space directions": None}),
     ("has 2 axes: needs 3", None, {"dimension": "2", "sizes": "6 20", "kinds": None, **PLAIN, "spacings": "1 1"}),
     ("sizes 6 5: must be 3 numbers", None, {"sizes": "6 5"}),
     ("type block", None, {"type": "block"}),
@@ -304,7 +312,8 @@ def test_meta_image_axes(tmp_path):
     ("unknown", None, {"ElementSpacing": "1.5 0 3"}),
     ("right angles", None, {"TransformMatrix": "1 0 0 0 1 0 0 .3 1"}),
     ("has 3 values per voxel", HU.tobytes() * 3, {"ElementNumberOfChannels": "3"}),
-    ("has 2 axes", None, {"NDims": "2", "DimSize": "6 20", "ElementSpacing": "1 1", "Offset": "0 0", "TransformMatrix": "1 0 0 1"}),
+    ("has 2 axes", None, {"NDims": "2", "DimSize": "6 20", "ElementSpacing": "1 1", "Offset": "0 0",
+        "TransformMatrix": "1 0 0 1"}),
     ("ElementType MET_STRING", None, {"ElementType": "MET_STRING"}),
     ("apply it first", None, {"ElementToIntensityFunctionSlope": "2"}),
     ("truncated or damaged", zlib.compress(HU.tobytes())[:-1], {"CompressedData": "True"}),
@@ -339,7 +348,10 @@ def test_spacing_on_the_command_line(tmp_path, command):
     words = ("segment", tmp_path / "a.nrrd", tmp_path / "m.nrrd", "--model", MODEL, "--stride", 32, "--device", "cpu")
     assert "give it with --spacing X,Y,Z" in command(*words, status=1).stderr
     told = command(*words, "--spacing", "1.5,1.25,3").stderr
-    assert told == f"patchmask: {tmp_path}/a.nrrd: its axes are not tied to the patient: taken as left, posterior, superior\n"
+    assert (
+        told
+        == f"patchmask: {tmp_path}/a.nrrd: its axes are not tied to the patient: taken as left, posterior, superior\n"
+    )
     assert images.read(tmp_path / "m.nrrd").GetSpacing() == SPACING
     known = (words[0], nrrd(tmp_path / "b.nrrd"), *words[2:])
     assert "leave it out" in command(*known, "--spacing", "1,1,1", status=2).stderr
@@ -384,8 +396,9 @@ def test_a_decimal_comma(tmp_path):
     """A host that has set such a locale reads and writes the same numbers."""
     name = "de_DE.UTF-8"
     subprocess.run(["localedef", "-i", "de_DE", "-f", "UTF-8", str(tmp_path / name)], capture_output=True, check=False)
-    files = [nrrd(tmp_path / "a.nrrd"), nifti(tmp_path / "a.nii"), meta(tmp_path / "a.mha"),
-             nrrd(tmp_path / "b.nrrd", b" ".join(b"%.1f" % v for v in HU.ravel()), encoding="text", type="float")]  # fmt: skip
+    text = b" ".join(b"%.1f" % value for value in HU.ravel())
+    files = [nrrd(tmp_path / "a.nrrd"), nifti(tmp_path / "a.nii"), meta(tmp_path / "a.mha")]
+    files.append(nrrd(tmp_path / "b.nrrd", text, encoding="text", type="float"))
     done = subprocess.run([sys.executable, "-c", COMMA, name, *map(str, files)], capture_output=True, text=True,
                           env={**os.environ, "LOCPATH": str(tmp_path)}, check=False)  # fmt: skip
     if done.returncode == 77:

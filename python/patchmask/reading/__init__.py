@@ -88,7 +88,9 @@ def _read(path: Path, series: Optional[str], spacing: Optional[Spacing], mask: b
         raise refuse(path, f"cannot be read: {failed.strerror or failed}") from failed
     except Exception as failed:
         reason = " ".join(str(failed).split()) or type(failed).__name__
-        raise refuse(path, f"damaged, or not as its format demands ({reason}): copy it again, or convert it") from failed
+        raise refuse(
+            path, f"damaged, or not as its format demands ({reason}): copy it again, or convert it"
+        ) from failed
 
 
 def _volume(path: Path, series: Optional[str], mask: bool) -> Volume:

@@ -48,9 +48,7 @@ def read_folder(folder: Path, series: Optional[str], mask: bool) -> Volume:
     if series is not None and series not in choice:
         raise InvalidArgument(f"{folder}: has no DICOM series {series}, only {', '.join(sorted(choice)) or 'none'}")
     if series is None and len(choice) > 1:
-        raise refuse(
-            folder, f"{len(choice)} DICOM series, name one with --series: {', '.join(sorted(choice))}"
-        )
+        raise refuse(folder, f"{len(choice)} DICOM series, name one with --series: {', '.join(sorted(choice))}")
     uid = series or next(iter(choice), None)
     for known, damage in found.damaged:
         if known == uid or known not in choice:  # a UID may be cut off, too

@@ -109,7 +109,7 @@ def header_of(path: Path) -> Optional[Dataset]:
 
 
 def kind_of(header: Dataset) -> str:
-    """"image", "segmentation", the name of another kind of object, or "" where what an image has is missing."""
+    """ "image", "segmentation", the name of another kind of object, or "" where what an image has is missing."""
     name = sop_class(header)
     if name in SEGMENTATION:
         return "segmentation"

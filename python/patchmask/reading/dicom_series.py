@@ -1,6 +1,6 @@
 """A DICOM series as one volume: slices in the order of their positions, each with its own pixels made HU.
 
-    headers --> slices --> alike? --> in order along the normal, evenly, none missing or twice --> pixels, in threads
+headers --> slices --> alike? --> in order along the normal, evenly, none missing or twice --> pixels, in threads
 """
 
 from __future__ import annotations
@@ -59,9 +59,7 @@ def _check_alike(path: Path, slices: list[Slice]) -> None:
             ),
         ):
             if not same:
-                raise refuse(
-                    path, f"{one.name} has {what} {numbers(have)}, {first.name} {numbers(want)}: {_SPLIT}"
-                )
+                raise refuse(path, f"{one.name} has {what} {numbers(have)}, {first.name} {numbers(want)}: {_SPLIT}")
         if one.frame_of_reference != first.frame_of_reference:
             raise refuse(path, f"{one.name} and {first.name} have other frames of reference: {_SPLIT}")
         if (one.rescale is None) != (first.rescale is None):

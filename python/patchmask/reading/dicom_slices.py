@@ -43,9 +43,7 @@ def slices_of(header: Dataset) -> list[Slice]:
     """The slices of a file; ImageError where what is needed is missing or is none of a CT's or MR's."""
     path = Path(header.filename)
     _check_pixels(path, header)
-    per_frame, shared = (
-        header.get(f"{which}FunctionalGroupsSequence") or [] for which in ("PerFrame", "Shared")
-    )
+    per_frame, shared = (header.get(f"{which}FunctionalGroupsSequence") or [] for which in ("PerFrame", "Shared"))
     frames = int(header.get("NumberOfFrames") or 1)
     if not per_frame and not shared:
         if frames > 1:
@@ -70,7 +68,9 @@ def _slice(path: Path, frame: Optional[int], header: Dataset, groups: list[Datas
     orientation = numbers("PlaneOrientationSequence", "ImageOrientationPatient", 6)
     if position is None or orientation is None:
         lacking = "ImagePositionPatient" if position is None else "ImageOrientationPatient"
-        raise refuse(path, f"has no {lacking}: where its slice lies is unknown; write it in, or convert to NRRD by hand")
+        raise refuse(
+            path, f"has no {lacking}: where its slice lies is unknown; write it in, or convert to NRRD by hand"
+        )
     spacing = numbers("PixelMeasuresSequence", "PixelSpacing", 2)
     thickness = [numbers("PixelMeasuresSequence", keyword, 1) for keyword in ("SliceThickness", "SpacingBetweenSlices")]
     rescale = [numbers(_VALUES, f"Rescale{which}", 1) for which in ("Slope", "Intercept")]
@@ -126,7 +126,11 @@ def _check_pixels(path: Path, header: Dataset) -> None:
         raise refuse(path, "its values go through a modality LUT, which no CT has: convert it to HU first")
     allocated = header.get("BitsAllocated")
     stored = header.get("BitsStored", allocated)
-    if allocated not in (8, 16, 32, 64) or header.get("HighBit", stored - 1) != stored - 1 or not 1 <= stored <= allocated:
+    if (
+        allocated not in (8, 16, 32, 64)
+        or header.get("HighBit", stored - 1) != stored - 1
+        or not 1 <= stored <= allocated
+    ):
         raise refuse(
             path,
             f"BitsAllocated {allocated}, BitsStored {stored}, HighBit {header.get('HighBit')}: must be whole bytes "

@@ -105,5 +105,7 @@ def _data(path: Path, fields: dict[str, str], count: int) -> Data:
         names = [line.strip() for line in source.split("\n")[1:] if line.strip()]
     elif len(words) > 3 and "%" in words[0]:
         names = pattern(words)
-    encoding = "zlib" if true("CompressedData") else "raw" if true("BinaryData") or "BinaryData" not in fields else "text"
+    encoding = (
+        "zlib" if true("CompressedData") else "raw" if true("BinaryData") or "BinaryData" not in fields else "text"
+    )
     return Data(kind, count, encoding, names, 0, int(fields.get("HeaderSize", 0)))

@@ -53,9 +53,7 @@ def _header(path: Path, start: bytes) -> Any:
     if start[4:8] == b"n+2\0":
         return nibabel.Nifti2Header(start, check=False)
     pair = start[344:348] == b"ni1\0" or start[4:8] == b"ni2\0"
-    raise refuse(
-        path, "its voxels are in another file: convert the pair to one" if pair else NOT_ONE.format("NIfTI")
-    )
+    raise refuse(path, "its voxels are in another file: convert the pair to one" if pair else NOT_ONE.format("NIfTI"))
 
 
 def _affine(path: Path, header: Any, shape: list[int]) -> tuple[np.ndarray, list[str]]:
