@@ -18,7 +18,7 @@ static const char HELP[] =
     "  --window LO,HI              HU that become intensity 0 and 1\n"
     "  --equalize, --no-equalize   histogram equalisation of every slice, or none\n"
     "  --crop X0,Y0,X1,Y1          pixels, half-open; outside is black\n"
-    "  --spacing X,Y,Z             mm between voxels, where the file does not say it or is wrong\n"
+    "  --spacing X,Y,Z             mm between voxels, where the file does not say it\n"
     "  --roi ROI.nrrd              evaluate only where non-zero\n"
     "  --fill nearest|linear       how patch classes become voxels (default nearest)\n"
     "  --logits FILE.nrrd          float32; axes fastest first: class, patch x, patch y, slice\n"

@@ -55,7 +55,8 @@ static void swap_bytes(void* data, uint64_t count, size_t voxel_bytes) {
 static bool check_encoding(const nrrd_header* header, const char* path, problem* problem) {
     const char* encoding = header->text[NRRD_ENCODING];
     return strcasecmp(encoding, "raw") == 0 ||
-           fail(problem, "%s: encoding '%s' is not read: save the volume uncompressed ('encoding: raw')", path, encoding);
+           fail(problem, "%s: encoding '%s' is not read: save the volume uncompressed ('encoding: raw')", path,
+                encoding);
 }
 
 static bool read_volume(nrrd_volume* out, FILE* file, const char* path, problem* problem) {
