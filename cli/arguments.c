@@ -20,7 +20,7 @@ static const char HELP[] =
     "  --crop X0,Y0,X1,Y1          voxels, half-open; outside is black\n"
     "  --pixel-mm MM               side of the pixels that patch size and stride count (0: the file's)\n"
     "  --no-resample               keep the file's pixels, whatever their size\n"
-    "  --spacing X,Y,Z             mm between voxels, where the file does not say it or is wrong\n"
+    "  --spacing X,Y,Z             mm between voxels, where the file does not say it\n"
     "  --roi ROI.nrrd              evaluate only where non-zero\n"
     "  --fill nearest|linear       how patch classes become voxels (default nearest)\n"
     "  --threshold P               probability from which a voxel is lesion (0: the most probable class)\n"

@@ -16,7 +16,7 @@ typedef struct arguments {
     const char *input, *mask;
     const char *model, *roi, *truth;
     const char *logits, *probability, *report;
-    double spacing[3]; /* mm between voxels along x, y, z, in place of the file's; 0: the file's */
+    double spacing[3]; /* mm between voxels along x, y, z, where the file does not say it; 0: not given */
     int32_t quiet;
     int32_t slicer_progress; /* progress tags on stdout */
 } arguments;

@@ -10,8 +10,8 @@
 /* Headers are decimal text, often of rounded numbers. */
 static const double TOLERANCE_MM = 1e-3;
 
-/* Cosine of the angle between axes, at most: directions of some collections are 0.1 % off a right angle. */
-static const double RIGHT_ANGLE = 2e-3;
+static const double SAME_SPACING = 1e-3;         /* relative */
+static const double MIN_MM = 1e-3, MAX_MM = 1e3; /* of a spacing; others are of another unit */
 
 static const char* skip_blanks(const char* text) { return text + strspn(text, " \t"); }
 
@@ -56,7 +56,7 @@ static bool read_directions(grid_placement* out, const char* text, const char* p
             return fail(problem, "%s: space directions '%s': that of axis %d must not be 0", path, text, axis + 1);
         for (int other = 0; other < axis; other++) {
             double cosine = dot(d, out->direction[other]) / (out->spacing[axis] * out->spacing[other]);
-            if (fabs(cosine) > RIGHT_ANGLE) {
+            if (fabs(cosine) > GRID_MAX_COSINE) {
                 return fail(problem,
                             "%s: space directions '%s': axes %d and %d are not at a right angle (a gantry tilt?): "
                             "resample the volume to a right-angled grid",
@@ -104,8 +104,15 @@ bool grid_placement_read(grid_placement* out, const nrrd_header* header, const c
     const char* spacings = header->text[NRRD_SPACINGS];
     const char* directions = header->text[NRRD_SPACE_DIRECTIONS];
     const char* origin = header->text[NRRD_SPACE_ORIGIN];
-    if (spacings != NULL && !read_spacings(out->spacing, spacings, path, problem)) return false;
+    double said[NRRD_AXES] = {NAN, NAN, NAN};
+    if (spacings != NULL && !read_spacings(said, spacings, path, problem)) return false;
+    memcpy(out->spacing, said, sizeof said);
     if (directions != NULL && !read_directions(out, directions, path, problem)) return false;
+    if (!near(said, out->spacing, NRRD_AXES)) {
+        return fail(problem,
+                    "%s: spacings '%s' contradict space directions '%s': take the wrong ones out of the header", path,
+                    spacings, directions);
+    }
     if (origin != NULL) {
         const char* cursor = origin;
         if (!scan_vector(&cursor, out->origin) || *skip_blanks(cursor) != '\0')
@@ -115,39 +122,38 @@ bool grid_placement_read(grid_placement* out, const nrrd_header* header, const c
     return check_units(header, NRRD_SPACE_UNITS, path, problem) && check_units(header, NRRD_UNITS, path, problem);
 }
 
-bool grid_check_spacing(const nrrd_header* header, const char* path, problem* problem) {
-    grid_placement placement;
-    if (!grid_placement_read(&placement, header, path, problem)) return false;
-    for (int axis = 0; axis < NRRD_AXES; axis++)
-        if (isnan(placement.spacing[axis]))
+bool grid_fill_spacing(double spacing[NRRD_AXES], const double given[NRRD_AXES], const char* path, problem* problem) {
+    for (int axis = 0; axis < NRRD_AXES; axis++) {
+        bool known = spacing[axis] > 0; /* not NAN */
+        if (!known && !(given[axis] > 0))
             return fail(problem, "%s: the spacing of axis %d is unknown: give --spacing X,Y,Z in mm", path, axis + 1);
-    const char* text = header->text[NRRD_SPACINGS];
-    double spacings[NRRD_AXES];
-    if (text != NULL && read_spacings(spacings, text, path, problem) && !near(spacings, placement.spacing, NRRD_AXES)) {
-        return fail(problem, "%s: spacings '%s' contradict space directions '%s': give --spacing X,Y,Z in mm", path,
-                    text, header->text[NRRD_SPACE_DIRECTIONS]);
+        if (known && given[axis] > 0 && fabs(spacing[axis] / given[axis] - 1) > SAME_SPACING) {
+            return misuse(problem, "--spacing %g,%g,%g: the spacing of axis %d is %g mm in %s: leave the option out",
+                          given[0], given[1], given[2], axis + 1, spacing[axis], path);
+        }
+        if (!known) spacing[axis] = given[axis];
+        if (spacing[axis] < MIN_MM || spacing[axis] > MAX_MM) {
+            return fail(problem,
+                        "%s: the spacing of axis %d is %g mm, must be %g to %g: is it in another unit? Correct it",
+                        path, axis + 1, spacing[axis], MIN_MM, MAX_MM);
+        }
     }
     return true;
 }
 
-bool grid_set_spacing(nrrd_header* header, const double mm[NRRD_AXES], const char* path, problem* problem) {
+bool grid_settle_spacing(nrrd_header* header, const double given[NRRD_AXES], const char* path, problem* problem) {
     grid_placement placement;
-    if (!grid_placement_read(&placement, header, path, problem)) return false;
-    char text[512] = "";
-    size_t length = 0;
-    for (int axis = 0; axis < NRRD_AXES; axis++) {
-        const double *d = placement.direction[axis], factor = mm[axis] / placement.spacing[axis];
-        const char* format = placement.directions_known ? "(%.17g,%.17g,%.17g) " : "%.17g ";
-        double first = placement.directions_known ? factor * d[0] : mm[axis];
-        length += (size_t)snprintf(text + length, sizeof text - length, format, first, factor * d[1], factor * d[2]);
+    if (!grid_placement_read(&placement, header, path, problem) ||
+        !grid_fill_spacing(placement.spacing, given, path, problem)) {
+        return false;
     }
-    text[length - 1] = '\0';
-    nrrd_field field = placement.directions_known ? NRRD_SPACE_DIRECTIONS : NRRD_SPACINGS;
+    if (placement.directions_known || !(given[0] > 0)) return true; /* the header says it all */
+    char text[96];
+    const double* mm = placement.spacing;
+    snprintf(text, sizeof text, "%.17g %.17g %.17g", mm[0], mm[1], mm[2]);
     free(header->text[NRRD_SPACINGS]);
-    header->text[NRRD_SPACINGS] = NULL;
-    free(header->text[field]);
-    header->text[field] = strdup(text);
-    return header->text[field] != NULL || fail(problem, "%s: out of memory", path);
+    header->text[NRRD_SPACINGS] = strdup(text);
+    return header->text[NRRD_SPACINGS] != NULL || fail(problem, "%s: out of memory", path);
 }
 
 /* Factors that turn coordinates of an anatomical space into left-posterior-superior ones. */

@@ -151,6 +151,9 @@ static bool check_layout(const nrrd_header* header, const char* path, problem* p
                     "one .nrrd file with attached data",
                     path, text[NRRD_DATA_FILE]);
     }
+    if (text[NRRD_OLD_MIN] != NULL || text[NRRD_OLD_MAX] != NULL)
+        return fail(problem, "%s: its values are quantized ('old min', 'old max'): restore them first (unu unquantize)",
+                    path);
     for (int field = NRRD_LINE_SKIP; field <= NRRD_BYTE_SKIP; field++) {
         if (text[field] != NULL && strcmp(text[field], "0") != 0) {
             return fail(problem, "%s: '%s: %s' is not read: save the volume without it", path, FIELDS[field].name,

@@ -68,17 +68,11 @@ static bool read_companion(nrrd_volume* out, const char* path, const job* job, p
                             grid_check_same(&job->input.header, job->arguments.input, &out->header, path, problem));
 }
 
-/* After the comparison with the companions, whose headers say what the input's did. */
-static bool settle_spacing(nrrd_header* header, const arguments* given, problem* problem) {
-    return given->spacing[0] > 0 ? grid_set_spacing(header, given->spacing, given->input, problem)
-                                 : grid_check_spacing(header, given->input, problem);
-}
-
 static bool read_volumes(job* job, problem* problem) {
     return nrrd_read(&job->input, job->arguments.input, problem) &&
+           grid_settle_spacing(&job->input.header, job->arguments.spacing, job->arguments.input, problem) &&
            read_companion(&job->roi, job->arguments.roi, job, problem) &&
-           read_companion(&job->truth, job->arguments.truth, job, problem) &&
-           settle_spacing(&job->input.header, &job->arguments, problem);
+           read_companion(&job->truth, job->arguments.truth, job, problem);
 }
 
 static bool load_model(job* job, problem* problem) {

@@ -170,7 +170,7 @@ class Volumes(SegmentCase):
             self.extra(("spacings", spacings, "three numbers above 0"), f"spacings: {spacings}")
 
     def test_directions_that_are_no_grid(self):
-        for third in ("(0,0.8,3)", "(0,0.01,2.5)", "(0.703125,0,0)", "(1,1,1)"):
+        for third in ("(0,0.8,3)", "(0,0.03,2.5)", "(0.703125,0,0)", "(1,1,1)"):
             self.extra(("right angle", "resample"), f"space directions: (0.703125,0,0) (0,0.703125,0) {third}")
         self.extra(("axis 3", "not be 0"), "space directions: (1,0,0) (0,1,0) (0,0,0)")
         self.extra("three vectors", "space directions: (1,0,0) (0,1,0) (0,0,inf)")
@@ -178,7 +178,20 @@ class Volumes(SegmentCase):
         self.extra("three vectors", "space directions: (0,7,0,0) (0,0,7,0) (0,0,2,5)")  # a decimal comma
 
     def test_spacing_that_contradicts_the_directions(self):
-        self.extra(("contradict", "give --spacing"), GEOMETRY[1], "spacings: 1 1 1")
+        self.extra(("contradict", "take the wrong ones out"), GEOMETRY[1], "spacings: 1 1 1")
+
+    def test_spacing_given_for_one_that_is_known(self):
+        for options in ("--spacing=0.7,0.8,2.5", "--spacing=1,1,1"):
+            self.refuse(2, options, says=("0.703125 mm", "input.nrrd", "leave the option out"))
+        volume_files.write_volume(self.path("input.nrrd"), SIZES, self.voxels, extra=("spacings: nan 0.8 nan",))
+        self.refuse(2, "--spacing=0.7,0.7,2.5", says=("axis 2", "0.8 mm"))
+
+    def test_spacings_of_another_unit(self):
+        for spacings, axis in (("0.0007 0.7 2.5", 1), ("0.7 0.7 2500", 3)):
+            self.extra((f"axis {axis}", "0.001 to 1000", "another unit"), f"spacings: {spacings}")
+
+    def test_values_that_are_quantized(self):
+        self.extra(("quantized", "unquantize"), "spacings: 1 1 1", "old min: -1024", "old max: 3071")
 
     def test_other_units(self):
         self.extra(("space units", "cm", "must be mm"), GEOMETRY[1], 'space units: "mm" "mm" "cm"')

@@ -15,7 +15,7 @@
 namespace {
 
 constexpr double DISTANCE_TOLERANCE = 0.1;  // of the distance of slices; a missing slice differs by 1
-constexpr double SAME = 1e-4;               // of direction cosines, and of spacings in mm
+constexpr double SAME = 1e-3;               // of direction cosines, and relative of spacings
 
 bool IsText(const std::string& bytes) {
     return !bytes.empty() && std::all_of(bytes.begin(), bytes.end(), [](unsigned char c) {
@@ -74,9 +74,9 @@ std::vector<Slice> FindSeries(const ScanRequest& request) {
 
 /** Refuses slices that contradict the first one. */
 void CheckSame(const std::vector<Slice>& slices) {
-    const auto same = [](const std::vector<double>& a, const std::vector<double>& b) {
+    const auto same = [](const std::vector<double>& a, const std::vector<double>& b, double scale) {
         return std::equal(a.begin(), a.end(), b.begin(), b.end(),
-                          [](double x, double y) { return std::abs(x - y) <= SAME; });
+                          [scale](double x, double y) { return std::abs(x - y) <= SAME * (scale > 0 ? scale : y); });
     };
     const Slice& first = slices[0];
     for (const Slice& slice : slices) {
@@ -84,8 +84,8 @@ void CheckSame(const std::vector<Slice>& slices) {
                            : slice.rescaled != first.rescaled                         ? "rescale, or none,"
                            : slice.position.size() != first.position.size()           ? "position, or none,"
                            : slice.frame != first.frame                               ? "frame of reference"
-                           : !same(slice.spacing, first.spacing)                      ? "pixel spacing"
-                           : !same(slice.directions, first.directions)                ? "orientation"
+                           : !same(slice.spacing, first.spacing, 0)                   ? "pixel spacing"
+                           : !same(slice.directions, first.directions, 1)             ? "orientation"
                                                                                       : nullptr;
         if (what != nullptr) {
             throw ScanError(slice.file + ": has another " + what + " than " + first.name +
@@ -94,71 +94,61 @@ void CheckSame(const std::vector<Slice>& slices) {
     }
 }
 
-/** Where the slices lie: sorts them along their normal and refuses gaps, doubled slices and shifts to the side. */
-Grid Arrange(std::vector<Slice>& slices, const ScanRequest& request) {
-    const Slice& first = slices[0];
-    const bool known = request.spacing[0] > 0;
-    if (first.position.empty() || first.directions.empty())
-        throw ScanError(first.file +
-                        ": ImagePositionPatient or ImageOrientationPatient is missing: where slices lie is unknown, "
-                        "export the series again");
-    if (!known && (first.spacing.empty() || std::min(first.spacing[0], first.spacing[1]) <= 0))
-        throw ScanError(first.file + ": PixelSpacing is missing or not above 0: give --spacing X,Y,Z in mm");
-    const std::vector<double>& d = first.directions;
-    Grid grid{};
-    grid.axis = {{{d[0], d[1], d[2]}, {d[3], d[4], d[5]}, {}}};
-    for (int axis = 0; axis < 2; ++axis) {
-        const double length = std::sqrt(Dot(grid.axis[axis], grid.axis[axis]));
-        for (double& part : grid.axis[axis]) part /= length;
-        if (!(std::abs(length - 1) <= RIGHT_ANGLE) || std::abs(Dot(grid.axis[0], grid.axis[1])) > RIGHT_ANGLE)
-            throw ScanError(first.file +
-                            ": ImageOrientationPatient: rows and columns are not at a right angle: correct it");
-    }
-    const Vector normal = grid.axis[2] = Cross(grid.axis[0], grid.axis[1]);
-    for (Slice& slice : slices) slice.along = Dot(normal, {slice.position[0], slice.position[1], slice.position[2]});
+/** Sorts slices along their normal, and refuses gaps and doubled slices; the way from each to the next, mm. */
+Vector Sort(std::vector<Slice>& slices, const Vector& normal, const std::string& folder) {
+    for (Slice& slice : slices) slice.along = normal * slice.GetPosition();
     std::sort(slices.begin(), slices.end(), [](const Slice& a, const Slice& b) { return a.along < b.along; });
-    grid.size = {first.columns, first.rows, slices.size()};
-    const Slice& lowest = slices.front();
-    std::copy(lowest.position.begin(), lowest.position.end(), grid.origin.begin());
-    if (!first.spacing.empty()) grid.spacing = {first.spacing[1], first.spacing[0], lowest.thickness};
-    if (slices.size() == 1) {
-        if (!known && lowest.thickness <= 0)
-            throw ScanError(lowest.file + ": one slice of unknown thickness: give --spacing X,Y,Z in mm");
-        return grid;
-    }
-
+    if (slices.size() == 1) return normal * slices[0].thickness;
     std::vector<double> steps;
     for (size_t i = 1; i < slices.size(); ++i) steps.push_back(slices[i].along - slices[i - 1].along);
     std::vector<double> sorted = steps;
     std::nth_element(sorted.begin(), sorted.begin() + sorted.size() / 2, sorted.end());
     const double typical = sorted[sorted.size() / 2];
-    const double pixel =
-        known ? std::min(request.spacing[0], request.spacing[1]) : std::min(first.spacing[0], first.spacing[1]);
+    std::ostringstream text;
+    text << folder << ": ";
     for (size_t i = 0; i < steps.size(); ++i) {
-        std::ostringstream text;
-        text << request.path << ": " << slices[i].name << " and " << slices[i + 1].name;
-        if (!(steps[i] > DISTANCE_TOLERANCE * typical)) {
+        if (std::abs(steps[i] - typical) <= DISTANCE_TOLERANCE * typical && typical > 0) continue;
+        text << slices[i].name << " and " << slices[i + 1].name;
+        if (steps[i] <= DISTANCE_TOLERANCE * typical)
             text << " lie at the same place: take one of them out of the folder";
-            throw ScanError(text.str());
-        }
-        if (std::abs(steps[i] - typical) > DISTANCE_TOLERANCE * typical) {
+        else
             text << " are " << steps[i] << " mm apart, others " << typical
                  << ": a slice is missing, copy the series again";
-            throw ScanError(text.str());
-        }
-        Vector aside;
-        for (int k = 0; k < 3; ++k) {
-            aside[k] =
-                slices[i + 1].position[k] - lowest.position[k] - normal[k] * (slices[i + 1].along - lowest.along);
-        }
-        const double distance = std::sqrt(Dot(aside, aside));
-        if (distance > 0.1 * pixel + RIGHT_ANGLE * (slices[i + 1].along - lowest.along)) {
-            text << " and others shift to the side, " << distance
-                 << " mm in all (gantry tilt): straighten the series first";
-            throw ScanError(text.str());
-        }
+        throw ScanError(text.str());
     }
-    grid.spacing[2] = (slices.back().along - lowest.along) / static_cast<double>(slices.size() - 1);
+    const Vector first = slices.front().GetPosition();
+    const Vector step = (slices.back().GetPosition() - first) / static_cast<double>(steps.size());
+    for (size_t i = 0; i < slices.size(); ++i) {
+        const double astray = (slices[i].GetPosition() - first - step * static_cast<double>(i)).GetNorm();
+        if (astray <= DISTANCE_TOLERANCE * typical) continue;
+        text << slices[i].name << " lies " << astray << " mm beside the line of the others: take it out of the folder";
+        throw ScanError(text.str());
+    }
+    return step;
+}
+
+/** Where the slices lie, which are then in order. */
+Grid Arrange(std::vector<Slice>& slices, const ScanRequest& request) {
+    const Slice& some = slices[0];
+    if (some.position.empty() || some.directions.empty()) {
+        throw ScanError(some.file +
+                        ": ImagePositionPatient or ImageOrientationPatient is missing: where slices lie is "
+                        "unknown, export the series again");
+    }
+    const std::vector<double>& d = some.directions;
+    const Vector row = MakeVector(d[0], d[1], d[2]), column = MakeVector(d[3], d[4], d[5]);
+    if (!(std::abs(row.GetNorm() - 1) <= 0.01 && std::abs(column.GetNorm() - 1) <= 0.01))
+        throw ScanError(some.file + ": ImageOrientationPatient: directions must have the length 1: correct it");
+    Grid grid{};
+    grid.axis = {row / row.GetNorm(), column / column.GetNorm()};
+    grid.axis[2] = itk::CrossProduct(grid.axis[0], grid.axis[1]);
+    const Vector step = Sort(slices, grid.axis[2], request.path);
+    if (step.GetNorm() > 0) grid.axis[2] = step / step.GetNorm();
+    grid.size = {some.columns, some.rows, slices.size()};
+    grid.origin = slices.front().GetPosition();
+    grid.spacing.Fill(NAN);
+    if (!some.spacing.empty()) grid.spacing = MakeVector(some.spacing[1], some.spacing[0], NAN);
+    if (step.GetNorm() > 0) grid.spacing[2] = step.GetNorm();
     return grid;
 }
 
@@ -182,6 +172,7 @@ Scan ReadDicom(const ScanRequest& request) {
     CheckSame(slices);
     const Grid grid = Arrange(slices, request);
     Scan scan;
+    if (!slices[0].rescaled) scan.note = request.path + ": has no rescale: its signed pixels are taken as HU";
     scan.image = MakeImage(grid, request);
     float* hu = scan.image->GetBufferPointer();
     for (const Slice& slice : slices) {

@@ -104,7 +104,11 @@ void CheckLength(const Slice& slice, uint64_t bytes) {
         throw ScanError(slice.file + ": has " + std::to_string(std::min(bytes, size - slice.pixels)) +
                         " bytes of pixels, " + std::to_string(needed) + " are needed: it is cut off, copy it again");
     }
-    if (bytes >= needed + needed / slice.rows) {
+    std::string more(bytes - needed, '\0');  // zeros: some writers fill blocks
+    std::ifstream file(slice.file, std::ios::binary);
+    file.seekg(slice.pixels + static_cast<std::streamoff>(needed));
+    file.read(more.data(), static_cast<std::streamsize>(more.size()));
+    if (more.size() > 1 && more.find_first_not_of('\0') != std::string::npos) {
         throw ScanError(slice.file + ": has " + std::to_string(bytes) + " bytes of pixels, its rows and columns need " +
                         std::to_string(needed) + ": correct its size");
     }

@@ -21,6 +21,7 @@ struct Slice {
     std::streamoff pixels = 0;  // place in the file
     double along = 0;           // position along the normal, mm
 
+    Vector GetPosition() const { return MakeVector(position[0], position[1], position[2]); }
     uint64_t GetBytes() const { return rows * columns * stored.GetBytes(); }
 };
 

@@ -44,7 +44,7 @@ const char USAGE[] =
     "\n"
     "  --model FILE          weights (.safetensors); required\n"
     "  --series UID          which series of a DICOM folder; needed if it has several\n"
-    "  --spacing X,Y,Z       mm between voxels, where the file does not say it or is wrong\n"
+    "  --spacing X,Y,Z       mm between voxels, where the file does not say it\n"
     "  --axes LPS|file       slices as the network knows them, axial (default), or as the file has them\n"
     "  --stride N            pixels between patch centres (default: the model's)\n"
     "  --fill nearest|linear how patch classes become voxels (default nearest)\n"
@@ -252,10 +252,6 @@ void Run(const Arguments& arguments) {
         if (!path.empty() && itk::ImageIOFactory::CreateImageIO(path.c_str(), itk::IOFileModeEnum::WriteMode).IsNull())
             throw std::runtime_error(path + ": unknown format: end the name in .nrrd");
     const Scan scan = ReadScan(arguments.scan);
-    if (!scan.oriented && !arguments.asFiled) {
-        throw ScanError(arguments.scan.path +
-                        ": which way its axes run in the patient is unknown: give --axes file if its slices are axial");
-    }
     if (!scan.note.empty()) std::cout << scan.note << std::endl;
     const Output labels(arguments.labels), table(arguments.table);
     const auto mask = arguments.mask.empty() ? nullptr : std::make_unique<Output>(arguments.mask);

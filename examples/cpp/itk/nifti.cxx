@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <sstream>
 #include <vector>
 
 #include "nifti1.h"
@@ -69,38 +68,28 @@ Affine FromQform(const nifti_1_header& h) {
 double GetDifference(const Affine& first, const Affine& second, const Grid& grid) {
     double largest = 0;
     for (int corner = 0; corner < 8; ++corner) {
-        Vector apart{};
+        Vector apart;
         for (int row = 0; row < 3; ++row) {
             apart[row] = first[row][3] - second[row][3];
             for (int axis = 0; axis < 3; ++axis)
                 if (corner >> axis & 1)
                     apart[row] += (first[row][axis] - second[row][axis]) * static_cast<double>(grid.size[axis] - 1);
         }
-        largest = std::max(largest, std::sqrt(Dot(apart, apart)));
+        largest = apart.GetNorm() <= largest ? largest : apart.GetNorm();  // NaN too
     }
     return largest;
 }
 
-/** Fills the grid from an affine, or refuses it. */
-void Place(Grid& grid, const Affine& affine, const std::string& path, const char* form) {
+/** Fills the grid from an affine whose lengths are of `unit` mm; where it gives an axis no length, its spacing is unknown. */
+void Place(Grid& grid, const Affine& affine, double unit, const std::string& path) {
     for (int axis = 0; axis < 3; ++axis) {
-        Vector column = {-affine[0][axis], -affine[1][axis], affine[2][axis]};
-        const double length = std::sqrt(Dot(column, column));
-        if (!(length > 0 && std::isfinite(length)))
-            throw ScanError(path + ": the " + form + " gives axis " + std::to_string(axis + 1) +
-                            " no length: correct it");
-        for (double& part : column) part /= length;
-        grid.axis[axis] = column;
-        grid.spacing[axis] = length;
-        for (int other = 0; other < axis; ++other)
-            if (std::abs(Dot(column, grid.axis[other])) > RIGHT_ANGLE)
-                throw ScanError(path + ": axes " + std::to_string(other + 1) + " and " + std::to_string(axis + 1) +
-                                " of the " + form +
-                                " are not at a right angle (a gantry tilt?): resample it to a right-angled grid");
+        const Vector column = MakeVector(-affine[0][axis], -affine[1][axis], affine[2][axis]) * unit;
+        grid.spacing[axis] = column.GetNorm() > 0 ? column.GetNorm() : NAN;
+        grid.axis[axis] = column / grid.spacing[axis];
     }
-    grid.origin = {-affine[0][3], -affine[1][3], affine[2][3]};
+    grid.origin = MakeVector(-affine[0][3], -affine[1][3], affine[2][3]) * unit;
     if (!std::isfinite(grid.origin[0] + grid.origin[1] + grid.origin[2]))
-        throw ScanError(path + ": the origin of the " + form + " is no number: correct it");
+        throw ScanError(path + ": its origin is no number: correct its header");
 }
 
 }  // namespace
@@ -136,30 +125,37 @@ Scan ReadNifti(const ScanRequest& request) {
             throw ScanError(path + ": its dimensions are not those of one volume of 3 axes: save one volume alone");
         if (axis <= 3) grid.size[axis - 1] = static_cast<uint64_t>(size), count *= static_cast<size_t>(size);
     }
-    const int unit = XYZT_TO_SPACE(h.xyzt_units);
-    if (unit == NIFTI_UNITS_METER || unit == NIFTI_UNITS_MICRON)
-        throw ScanError(path + ": lengths are in metres or micrometres: save it in millimetres");
-
-    Scan scan;
-    std::ostringstream note;
+    const double unit = XYZT_TO_SPACE(h.xyzt_units) == NIFTI_UNITS_METER    ? 1e3
+                        : XYZT_TO_SPACE(h.xyzt_units) == NIFTI_UNITS_MICRON ? 1e-3
+                                                                            : 1;  // mm
+    std::string note;
     if (h.sform_code > 0) {
-        const Affine sform = FromSform(h);
-        Place(grid, sform, path, "sform");
-        const double apart = h.qform_code > 0 ? GetDifference(sform, FromQform(h), grid) : 0;
-        if (!(apart <= 0.1 * *std::min_element(grid.spacing.begin(), grid.spacing.end())))
-            note << path << ": sform and qform disagree by up to " << apart << " mm: the sform counts";
+        Place(grid, FromSform(h), unit, path);
+        const double smallest = std::min({grid.spacing[0], grid.spacing[1], grid.spacing[2]});
+        const double apart = h.qform_code > 0 ? unit * GetDifference(FromSform(h), FromQform(h), grid) : 0;
+        bool same = true;
+        for (int axis = 0; axis < 3; ++axis)
+            same &= std::abs(std::abs(unit * h.pixdim[axis + 1]) / grid.spacing[axis] - 1) <= 1e-3;
+        if (!same) note = "the sizes of voxels in pixdim are not those of the sform: the sform counts";
+        else if (!(apart <= 0.1 * smallest))
+            note = "sform and qform differ by up to " + std::to_string(apart) + " mm: the sform counts";
     } else {
-        for (int axis = 1; axis <= 3; ++axis) {
-            if (request.spacing[0] > 0) h.pixdim[axis] = static_cast<float>(request.spacing[axis - 1]);
-            if (!(h.pixdim[axis] > 0))
-                throw ScanError(path + ": pixdim " + std::to_string(axis) +
-                                " is not above 0: give --spacing X,Y,Z in mm");
+        for (int axis = 0; axis < 3; ++axis)  // which way an axis runs is said without its size
+            if (!(h.pixdim[axis + 1] > 0))
+                h.pixdim[axis + 1] = request.spacing[axis] > 0 ? static_cast<float>(request.spacing[axis] / unit) : NAN;
+        Affine affine = FromQform(h);
+        if (h.qform_code <= 0) {
+            affine = {};
+            for (int axis = 0; axis < 3; ++axis) {
+                affine[axis][axis] = h.pixdim[axis + 1] * (axis == 0 ? -1 : 1);
+                affine[axis][3] = -affine[axis][axis] * static_cast<double>(grid.size[axis] - 1) / 2;
+            }
+            note = "neither sform nor qform says where its axes point: taken as left, anterior, superior";
         }
-        scan.oriented = h.qform_code > 0;
-        Place(grid, scan.oriented ? FromQform(h) : Affine{{{h.pixdim[1]}, {0, h.pixdim[2]}, {0, 0, h.pixdim[3]}}}, path,
-              "qform");
+        Place(grid, affine, unit, path);
     }
-    scan.note = note.str();
+    Scan scan;
+    if (!note.empty()) scan.note = path + ": " + note;
 
     // A slope of 0, or none, means that voxels are not scaled.
     if (h.scl_slope != 0 && std::isfinite(h.scl_slope)) {

@@ -56,13 +56,12 @@ Scan ReadNrrd(const ScanRequest& request) {
     grid_placement placement{};
     problem problem{};
     if (!nrrd_read_header(&header, file.get(), path.c_str(), &problem) ||
-        (request.spacing[0] == 0 && !grid_check_spacing(&header, path.c_str(), &problem)) ||
         !grid_placement_read(&placement, &header, path.c_str(), &problem))
         throw ScanError(problem.text);
 
     Scan scan;
-    scan.oriented = grid_to_lps(&placement, &header);
-    if (!placement.origin_known) scan.note = path + ": has no space origin: coordinates count from its first voxel";
+    if (!grid_to_lps(&placement, &header))
+        scan.note = path + ": its axes are not tied to the patient: taken as left, posterior, superior";
     Grid grid{};
     for (int axis = 0; axis < NRRD_AXES; ++axis) {
         grid.size[axis] = header.size[axis];

@@ -11,6 +11,10 @@
 
 #include <unistd.h>
 
+extern "C" {
+#include "grid.h"
+}
+
 namespace {
 
 int g_Stderr = -1;             // the real one
@@ -86,25 +90,30 @@ void ToHU(const Stored& stored, const void* voxels, size_t count, float* hu) {
 }
 
 ImageType::Pointer MakeImage(const Grid& grid, const ScanRequest& request) {
+    Vector spacing = grid.spacing;
+    problem problem{};
+    if (!grid_fill_spacing(spacing.GetDataPointer(), request.spacing.GetDataPointer(), request.path.c_str(), &problem))
+        throw ScanError(problem.text);
     auto image = ImageType::New();
     ImageType::SizeType size;
     ImageType::DirectionType direction;
     for (unsigned axis = 0; axis < 3; ++axis) {
         size[axis] = grid.size[axis];
         for (unsigned i = 0; i < 3; ++i) direction(i, axis) = grid.axis[axis][i];
+        for (unsigned other = 0; other < axis; ++other) {
+            if (!(std::abs(grid.axis[axis] * grid.axis[other]) <= GRID_MAX_COSINE)) {
+                throw ScanError(request.path + ": axes " + std::to_string(other + 1) + " and " +
+                                std::to_string(axis + 1) +
+                                " are not at a right angle (a gantry tilt?): resample it to a right-angled grid");
+            }
+        }
     }
     image->SetRegions(size);
     image->SetDirection(direction);
-    image->SetOrigin(grid.origin.data());
-    image->SetSpacing(request.spacing[0] > 0 ? request.spacing.data() : grid.spacing.data());
+    image->SetOrigin(grid.origin.GetDataPointer());
+    image->SetSpacing(spacing);
     image->Allocate();
     return image;
-}
-
-double Dot(const Vector& a, const Vector& b) { return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]; }
-
-Vector Cross(const Vector& a, const Vector& b) {
-    return {a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]};
 }
 
 void SetCurrentFile(const std::string& path) {

@@ -15,9 +15,15 @@
 #include <string>
 
 #include "itkImage.h"
+#include "itkVector.h"
 
 using ImageType = itk::Image<float, 3>;  // HU
-using Vector = std::array<double, 3>;
+using Vector = itk::Vector<double, 3>;
+
+inline Vector MakeVector(double x, double y, double z) {
+    const double parts[] = {x, y, z};
+    return Vector(parts);
+}
 
 /** A scan that cannot be used: one sentence with its file, what is wrong and what to do. */
 struct ScanError : std::runtime_error {
@@ -25,21 +31,20 @@ struct ScanError : std::runtime_error {
 };
 
 struct ScanRequest {
-    std::string path;    // a file, or a folder with a DICOM series
-    std::string series;  // its UID; empty: the only one
-    Vector spacing{};    // mm along x, y, z, where the user knows better; 0: the file's
+    std::string path;     // a file, or a folder with a DICOM series
+    std::string series;   // its UID; empty: the only one
+    Vector spacing{0.0};  // mm along x, y, z, where the file does not say it; 0: not given
 };
 
 struct Scan {
     ImageType::Pointer image;
-    bool oriented = true;  // false: the file does not say which way its axes run in the patient
-    std::string note;      // what the user should know; empty: nothing
+    std::string note;  // what is doubtful, but usable; empty: nothing
 };
 
 /** Where voxels lie. */
 struct Grid {
     std::array<uint64_t, 3> size;
-    Vector spacing, origin;        // mm, left-posterior-superior
+    Vector spacing, origin;        // mm, left-posterior-superior; a spacing may be unknown: NaN
     std::array<Vector, 3> axis{};  // direction of x, y, z; unit vectors
 };
 
@@ -66,17 +71,11 @@ bool IsDicom(const std::string& path);
 bool IsNifti(const std::string& path);
 bool IsNrrd(const std::string& path);
 
-/** An image on the grid, its voxels to be filled; with the user's spacing where there is one. */
+/** An image on the grid, its voxels to be filled; refuses an unknown spacing and axes that are not at right angles. */
 ImageType::Pointer MakeImage(const Grid& grid, const ScanRequest& request);
 
 /** `count` voxels as HU. */
 void ToHU(const Stored& stored, const void* voxels, size_t count, float* hu);
-
-double Dot(const Vector& a, const Vector& b);
-Vector Cross(const Vector& a, const Vector& b);
-
-/** Cosine of the angle between axes, at most: directions of some collections are 0.1 % off a right angle. */
-constexpr double RIGHT_ANGLE = 2e-3;
 
 /** The file that is being read: a crash of a decoder is told of it. */
 void SetCurrentFile(const std::string& path);
