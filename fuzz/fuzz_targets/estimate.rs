@@ -43,7 +43,7 @@ fn run(u: &mut Unstructured) -> Result<()> {
         0 => extents[axis].div_ceil(o.stride.max(1).into()),
         patches => patches,
     });
-    if extents.iter().all(|&extent| extent <= 1 << 24) && grid.iter().any(|&patches| patches > MAX_PATCHES) {
+    if extents[..2].iter().all(|&extent| extent <= 1 << 24) && grid.iter().any(|&patches| patches > MAX_PATCHES) {
         return Ok(());
     }
     let Some(session) = Session::new(model, options.pointer(u)) else { return Ok(()) };
