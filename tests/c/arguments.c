@@ -23,12 +23,13 @@ static uint8_t mask[VOXELS];
     memcpy(&name##_before, &name, sizeof name)
 #define CHECK_UNTOUCHED(name) CHECK(memcmp(&name, &name##_before, sizeof name) == 0)
 
-#define CHECK_INIT(type, init) \
+/* `first`: the struct's bytes in the first version. */
+#define CHECK_INIT(type, first, init) \
     do { \
         UNTOUCHED(type, value); \
         CHECK_INVALID("NULL", init(NULL, sizeof value)); \
         CHECK_INVALID("struct_size 0", init(&value, 0)); \
-        CHECK_INVALID("struct_size", init(&value, sizeof value - 1)); \
+        CHECK_INVALID("struct_size", init(&value, (first) - 1)); \
         CHECK_INVALID("struct_size", init(&value, 4097)); \
         CHECK_INVALID("struct_size", init(&value, SIZE_MAX)); \
         CHECK_UNTOUCHED(value); \
@@ -44,12 +45,12 @@ static patchmask_status volume_init(patchmask_volume* out, size_t struct_size) {
 }
 
 static void initialisers(void) {
-    CHECK_INIT(patchmask_volume, volume_init);
-    CHECK_INIT(patchmask_outputs, patchmask_outputs_init);
-    CHECK_INIT(patchmask_options, options_init);
-    CHECK_INIT(patchmask_model_info, patchmask_model_info_init);
-    CHECK_INIT(patchmask_estimate, patchmask_estimate_init);
-    CHECK_INIT(patchmask_result, patchmask_result_init);
+    CHECK_INIT(patchmask_volume, 104, volume_init);
+    CHECK_INIT(patchmask_outputs, 160, patchmask_outputs_init);
+    CHECK_INIT(patchmask_options, 192, options_init);
+    CHECK_INIT(patchmask_model_info, 112, patchmask_model_info_init);
+    CHECK_INIT(patchmask_estimate, 80, patchmask_estimate_init);
+    CHECK_INIT(patchmask_result, 112, patchmask_result_init);
 }
 
 static void volume_descriptions(void) {
@@ -106,7 +107,7 @@ static void check_option(const char* text, const patchmask_options* options) {
 
 static void options(void) {
     BAD_OPTION("struct_size 0", struct_size, 0);
-    BAD_OPTION("struct_size", struct_size, sizeof(patchmask_options) - 8);
+    BAD_OPTION("struct_size", struct_size, 192 - 8);
     BAD_OPTION("struct_size", struct_size, 4097);
     BAD_OPTION("patch_size 0", patch_size, 0);
     BAD_OPTION("patch_size 31", patch_size, 31);

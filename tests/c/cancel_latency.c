@@ -186,7 +186,8 @@ static bool keeps_the_limit(const scenario* s, int moments, double longest) {
         inside[voxels / 2 + (size_t)s->width / 3] = 1;
         c.roi.stride_x = c.roi.stride_y = c.roi.stride_z = 0;
     } else
-        for (size_t i = 0; i < line; i++) inside[i] = s->roi == STRIPES ? i % 997 < 500 : synthetic_hu(i, 0, 0) % 5 == 0;
+        for (size_t i = 0; i < line; i++)
+            inside[i] = s->roi == STRIPES ? i % 997 < 500 : synthetic_hu(i, 0, 0) % 5 == 0;
     CHECK_OK(patchmask_outputs_init(&c.outputs, sizeof c.outputs));
     c.outputs.mask = buffer(voxels, 1);
     if (s->outputs & COVERAGE) c.outputs.coverage = buffer(voxels, 1);
@@ -207,8 +208,8 @@ static bool keeps_the_limit(const scenario* s, int moments, double longest) {
         sum += latency;
         if (latency > worst) worst = latency, worst_after = ran, worst_stage = atomic_load(&c.stage);
     }
-    printf("   %-24s worst %5.1f ms (after %.2f s, stage %d), mean %5.1f ms; %d moments of %.2f s, %d too late\n", s->name,
-           1e3 * worst, worst_after, worst_stage, 1e3 * sum / moments, moments, span, too_late);
+    printf("   %-24s worst %5.1f ms (after %.2f s, stage %d), mean %5.1f ms; %d moments of %.2f s, %d too late\n",
+           s->name, 1e3 * worst, worst_after, worst_stage, 1e3 * sum / moments, moments, span, too_late);
     fflush(stdout);
     patchmask_session_free(c.session);
     patchmask_model_free(model);

@@ -79,13 +79,69 @@ static void a_longer_struct_works(void) {
     free(hu);
 }
 
+/* Bytes in the first version. */
+enum { FIRST_VOLUME = 104, FIRST_OPTIONS = 192, FIRST_INFO = 112, FIRST_ESTIMATE = 80 };
+
+/* The bytes of a struct beyond the end that the program knows. */
+#define CHECK_BEYOND(value, first) \
+    do { \
+        for (size_t i = (first); i < sizeof(value); i++) CHECK(((const unsigned char*)&(value))[i] == 0xa5); \
+    } while (0)
+
+static void a_shorter_struct_works(void) {
+    static uint8_t mask[VOXELS], expected[VOXELS];
+    tiny_model spec = tiny_model_default();
+    patchmask_model* model = tiny_model_load(&spec);
+    patchmask_session* session = NULL;
+    int16_t* hu = synthetic_volume(WIDTH, HEIGHT, 1);
+    patchmask_options options;
+    patchmask_volume volume;
+    patchmask_model_info info;
+    patchmask_estimate estimate;
+    memset(&options, 0xa5, sizeof options);
+    memset(&volume, 0xa5, sizeof volume);
+    memset(&info, 0xa5, sizeof info);
+    memset(&estimate, 0xa5, sizeof estimate);
+    CHECK_OK(patchmask_options_init(&options, FIRST_OPTIONS, model));
+    CHECK_OK(patchmask_volume_init(&volume, FIRST_VOLUME, hu, PATCHMASK_VOXEL_I16, WIDTH, HEIGHT, 1));
+    CHECK_OK(patchmask_model_info_init(&info, FIRST_INFO));
+    CHECK_OK(patchmask_model_get_info(model, &info));
+    CHECK_OK(patchmask_estimate_init(&estimate, FIRST_ESTIMATE));
+    options.patch_size = 32;
+    options.stride = 8;
+    options.device = PATCHMASK_DEVICE_CPU;
+    patchmask_outputs outputs = {.struct_size = sizeof outputs, .mask = mask};
+    CHECK_OK(patchmask_session_new(model, &options, &session));
+    CHECK_OK(patchmask_session_estimate(session, &volume, NULL, &estimate));
+    CHECK_OK(patchmask_session_segment(session, &volume, NULL, &outputs, NULL));
+    CHECK(info.classes == 2 && estimate.patches == 5 * 5);
+    CHECK_BEYOND(options, FIRST_OPTIONS);
+    CHECK_BEYOND(volume, FIRST_VOLUME);
+    CHECK_BEYOND(info, FIRST_INFO);
+    CHECK_BEYOND(estimate, FIRST_ESTIMATE);
+    patchmask_session_free(session);
+    memcpy(expected, mask, sizeof mask);
+
+    /* As with the structs of this header. */
+    patchmask_options same = synthetic_options(model, 32, 8);
+    same.window_low = options.window_low;
+    same.window_high = options.window_high;
+    patchmask_volume plain = dense_volume(hu, WIDTH, HEIGHT, 1);
+    CHECK_OK(patchmask_session_new(model, &same, &session));
+    CHECK_OK(patchmask_session_segment(session, &plain, NULL, &outputs, NULL));
+    CHECK(memcmp(mask, expected, sizeof mask) == 0);
+    patchmask_session_free(session);
+    patchmask_model_free(model);
+    free(hu);
+}
+
 static void a_struct_of_no_version_is_refused(void) {
     patchmask_options options;
     patchmask_model* model = NULL;
     patchmask_session* session = NULL;
     tiny_model spec = tiny_model_default();
     model = tiny_model_load(&spec);
-    CHECK_INVALID("struct_size", patchmask_options_init(&options, sizeof options - 8, model));
+    CHECK_INVALID("struct_size", patchmask_options_init(&options, FIRST_OPTIONS - 8, model));
     CHECK_INVALID("struct_size", patchmask_options_init(&options, 1 << 20, model));
     CHECK_OK(patchmask_options_init(&options, sizeof options, model));
     options.struct_size = 0;
@@ -96,6 +152,7 @@ static void a_struct_of_no_version_is_refused(void) {
 
 int main(void) {
     RUN(a_longer_struct_works);
+    RUN(a_shorter_struct_works);
     RUN(a_struct_of_no_version_is_refused);
     return 0;
 }
