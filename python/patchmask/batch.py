@@ -90,7 +90,7 @@ def tasks_of(
     The ROI of a scan is what has its name under `rois`. Where there is none the path is of no file: the scan fails.
     """
     folder, out, rois = folder.resolve(), out.resolve(), rois and rois.resolve()  # workers may run elsewhere
-    found = [scan for scan in images.find(folder) if not {out, rois} & {scan[1], *scan[1].parents}]
+    found = [scan for scan in images.find(folder) if not {out, rois} & {(there := scan[1].resolve()), *there.parents}]
     roi_of = {name: path for name, path, _ in images.find(rois)} if rois else {}
 
     def task(name: str, path: Path, series: Optional[str]) -> Task:

@@ -275,6 +275,9 @@ def test_files_cut_off_or_empty(tmp_path):
             path.write_bytes(whole[:length])
             refused(tmp_path / "s", path.name)
         path.write_bytes(whole)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty/IM0000.dcm").touch()
+    refused(tmp_path / "empty", "IM0000.dcm: is empty")
     (tmp_path / "s/copy.dcm").write_bytes(whole)
     refused(tmp_path / "s", "copy.dcm", "there twice")
 

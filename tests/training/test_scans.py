@@ -152,11 +152,11 @@ class Refused(TrainingCase):
         nrrd = write_lits(self.folder / "nrrd", end=".nrrd")
         whole = (nrrd / "volume-1.nrrd").read_bytes()
         for content, text in (
-            (whole[:-1], "got only 12479"),
+            (whole[:-1], "truncated: 24959 bytes, but the header announces 24960"),
             (b"no image", ""),
-            (whole.replace(b"encoding: raw", b"encoding: hex"), "invalid character"),
-            (whole.replace(b"type: short", b"type: block"), "type is block"),
-            (whole.replace(b"sizes: 60 52 4", b"sizes: 60 208"), "2 values, but dimension is 3"),
+            (whole.replace(b"encoding: raw", b"encoding: hex"), "volume-1.nrrd: damaged"),
+            (whole.replace(b"type: short", b"type: block"), "type block: must be one of"),
+            (whole.replace(b"sizes: 60 52 4", b"sizes: 60 208"), "sizes 60 208: must be 3 numbers"),
         ):
             (nrrd / "volume-1.nrrd").write_bytes(content)
             self.refused(nrrd, text=text if text else "volume-1.nrrd: ")

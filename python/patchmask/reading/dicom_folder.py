@@ -69,7 +69,7 @@ def pydicom_warnings(action: str) -> Iterator[None]:
 def look(folder: Path) -> Folder:
     """Reads the headers of a folder; never raises because of a file in it."""
     found, unclear = Folder(), []
-    suffixes = set()
+    suffixes = {".dcm", ".ima"}
     with pydicom_warnings("ignore"):
         for path in files_of(folder):
             try:
