@@ -35,6 +35,8 @@ library:
 	  { cp target/release/libpatchmask.so build/new.so && mv build/new.so build/libpatchmask.so.$(VERSION); }
 	@ln -sf libpatchmask.so.$(VERSION) build/$(SONAME)
 	@ln -sf $(SONAME) build/libpatchmask.so
+	@[ build/libpatchmask.a -nt target/release/libpatchmask.a ] || \
+	  tools/static_library.sh target/release/libpatchmask.a build/libpatchmask.a
 
 build/segment: $(SEGMENT_SOURCES) $(SEGMENT_HEADERS) Makefile | library
 	$(C) $(SEGMENT_SOURCES) -o $@ $(LINK)

@@ -47,7 +47,7 @@ everything() {
 755 build/libpatchmask.so.$VERSION $lib/libpatchmask.so.$VERSION
 link libpatchmask.so.$VERSION $lib/$SONAME
 link $SONAME $lib/libpatchmask.so
-644 target/release/libpatchmask.a $lib/libpatchmask.a
+644 build/libpatchmask.a $lib/libpatchmask.a
 644 include/patchmask.h $include/patchmask.h
 644 include/patchmask.hpp $include/patchmask.hpp
 template packaging/patchmask.pc.in $lib/pkgconfig/patchmask.pc

@@ -163,6 +163,36 @@ class Install(unittest.TestCase):
         words.append("INCLUDEDIR=include/medical")
         self.check_all(stage / "opt/patchmask", words, "lib/x86_64-linux-gnu", "include/medical")
 
+    def test_static_library_in_other_rust_code(self):
+        """In a Rust program, in its plug-ins and beside another Rust library: neither symbols nor allocators meet."""
+        self.needs("pkg-config", "readelf", "rustc")
+        run("make", "install", f"PREFIX={self.folder}")
+        lib = self.folder / "lib"
+        rows = [line.split() for line in run("readelf", "-sW", lib / "libpatchmask.a").splitlines()]
+        seen = {(row[7], row[5]) for row in rows if row[4:5] in (["GLOBAL"], ["WEAK"]) and row[6] != "UND"}
+        exports = (ROOT / "tests/c/exports.txt").read_text(encoding="utf-8").split()
+        self.assertEqual(seen, {(name, "HIDDEN") for name in exports})
+
+        flags = run("pkg-config", "--static", "--libs", "patchmask", PKG_CONFIG_PATH=f"{lib}/pkgconfig").split()
+        flags = [flag for flag in flags if flag != "-lpatchmask"]
+        host, example, other = self.folder / "host", self.folder / "example.o", self.folder / "libother.a"
+        plugins = [self.folder / "rust.so", self.folder / "c.so"]
+        cc = ["cc", "-std=c11", "-fPIC", f"-I{self.folder}/include"]
+        run(*cc, "-c", "-Dmain=example", "examples/c/minimal.c", "-o", example)
+        rustc = ["rustc", "--edition=2024", "tests/install/embedding.rs", f"-Lnative={lib}", "-lstatic:-bundle=patchmask"]
+        for kind, out in (("bin", host), ("cdylib", plugins[0]), ("staticlib", other)):
+            arguments = [example, *flags] if kind != "staticlib" else []
+            run(*rustc, f"--crate-type={kind}", "-o", out, *(f"-Clink-arg={argument}" for argument in arguments))
+        run(*cc, "-shared", "-Dmain=plugin", "examples/c/minimal.c", lib / "libpatchmask.a", "-o", plugins[1], *flags)
+        for plugin in plugins:
+            self.assertIn("NODELETE", run("readelf", "-d", plugin))
+        main = self.folder / "main.c"
+        main.write_text("void plugin(int, char **);\nint main(int n, char **words) { plugin(n, words); }\n")
+        run(*cc, main, example, other, lib / "libpatchmask.a", "-o", self.folder / "beside", *flags)
+        model = "examples/demo/model.safetensors"
+        output = run(host, model, *plugins) + run(self.folder / "beside", model)
+        self.assertEqual(len(re.findall(r"[1-9]\d* of 15360 voxels are lesion", output)), 1 + 2 * 2 + 1)
+
     def test_nothing_is_left(self):
         at = self.folder / "prefix with spaces"
         run("make", "install", f"PREFIX={at}/")
@@ -223,7 +253,9 @@ class Install(unittest.TestCase):
             split = lambda name, value: set(value.split()) if name == "Libs.private" else value
             return {name: split(name, value) for name, value in re.findall(r"^([\w.]+): *(.*)$", text, re.M)}
 
-        self.assertEqual(fields(cargo), fields(make))
+        expected = fields(make)
+        expected["Libs.private"].remove("-Wl,-z,nodelete")  # cargo-c knows no such flags
+        self.assertEqual(fields(cargo), expected)
         for link in (SONAME, "libpatchmask.so"):
             self.assertEqual((cargo / "lib" / link).resolve(), cargo / "lib" / SHARED)
 
