@@ -186,6 +186,25 @@ class Results(SegmentCase):
         self.assert_mask(maximum_model.mask(SIZES, self.voxels))
         self.succeed("--fill", "linear", "--padding", "image")
 
+    def test_pixels_of_the_model(self):
+        # 44 x 38 voxels of 0.703125 mm are 22 x 19 pixels of twice that.
+        report = self.report("--pixel-mm", "1.40625", "--stride", "8", "--logits", "logits.nrrd")
+        self.assertEqual(report["lattice"], [3, 3])
+        self.assertEqual(report["pixel_mm"], [1.40625, 1.40625])
+        fields, _ = self.read("logits.nrrd")
+        self.assertEqual((fields["sizes"], fields["spacings"]), ("2 3 3 3", "nan 11.25 11.25 2.5"))
+        self.assertEqual(fields["axis mins"], "nan 0.3515625 0.3515625 0")
+        self.assertEqual(self.read("mask.nrrd")[0]["sizes"], "44 38 3")
+        report = self.report("--pixel-mm", "1.40625", "--no-resample")
+        self.assertEqual((report["lattice"], report["pixel_mm"]), ([6, 5], [0.703125, 0.703125]))
+        self.assert_mask(maximum_model.mask(SIZES, self.voxels))
+
+    def test_threshold(self):
+        self.succeed("--threshold", "1e-6")
+        self.assertEqual(set(self.read("mask.nrrd")[1]), {1})
+        self.succeed("--threshold", "1")
+        self.assertEqual(set(self.read("mask.nrrd")[1]), {0})
+
 
 class Reports(SegmentCase):
     def test_schema(self):
@@ -211,6 +230,7 @@ class Reports(SegmentCase):
         known |= {"equalize": False, "fill": "nearest", "crop": None, "roi": None, "sharing": True}
         known |= {"device": "cpu", "threads": 2, "memory_mib": 500, "lesion_class": 1}
         known |= {"model": "model.safetensors", "mean": [0, 0, 0], "std": [1, 1, 1], "spacing": None}
+        known |= {"pixel_mm": 0, "resample": True, "threshold": 0}
         self.assertEqual({name: options[name] for name in known}, known)
 
     def test_metadata_counts_and_the_command_line_counts_more(self):
