@@ -30,7 +30,7 @@ _KINDS = {
     "float32": "float",
     "float64": "double",
 }
-_KIND = {name: kind for kind, names in _KINDS.items() for name in names.split("|")}
+_KIND = {kind: kind for kind in _KINDS} | {name: kind for kind, names in _KINDS.items() for name in names.split("|")}
 _ENCODING = {"raw": "raw", "gzip": "gzip", "gz": "gzip", "bzip2": "bzip2", "bz2": "bzip2", "hex": "hex"}
 _ENCODING |= dict.fromkeys(("text", "txt", "ascii"), "text")
 _SPACE = ("domain", "space", "time", "none", "???")  # kinds of axes whose elements are voxels
@@ -145,9 +145,9 @@ def _vector(text: str) -> Optional[np.ndarray]:
 
 def _data(path: Path, fields: dict[str, str], count: int) -> Data:
     def known(field: str, table: dict[str, str]) -> str:
-        value = fields.get(field, "none")
+        value = fields.get(field, "none")  # of types, the first of each one's names are told
         if value.lower() not in table:
-            raise refuse(path, f"{field} {value}: must be one of {', '.join(table)}; convert it")
+            raise refuse(path, f"{field} {value}: must be one of {', '.join(list(table)[:11])}; convert it")
         return table[value.lower()]
 
     kind, encoding = np.dtype(known("type", _KIND)), known("encoding", _ENCODING)
