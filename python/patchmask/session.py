@@ -164,8 +164,7 @@ class Session(Owner):
         raw.sharing, raw.resample = bool(sharing), bool(resample)
         for name, number in (("pixel_mm", pixel_mm), ("threshold", threshold)):
             if number is not None:
-                [value] = _numbers(name, number, (1,), "a number")
-                setattr(raw, name, value)
+                setattr(raw, name, _numbers(name, number, (1,), "a number")[0])
         if crop is not None:
             corners = "(x0, y0, x1, y1) in pixels, x0 < x1 and y0 < y1"
             try:

@@ -62,8 +62,7 @@ def add_spacing(parser: argparse.ArgumentParser) -> None:
 
 def of(given: argparse.Namespace) -> dict[str, Any]:
     """Arguments for Session."""
-    names = ("patch_size", "stride", "padding", "window", "equalize", "crop", "fill", "sharing", "device", "threads")
-    names += ("pixel_mm", "resample", "threshold")
+    names = "patch_size stride padding window equalize crop fill sharing device threads pixel_mm resample threshold".split()
     return {name: getattr(given, name) for name in names} | {
         "memory_budget": given.memory << 20 if given.memory > 0 else given.memory
     }
