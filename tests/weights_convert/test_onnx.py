@@ -232,6 +232,15 @@ class Onnx(ConvertCase):
                 self.converted(path, *METADATA)
                 self.assert_logits(graph.run(patches()), EXACT)
 
+    def test_torchvisions_average_to_7_x_7(self):
+        """As it is exported: a pool of 2 where the features have 14 x 14 positions, of 1 where the side is open."""
+        for side, shape, pool, positions in ((448, 448, 2, 49), (PATCH, "side", 1, 4)):
+            graph = Graph("torch", softmax=False, positions=positions)
+            graph.inputs[0] = helper.make_tensor_value_info("data", TensorProto.FLOAT, ["n", 1, shape, shape])
+            size = {"kernel_shape": [pool, pool], "strides": [pool, pool]}
+            self.converted(self.saved(graph.insert(-7, "AveragePool", **size)), *METADATA, f"--patch-size={side}")
+            self.assert_logits(graph.run(patches(side)), ROUNDED, side=side)
+
     def test_steps_that_change_nothing(self):
         graph = Graph("torch", softmax=False)
         graph.nodes[3:5] = [graph.nodes[4], graph.nodes[3]]  # the first max pool before its ReLU: the same function
