@@ -13,12 +13,13 @@ import glob
 import itertools
 import math
 from pathlib import Path
-from typing import Any, Optional
+from typing import Optional
 
 import numpy as np
 import SimpleITK as sitk
 
 from .reading import READ_SUFFIXES, ImageError, Spacing, notes_of, read, read_mask, read_roi, series_of, suffix_of
+from .reading.grid import IS_PART, numbers
 from .writing import WRITE_SUFFIXES, write
 
 __all__ = [
@@ -30,8 +31,10 @@ __all__ = [
     "check_same_grid",
     "files_of",
     "find",
+    "is_part",
     "like",
     "notes_of",
+    "on_grid",
     "read",
     "read_mask",
     "read_roi",
@@ -85,13 +88,30 @@ def like(array: np.ndarray, image: sitk.Image) -> sitk.Image:
 def check_same_grid(image: sitk.Image, path: Path, other: sitk.Image, other_path: Path) -> None:
     """Size, and to a thousandth of a millimetre spacing, origin and directions."""
     for what in ("Size", "Spacing", "Origin", "Direction"):
-        have, want = getattr(image, f"Get{what}")(), getattr(other, f"Get{what}")()
-        if not np.allclose(have, want, rtol=0, atol=1e-3):
-            raise ImageError(f"{path}: {what.lower()} {_numbers(have)}, but {other_path} has {_numbers(want)}")
+        if not _same(image, other, what):
+            have, want = getattr(image, f"Get{what}")(), getattr(other, f"Get{what}")()
+            raise ImageError(f"{path}: {what.lower()} {numbers(have)}, but {other_path} has {numbers(want)}")
 
 
-def _numbers(values: Any) -> str:
-    return "(" + ", ".join(f"{value:g}" for value in values) + ")"
+def _same(image: sitk.Image, other: sitk.Image, what: str) -> bool:
+    return np.allclose(getattr(image, f"Get{what}")(), getattr(other, f"Get{what}")(), rtol=0, atol=1e-3)
+
+
+def is_part(image: sitk.Image) -> bool:
+    """A DICOM segmentation, which has only the slices with something in them."""
+    return bool(image.HasMetaDataKey(IS_PART))
+
+
+def on_grid(mask: sitk.Image, path: Path, image: sitk.Image, image_path: Path) -> sitk.Image:
+    """`mask`, which has the grid of `image`, or is a DICOM segmentation of some of its slices: the others are 0."""
+    if is_part(mask) and _same(mask, image, "Spacing") and _same(mask, image, "Direction"):
+        whole = sitk.Resample(mask, image, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
+        first = np.array(image.TransformPhysicalPointToContinuousIndex(mask.GetOrigin()))
+        there, all_there = (np.count_nonzero(sitk.GetArrayViewFromImage(one)) for one in (whole, mask))
+        if there == all_there and np.allclose(first, np.round(first), rtol=0, atol=1e-2):
+            return whole
+    check_same_grid(mask, path, image, image_path)
+    return mask
 
 
 def files_of(path: Path) -> list[Path]:

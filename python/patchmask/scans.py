@@ -100,8 +100,7 @@ def segment_file(
 def _read_roi(scan: Scan, image: sitk.Image) -> sitk.Image:
     assert scan.roi is not None
     region = images.read_roi(scan.roi, None, scan.spacing)
-    images.check_same_grid(region, scan.roi, image, scan.path)
-    return images.turn(region, scan.axes)
+    return images.turn(images.on_grid(region, scan.roi, image, scan.path), scan.axes)
 
 
 def _report(

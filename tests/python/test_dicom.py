@@ -360,6 +360,52 @@ def test_other_rescale_types(tmp_path):
     right(tmp_path / "s", notes=["RescaleType Z_EFF: its values are no HU"])
 
 
+PATIENT = "PatientBirthDate PatientSex StudyDate StudyTime AccessionNumber StudyID ReferringPhysicianName".split()
+PATIENT.append("PositionReferenceIndicator")
+
+
+def write_segmentation(path, sources, numbers, **options):
+    """As highdicom writes it: slices without a segment are left out."""
+    import highdicom
+    from pydicom.sr.codedict import codes
+
+    seg = highdicom.seg
+    manual = seg.SegmentAlgorithmTypeValues.MANUAL
+    described = [seg.SegmentDescription(k, f"s{k}", codes.SCT.Tissue, codes.SCT.Liver, manual) for k in (1, 2)]
+    seg.Segmentation(
+        [pydicom.dcmread(source) for source in sources], numbers, options.pop("kind", "BINARY"), described, "1.2.77", 9,
+        "1.2.77.1", 1, "a", "b", "1", "1", **options,
+    ).save_as(path)  # fmt: skip
+
+
+@pytest.mark.parametrize("options", [{}, {"omit_empty_frames": False}, {"kind": "LABELMAP"}])
+def test_segmentations_of_a_series(tmp_path, command, options):
+    """On the grid of the scan, as truth, mask and ROI."""
+    paths = write_series(tmp_path / "ct", HU, put(**dict.fromkeys(PATIENT, "")))
+    numbers = np.zeros(HU.shape, np.uint8)
+    numbers[1:4, 5:20, 10:30], numbers[2, 8:12, 12:20] = 1, 2
+    path = tmp_path / "seg.dcm"
+    write_segmentation(path, paths, numbers, **options)
+    scan = images.read(tmp_path / "ct")
+    placed = images.on_grid(images.read_mask(path), path, scan, tmp_path / "ct")
+    assert np.array_equal(sitk.GetArrayFromImage(placed), numbers)
+    plain = tmp_path / "plain.nrrd"
+    sitk.WriteImage(images.like(numbers, scan), str(plain))
+    for words in ((path, plain), (plain, path), (path, path)):
+        assert "1/1" in command("metrics", *words).stdout
+    shifted = images.like(numbers, scan)
+    shifted.SetOrigin((-30, -20.5, 101))
+    sitk.WriteImage(shifted, str(plain))
+    assert "but" in command("metrics", path, plain, status=1).stderr
+
+
+def test_segmentations_that_overlap(tmp_path):
+    paths = write_series(tmp_path / "ct", HU, put(**dict.fromkeys(PATIENT, "")))
+    write_segmentation(tmp_path / "seg.dcm", paths, np.ones((*HU.shape, 2), np.uint8))
+    with pytest.raises(images.ImageError, match="no volume of separate segments"):
+        images.read_mask(tmp_path / "seg.dcm")
+
+
 def test_segmentations(tmp_path, command):
     """DICOM SEG is read as masks and ROIs, not as a scan."""
     path = get_testdata_file("liver_1frame.dcm")

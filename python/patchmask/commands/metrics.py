@@ -51,9 +51,11 @@ def run(given: argparse.Namespace) -> None:
     notes: list[str] = []
     for name, mask_path, truth_path in _pairs(given.mask, given.truth):
         mask, truth = images.read_mask(mask_path, given.spacing), images.read_mask(truth_path, given.spacing)
-        images.check_same_grid(mask, mask_path, truth, truth_path)
         warn(mask_path, images.notes_of(mask))
         warn(truth_path, images.notes_of(truth))
+        if images.is_part(truth):
+            truth = images.on_grid(truth, truth_path, mask, mask_path)
+        mask = images.on_grid(mask, mask_path, truth, truth_path)
         view = sitk.GetArrayViewFromImage
         notes += [f"{name}: {note}" for note in metrics.without(view(mask), given.lesion_class)]
         voxel = images.voxel_mm3(mask)

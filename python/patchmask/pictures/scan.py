@@ -56,8 +56,7 @@ def read_scan(
     ct = images.read(ct_path, series, spacing)
 
     def array(path: Path) -> Any:
-        image = images.read_mask(path, spacing)
-        images.check_same_grid(image, path, ct, ct_path)
+        image = images.on_grid(images.read_mask(path, spacing), path, ct, ct_path)
         return sitk.GetArrayFromImage(images.turn(image))
 
     classes = array(mask_path)

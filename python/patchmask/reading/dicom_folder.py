@@ -36,7 +36,6 @@ ELEMENTS = (
 ).split()
 _TAGS = [Tag(name) for name in ELEMENTS]
 _DEFERRED = 1 << 10  # bytes: larger elements are read when they are asked for
-SEGMENTATION = ("Segmentation Storage", "Label Map Segmentation Storage")
 _BARE = (b"\x08\x00", b"\x02\x00", b"\x00\x08", b"\x00\x02")  # groups that a file without preamble begins with
 
 
@@ -111,7 +110,7 @@ def header_of(path: Path) -> Optional[Dataset]:
 def kind_of(header: Dataset) -> str:
     """ "image", "segmentation", the name of another kind of object, or "" where what an image has is missing."""
     name = sop_class(header)
-    if name in SEGMENTATION:
+    if header.get("Modality") == "SEG":
         return "segmentation"
     if name.endswith("Storage") and not name.endswith("Image Storage"):
         return name

@@ -1,4 +1,7 @@
-"""DICOM segmentations as volumes of segment numbers, by highdicom: 0 where there is no segment."""
+"""DICOM segmentations as volumes of segment numbers, by highdicom: 0 where there is no segment.
+
+Slices without any segment may be missing at the ends: `images.on_grid` adds them.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +27,12 @@ def read(path: Path, headers: list[Dataset]) -> Volume:
             volume = segmentation.get_volume(combine_segments=True, allow_missing_positions=True)
         except (ValueError, RuntimeError, AttributeError) as failed:
             raise refuse(path, f"is no volume of separate segments ({failed}): convert it to NRRD") from None
-    # highdicom counts (slice, row, column).
-    affine = volume.affine[:, [2, 1, 0, 3]]
-    return Volume.of_affine(path, np.asarray(volume.array), affine, [])
+    # highdicom counts (slice, row, column), from either end; series are read so that the grid is right-handed.
+    affine, voxels = volume.affine[:, [2, 1, 0, 3]], np.asarray(volume.array)
+    if np.linalg.det(affine[:3, :3]) < 0:
+        affine[:3, 3] += affine[:3, 2] * (len(voxels) - 1)
+        affine[:3, 2] *= -1
+        voxels = voxels[::-1]
+    found = Volume.of_affine(path, voxels, affine, [])
+    found.is_part = True
+    return found

@@ -26,7 +26,7 @@ SHEAR_MAX = 0.01  # cosine between two axes: 0.6 degrees
 SPACING_MIN, SPACING_MAX = 1e-3, 1e3  # mm; others are of another unit
 SAME_SPACING = 1e-3  # relative; files round
 _NOTHING = 1e-12  # of a unit vector; ITK's linear algebra stumbles over smaller ones
-NOTES = "patchmask.notes"  # the key of the image's metadata
+NOTES, IS_PART = "patchmask.notes", "patchmask.is_part"  # keys of the image's metadata
 _AXES = ("columns", "rows", "slices")
 # Millimetres, by the spellings that NRRD and MetaImage have for units.
 UNITS = {"": 1.0, "mm": 1.0, "millimeter": 1.0, "cm": 10.0, "m": 1000.0, "um": 1e-3, "µm": 1e-3, "micron": 1e-3}
@@ -45,6 +45,7 @@ class Volume:
     spacing: np.ndarray  # mm along them; NaN: unknown
     origin: np.ndarray  # centre of the first voxel
     notes: list[str] = field(default_factory=list)  # doubtful, but usable
+    is_part: bool = False  # of a larger grid, on which it is 0
 
     @classmethod
     def of_affine(cls, path: Path, voxels: np.ndarray, affine: np.ndarray, notes: list[str]) -> Volume:
@@ -66,6 +67,8 @@ class Volume:
         image.SetOrigin(self.origin.tolist())
         image.SetDirection(directions.ravel().tolist())
         image.SetMetaData(NOTES, "\n".join(self.notes))
+        if self.is_part:
+            image.SetMetaData(IS_PART, "")
         return image
 
     def _spacing(self, given: Optional[Spacing]) -> np.ndarray:
