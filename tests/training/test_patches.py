@@ -229,6 +229,24 @@ class Chosen(TrainingCase):
             self.refused(self.lits, *start, option, value, text=f"{option} {given}: {start[1]} has")
         self.assertEqual(self.training(self.lits, *start, "--window", "-100,200").intensity.window, (-100, 200))
 
+    def test_average(self):
+        """Of a model and its start, in another window: half way between them."""
+        average = self.folder / "average.safetensors"
+        for name, more in (("one", []), ("two", ["--start", self.folder / "one/model.safetensors", "--window", "-100,200"])):
+            self.train(self.lits, "--out", self.folder / name, "--epochs", 1, "--steps", 3, *more)
+        models = [self.folder / name / "model.safetensors" for name in ("two", "one")]
+        command = [sys.executable, TRAINING / "average.py", *models, "--out", average]
+        self.assertEqual(subprocess.run(command, capture_output=True, text=True).returncode, 0)
+        two, one, made = (load(path) for path in (*models, average))
+        self.assertEqual(made.intensity, two.intensity)
+        for name, value in made.model.state_dict().items():
+            between = (two.model.state_dict()[name] + one.model.state_dict()[name]) / 2
+            torch.testing.assert_close(value, between, atol=1e-3, rtol=1e-3)
+        self.train(self.lits, "--out", self.folder / "other", "--epochs", 1, "--steps", 3, "--window", "0,50")
+        command[3] = self.folder / "other/model.safetensors"
+        failed = subprocess.run(command, capture_output=True, text=True)
+        self.assertIn("not one's start", failed.stderr)
+
     def test_programs(self):
         """Scores of a model without training, and a threshold written into it."""
 
