@@ -36,10 +36,14 @@ def run(
 
     `resources` are what a scan occupies, such as {"GPU": 1}; workers of an existing scheduler must offer them.
     """
+    import dask
     from distributed import Client, LocalCluster
 
     with ExitStack() as stack:
         if address is None:
+            # A worker that is killed is started again. On a busy machine that takes longer than the 15 s after which
+            # the cluster would give it up for good, and wait for ever without one.
+            stack.enter_context(dask.config.set({"distributed.deploy.lost-worker-timeout": "1 day"}))
             cluster = LocalCluster(
                 n_workers=workers,
                 threads_per_worker=1,
