@@ -15,7 +15,7 @@ class Lits(TrainingCase):
     def setUp(self):
         super().setUp()
         write_lits(self.folder / "Training Batch 1")
-        write_lits(self.folder / "Training Batch 2", [4], ".nii.gz")
+        write_lits(self.folder / "Training Batch 2", [4])
 
     def run_here(self, *command):
         python = Path(sys.executable).parent
