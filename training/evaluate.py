@@ -1,6 +1,6 @@
 """Scores a model on scans with labels, through the library, as `segment --roi` runs it.
 
-    python evaluate.py ../models/liver-lesion.safetensors LITS --json scores.json
+    python evaluate.py ../examples/demo/model.safetensors LITS --json scores.json
     python evaluate.py hu LITS            the baseline: smoothed HU below the organ's median, no model
 
 Prints Dice, lesions found and false positives of at least 10 voxels of every scan, and over all. Scans without lesions

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The trainings that made ../models/liver-lesion.safetensors, from a folder of LiTS: NIfTI scans or stacks of pictures.
+# Trains a model for lesions of the liver, from a folder of LiTS: NIfTI scans or stacks of pictures.
 #
 #     ./lits.sh LITS OUT [MINUTES]        MINUTES: of the last training (default 58); each fold takes half of them
 #

@@ -1,4 +1,4 @@
-"""The commands that made the liver model and those of docs/accuracy.md, on a small stand-in for LiTS' folder."""
+"""The commands of lits.sh and those of docs/accuracy.md, on a small stand-in for LiTS' folder."""
 
 import os
 import subprocess
@@ -7,8 +7,6 @@ from pathlib import Path
 
 from export import load
 from training_case import ROOT, TRAINING, TrainingCase, write_lits
-
-MODEL = ROOT / "models/liver-lesion.safetensors"
 
 
 class Lits(TrainingCase):
@@ -33,18 +31,3 @@ class Lits(TrainingCase):
 
     def test_page(self):
         self.run_here(sys.executable, "tests/docs/page.py", "docs/accuracy.md")
-
-    def test_model(self):
-        """What the card says of the file; and it goes with no package."""
-        made = load(MODEL)
-        self.assertLess(MODEL.stat().st_size, 8e6)
-        self.assertEqual((made.pixel_mm, made.intensity.window), (1.5, (-40, 160)))
-        self.assertIn("Attribution-NonCommercial-ShareAlike 4.0", (MODEL.parent / "LICENSE").read_text())
-        listed = subprocess.run(
-            ["cargo", "package", "--list", "--allow-dirty", "--offline"], capture_output=True, text=True, cwd=ROOT
-        )
-        if listed.returncode == 0:
-            self.assertIn("src/lib.rs", listed.stdout)
-        self.assertNotIn("liver-lesion", listed.stdout)
-        for packaging in ("python/wheel.py", "python/pyproject.toml", "tools/install.sh"):
-            self.assertNotIn("models", (ROOT / packaging).read_text())
