@@ -22,7 +22,7 @@ C_TESTS := $(basename $(notdir $(filter-out $(C_TEST_SUPPORT),$(wildcard tests/c
 C_TEST_PARTS := $(C_TEST_SUPPORT) $(wildcard tests/c/*.h tests/c/*.inc) include/patchmask.h Makefile
 
 .PHONY: all library abi figures kernels demo test test-rust test-ptx test-abi test-c test-valgrind test-exports test-segment \
-        test-cuda test-gpu test-bench test-examples test-real soak parity clean
+        test-cuda test-gpu test-bench test-examples test-real fuzz test-sanitizers coverage soak parity clean
 
 all: build/segment build/minimal build/minimal_cpp
 
@@ -117,13 +117,33 @@ build/tests/%: tests/c/%.c $(C_TEST_PARTS) | library
 test-c: $(C_TESTS:%=build/tests/%)
 	@for test in $^; do timeout -k 5 300 $$test || exit 1; done
 
-# The long runs: every allocation fails, 1 000 forks, 200 races for memory, an hour of sessions, every Python; about
-# three hours on two cores.
+# Made-up models, calls, geometries and NRRD files, each 30 s or FUZZ_SECONDS.
+fuzz:
+	fuzz/run.sh
+
+# The C tests that leave the address space and the stack as they are.
+SANITIZED_TESTS := arguments forking hooks layout models outputs repeating segmenting struct_sizes
+test-sanitizers:
+	tests/c/sanitized.sh address $(SANITIZED_TESTS)
+	PATCHMASK_SLOW=1 tests/c/sanitized.sh address cancel
+
+# Lines of src/weights and src/ffi that no test and no fuzz target runs.
+coverage: library
+	tools/coverage.sh
+
+# The long runs: every allocation fails, 1 000 forks, 200 races for memory, an hour of sessions, every Python, an hour of each fuzz
+# target, races between threads, and pointers under Miri; about five hours on two cores.
 soak: build/tests/out_of_memory build/tests/forking build/tests/memory build/tests/sessions soak-pythons
 	build/tests/forking 1000
 	build/tests/memory 200
 	build/tests/sessions 3600
 	build/tests/out_of_memory soak
+	FUZZ_SECONDS=3600 fuzz/run.sh
+	tests/c/sanitized.sh thread hooks repeating
+	PATCHMASK_SLOW=1 tests/c/sanitized.sh thread cancel
+	@if cargo +nightly miri --version >/dev/null 2>&1; then \
+	  cargo +nightly miri test --target-dir target/miri --lib -- volume:: ffi::pointers; \
+	else echo "SKIPPED Miri: no nightly toolchain with miri"; fi
 
 # memcheck offers AVX2 only. It slows arithmetic down a hundredfold: these tests are the ones that walk
 # through every argument, buffer layout and model file; PATCHMASK_SLOW=1 makes their work small.

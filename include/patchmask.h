@@ -61,7 +61,8 @@
  * Linux the same is returned where the limit of a control group (container, batch job) or the
  * machine's free memory would be exceeded, before the system ends the process.
  *
- * Unloading. dlclose() leaves the library mapped.
+ * Unloading. dlclose() leaves the library mapped; a plug-in that the static library is linked into has to
+ * stay mapped, too (-z nodelete).
  *
  * Limits. Slices of up to 2^24 voxels a side, volumes of up to 2^63 - 1 voxels; patches of 32 to 1024
  * pixels; 1024 threads a session; the memory budget decides how large tiles are, not which volumes can

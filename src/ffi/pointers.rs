@@ -149,3 +149,41 @@ pub(super) unsafe fn init_struct<T: Versioned>(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::types::patchmask_estimate;
+    use super::*;
+
+    /// In memory of exactly the caller's size, which Miri watches.
+    #[test]
+    fn structs_of_every_size_are_used_as_far_as_they_go() {
+        let own = size_of::<patchmask_estimate>();
+        // SAFETY: numbers.
+        let zeros: patchmask_estimate = unsafe { std::mem::zeroed() };
+        for size in [own, own + 8, MAX_SIZE] {
+            let mut memory = vec![0x5555_5555_5555_5555_u64; size / 8];
+            let out = memory.as_mut_ptr().cast::<patchmask_estimate>();
+            // SAFETY: memory of that size.
+            let read = unsafe {
+                let value = patchmask_estimate { struct_size: 1, grid_width: 2, device_peak_bytes: 3, ..zeros };
+                init_struct(out, size, "out", &value).unwrap();
+                read_struct(out, "out", zeros).unwrap()
+            };
+            assert_eq!((read.struct_size, read.grid_width, read.device_peak_bytes), (size, 2, 3));
+            assert!(memory[own / 8..].iter().all(|&word| word == 0));
+        }
+        let mut small = [0_u64; 10];
+        let out = small.as_mut_ptr().cast::<patchmask_estimate>();
+        for size in [0, own - 8, MAX_SIZE + 8] {
+            small[0] = size as u64;
+            // SAFETY: refused for their sizes.
+            unsafe {
+                assert!(init_struct(out, size, "out", &zeros).is_err());
+                assert!(read_struct(out, "out", zeros).is_err());
+            }
+        }
+        let odd = out.cast::<u8>().wrapping_add(1).cast::<patchmask_estimate>();
+        assert!(check_out(odd, "out").is_err() && check_out(std::ptr::null_mut::<u64>(), "out").is_err());
+    }
+}

@@ -145,4 +145,29 @@ mod tests {
         let error = buffer([0, 1, 4, 20]).view([1, 5, 4, 3], "mask").err().unwrap();
         assert!(error.to_string().contains("stride_y 4"), "{error}");
     }
+
+    /// In memory that ends with the last element, at an odd address.
+    #[test]
+    fn every_element_is_written_and_nothing_else() {
+        for strides in [[0; 4], [5, 11, 40, 200], [1, 6, 30, 150].map(|stride| 4 * stride), [300, 100, 20, 5]] {
+            let (shape, mut bytes) = ([2, 3, 4, 2], vec![9_u8; 1 + 600]);
+            let data = bytes.as_mut_ptr().wrapping_add(1).cast::<f32>();
+            // SAFETY: the strides reach 600 bytes at most.
+            let mut buffer = unsafe { VolumeMut::from_raw(data, Memory::Host, strides) }.unwrap();
+            let mut view = buffer.view(shape, "logits").unwrap();
+            let strides = view.strides;
+            view.set([1, 2, 3, 1], 7.0);
+            for row in 0..8 {
+                view.set_row(row % 4, row / 4, &[0, 1, 2, 3, 4, 5].map(|value| (10 * row + value) as f32));
+            }
+            let mut expected = vec![9_u8; bytes.len()];
+            for element in 0..48 {
+                let [class, x, y, z] = [element % 2, element / 2 % 3, element / 6 % 4, element / 24];
+                let offset = class * strides[0] + x * strides[1] + y * strides[2] + z * strides[3];
+                let value = (10 * (element / 6) + element % 6) as f32;
+                expected[1 + offset..][..4].copy_from_slice(&value.to_ne_bytes());
+            }
+            assert_eq!(bytes, expected);
+        }
+    }
 }

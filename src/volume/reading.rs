@@ -220,4 +220,46 @@ mod tests {
         volume.read([1, 0, 1], &mut row[..2]);
         assert_eq!(row, [-1.0, -1.0, 2.0 * f64::from(0x1234) - 1.0]);
     }
+
+    /// Every type from memory that ends with the last voxel, at an odd address.
+    #[test]
+    fn rows_of_every_type() {
+        use VoxelType::*;
+        for voxel in [I8, U8, I16, U16, I32, F32, F64] {
+            let size = voxel.size();
+            for strides in [[size, 3 * size, 6 * size], [size + 1, 29, 61], [50, 11, 150]] {
+                let reach = 2 * strides[0] + strides[1] + strides[2] + size;
+                let mut bytes = vec![0_u8; 1 + reach];
+                let at = |x: usize, y: usize, z: usize| 1 + x * strides[0] + y * strides[1] + z * strides[2];
+                for voxel_at in 0..12 {
+                    let value = voxel_at as u8 + 1;
+                    let stored = match voxel {
+                        F32 => f32::from(value).to_ne_bytes().to_vec(),
+                        F64 => f64::from(value).to_ne_bytes().to_vec(),
+                        _ => i32::from(value).to_le_bytes()[..size].to_vec(),
+                    };
+                    bytes[at(voxel_at % 3, voxel_at / 3 % 2, voxel_at / 6)..][..size].copy_from_slice(&stored);
+                }
+                let extents = Extents::new(3, 2, 2, "volume").unwrap();
+                let checked = Strides::new(strides.map(|stride| stride as u64), extents, size, "volume").unwrap();
+                let data = bytes[1..].as_ptr();
+                // SAFETY: the buffer ends with the last voxel.
+                let volume =
+                    unsafe { Volume::from_raw(data, Memory::Host, voxel, extents, checked, (2.0, 1.0), "volume") }
+                        .unwrap();
+                let (mut row, mut copy) = ([0.0; 3], vec![0; 3 * size]);
+                for line in 0..4 {
+                    volume.read_row(line % 2, line / 2, &mut row);
+                    assert_eq!(
+                        row,
+                        [1, 2, 3].map(|x| 2.0 * f64::from(3 * line as i32 + x) + 1.0),
+                        "{voxel:?} {strides:?}"
+                    );
+                    volume.copy_row(line % 2, line / 2, &mut copy);
+                    let first = at(0, line % 2, line / 2);
+                    assert_eq!(copy[..size], bytes[first..first + size]);
+                }
+            }
+        }
+    }
 }
