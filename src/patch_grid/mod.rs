@@ -8,12 +8,14 @@
 //! ```
 //! Pixels are the model's; crop and footprints count the caller's voxels ([`voxel_axis`]).
 
+mod axis;
 mod blocks;
 mod grid;
 mod selection;
 mod voxel_axis;
 
+pub use axis::Axis;
 pub(crate) use blocks::{PatchBlock, StripLimits, Strips, splits};
-pub use grid::{Axis, Crop, Padding, PatchGrid, check_patch};
+pub use grid::{Crop, Padding, PatchGrid, check_patch};
 pub(crate) use selection::{SelectedPatches, Selection};
 pub(crate) use voxel_axis::CentrePair;

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::grid::Axis;
+use super::axis::Axis;
 use crate::resampling::Scale;
 
 /// Voxels of an axis, those of the crop, and the centres.

@@ -71,7 +71,8 @@ main(["--help"])
     line = [sys.executable, "-c", program, MODEL, *heavy]
     done = subprocess.run(line, cwd=tmp_path, capture_output=True, encoding="utf-8")
     assert done.returncode == 0 and "segment" in done.stdout, done.stderr
-    told = done.stderr.splitlines()
+    unknown, *told = done.stderr.splitlines()
+    assert "spacing is not known" in unknown
     assert re.search(r"package (SimpleITK|matplotlib) is missing", told[0])
     # Before reading, which takes long for large files, `convert` looks for what writing needs.
     assert all(re.search(r"package (\w+) is missing: pip install \1$", line) for line in told) and len(told) == 4
