@@ -265,9 +265,9 @@ typedef struct patchmask_volume {
 
 // Buffers for the results, the caller's, each optional (NULL), at least one given. Strides are in
 // bytes; all strides of a buffer 0 means dense in the order of its fields below. Buffers must not
-// overlap each other, the volume or the ROI; buffers interleaved in one array with equal strides are fine.
-// A call that fails leaves the first patchmask_session_slices_done() slices finished and the rest
-// unspecified.
+// share a byte with each other, the volume or the ROI. Buffers interleaved in one array are fine; only where strides are so
+// different that it takes long to tell are they refused. A call that fails leaves the first patchmask_session_slices_done()
+// slices finished and the rest unspecified.
 typedef struct patchmask_outputs {
   // Set by patchmask_outputs_init.
   size_t struct_size;
@@ -619,8 +619,9 @@ patchmask_status patchmask_session_slices_done(const struct patchmask_session *s
 // gone. Any thread, the callbacks too; not from a signal handler.
 patchmask_status patchmask_session_cancel(struct patchmask_session *session);
 
-// Frees a session; NULL is accepted. Must not be called while a call on it is running: such a call
-// is ignored (the session stays allocated) rather than crash the program.
+// Frees a session; NULL is accepted. While estimating, segmenting or trimming runs on it, also where that begins at the same moment,
+// nothing is freed: patchmask_last_error() says so, and the session is to be freed when the call has returned. Once it is
+// freed, no function may be given it, cancelling included.
 void patchmask_session_free(struct patchmask_session *session);
 
 #ifdef __cplusplus

@@ -246,15 +246,15 @@ pub unsafe extern "C" fn patchmask_session_cancel(session: *mut patchmask_sessio
     })
 }
 
-/// Frees a session; NULL is accepted. Must not be called while a call on it is running: such a call
-/// is ignored (the session stays allocated) rather than crash the program.
+/// Frees a session; NULL is accepted. While estimating, segmenting or trimming runs on it, also where that begins at the same moment,
+/// nothing is freed: patchmask_last_error() says so, and the session is to be freed when the call has returned. Once it is
+/// freed, no function may be given it, cancelling included.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn patchmask_session_free(session: *mut patchmask_session) {
     guard(|| {
         // SAFETY: by contract of this function.
-        if let Some(this) = unsafe { session.as_ref() }
-            && !this.session.is_busy()
-        {
+        if let Some(this) = unsafe { session.as_ref() } {
+            this.session.close()?;
             // SAFETY: it came from Box::into_raw in patchmask_session_new.
             drop(unsafe { Box::from_raw(session) });
         }

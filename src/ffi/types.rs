@@ -63,9 +63,9 @@ pub struct patchmask_volume {
 
 /// Buffers for the results, the caller's, each optional (NULL), at least one given. Strides are in
 /// bytes; all strides of a buffer 0 means dense in the order of its fields below. Buffers must not
-/// overlap each other, the volume or the ROI; buffers interleaved in one array with equal strides are fine.
-/// A call that fails leaves the first patchmask_session_slices_done() slices finished and the rest
-/// unspecified.
+/// share a byte with each other, the volume or the ROI. Buffers interleaved in one array are fine; only where strides are so
+/// different that it takes long to tell are they refused. A call that fails leaves the first patchmask_session_slices_done()
+/// slices finished and the rest unspecified.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct patchmask_outputs {

@@ -149,9 +149,15 @@ impl Session {
         self.requests.request();
     }
 
-    /// True while a call is running.
-    pub fn is_busy(&self) -> bool {
-        matches!(self.state.try_lock(), Err(TryLockError::WouldBlock))
+    /// Before the session is dropped: no call begins any more. Fails while one is running; those of the parent process run there.
+    pub(crate) fn close(&self) -> Result<(), Error> {
+        match self.state.try_lock() {
+            Err(TryLockError::WouldBlock) if generation() == self.generation => Err(Error::Busy),
+            lock => {
+                std::mem::forget(lock);
+                Ok(())
+            }
+        }
     }
 
     /// A sentence where the size of a volume's pixels is not known and the model needs it.

@@ -2,6 +2,7 @@
  * to run for a few hundred milliseconds; PATCHMASK_SLOW=1 (valgrind) makes it small and the limits wide. */
 #define _XOPEN_SOURCE 700
 #include <pthread.h>
+#include <stdatomic.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -84,6 +85,13 @@ static uint64_t check_slices_done(job* j) {
     return slices;
 }
 
+/* Frees the session, unless a call is running: that is the last error then. */
+static int frees(patchmask_session* session) {
+    CHECK_INVALID("model", patchmask_session_new(NULL, NULL, &session));
+    patchmask_session_free(session);
+    return strstr(patchmask_last_error(), "already running") == NULL;
+}
+
 typedef struct listener {
     double stop_at; /* fraction; above 1: never */
     unsigned calls;
@@ -110,7 +118,7 @@ static int32_t listen(double fraction, int32_t stage, void* user_data) {
                       patchmask_session_estimate(l->session, &volume, NULL, &estimate));
         CHECK_STATUS(PATCHMASK_BUSY, patchmask_session_segment(l->session, &volume, NULL, &l->job->outputs, NULL));
         CHECK_OK(patchmask_session_slices_done(l->session, &slices));
-        patchmask_session_free(l->session); /* ignored */
+        CHECK(!frees(l->session));
     }
     return fraction >= l->stop_at;
 }
@@ -223,6 +231,34 @@ static void another_thread_finds_it_busy(void) {
     free_job(&j);
 }
 
+static atomic_int holding; /* 1: a call has begun and waits, 2: it goes on, 3: it ends as cancelled */
+
+static int32_t hold(double fraction, int32_t stage, void* user_data) {
+    (void)fraction, (void)stage, (void)user_data;
+    if (atomic_load(&holding) == 0) atomic_store(&holding, 1);
+    while (atomic_load(&holding) == 1) wait_seconds(0.001);
+    return atomic_load(&holding) == 3;
+}
+
+/* Up to its last moment a call keeps its session. */
+static void free_waits_for_the_call(void) {
+    for (int i = 0; i < 6; i++) {
+        patchmask_options with = options;
+        with.progress = hold;
+        job j = new_job(&with);
+        pthread_t thread;
+        atomic_store(&holding, 0);
+        CHECK(pthread_create(&thread, NULL, run_on_thread, &j) == 0);
+        while (atomic_load(&holding) == 0) wait_seconds(0.001);
+        CHECK(!frees(j.session));
+        atomic_store(&holding, 2 + i % 2);
+        while (!frees(j.session)) continue;
+        CHECK(pthread_join(thread, NULL) == 0);
+        CHECK(j.status == PATCHMASK_CANCELLED || (i % 2 == 0 && j.status == PATCHMASK_OK));
+        segmentation_free(&j.made);
+    }
+}
+
 static void sessions_run_side_by_side(void) {
     enum { SESSIONS = 3 };
     job jobs[SESSIONS];
@@ -290,6 +326,7 @@ int main(void) {
     RUN(cancel_waits_for_a_call);
     RUN(own_callback_finds_it_busy);
     RUN(another_thread_finds_it_busy);
+    RUN(free_waits_for_the_call);
     RUN(sessions_run_side_by_side);
     if (slow) /* what the parent's threads held is lost in the child, which valgrind minds */
         printf("SKIPPED fork_leaves_the_session_behind: PATCHMASK_SLOW is set\n");
