@@ -249,7 +249,7 @@ mod tests {
                         .unwrap();
                 let (mut row, mut copy) = ([0.0; 3], vec![0; 3 * size]);
                 for line in 0..4 {
-                    volume.read_row(line % 2, line / 2, &mut row);
+                    volume.read([0, line % 2, line / 2], &mut row);
                     assert_eq!(
                         row,
                         [1, 2, 3].map(|x| 2.0 * f64::from(3 * line as i32 + x) + 1.0),
