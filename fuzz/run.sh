@@ -30,10 +30,10 @@ build() {
 
 # One line of result, or the end of the log and failure.
 fuzz() {
-    local target=$1 folder=build/fuzz/$1 log=build/fuzz/$1.log dictionary=fuzz/$1.dict
+    local target=$1 folder=build/fuzz/$1 log=build/fuzz/$1.log dictionary=()
     mkdir -p "$folder"
-    [ -e "$dictionary" ] || dictionary=/dev/null
-    if ! "$folder.program" -close_fd_mask=3 "$LIMIT" -dict="$dictionary" -max_len=9000 -timeout=60 -rss_limit_mb=4096 \
+    [ ! -e "fuzz/$target.dict" ] || dictionary=("-dict=fuzz/$target.dict")
+    if ! "$folder.program" -close_fd_mask=3 "$LIMIT" "${dictionary[@]}" -max_len=9000 -timeout=60 -rss_limit_mb=4096 \
         -artifact_prefix="$folder-" "$folder" "fuzz/corpus/$target" >"$log" 2>&1; then
         grep -v '^    #' "$log" | tail -n 60
         echo "FAILED fuzzing of $target"

@@ -173,9 +173,9 @@ mod tests {
             assert_eq!((read.struct_size, read.grid_width, read.device_peak_bytes), (size, 2, 3));
             assert!(memory[own / 8..].iter().all(|&word| word == 0));
         }
-        let mut small = [0_u64; 10];
+        let mut small = [0_u64; 64];
         let out = small.as_mut_ptr().cast::<patchmask_estimate>();
-        for size in [0, own - 8, MAX_SIZE + 8] {
+        for size in [0, patchmask_estimate::FIRST_SIZE - 8, MAX_SIZE + 8] {
             small[0] = size as u64;
             // SAFETY: refused for their sizes.
             unsafe {
