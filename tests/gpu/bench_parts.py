@@ -56,7 +56,7 @@ class Plan(unittest.TestCase):
             with self.subTest((width, height, stride, padding)), tempfile.TemporaryDirectory() as folder:
                 voxels = [generator.randrange(-200, 300) for _ in range(width * height)]
                 volume_files.write_volume(f"{folder}/ct.nrrd", (width, height, 1), voxels)
-                options = f"--device cpu --quiet --stride {stride} --padding {padding} --report report.json".split()
+                options = f"--device cpu --quiet --no-resample --stride {stride} --padding {padding} --report report.json".split()
                 command = [SEGMENT, "--model", MODEL, *options, "ct.nrrd", "mask.nrrd"]
                 subprocess.run(command, cwd=folder, check=True)
                 report = json.loads(Path(folder, "report.json").read_text(encoding="utf-8"))
