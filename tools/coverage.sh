@@ -7,6 +7,7 @@ tools=$(rustc --print target-libdir)/../bin
 [ -x "$tools/llvm-cov" ] || rustup component add llvm-tools || true
 [ -x "$tools/llvm-cov" ] || { echo "SKIPPED coverage: the Rust toolchain has no llvm-tools" && exit 0; }
 raw=$PWD/build/coverage out=target/coverage/out
+export FOLDER=target/coverage/tests # other features of the crates than for the library and the fuzz targets
 rm -rf "$raw"
 mkdir -p "$raw"
 export LLVM_PROFILE_FILE=$raw/%p-%m.profraw
@@ -15,16 +16,16 @@ C_TESTS="arguments cancel forking hooks models outputs process_state segmenting 
 make -s $(printf 'build/tests/%s ' $C_TESTS)
 tools/sanitized.sh coverage test --quiet --test weights
 tools/sanitized.sh coverage test --quiet --lib -- ffi:: weights::
-tools/sanitized.sh coverage build --quiet --manifest-path fuzz/Cargo.toml -p patchmask -p patchmask-fuzz --lib --bins
+FOLDER=target/coverage tools/sanitized.sh coverage build --quiet --manifest-path fuzz/Cargo.toml -p patchmask -p patchmask-fuzz --lib --bins
 ln -sf libpatchmask.so "$out/libpatchmask.so.0.1"
-for test in $C_TESTS; do LD_LIBRARY_PATH=$out "build/tests/$test"; done
+for test in $C_TESTS; do PATCHMASK_SLOW=1 LD_LIBRARY_PATH=$out "build/tests/$test"; done
 for target in load segment estimate; do
     find "fuzz/corpus/$target" "build/fuzz/$target" -type f 2>/dev/null | xargs "$out/$target" >"$raw/$target.log" 2>&1
     echo "ok inputs of $target"
 done
 
 "$tools/llvm-profdata" merge "$raw"/*.profraw -o "$raw/all"
-objects=$(find "$out"/{libpatchmask.so,load,segment,estimate} "$out"/deps/{patchmask,weights}-* -type f -executable)
+objects=$(find "$out"/{libpatchmask.so,load,segment,estimate} target/coverage/tests/out/deps/{patchmask,weights}-* -type f -executable)
 # shellcheck disable=SC2046
 "$tools/llvm-cov" export --format=lcov --instr-profile="$raw/all" $(printf -- '--object %s ' $objects) >"$raw/lines"
 # Lines of unit tests, which end a file, do not count.

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # sanitized.sh KIND CARGO-ARGUMENT...: cargo --release with a sanitizer and with checks of arithmetic, on the stable toolchain too.
-# What it builds lies in target/KIND/out. Exit status 3, and why, where the toolchain has no such sanitizer.
+# What it builds lies in out in target/KIND, or in the folder that FOLDER names. Exit status 3, and why, where the toolchain has
+# no such sanitizer.
 #   address   AddressSanitizer, and libFuzzer's coverage        thread     ThreadSanitizer, in the standard library too
 #   none      libFuzzer's coverage only                         coverage   lines, for llvm-cov
 set -euo pipefail
@@ -19,7 +20,7 @@ case $kind in
     address) flags="$fuzzer -Zsanitizer=address" runtime=asan ;;
     thread) flags=-Zsanitizer=thread runtime=tsan ;;
     none) flags=$fuzzer runtime= ;;
-    coverage) flags="-Cinstrument-coverage -Ccodegen-units=1" runtime=profiler_builtins ;;
+    coverage) flags=-Cinstrument-coverage runtime=profiler_builtins ;;
 esac
 ls "$(rustc --print target-libdir)"/*"$runtime"*.*a >/dev/null 2>&1 || lacks "runtime of $kind"
 if [ "$kind" = thread ]; then
@@ -30,5 +31,6 @@ if [ "$kind" = thread ]; then
 fi
 export RUSTC_BOOTSTRAP=1 RUSTFLAGS="$flags" CARGO_PROFILE_RELEASE_DEBUG=line-tables-only
 export CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS=true CARGO_PROFILE_RELEASE_OVERFLOW_CHECKS=true
-cargo "$1" --release --target "$host" --target-dir "target/$kind" "${@:2}"
-ln -sfn "$host/release" "target/$kind/out"
+folder=${FOLDER:-target/$kind}
+cargo "$1" --release --target "$host" --target-dir "$folder" "${@:2}"
+ln -sfn "$host/release" "$folder/out"

@@ -21,8 +21,14 @@ build() {
     ${CC:-cc} -std=c11 -O1 -g -Wall -Wextra -pedantic -Iinclude -fsanitize="$kind,undefined" -fno-sanitize-recover=all \
         "tests/c/$1.c" tests/c/tiny_model.c tests/c/segmentation.c -nodefaultlibs -Wl,--whole-archive "$runtime" \
         -Wl,--no-whole-archive -Wl,--export-dynamic "$folder/libpatchmask.so.0.1" -Wl,-rpath,'$ORIGIN' \
-        -lm -lpthread -ldl -lrt -lstdc++ -lgcc_s -lc -lgcc -o "$folder/$1"
+        -lm -lpthread -ldl -lrt -lstdc++ -lgcc_s -lc -lgcc -o "$folder/$(basename "$1")"
 }
+build sanitized/misuse
+if "$folder/misuse" "$kind" >"$folder/misuse.log" 2>&1 || ! grep -q 'Sanitizer.*src/' "$folder/misuse.log"; then
+    cat "$folder/misuse.log"
+    echo "FAILED: the $kind sanitizer does not see the library's accesses"
+    exit 1
+fi
 for test in "$@"; do
     build "$test"
     began=$SECONDS
