@@ -17,12 +17,13 @@ import os
 import socket
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Iterable, Optional
 
 from . import images
 from .errors import DeviceFailed, NoDevice, PatchmaskError, WrongProcess
+from .lesions import Refinement
 from .model import Model
 from .pending import Pending, remove_leftovers
 from .scans import Places, Scan, segment_file
@@ -57,6 +58,8 @@ class Task:
     out: Path
     suffix: str = ".nii.gz"
     probability: bool = False
+    lesions: bool = False
+    refinement: Refinement = Refinement()
 
     @property
     def record(self) -> Path:
@@ -64,9 +67,11 @@ class Task:
 
     @property
     def places(self) -> Places:
-        mask = self.out / f"{self.name}_mask{self.suffix}"
         return Places(
-            mask, self.out / f"{self.name}_probability{self.suffix}" if self.probability else None, self.record
+            self.out / f"{self.name}_mask{self.suffix}",
+            self.out / f"{self.name}_probability{self.suffix}" if self.probability else None,
+            self.record,
+            self.out / f"{self.name}_lesions.csv" if self.lesions else None,
         )
 
 
@@ -82,12 +87,11 @@ class Fatal(Exception):
     """A failure that no other scan of this process would survive either: a device that is not there, a bad model."""
 
 
-def tasks_of(
-    folder: Path, out: Path, axes: str, suffix: str, probability: bool, rois: Optional[Path] = None
-) -> list[Task]:
+def tasks_of(folder: Path, out: Path, axes: str, rois: Optional[Path] = None, **wanted: Any) -> list[Task]:
     """The scans under `folder`, by name; what lies in `out` or `rois` is not among them.
 
     The ROI of a scan is what has its name under `rois`. Where there is none the path is of no file: the scan fails.
+    `wanted` are the other fields of Task.
     """
     folder, out, rois = folder.resolve(), out.resolve(), rois and rois.resolve()  # workers may run elsewhere
     found = [scan for scan in images.find(folder) if not {out, rois} & {(there := scan[1].resolve()), *there.parents}]
@@ -95,7 +99,7 @@ def tasks_of(
 
     def task(name: str, path: Path, series: Optional[str]) -> Task:
         roi = rois and roi_of.get(name, rois / f"{name}.*")
-        return Task(name, Scan(path, series, roi, axes), out, suffix, probability)
+        return Task(name, Scan(path, series, roi, axes), out, **wanted)
 
     return [task(*scan) for scan in found]
 
@@ -110,7 +114,8 @@ def record_of(task: Task) -> Optional[dict[str, Any]]:
     changed since."""
     try:
         record: dict[str, Any] = json.loads(task.record.read_text(encoding="utf-8"))
-        results = [place for place in (task.places.mask, task.places.probability) if place is not None]
+        places = task.places
+        results = [place for place in (places.mask, places.probability, places.lesions) if place is not None]
         if record.get("status") == "done":
             there = all(place.exists() for place in results) and record.get("input_state") == task.scan.state()
             return record if there else None
@@ -133,6 +138,8 @@ def check_settings(session: Session, model: Model, task_like: Task) -> None:
         "roi": task_like.scan.roi is not None,
         "suffix": task_like.suffix,
         "probability": task_like.probability,
+        "lesions": task_like.lesions,
+        **asdict(task_like.refinement),
     }
     place = task_like.out / "settings.json"
     place.parent.mkdir(parents=True, exist_ok=True)
@@ -174,7 +181,7 @@ class Worker:
             record = record_of(task)
             if record is not None and record["status"] == "done":
                 return record
-            for place in (task.places.mask, task.places.probability, task.record):
+            for place in (task.places.mask, task.places.probability, task.places.lesions, task.record):
                 if place is not None:
                     remove_leftovers(place)
             began = time.time()
@@ -183,7 +190,9 @@ class Worker:
                 session, model = self.session()
                 state = task.scan.state()  # before reading: what changes meanwhile is done again
                 extra = {"scan": task.name, "status": "done", "reason": "", "input_state": state, **_who(began)}
-                return segment_file(session, model, task.scan, task.places, extra=extra)
+                return segment_file(
+                    session, model, task.scan, task.places, refinement=task.refinement, extra=extra
+                )
             except Fatal:
                 raise
             except (NoDevice, WrongProcess) as failed:

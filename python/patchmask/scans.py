@@ -11,8 +11,9 @@ from typing import Any, Optional, Union
 import numpy as np
 import SimpleITK as sitk
 
-from . import __version__, images, library_version
+from . import __version__, images, lesions, library_version
 from .errors import InvalidArgument
+from .lesions import Refinement
 from .model import Model
 from .pending import Pending
 from .session import Progress, Segmentation, Session
@@ -47,6 +48,7 @@ class Places:
     mask: Path
     probability: Optional[Path] = None
     report: Optional[Path] = None
+    lesions: Optional[Path] = None  #: a table of them, as CSV
 
     def check(self) -> None:
         """Raises InvalidArgument where an image would have a suffix that cannot be written at once."""
@@ -62,9 +64,10 @@ def segment_file(
     places: Places,
     *,
     progress: Union[None, bool, Progress] = None,
+    refinement: Refinement = Refinement(),
     extra: Optional[Report] = None,
 ) -> Report:
-    """Reads, segments and writes a scan; returns the report, which `extra` is added to.
+    """Reads, segments, refines and writes a scan; returns the report, which `extra` is added to.
 
     Masks lie on the grid of the scan's file. The files appear when all are complete, the report last.
     """
@@ -80,17 +83,44 @@ def segment_file(
             sitk.GetArrayViewFromImage(turned),
             None if region is None else sitk.GetArrayViewFromImage(region),
             spacing=turned.GetSpacing()[:2],
-            probability=places.probability is not None,
+            probability=places.probability is not None or refinement.smooth_mm > 0,
+            coverage=refinement.smooth_mm > 0,
             progress=progress,
         )
         segmented = time.perf_counter()
         assert done.mask is not None
-        images.write(images.turn_back(images.like(done.mask, turned), image), places.mask, pending)
+        voxel_mm3, lesion_class = images.voxel_mm3(image), session.options["lesion_class"]
+        mask, probability = lesions.refine(
+            done.mask,
+            done.probability,
+            done.coverage,
+            turned,
+            voxel_mm3,
+            refinement,
+            lesion_class,
+            session.options["threshold"],
+        )
+        found = []
+        if places.lesions is not None:
+            found = lesions.table(lesions.label(mask == lesion_class, turned, voxel_mm3), voxel_mm3)
+            pending.text(lesions.as_csv(found), places.lesions)
+        refined = time.perf_counter()
+        images.write(images.turn_back(images.like(mask, turned), image), places.mask, pending)
         if places.probability is not None:
-            assert done.probability is not None
-            images.write(images.turn_back(images.like(done.probability, turned), image), places.probability, pending)
-        seconds = {"load": read - began, "write": time.perf_counter() - segmented}
-        report = {**_report(session, model, scan, places, image, done, seconds), **(extra or {})}
+            assert probability is not None
+            images.write(images.turn_back(images.like(probability, turned), image), places.probability, pending)
+        seconds = {
+            "load": read - began,
+            "refine": refined - segmented,
+            "write": time.perf_counter() - refined,
+        }
+        report = {
+            **_report(session, model, scan, places, image, done, seconds),
+            **asdict(refinement),
+            "lesion_mm3": round(float(np.count_nonzero(mask == lesion_class)) * voxel_mm3, 3),
+            "lesions": [asdict(lesion) for lesion in found] if places.lesions else None,
+            **(extra or {}),
+        }
         if places.report is not None:
             pending.text(json.dumps(report, indent=1) + "\n", places.report)
         pending.commit()
@@ -115,7 +145,6 @@ def _report(
     """As the report of the program `segment`, with geometry and the volume of the lesions."""
     counts = asdict(done.result)
     stages = {name.removesuffix("_seconds"): counts.pop(name) for name in list(counts) if name.endswith("_seconds")}
-    lesion_voxels = np.count_nonzero(done.mask == session.options["lesion_class"])
     return {
         "version": library_version(),
         "package": __version__,
@@ -129,7 +158,6 @@ def _report(
         "size": list(image.GetSize()),
         "spacing_mm": list(image.GetSpacing()),
         "axes": images.axes_of(image),
-        "lesion_mm3": round(float(lesion_voxels) * images.voxel_mm3(image), 3),
         "notes": images.notes_of(image),
-        "timings_s": {"load": seconds["load"], **stages, "write": seconds["write"]},
+        "timings_s": {"load": seconds["load"], **stages, "refine": seconds["refine"], "write": seconds["write"]},
     }

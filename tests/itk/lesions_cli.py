@@ -194,6 +194,20 @@ class Options(LesionsCase):
         labels, rows = self.find("scan.nrrd", "--min-volume", str(one_slice + 1))
         self.assert_lesions(labels, rows, self.scan, BOXES[:1])
 
+    def test_smoothed_probabilities(self):
+        probability = np.full(SIZES[::-1], 1 / (1 + math.exp(0.1)), np.float32)  # of 0 HU
+        for first, extent in BOXES:
+            inside = tuple(slice(f, f + e) for f, e in zip(first[::-1], extent[::-1]))
+            probability[inside] = 1 / (1 + math.exp(-0.2))  # of 120 HU
+        image = sitk.GetImageFromArray(probability)
+        image.SetSpacing(SPACING)
+        smoothed = sitk.GetArrayFromImage(sitk.DiscreteGaussian(image, [2.0**2] * 3, 400, 1e-3, True))
+        labels, rows = self.find("scan.nrrd", "--smooth", "2")
+        clear = np.abs(smoothed - 0.5) > 1e-5
+        self.assertTrue(np.array_equal(sitk.GetArrayFromImage(labels)[clear] > 0, smoothed[clear] > 0.5))
+        self.assertNotEqual([row["voxels"] for row in rows], [math.prod(extent) for _, extent in BOXES])
+        self.assertEqual(rows, self.find("scan.nrrd", "--smooth", "2", "--mask", "mask.nrrd")[1])
+
     def test_mask_stride_fill_and_progress(self):
         labels, _ = self.find("scan.nrrd", "--mask", "mask.nrrd", "--stride", "16", "--fill", "linear", "--progress")
         mask = sitk.ReadImage(self.path("mask.nrrd"))
@@ -233,6 +247,7 @@ class Refusals(LesionsCase):
         self.refuse(2, *model, "--stride", "1.5", *paths, says="whole number")
         self.refuse(2, *model, "--fill", "cubic", *paths, says="nearest, linear")
         self.refuse(2, *model, "--min-volume", "-1", *paths, says="--min-volume -1")
+        self.refuse(2, *model, "--smooth", "nan", *paths, says="--smooth nan")
         self.refuse(2, *model, "--colour", *paths, says="unknown option")
         self.refuse(2, *model, "--series", "1.2", *paths, says="no DICOM folder")
         self.refuse(2, *model, "--axes", "RAS", *paths, says="LPS, file")

@@ -222,7 +222,7 @@ def test_parts(command, scans, tmp_path):
     assert set(table(out, "results-part-0-of-2")) | set(table(out, "results-part-1-of-2")) == set(NAMES)
     command("batch", scans, "--out", out, *OPTIONS, "--table")
     assert list(table(out)) == NAMES
-    tasks = batch.tasks_of(scans, out, "LPS", ".nii.gz", False)
+    tasks = batch.tasks_of(scans, out, "LPS")
     for parts in (1, 2, 3, 5, 7):
         shared = [task.name for part in range(parts) for task in batch.share(tasks, parts, part)]
         assert sorted(shared) == NAMES
@@ -282,7 +282,7 @@ def _doubled(scans, tmp_path):
 
 def test_fatal_errors_are_not_their_own_cause(scans, tmp_path):
     """Dask walks the causes of an exception, for ever where they go round in a circle."""
-    tasks = batch.tasks_of(scans, tmp_path / "out", "LPS", ".nii.gz", False)
+    tasks = batch.tasks_of(scans, tmp_path / "out", "LPS")
     for setup in (batch.Setup(tmp_path / "none.safetensors"), batch.Setup(MODEL, {"stride": 0})):
         with pytest.raises(batch.Fatal) as caught:
             batch.Worker(setup).run(tasks[0])
@@ -403,7 +403,7 @@ def test_a_scan_that_kills_every_worker(tmp_path, part, monkeypatch):
     folder = tmp_path / "scans"
     folder.mkdir()
     sitk.WriteImage(part[:, :, :1], str(folder / "a.nrrd"))
-    tasks = batch.tasks_of(folder, tmp_path / "out", "LPS", ".nrrd", False)
+    tasks = batch.tasks_of(folder, tmp_path / "out", "LPS", suffix=".nrrd")
     monkeypatch.setattr(cluster, "run_here", _die)
     setup = batch.Setup(MODEL, {"device": "cpu", "stride": 16})
     records = list(cluster.run(setup, tasks, None, 1, None))
@@ -421,7 +421,7 @@ def test_innocent_scans_are_not_blamed(tmp_path, part, monkeypatch):
     for name in (b"a", b"b", b"M\xfcller", b"d"):
         sitk.WriteImage(part[:, :, :1], str(folder / "x.nrrd"))
         os.rename(folder / "x.nrrd", os.fsencode(folder) + b"/" + name + b".nrrd")
-    tasks = batch.tasks_of(folder, tmp_path / "out", "LPS", ".nrrd", False)
+    tasks = batch.tasks_of(folder, tmp_path / "out", "LPS", suffix=".nrrd")
     monkeypatch.setattr(cluster, "run_here", _die_at_a)
     records = list(cluster.run(batch.Setup(MODEL, {"device": "cpu", "stride": 32}), tasks, None, 1, None))
     status = {record["scan"]: record["status"] for record in records}

@@ -1,7 +1,7 @@
 /* lesions: a CT scan in (DICOM series, NIfTI or NRRD), its lesions out: a label map and a table.
  *
- *   ReadScan --> axial slices --> PatchMaskImageFilter --> the scan's axes --> lesion class --> connected components
- *   HU           as trained       classes                  as in the file      0 or 1           6 neighbours
+ *   ReadScan --> axial slices --> PatchMaskImageFilter --> the scan's axes --> lesion --> connected components
+ *   HU           as trained       classes or probability   as in the file      0 or 1     6 neighbours
  *
  *   --> sorted by size --+--> LABELS.nrrd
  *       1 is the largest +--> LESIONS.csv
@@ -27,6 +27,7 @@
 #include "itkBinaryThresholdImageFilter.h"
 #include "itkCommand.h"
 #include "itkConnectedComponentImageFilter.h"
+#include "itkDiscreteGaussianImageFilter.h"
 #include "itkFlipImageFilter.h"
 #include "itkImageFileWriter.h"
 #include "itkLabelImageToShapeLabelMapFilter.h"
@@ -48,8 +49,9 @@ const char USAGE[] =
     "  --axes LPS|file       slices as the network knows them, axial (default), or as the file has them\n"
     "  --stride N            pixels between patch centres (default: the model's)\n"
     "  --fill nearest|linear how patch classes become voxels (default nearest)\n"
+    "  --smooth MM           smooth the probabilities in 3-D first, by a Gaussian of this deviation (default 0: no)\n"
     "  --min-volume MM3      leave out smaller lesions (default 0)\n"
-    "  --mask FILE.nrrd      also write the class of each voxel\n"
+    "  --mask FILE.nrrd      also write the network's class of each voxel\n"
     "  --device auto|cpu|cuda where the network runs (default auto)\n"
     "  --progress            progress on stdout\n"
     "  --help\n"
@@ -57,6 +59,8 @@ const char USAGE[] =
     "LABELS.nrrd is a label map (uint32) on the grid of the scan: 0, and n for lesion n; 1 is the\n"
     "largest. LESIONS.csv has a line for each: voxels, volume (mm3), centroid (mm, patient\n"
     "coordinates LPS) and largest diameter (mm, between voxel centres).\n";
+
+using MaskType = itk::Image<unsigned char, 3>;
 
 /** Wrong usage: exit status 2. */
 struct Misuse {
@@ -70,6 +74,7 @@ struct Arguments {
     uint32_t stride = 0;   // pixels; 0: the model's
     int32_t fill = PATCHMASK_INTERPOLATION_NEAREST;
     int32_t device = PATCHMASK_DEVICE_AUTO;
+    double smooth = 0;     // mm
     double minVolume = 0;  // mm3
     bool progress = false, help = false;
 };
@@ -127,6 +132,7 @@ Arguments Parse(const std::vector<std::string>& words) {
         {"--fill", [&](const auto& value) { arguments.fill = ParseWord("--fill", value, {"nearest", "linear"}); }},
         {"--device",
          [&](const auto& value) { arguments.device = ParseWord("--device", value, {"auto", "cpu", "cuda"}); }},
+        {"--smooth", [&](const auto& value) { arguments.smooth = ParseNumber("--smooth", value, 0, 1e3); }},
         {"--min-volume", [&](const auto& value) { arguments.minVolume = ParseNumber("--min-volume", value, 0, 1e30); }},
     };
     for (size_t at = 0; at < words.size(); ++at) {
@@ -243,8 +249,34 @@ template <typename TLabelMap> void WriteTable(TLabelMap* lesions, const Output& 
     if (!file) throw std::runtime_error(output.GetPart() + ": could not be written");
 }
 
+/** 1 from one value to another, 0 elsewhere. */
+template <typename TImage> MaskType::Pointer Between(const TImage* image, double lowest, double highest) {
+    auto between = itk::BinaryThresholdImageFilter<TImage, MaskType>::New();
+    between->SetInput(image);
+    between->SetLowerThreshold(static_cast<typename TImage::PixelType>(lowest));
+    between->SetUpperThreshold(static_cast<typename TImage::PixelType>(highest));
+    between->SetInsideValue(1);
+    between->SetOutsideValue(0);
+    between->Update();
+    return between->GetOutput();
+}
+
+/** The image smoothed by a Gaussian of this standard deviation, except along an axis of one voxel. */
+template <typename TImage> typename TImage::Pointer Smooth(const TImage* image, double mm) {
+    auto gauss = itk::DiscreteGaussianImageFilter<TImage, TImage>::New();
+    typename itk::DiscreteGaussianImageFilter<TImage, TImage>::ArrayType variance;
+    for (unsigned axis = 0; axis < 3; ++axis)
+        variance[axis] = image->GetLargestPossibleRegion().GetSize(axis) > 1 ? mm * mm : 0;
+    gauss->SetInput(image);
+    gauss->SetVariance(variance);
+    gauss->SetMaximumError(1e-3);
+    gauss->SetMaximumKernelWidth(400);
+    gauss->Update();
+    return gauss->GetOutput();
+}
+
 void Run(const Arguments& arguments) {
-    using MaskType = itk::Image<unsigned char, 3>;
+    using ProbabilityType = itk::Image<float, 3>;
     using LabelType = itk::Image<uint32_t, 3>;
     using LesionsType = itk::LabelMap<itk::ShapeLabelObject<uint32_t, 3>>;
 
@@ -263,6 +295,7 @@ void Run(const Arguments& arguments) {
     options.interpolation = arguments.fill;
     options.device = arguments.device;
     classify->SetOptions(options);
+    classify->SetComputeProbability(arguments.smooth > 0);
     const Turning turning(scan.image->GetDirection());
     classify->SetInput(arguments.asFiled
                            ? scan.image
@@ -276,22 +309,27 @@ void Run(const Arguments& arguments) {
         classify->AddObserver(itk::ProgressEvent(), show);
     }
     classify->Update();
-    MaskType::Pointer classes = classify->GetOutput();
-    if (!arguments.asFiled) classes = Permute(Flip(classes.GetPointer(), turning.flip).GetPointer(), turning.back);
-    classes->DisconnectPipeline();
-    classes->CopyInformation(scan.image);  // rid of rounding
+    const auto onFilesGrid = [&](auto image) {
+        if (!arguments.asFiled) image = Permute(Flip(image.GetPointer(), turning.flip).GetPointer(), turning.back);
+        image->DisconnectPipeline();
+        image->CopyInformation(scan.image);  // rid of rounding
+        return image;
+    };
+    const MaskType::Pointer classes = onFilesGrid(MaskType::Pointer(classify->GetOutput()));
     if (const auto odd = classify->GetResult().nonfinite_voxels)
         std::cout << arguments.scan.path << ": " << odd << " voxels were not finite and counted as black" << std::endl;
 
-    auto lesion = itk::BinaryThresholdImageFilter<MaskType, MaskType>::New();
-    lesion->SetInput(classes);
-    lesion->SetLowerThreshold(static_cast<unsigned char>(options.lesion_class));
-    lesion->SetUpperThreshold(static_cast<unsigned char>(options.lesion_class));
-    lesion->SetInsideValue(1);
-    lesion->SetOutsideValue(0);
+    MaskType::Pointer lesion;
+    if (arguments.smooth > 0) {
+        const auto probability = onFilesGrid(ProbabilityType::Pointer(classify->GetProbabilityOutput()));
+        const double threshold = options.threshold > 0 ? options.threshold : 0.5;
+        lesion = Between(Smooth(probability.GetPointer(), arguments.smooth).GetPointer(), threshold, 2);
+    } else {
+        lesion = Between(classes.GetPointer(), options.lesion_class, options.lesion_class);
+    }
 
     auto connect = itk::ConnectedComponentImageFilter<MaskType, LabelType>::New();
-    connect->SetInput(lesion->GetOutput());
+    connect->SetInput(lesion);
 
     auto sort = itk::RelabelComponentImageFilter<LabelType, LabelType>::New();
     sort->SetInput(connect->GetOutput());

@@ -36,6 +36,10 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     parser.add_argument("--probability", action="store_true", help="also write the probability of the lesion class")
     parser.add_argument(
+        "--lesions", action="store_true", help="also write volume, centroid and diameter of each lesion, as CSV"
+    )
+    session_options.add_refinement(parser)
+    parser.add_argument(
         "--num-parts", type=int, metavar="N", help="share the scans between N jobs; with --part-id"
     )
     parser.add_argument("--part-id", type=int, metavar="K", help="which of them this is, 0 to N-1")
@@ -59,9 +63,19 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(given: argparse.Namespace) -> int:
     from .. import Model, Session, batch
+    from ..lesions import Refinement
 
     _check(given)
-    tasks = batch.tasks_of(given.folder, given.out, given.axes, f".{given.format}", given.probability, given.roi)
+    tasks = batch.tasks_of(
+        given.folder,
+        given.out,
+        given.axes,
+        given.roi,
+        suffix=f".{given.format}",
+        probability=given.probability,
+        lesions=given.lesions,
+        refinement=Refinement(given.smooth, given.min_volume),
+    )
     if not tasks:
         raise UsageError(f"{given.folder}: no scans in this folder")
     num_parts, part_id = given.num_parts or 1, given.part_id or 0

@@ -27,6 +27,10 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--probability", type=Path, metavar="FILE", help="also write the probability of the lesion class"
     )
     session_options.add_spacing(parser)
+    session_options.add_refinement(parser)
+    parser.add_argument(
+        "--lesions", type=Path, metavar="FILE", help="also write volume, centroid and diameter of each lesion, as CSV"
+    )
     parser.add_argument("--report", type=Path, metavar="FILE", help="also write what was done, as JSON")
     parser.add_argument("--quiet", action="store_true", help="no progress bar, no summary")
     parser.add_argument("--slicer-progress", action="store_true", help="progress tags for 3D Slicer on stdout")
@@ -36,20 +40,22 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(given: argparse.Namespace) -> None:
     from .. import Model, Session
+    from ..lesions import Refinement
     from ..scans import Places, Scan, segment_file
 
     inputs = [path for path in (given.scan, given.roi, given.model) if path is not None]
-    outputs = [path for path in (given.mask, given.probability, given.report) if path is not None]
+    outputs = [path for path in (given.mask, given.probability, given.report, given.lesions) if path is not None]
     resolved = [path.resolve() for path in inputs + outputs]
     for path in outputs:
         if resolved.count(path.resolve()) > 1:
             raise UsageError(f"{path}: is named twice; an output needs a file of its own")
-    places = Places(given.mask, given.probability, given.report)
+    places = Places(given.mask, given.probability, given.report, given.lesions)
     places.check()
     model = Model(given.model)
     with Session(model, **session_options.of(given)) as session:
         scan = Scan(given.scan, given.series, given.roi, given.axes, given.spacing)
-        report = segment_file(session, model, scan, places, progress=_progress(given))
+        refinement = Refinement(given.smooth, given.min_volume)
+        report = segment_file(session, model, scan, places, progress=_progress(given), refinement=refinement)
     warn(given.scan, report["notes"])
     if not given.quiet:
         print(

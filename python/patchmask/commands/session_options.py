@@ -60,6 +60,19 @@ def add_spacing(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_refinement(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--smooth",
+        type=_millimetres,
+        default=0.0,
+        metavar="MM",
+        help="smooth the probabilities in 3-D first, by a Gaussian of this standard deviation (default 0: no)",
+    )
+    parser.add_argument(
+        "--min-volume", type=_millimetres, default=0.0, metavar="MM3", help="leave out smaller lesions (default 0)"
+    )
+
+
 def of(given: argparse.Namespace) -> dict[str, Any]:
     """Arguments for Session."""
     names = "patch_size stride padding window equalize crop fill sharing device threads pixel_mm resample threshold".split()
@@ -98,6 +111,12 @@ def _spacing(text: str) -> tuple[float, float, float]:
     if len(steps) != 3 or not all(0 < step < math.inf for step in steps):
         raise argparse.ArgumentTypeError(f"{text}: must be X,Y,Z in mm, each above 0")
     return steps[0], steps[1], steps[2]
+
+
+def _millimetres(text: str) -> float:
+    if not 0 <= float(text) < math.inf:
+        raise argparse.ArgumentTypeError(f"{text}: must be 0 or above")
+    return float(text)
 
 
 def _axes(text: str) -> str:
