@@ -221,7 +221,8 @@ inline void check_length(const char* name, std::size_t length, std::uint64_t nee
 }  // namespace detail
 
 /// A borrowed 3-D volume of voxels: a patchmask_volume that knows how long its buffer is when it is made. Its fields
-/// may be changed afterwards: `slope` and `intercept` for voxels that are not HU.
+/// may be changed afterwards: `slope` and `intercept` for voxels that are not HU, `spacing_x` and `spacing_y` (mm, 0:
+/// unknown) for models that know the size of their pixels.
 struct volume : patchmask_volume {
     /// Borrows an array, std::vector, std::array or span of one of the seven voxel types. Without strides it is dense,
     /// [depth][height][width], and must have as many elements; with strides (bytes), at least as many as they reach.
