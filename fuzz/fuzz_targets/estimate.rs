@@ -91,7 +91,8 @@ fn run(u: &mut Unstructured) -> Result<()> {
         assert_eq!(u128::from(patches), all.min(u64::MAX.into()));
     }
     assert!(tiles <= patches && (tiles == 0) == (patches == 0));
-    assert!(o.padding == PATCHMASK_PADDING_IMAGE || macs <= unshared, "{macs} of {unshared}");
+    // Winograd runs are evaluated whole: tiles of a patch or two, where the budget allows no more, compute some pixels for none.
+    assert!(o.padding == PATCHMASK_PADDING_IMAGE || macs / 4 <= unshared, "{macs} of {unshared}");
     assert!(macs >= patches && unshared >= patches, "{macs} {unshared}");
     assert!(peak > 0 && (o.memory_budget == 0 || peak <= o.memory_budget), "{peak} of {}", o.memory_budget);
     // SAFETY: NULL is refused.
