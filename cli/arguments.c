@@ -185,8 +185,8 @@ static bool take_value(const option* option, patchmask_options* options, const c
     return true;
 }
 
-/* Whether the first `length` characters of `word` are the option's name. 3D Slicer takes no hyphen inside a name and calls
- * `--patch_size`. */
+/* Whether the first `length` characters of `word` are the option's name. 3D Slicer takes no hyphen inside a name and
+ * calls `--patch_size`. */
 static bool is_named(const char* word, size_t length, const char* name) {
     if (strlen(name) != length) return false;
     for (size_t i = 0; i < length; i++)

@@ -365,6 +365,7 @@ class SlicerModule(SegmentCase):
         flags = [element.text for element in self.describe().iter("longflag")]
         self.assertIn("--slicer_progress", flags)
         for flag in flags:
+            self.assertRegex(flag, r"\A--[A-Za-z_][A-Za-z0-9_]*\Z")  # else Slicer refuses all of it
             self.assertIn(f"  {flag.replace('_', '-')} ", text)
 
     def test_underscores_do_as_hyphens(self):
