@@ -22,13 +22,13 @@ import SimpleITK as sitk
 import slicer
 import vtk
 from scene_case import DEMO, LPS_TO_RAS, MODULE, ROOT, SIZES, SceneCase, ijk_to_ras, maximum_model, wait_until
-from segment_case import GEOMETRY, SegmentCase
+from segment_case import GEOMETRY
 from vtk.util.numpy_support import vtk_to_numpy
 
 import PatchmaskSegmentation as module
 import volume_files
 from PatchmaskSegmentationLib.job import Job, read_lesion_class, segment_command
-from PatchmaskSegmentationLib.masks import binary_labelmap, check_same_grid, find_lesions, vtk_matrix
+from PatchmaskSegmentationLib.masks import binary_labelmap, check_same_grid, find_lesions
 
 EXTENSION = ROOT / "examples" / "slicer"
 
