@@ -39,7 +39,7 @@ static const char HELP[] =
     "\n"
     "Patch size, stride, window, equalisation, pixel size and threshold default to the model's\n"
     "metadata, else to 257, 7, -160,240, none, 0 and 0. Slices of other pixels are resampled. The last of a repeated "
-    "option counts. NRRD files are read with raw\n"
+    "option counts; underscores in its name do as hyphens. NRRD files are read with raw\n"
     "encoding and attached data. Exit status: 0 success, 1 failure, 2 wrong usage.\n";
 
 /* An option: exactly one of path, whole, choice, spacing and parse says what it does. */
@@ -185,6 +185,15 @@ static bool take_value(const option* option, patchmask_options* options, const c
     return true;
 }
 
+/* Whether the first `length` characters of `word` are the option's name. 3D Slicer takes no hyphen inside a name and
+ * calls `--patch_size`. */
+static bool is_named(const char* word, size_t length, const char* name) {
+    if (strlen(name) != length) return false;
+    for (size_t i = 0; i < length; i++)
+        if (word[i] != name[i] && (i < 2 || word[i] != '_' || name[i] != '-')) return false;
+    return true;
+}
+
 /* An option word, `--name` or `--name=value`, and its value, which may be the next word. */
 static bool parse_option(arguments* out, patchmask_options* options, int count, char** words, int* at,
                          problem* problem) {
@@ -223,7 +232,7 @@ static bool parse_option(arguments* out, patchmask_options* options, int count, 
     const char* value = word[length] == '=' ? word + length + 1 : NULL;
     for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
         const option* option = &known[i];
-        if (strlen(option->name) != length || strncmp(option->name, word, length) != 0) continue;
+        if (!is_named(word, length, option->name)) continue;
         if (option->choice != NULL && option->words[0] == NULL) {
             *option->choice = option->value;
             return value == NULL || misuse(problem, "%s: takes no value", option->name);

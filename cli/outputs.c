@@ -94,7 +94,16 @@ static FILE* create(char* temporary) {
     return stream;
 }
 
-output_file* outputs_open(output_set* set, const char* path, problem* problem) {
+/* Removes the file unless it is committed; under its own name where a later one of the set could not be renamed. */
+static void remove_temporary(output_file* file) {
+    if (file->stream != NULL) fclose(file->stream);
+    if (file->temporary != NULL) unlink(file->renamed ? file->target : file->temporary);
+    free(file->temporary);
+    file->stream = NULL;
+    file->temporary = NULL;
+}
+
+output_file* outputs_add(output_set* set, const char* path, problem* problem) {
     struct stat status;
     if (stat(path, &status) == 0 && !S_ISREG(status.st_mode)) {
         fail(problem, "%s: not a regular file", path);
@@ -107,15 +116,19 @@ output_file* outputs_open(output_set* set, const char* path, problem* problem) {
     output_file* file = &set->file[set->count++];
     *file = (output_file){.path = path, .target = realpath(path, NULL)};
     if (file->target == NULL) file->target = strdup(path); /* does not exist yet */
+    if (!outputs_open(file, problem)) return NULL;
+    remove_temporary(file);
+    return file;
+}
+
+bool outputs_open(output_file* file, problem* problem) {
     file->temporary = file->target != NULL ? temporary_name(file->target) : NULL;
     file->stream = file->temporary != NULL ? create(file->temporary) : NULL;
-    if (file->stream == NULL) {
-        fail(problem, "%s: %s", path, strerror(errno));
-        free(file->temporary);
-        file->temporary = NULL;
-        return NULL;
-    }
-    return file;
+    if (file->stream != NULL) return true;
+    fail(problem, "%s: %s", file->path, strerror(errno));
+    free(file->temporary);
+    file->temporary = NULL;
+    return false;
 }
 
 bool outputs_write(output_file* file, const void* data, size_t bytes, problem* problem) {
@@ -159,11 +172,8 @@ bool outputs_commit(output_set* set, problem* problem) {
 
 void outputs_discard(output_set* set) {
     for (size_t i = 0; i < set->count; i++) {
-        output_file* file = &set->file[i];
-        if (file->stream != NULL) fclose(file->stream);
-        if (file->temporary != NULL) unlink(file->renamed ? file->target : file->temporary);
-        free(file->temporary);
-        free(file->target);
+        remove_temporary(&set->file[i]);
+        free(set->file[i].target);
     }
     set->count = 0;
 }

@@ -28,8 +28,12 @@ typedef struct output_set {
 bool outputs_check_paths(const char* const outputs[], size_t count, const char* const inputs[], size_t input_count,
                          problem* problem);
 
-/* Starts a file; NULL where that fails. `path` must outlive the set. */
-output_file* outputs_open(output_set* set, const char* path, problem* problem);
+/* Adds a file that can be created; NULL where it cannot. There is none before `outputs_open`, so that a program killed
+ * at its work, as 3D Slicer's Cancel does it, leaves none. `path` must outlive the set. */
+output_file* outputs_add(output_set* set, const char* path, problem* problem);
+
+/* Starts a file of the set. */
+bool outputs_open(output_file* file, problem* problem);
 
 /* Writes `bytes` bytes; stops when the program is interrupted. */
 bool outputs_write(output_file* file, const void* data, size_t bytes, problem* problem);

@@ -118,8 +118,8 @@ static bool estimate(job* job, problem* problem) {
            ok(patchmask_session_estimate(job->session, &job->volume, NULL, &job->estimate), problem);
 }
 
-/* Memory and files before the work, so that a directory that cannot be written is known at once. */
-static bool open_results(job* job, problem* problem) {
+/* Memory and names before the work, so that a directory that cannot be written is known at once. */
+static bool prepare_results(job* job, problem* problem) {
     const arguments* given = &job->arguments;
     const patchmask_estimate* e = &job->estimate;
     uint64_t voxels = job->input.header.voxel_count;
@@ -138,10 +138,10 @@ static bool open_results(job* job, problem* problem) {
             return fail(problem, "%s: %" PRIu64 " x %" PRIu64 " bytes could not be allocated", r->name, r->count,
                         r->bytes);
         }
-        r->file = outputs_open(&job->outputs, r->path, problem);
+        r->file = outputs_add(&job->outputs, r->path, problem);
         if (r->file == NULL) return false;
     }
-    return given->report == NULL || (job->report_file = outputs_open(&job->outputs, given->report, problem)) != NULL;
+    return given->report == NULL || (job->report_file = outputs_add(&job->outputs, given->report, problem)) != NULL;
 }
 
 static bool segment(job* job, problem* problem) {
@@ -176,6 +176,7 @@ static bool write_volumes(job* job, problem* problem) {
     for (int i = 0; i < RESULT_COUNT; i++) {
         const result_volume* r = &job->results[i];
         if (r->path == NULL) continue;
+        if (!outputs_open(r->file, problem)) return false;
         if (i == LOGITS) {
             const uint64_t size[4] = {e->classes, e->grid_width, e->grid_height, grid->size[2]};
             nrrd_write_logits_header(r->file->stream, size, e, job->slice_spacing);
@@ -207,6 +208,7 @@ static bool write_report(job* job, problem* problem) {
         .overlap = job->arguments.truth != NULL ? &job->overlap : NULL,
     };
     if (job->report_file != NULL) {
+        if (!outputs_open(job->report_file, problem)) return false;
         report_write_json(job->report_file->stream, &report);
         if (!outputs_close(job->report_file, problem)) return false;
     }
@@ -216,7 +218,7 @@ static bool write_report(job* job, problem* problem) {
 
 static bool run(job* job, problem* problem) {
     if (!check_paths(&job->arguments, problem) || !read_volumes(job, problem) || !load_model(job, problem) ||
-        !estimate(job, problem) || !open_results(job, problem) || !segment(job, problem)) {
+        !estimate(job, problem) || !prepare_results(job, problem) || !segment(job, problem)) {
         return false;
     }
     compare_with_truth(job);

@@ -8,7 +8,9 @@
 #define TEXT(number) TEXT_OF(number)
 #define VERSION_TEXT TEXT(PATCHMASK_VERSION_MAJOR) "." TEXT(PATCHMASK_VERSION_MINOR) "." TEXT(PATCHMASK_VERSION_PATCH)
 
-/* Slicer passes on a parameter with a number whatever its panel says, but leaves out a string or vector that is
+/* Slicer refuses a description with a hyphen inside a flag: underscores stand for them.
+ *
+ * It passes on a parameter with a number whatever its panel says, but leaves out a string or vector that is
  * empty: what defaults to the model's metadata is therefore one of these. */
 static const char HEAD[] =
     "<?xml version=\"1.0\" encoding=\"utf-8\"?>\n"
@@ -35,7 +37,7 @@ static const char INPUTS[] =
     "      <index>0</index>\n"
     "      <description>CT volume, intensities in HU</description>\n"
     "    </image>\n"
-    "    <image type=\"label\">\n"
+    "    <image type=\"label\" reference=\"inputVolume\">\n"
     "      <name>outputMask</name>\n"
     "      <label>Mask</label>\n"
     "      <channel>output</channel>\n"
@@ -56,7 +58,7 @@ static const char INPUTS[] =
     "      <longflag>--roi</longflag>\n"
     "      <description>Evaluate only where this label map is not zero; the whole volume without one</description>\n"
     "    </image>\n"
-    "    <image>\n"
+    "    <image reference=\"inputVolume\">\n"
     "      <name>probability</name>\n"
     "      <label>Probability</label>\n"
     "      <channel>output</channel>\n"
@@ -72,7 +74,7 @@ static const char PATCHES[] =
     "    <string>\n"
     "      <name>patchSize</name>\n"
     "      <label>Patch size (pixels)</label>\n"
-    "      <longflag>--patch-size</longflag>\n"
+    "      <longflag>--patch_size</longflag>\n"
     "      <description>Side of a patch, " TEXT(PATCHMASK_PATCH_SIZE_MIN) " to " TEXT(PATCHMASK_PATCH_SIZE_MAX)
     "; empty: the model's</description>\n"
     "    </string>\n"
@@ -82,6 +84,20 @@ static const char PATCHES[] =
     "      <longflag>--stride</longflag>\n"
     "      <description>Pixels between patch centres; empty: the model's</description>\n"
     "    </string>\n"
+    "    <string>\n"
+    "      <name>pixelMm</name>\n"
+    "      <label>Pixel size (mm)</label>\n"
+    "      <longflag>--pixel_mm</longflag>\n"
+    "      <description>Side of the pixels that patch size and stride count; slices of other pixels are resampled. "
+    "0: the volume's pixels; empty: the model's</description>\n"
+    "    </string>\n"
+    "    <boolean>\n"
+    "      <name>noResample</name>\n"
+    "      <label>Do not resample</label>\n"
+    "      <longflag>--no_resample</longflag>\n"
+    "      <description>Keep the volume's pixels, whatever the model says</description>\n"
+    "      <default>false</default>\n"
+    "    </boolean>\n"
     "    <double-vector>\n"
     "      <name>window</name>\n"
     "      <label>Window (HU)</label>\n"
@@ -97,6 +113,13 @@ static const char PATCHES[] =
     "      <element>nearest</element>\n"
     "      <element>linear</element>\n"
     "    </string-enumeration>\n"
+    "    <string>\n"
+    "      <name>threshold</name>\n"
+    "      <label>Threshold</label>\n"
+    "      <longflag>--threshold</longflag>\n"
+    "      <description>Probability from which a voxel is lesion, 0 to 1. 0: the most probable class; empty: the "
+    "model's</description>\n"
+    "    </string>\n"
     "    <string-enumeration>\n"
     "      <name>padding</name>\n"
     "      <label>Padding</label>\n"
@@ -150,7 +173,7 @@ static const char RESOURCES[] =
     "    <boolean hidden=\"true\">\n"
     "      <name>slicerProgress</name>\n"
     "      <label>Progress for Slicer</label>\n"
-    "      <longflag>--slicer-progress</longflag>\n"
+    "      <longflag>--slicer_progress</longflag>\n"
     "      <description>Print progress tags on standard output</description>\n"
     "      <default>true</default>\n"
     "    </boolean>\n"

@@ -1,132 +1,217 @@
-"""`segment` as a command-line module of 3D Slicer: its description by ctk-cli, its calls as Slicer makes them."""
+"""`segment` as a command-line module, in 3D Slicer's own hands: its parser reads the description, its logic writes the volumes,
+builds the command line, follows the progress, cancels, and reads the results back into the scene."""
 
 import os
 import re
 import subprocess
-import sys
+import tempfile
+import time
 import unittest
+from pathlib import Path
 
 import numpy as np
-from ctk_cli import CLIModule
+import scene_case
+import slicer
+import slicer_host
+from scene_case import DEMO, LPS_TO_RAS, SceneCase, ijk_to_ras, maximum_model, wait_until
+from segment_case import SEGMENT
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-sys.path.insert(0, os.path.join(ROOT, "tests", "cli"))
-import maximum_model  # noqa: E402
-import volume_files  # noqa: E402
-from segment_case import SEGMENT, SIZES, SegmentCase  # noqa: E402
-
-# The header that Slicer's NRRD writer makes, in its order and spelling.
-SLICER_HEADER = (
-    "NRRD0004",
-    "# Complete NRRD file format specification at:",
-    "# http://teem.sourceforge.net/nrrd/format.html",
-    "type: short",
-    "dimension: 3",
-    "space: left-posterior-superior",
-    "sizes: 44 38 3",
-    "space directions: (0.703125,0,0) (0,-0.703125,0) (0,0,2.5)",
-    "kinds: domain domain domain",
-    "endian: little",
-    "encoding: raw",
-    "space origin: (-180.5,171.25,12)",
-    "measurement frame: (1,0,0) (0,1,0) (0,0,1)",
-)
+NODE = slicer.vtkMRMLCommandLineModuleNode
 
 
-def slicer_command(module, images, values=()):
-    """The command line as Slicer builds it: flags in the order of the description, then what has an index. A string,
-    vector or file that is empty and an image that is not chosen are left out, a boolean has no value, everything else
-    is passed with its default."""
-    values = dict(values)
-    arguments, options, outputs = module.classifyParameters()
-    assert not outputs, outputs
-    command = [module.path]
-    for parameter in options:
-        value = images.get(parameter.name) if parameter.typ == "image" else values.get(parameter.name)
-        if value is None and parameter.default is not None:
-            value = str(parameter.default).lower() if parameter.typ == "boolean" else str(parameter.default)
-        if parameter.typ == "boolean":
-            command += [parameter.longflag] if value == "true" else []
-        elif value:
-            command += [parameter.longflag, value]
-        else:
-            empty = parameter.typ in ("string", "file", "directory", "image") or parameter.typ.endswith("-vector")
-            assert empty, f"Slicer would pass {parameter.longflag} without a value"
-    return command + [images[parameter.name] for parameter in arguments]
+def setUpModule():
+    global register
+    folder = tempfile.TemporaryDirectory()
+    unittest.addModuleCleanup(folder.cleanup)
+    register = slicer_host.description_register(folder.name)
+    slicer_host.logic.CreateProcessingThread()
+    unittest.addModuleCleanup(slicer_host.logic.TerminateProcessingThread)
+
+
+def description():
+    return subprocess.run([SEGMENT, "--xml"], capture_output=True, check=True).stdout
+
+
+def module_node():
+    title = register(description(), SEGMENT.encode())
+    assert title, "Slicer refuses the description"
+    node = NODE()
+    node.SetModuleDescription(title.decode())
+    return node
+
+
+def children():
+    """The processes that this one has started and that have not ended."""
+    lists = Path("/proc/self/task").glob("*/children")
+    return [int(pid) for of_thread in lists for pid in of_thread.read_text(encoding="ascii").split()]
+
+
+def parameters():
+    node = module_node()
+    for group in range(node.GetNumberOfParameterGroups()):
+        for parameter in range(node.GetNumberOfParametersInGroup(group)):
+            names = "Name", "Tag", "LongFlag", "Label", "Description", "Channel", "Index", "Type"
+            yield {name: getattr(node, f"GetParameter{name}")(group, parameter) for name in names}
 
 
 class Description(unittest.TestCase):
-    def test_ctk_cli_reads_it_without_a_warning(self):
-        with self.assertNoLogs("ctk_cli", "WARNING"):
-            module = CLIModule(SEGMENT)
-            arguments, options, outputs = module.classifyParameters()
-        self.assertEqual([(a.name, a.typ, a.channel) for a in arguments],
-                         [("inputVolume", "image", "input"), ("outputMask", "image", "output")])
-        self.assertEqual(arguments[1].subtype, "label")
-        self.assertEqual(outputs, [])
-        self.assertTrue(module.title and module.description and module.category and module.version)
-        names = [p.name for p in module.parameters()]
-        self.assertEqual(len(names), len(set(names)))
-        for parameter in options:
-            self.assertTrue(parameter.longflag and parameter.label and parameter.description, parameter)
-            if parameter.elements:
-                self.assertIn(parameter.default, parameter.elements)
-        hidden = [p.name for p in module.parameters() if p.hidden]
-        self.assertEqual(hidden, ["slicerProgress"])
+    def test_slicers_parser_reads_all_of_it(self):
+        self.assertTrue(module_node().GetModuleVersion())
+        read = list(parameters())
+        self.assertEqual(len({p["Name"] for p in read}), len(read))
+        self.assertEqual(len(read), description().count(b"<name>"))
+        for parameter in read:
+            self.assertTrue(parameter["Label"] and parameter["Description"], parameter)
+            self.assertEqual(parameter["LongFlag"] == "", parameter["Index"] != "", parameter)
+        self.assertEqual(module_node().GetModuleDescriptionAsString().count("Reference: inputVolume\n"), 2)
+        volumes = [p for p in read if p["Tag"] == "image" and p["Index"]]
+        self.assertEqual([(p["Name"], p["Channel"], p["Index"], p["Type"]) for p in volumes],
+                         [("inputVolume", "input", "0", "scalar"), ("outputMask", "output", "1", "label")])
+
+    def test_slicers_parser_refuses_hyphens_inside_flags(self):
+        with tempfile.TemporaryFile() as said:
+            stderr = os.dup(2)
+            os.dup2(said.fileno(), 2)
+            try:
+                title = register(description().replace(b"--patch_size", b"--patch-size"), SEGMENT.encode())
+            finally:
+                os.dup2(stderr, 2)
+                os.close(stderr)
+            said.seek(0)
+            self.assertIn(b'The offending name is "patch-size"', said.read())
+        self.assertIsNone(title)
 
 
-class Calls(SegmentCase):
+class Runs(SceneCase):
     def setUp(self):
         super().setUp()
-        volume_files.write(self.path("CT volume_vtkMRMLScalarVolumeNodeB.nrrd"), SLICER_HEADER,
-                           volume_files.pack(self.voxels))
-        self.inputs = set(os.listdir(self.folder))
-        self.images = {"inputVolume": self.path("CT volume_vtkMRMLScalarVolumeNodeB.nrrd"),
-                       "outputMask": self.path("mask.nrrd")}
-        self.module = CLIModule(SEGMENT)
+        self.ct = self.volume(self.array)
+        self.mask = self.node("vtkMRMLLabelMapVolumeNode")
+        self.fractions = []
 
-    def slicer(self, images=(), **values):
-        values = {"model": self.path("model.safetensors"), "device": "cpu", **values}
-        command = slicer_command(self.module, {**self.images, **dict(images)}, values)
-        done = subprocess.run(command, capture_output=True, timeout=300, cwd="/")
-        self.assertEqual((done.returncode, done.stderr), (0, b""), done)
-        return done.stdout.decode()
+    def start(self, **values):
+        module = slicer_host.module_logic(slicer.vtkSlicerCLIModuleLogic)
+        node = module_node()
+        slicer.mrmlScene.AddNode(node)
+        for name, value in {"inputVolume": self.ct, "outputMask": self.mask, "model": self.model, "device": "cpu", **values}.items():
+            if isinstance(value, str):
+                node.SetParameterAsString(name, value)
+            else:
+                node.SetParameterAsNode(name, value)
+        module.Apply(node, False)
+        self.addCleanup(lambda: module)  # outlives its thread's work
+        return node
+
+    def ended(self, node):
+        self.fractions.append(node.GetProgress())
+        return not node.IsBusy()
+
+    def finish(self, node):
+        wait_until(lambda: self.ended(node), seconds=120)
+        self.assertEqual(children(), [])
+        return node.GetStatusString()
+
+    def run_module(self, **values):
+        node = self.start(**values)
+        self.assertEqual((self.finish(node), node.GetErrorText()), ("Completed", ""))
+        self.assertNotIn("ERROR", self.logged())
+        return node
+
+    def assert_on_the_grid(self, node):
+        self.assertIsNotNone(node.GetImageData())
+        self.assertEqual(slicer.util.arrayFromVolume(node).shape, slicer.util.arrayFromVolume(self.ct).shape)
+        np.testing.assert_allclose(ijk_to_ras(node), ijk_to_ras(self.ct), atol=1e-9)
+
+    def flags(self):
+        """Those of the command line that Slicer has built."""
+        command = re.search(rf"^{re.escape(SEGMENT)} .*$", self.logged(), re.MULTILINE)[0].split()
+        return [word for word in command if word.startswith("--")]
 
     def test_defaults(self):
-        output = self.slicer()
-        self.assert_mask(maximum_model.mask(SIZES, self.voxels))
-        fields, _ = self.read("mask.nrrd")
-        for line in SLICER_HEADER:
-            if re.match("space|kinds|measurement", line):
-                name, value = line.split(": ")
-                self.assertEqual(fields[name], value)
-        self.assertTrue(output.startswith("<filter-start>\n"), output)
-        self.assertRegex(output, r"<filter-progress>[0-9.e-]+</filter-progress>\n")
-        self.assertIn("<filter-end>\n", output)
-        # Slicer shows the text without the tags.
-        plain = re.sub(r"<filter-(progress|name|comment|time)>[^<]*</filter-\1>\s*", "", output)
-        plain = re.sub(r"<filter-(start|end)>[^<]*</filter-\1>\s*", "", plain)
-        self.assertNotIn("<", plain)
+        """On an oblique grid: the mask of the volume's slices as they lie, on exactly this grid, beside the volume."""
+        tree = slicer.mrmlScene.GetSubjectHierarchyNode()
+        folder = tree.CreateFolderItem(tree.GetSceneItemID(), "patient")
+        tree.CreateItem(folder, self.ct)  # as Slicer's plugins do when a node is added
+        mask_item = tree.CreateItem(tree.GetSceneItemID(), self.mask)
+        node = self.run_module()
+        np.testing.assert_array_equal(slicer.util.arrayFromVolume(self.mask), self.expected)
+        self.assert_on_the_grid(self.mask)
+        self.assertEqual(tree.GetItemParent(mask_item), folder)
+        self.assertNotIn("<", node.GetOutputText())
+        self.assertIn("patches of 32 px every 8 px, on cpu", node.GetOutputText())
+        self.assertEqual(self.flags(), "--model --fill --padding --device --threads --memory --slicer_progress".split())
 
     def test_every_parameter(self):
-        roi = np.zeros(SIZES[::-1], np.int16)
-        roi[:, :, :20] = 1
-        volume_files.write(self.path("roi.nrrd"), SLICER_HEADER, roi.tobytes())
-        self.slicer(
-            {"roi": self.path("roi.nrrd"), "probability": self.path("probability.nrrd")},
-            patchSize="32", stride="8", window="-160,240", fill="linear", padding="image", threads="1", memory="256",
-        )
-        self.assertEqual(self.read("probability.nrrd")[0]["type"], "float")
-        self.assertNotIn(1, np.reshape(self.read("mask.nrrd")[1], SIZES[::-1])[:, :, 20:])
+        Path(self.model).write_bytes(maximum_model.build(metadata={"patchmask.pixel_mm": "1.4"}))
+        region = np.zeros(self.array.shape, np.uint8)
+        region[:, :, :20] = 1
+        roi, probability = self.volume(region, kind="vtkMRMLLabelMapVolumeNode"), self.node("vtkMRMLScalarVolumeNode")
+        options = {"patchSize": "32", "stride": "8", "pixelMm": "5", "noResample": "true", "window": "-160,240", "fill": "linear",
+                   "threshold": "0.6", "padding": "image", "threads": "1", "memory": "256"}
+        self.run_module(roi=roi, probability=probability, **options)
+        self.assertEqual(sorted(self.flags()), sorted("--" + p["LongFlag"] for p in parameters() if p["LongFlag"]))
+        for volume in (self.mask, probability):
+            self.assert_on_the_grid(volume)
+        self.assertEqual(slicer.util.arrayFromVolume(probability).dtype, np.float32)
+        mask = slicer.util.arrayFromVolume(self.mask)
+        self.assertFalse(mask[:, :, 20:].any())
+        np.testing.assert_array_equal(mask[:, :, :20], slicer.util.arrayFromVolume(probability)[:, :, :20] >= 0.6)
+
+    def test_pixels_of_another_size_than_the_models(self):
+        """A part of the demo scan and the same with four times as many pixels: area averages give the model the same slices, and at an odd
+        stride no voxel is as near to one patch as to another."""
+        masks = []
+        for times in (1, 2):
+            self.ct = scene_case.demo_volume(times)
+            self.run_module(model=str(DEMO / "model.safetensors"), stride="15")
+            self.assert_on_the_grid(self.mask)
+            masks.append(np.array(slicer.util.arrayFromVolume(self.mask)))
+        self.assertTrue(masks[0].any())
+        np.testing.assert_array_equal(scene_case.enlarge(masks[0], 2), masks[1])
+
+    def test_results_of_a_transformed_volume_lie_in_its_own_coordinates(self):
+        """As of every command-line module of Slicer."""
+        self.ct.SetAndObserveTransformNodeID(scene_case.transform().GetID())
+        self.run_module()
+        np.testing.assert_array_equal(slicer.util.arrayFromVolume(self.mask), self.expected)
+        self.assert_on_the_grid(self.mask)
+        self.assertIsNone(self.mask.GetTransformNodeID())
+
+    def test_results_of_a_left_handed_volume(self):
+        """Slicer reads every grid as a right-handed one: slices the other way round, at the same places."""
+        left_handed = LPS_TO_RAS @ np.diag([1, -1, 1, 1])
+        self.ct = self.volume(self.array, left_handed)
+        self.run_module()
+        np.testing.assert_array_equal(slicer.util.arrayFromVolume(self.mask)[::-1], self.expected)
+        turned = np.diag([1.0, 1, -1, 1])
+        turned[2, 3] = len(self.array) - 1
+        np.testing.assert_allclose(ijk_to_ras(self.mask), left_handed @ turned, atol=1e-9)
+
+    def test_progress_and_cancel(self):
+        Path(self.model).write_bytes(maximum_model.build(width=32, patch_size=64, stride=3))
+        self.ct = self.volume(np.zeros((40, 256, 256), np.int16))
+        node = self.start()
+        wait_until(lambda: self.ended(node) or node.GetProgress() > 1)
+        self.assertEqual(node.GetStatusString(), "Running")
+        self.assertEqual(len(children()), 1)
+        node.Cancel()
+        began = time.monotonic()
+        self.assertEqual(self.finish(node), "Cancelled")
+        self.assertLess(time.monotonic() - began, 3)
+        self.assertEqual(self.fractions[:-1], sorted(self.fractions[:-1]))
+        self.assertIsNone(self.mask.GetImageData())
 
     def test_what_is_wrong_is_one_line(self):
-        command = slicer_command(self.module, self.images, {"model": self.path("nothing.safetensors")})
-        done = subprocess.run(command, capture_output=True, text=True)
-        self.assertEqual(done.returncode, 1)
-        self.assertRegex(done.stderr, r"\Asegment: [^\n]*nothing.safetensors[^\n]*\n\Z")
-        done = subprocess.run(slicer_command(self.module, self.images), capture_output=True, text=True)
-        self.assertEqual((done.returncode, done.stderr), (2, "segment: --model FILE: is required\n"))
-        self.assertEqual(set(os.listdir(self.folder)), self.inputs)
+        for values, error in (
+            ({"stride": "33"}, r"segment: stride 33: [^\n]+\n"),
+            ({"model": self.path("none.safetensors")}, r"segment: [^\n]*none.safetensors[^\n]*\n"),
+            ({"model": ""}, r"segment: --model FILE: is required\n"),
+        ):
+            with self.subTest(values):
+                node = self.start(**values)
+                self.assertEqual(self.finish(node), "Completed with errors")
+                self.assertRegex(node.GetErrorText(), rf"\A{error}\Z")
+                self.assertIsNone(self.mask.GetImageData())
 
 
 if __name__ == "__main__":

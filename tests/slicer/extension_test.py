@@ -1,7 +1,5 @@
-"""The extension for 3D Slicer without Slicer: masks and lesions, jobs, the Python package as its process, the logic on
-a double of Slicer's nodes, and that its files fit together.
-
-What has widgets is tested by Slicer's own test of the module (PatchmaskSegmentationTest)."""
+"""The extension for 3D Slicer: masks and lesions, jobs, the Python package as its process, the logic and the extension's own test on
+Slicer's scene, and that its files fit together. The panel needs Qt."""
 
 import json
 import os
@@ -19,34 +17,24 @@ from unittest import mock
 
 import jsonschema
 import numpy as np
+import scene_case
 import SimpleITK as sitk
+import slicer
 import vtk
+from scene_case import DEMO, LPS_TO_RAS, MODULE, ROOT, SIZES, SceneCase, ijk_to_ras, maximum_model, wait_until
+from segment_case import GEOMETRY
 from vtk.util.numpy_support import vtk_to_numpy
 
-ROOT = Path(__file__).resolve().parents[2]
-EXTENSION = ROOT / "examples" / "slicer"
-MODULE = EXTENSION / "PatchmaskSegmentation"
-sys.path[:0] = [str(MODULE), str(ROOT / "tests" / "cli")]
-import maximum_model  # noqa: E402
-import slicer_double  # noqa: E402
-import volume_files  # noqa: E402
-from segment_case import GEOMETRY, SIZES, SegmentCase  # noqa: E402
+import PatchmaskSegmentation as module
+import volume_files
+from PatchmaskSegmentationLib.job import Job, read_lesion_class, segment_command
+from PatchmaskSegmentationLib.masks import binary_labelmap, check_same_grid, find_lesions
 
-slicer_double.install()
-import PatchmaskSegmentation as module  # noqa: E402
-from PatchmaskSegmentationLib.job import Job, read_lesion_class, segment_command  # noqa: E402
-from PatchmaskSegmentationLib.masks import (  # noqa: E402
-    binary_labelmap,
-    check_same_grid,
-    find_lesions,
-    vtk_matrix,
-)
+EXTENSION = ROOT / "examples" / "slicer"
 
 # Oblique, anisotropic, left-handed: columns are what a step along column, row, slice does in RAS.
 C, S = np.cos(0.4), np.sin(0.4)
 IJK_TO_RAS = np.array([[-0.7 * C, 0.8 * S, 0, 30], [0.7 * S, 0.8 * C, 0, -20], [0, 0, 2.5, 110], [0, 0, 0, 1]])
-# Slices as models are trained on them, a little oblique: columns to the patient's left, rows to the back.
-LPS_TO_RAS = np.array([[-0.7 * C, 0.8 * S, 0, 30], [-0.7 * S, -0.8 * C, 0, -20], [0, 0, 2.5, 110], [0, 0, 0, 1]])
 
 
 def two_lesions():
@@ -55,13 +43,6 @@ def two_lesions():
     mask[4:7, 20:30, 35:40] = 1  # 150 voxels, at the volume's border
     mask[5, 2, 2] = 2  # another class
     return mask
-
-
-def wait_until(condition, seconds=30):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds} s"
-        time.sleep(0.01)
 
 
 # The rules of version 1.0.2 of Slicer's schema for catalogue entries (Schemas/ in Slicer's sources).
@@ -112,38 +93,6 @@ class Masks(unittest.TestCase):
         strided = np.asfortranarray(mask.astype(np.int32))[:, ::2]
         voxels = vtk_to_numpy(binary_labelmap(strided).GetPointData().GetScalars()).reshape(strided.shape)
         np.testing.assert_array_equal(voxels, mask[:, ::2] == 1)
-
-    def test_closed_surface_lies_where_the_lesions_do(self):
-        """The surface that a segmentation node makes of the labelmap: closed, of about the volume and centroids."""
-        mask = two_lesions()
-        pad = vtk.vtkImageConstantPad()
-        pad.SetInputData(binary_labelmap(mask))
-        pad.SetOutputWholeExtent(-1, 40, -1, 30, -1, 7)
-        surface = vtk.vtkDiscreteFlyingEdges3D()
-        surface.SetInputConnection(pad.GetOutputPort())
-        surface.SetValue(0, 1)
-        transform = vtk.vtkTransform()
-        transform.SetMatrix(vtk_matrix(IJK_TO_RAS))
-        move = vtk.vtkTransformFilter()
-        move.SetTransform(transform)
-        move.SetInputConnection(surface.GetOutputPort())
-        edges = vtk.vtkFeatureEdges()
-        edges.SetInputConnection(move.GetOutputPort())
-        edges.FeatureEdgesOff()
-        edges.ManifoldEdgesOff()
-        edges.NonManifoldEdgesOff()
-        edges.Update()
-        self.assertEqual(edges.GetOutput().GetNumberOfCells(), 0)
-        points = vtk_to_numpy(move.GetOutput().GetPoints().GetData())
-        occupied = np.argwhere(mask == 1)[:, ::-1]
-        corners = np.concatenate([occupied + d for d in np.array(np.meshgrid(*[(-0.5, 0.5)] * 3)).reshape(3, -1).T])
-        placed = (np.column_stack([corners, np.ones(len(corners))]) @ IJK_TO_RAS.T)[:, :3]
-        self.assertTrue((points.min(0) >= placed.min(0) - 1e-3).all())
-        self.assertTrue((points.max(0) <= placed.max(0) + 1e-3).all())
-        mass = vtk.vtkMassProperties()
-        mass.SetInputConnection(move.GetOutputPort())
-        expected = sum(lesion.volume_mm3 for lesion in find_lesions(mask, IJK_TO_RAS))
-        self.assertAlmostEqual(mass.GetVolume() / expected, 1, delta=0.2)
 
     def test_grids(self):
         check_same_grid((3, 4, 5), IJK_TO_RAS, (3, 4, 5), IJK_TO_RAS + 1e-6)
@@ -215,7 +164,7 @@ class Jobs(unittest.TestCase):
             Job(["/no/such/program"])
 
 
-class PackageCase(SegmentCase):
+class PackageCase(SceneCase):
     """With the Python package of the sources, which finds the library in build/."""
 
     def setUp(self):
@@ -225,8 +174,7 @@ class PackageCase(SegmentCase):
 
     def make_it_slow(self):
         """A model and an input that take minutes."""
-        with open(self.path("model.safetensors"), "wb") as file:
-            file.write(maximum_model.build(width=32, patch_size=64, stride=3))
+        Path(self.model).write_bytes(maximum_model.build(width=32, patch_size=64, stride=3))
         volume_files.write(self.path("input.nrrd"), volume_files.header((256, 256, 40)), bytes(2 * 256 * 256 * 40))
 
 
@@ -245,8 +193,7 @@ class Package(PackageCase):
         self.assertEqual(read_lesion_class(Path(self.path("report.json"))), 1)
 
     def test_lesion_class_is_the_models(self):
-        with open(self.path("model.safetensors"), "wb") as file:
-            file.write(maximum_model.build(metadata={"patchmask.lesion_class": "0"}))
+        Path(self.model).write_bytes(maximum_model.build(metadata={"patchmask.lesion_class": "0"}))
         job = self.start()
         self.assertEqual(job.wait(120), "succeeded", job.error)
         self.assertEqual(read_lesion_class(Path(self.path("report.json"))), 0)
@@ -254,12 +201,12 @@ class Package(PackageCase):
     def test_options(self):
         roi = [int(x < 20) for _ in range(3 * 38) for x in range(44)]
         volume_files.write_volume(self.path("roi.nrrd"), SIZES, roi, "uint8", extra=GEOMETRY)
-        job = self.start(stride=16, fill="linear", roi=Path(self.path("roi.nrrd")))
+        options = {"stride": 16, "fill": "linear", "pixel_mm": 0.75, "resample": False, "threshold": 0.625}
+        job = self.start(roi=Path(self.path("roi.nrrd")), **options)
         self.assertEqual(job.wait(120), "succeeded", job.error)
         self.assertFalse(self.mask()[:, :, 20:].any())
-        options = json.loads(Path(self.path("report.json")).read_text(encoding="utf-8"))["options"]
-        self.assertEqual((options["stride"], options["fill"], options["device"]), (16, "linear", "cpu"))
-        self.assertEqual(options["roi"], self.path("roi.nrrd"))
+        used = json.loads(Path(self.path("report.json")).read_text(encoding="utf-8"))["options"]
+        self.assertEqual(used, used | options | {"device": "cpu", "roi": self.path("roi.nrrd")})
 
     def test_error_of_the_library(self):
         job = self.start(stride=33)
@@ -298,76 +245,156 @@ class Package(PackageCase):
         self.assertIn("No module named patchmask", job.error)
 
 
-class Logic(PackageCase):
-    """PatchmaskSegmentationLogic on the double of Slicer, with the package's process behind a launcher."""
+class Scene(PackageCase):
+    """PatchmaskSegmentationLogic and the extension's own test on Slicer's scene, with the package's process behind a launcher."""
 
     def setUp(self):
         super().setUp()
         launcher = Path(self.path("PythonSlicer"))
         launcher.write_text(f'#!/bin/sh\n{shlex.quote(sys.executable)} "$@"\nexit $?\n')
         launcher.chmod(0o755)
-        temporary = Path(self.path("temporary"))
-        temporary.mkdir()
         self.enterContext(mock.patch.dict(os.environ, PATH=f"{self.folder}:{os.environ['PATH']}"))
-        self.enterContext(mock.patch.object(module.slicer.app, "temporaryPath", str(temporary)))
-        self.addCleanup(lambda: self.assertEqual(list(temporary.iterdir()), []))
         self.logic = module.PatchmaskSegmentationLogic()
-        self.model = self.path("model.safetensors")
-        self.array = np.reshape(self.voxels, SIZES[::-1]).astype(np.int16)
-        self.expected = np.reshape(maximum_model.mask(SIZES, self.voxels), SIZES[::-1])
+        self.segmentation = self.node("vtkMRMLSegmentationNode")
+        self.segmentation.CreateDefaultDisplayNodes()
 
-    def volume(self, array, ijk_to_ras=LPS_TO_RAS):
-        return slicer_double.Volume("ct", array, ijk_to_ras)
+    def run_logic(self, volume, model=None, **options):
+        lesions = self.logic.run(volume, self.segmentation, model or self.model, device="cpu", **options)
+        self.assertNotIn("ERROR", self.logged())
+        return lesions
 
-    def segment_voxels(self, segmentation):
-        ((name, image),) = segmentation.segments.values()
-        self.assertEqual(name, "lesion")
-        voxels = vtk_to_numpy(image.GetPointData().GetScalars())
-        return voxels.reshape(image.GetDimensions()[::-1]), image.ijk_to_ras
+    def lesion_id(self):
+        ids = self.segmentation.GetSegmentation().GetSegmentIDs()
+        self.assertEqual([self.segmentation.GetSegmentation().GetSegment(key).GetName() for key in ids], ["lesion"])
+        return ids[0]
+
+    def segment_voxels(self, volume):
+        return slicer.util.arrayFromSegmentBinaryLabelmap(self.segmentation, self.lesion_id(), volume)
+
+    def surface(self):
+        """Points in patient coordinates, before the segmentation's transform; closed."""
+        surface, edges = vtk.vtkPolyData(), vtk.vtkFeatureEdges()
+        self.assertTrue(self.segmentation.GetClosedSurfaceRepresentation(self.lesion_id(), surface))
+        edges.SetInputData(surface)
+        edges.FeatureEdgesOff()
+        edges.ManifoldEdgesOff()
+        edges.NonManifoldEdgesOff()
+        edges.Update()
+        self.assertEqual(edges.GetOutput().GetNumberOfCells(), 0)
+        return surface
+
+    def assert_surface_encloses(self, mask, matrix):
+        """The surface ends about half a voxel, which is smoothed, beyond the outer voxels' centres, and about fills them."""
+        surface = self.surface()
+        points = vtk_to_numpy(surface.GetPoints().GetData())
+        ijk = (np.column_stack([points, np.ones(len(points))]) @ np.linalg.inv(matrix).T)[:, :3]
+        occupied = np.argwhere(mask)[:, ::-1]
+        np.testing.assert_allclose(ijk.min(0), occupied.min(0) - 0.5, atol=0.8)
+        np.testing.assert_allclose(ijk.max(0), occupied.max(0) + 0.5, atol=0.8)
+        mass = vtk.vtkMassProperties()
+        mass.SetInputData(surface)
+        self.assertAlmostEqual(mass.GetVolume() / (len(occupied) * abs(np.linalg.det(matrix[:3, :3]))), 1, delta=0.2)
+
+    def nodes(self):
+        return {node.GetID() for node in slicer.util.getNodesByClass("vtkMRMLNode")}
+
+    def test_of_the_extension(self):
+        own = module.PatchmaskSegmentationTest("runTest")
+        with mock.patch.dict(os.environ, PATCHMASK_MODEL=self.model):
+            own.runTest()
 
     def test_segmentation_lies_on_the_volume(self):
-        """Rows that run the other way: the network sees the patient as it was trained, the mask comes back flipped."""
+        """Whatever way rows run: the network sees the patient as it was trained, the mask comes back flipped. Slices that are tilted
+        against the patient are no problem."""
         flip = np.diag([1.0, -1, 1, 1])
         flip[1, 3] = SIZES[1] - 1
+        tilt = np.eye(4)
+        tilt[1:3, 1:3] = [[C, -S], [S, C]]
         for name, array, matrix, expected in (
             ("trained", self.array, LPS_TO_RAS, self.expected),
             ("flipped", self.array[:, ::-1], LPS_TO_RAS @ flip, self.expected[:, ::-1]),
+            ("tilted", self.array, tilt @ LPS_TO_RAS, self.expected),
         ):
             with self.subTest(name):
-                volume, segmentation, told = self.volume(array.copy(), matrix), slicer_double.Segmentation(), []
+                volume, told = self.volume(array, matrix), []
+                before = self.nodes()
                 for _ in range(2):  # the second run replaces the segment of the first
-                    lesions = self.logic.run(volume, segmentation, self.model, told.append, device="cpu")
-                    voxels, ijk_to_ras = self.segment_voxels(segmentation)
-                    np.testing.assert_array_equal(voxels, expected)
-                    np.testing.assert_allclose(ijk_to_ras, matrix, atol=1e-5)
+                    lesions = self.run_logic(volume, onProgress=told.append)
+                    np.testing.assert_array_equal(self.segment_voxels(volume), expected)
+                self.assert_surface_encloses(expected, matrix)
                 self.assertEqual(sum(lesion.voxels for lesion in lesions), np.count_nonzero(expected))
                 self.assertTrue(lesions)
-                self.assertTrue(segmentation.has_surface)
-                self.assertIs(segmentation.reference, volume)
-                self.assertEqual(segmentation.transform, volume.GetTransformNodeID())
+                role = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
+                self.assertEqual(self.segmentation.GetNodeReferenceID(role), volume.GetID())
                 self.assertIsNone(told[0])
+                extra = {key for key in self.nodes() - before if not key.startswith("vtkMRMLLabelMapVolumeDisplayNode")}
+                self.assertEqual(extra, set(), "nodes were left in the scene")
 
-    def test_code_of_the_page(self):
-        page = (ROOT / "docs" / "slicer.md").read_text(encoding="utf-8")
-        (code,) = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
-        with mock.patch.dict(os.environ, PYTHONPATH=f"{MODULE}:{os.environ['PYTHONPATH']}"):
-            command = [sys.executable, "-c", code]
-            done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, timeout=120)
-        self.assertEqual((done.returncode, done.stderr), (0, ""))
-        self.assertEqual(done.stdout.splitlines()[-1], "succeeded ")
-        self.assertTrue(os.path.exists(self.path("mask.nrrd")))
+    def test_under_a_transform(self):
+        volume, transform = self.volume(self.array), scene_case.transform()
+        volume.SetAndObserveTransformNodeID(transform.GetID())
+        lesions = self.run_logic(volume)
+        self.assertEqual(self.segmentation.GetTransformNodeID(), transform.GetID())
+        np.testing.assert_array_equal(self.segment_voxels(volume), self.expected)
+        self.assert_surface_encloses(self.expected, LPS_TO_RAS)  # the centroids too are before the transform
+        local, world = self.surface(), vtk.vtkPolyData()
+        segments = slicer.modules.segmentations.logic()
+        segments.GetSegmentClosedSurfaceRepresentation(self.segmentation, self.lesion_id(), world, True)
+        local, world = (vtk_to_numpy(surface.GetPoints().GetData()) for surface in (local, world))
+        matrix = slicer.util.arrayFromTransformMatrix(transform, toWorld=True)
+        np.testing.assert_allclose(world, (np.column_stack([local, np.ones(len(local))]) @ matrix.T)[:, :3], atol=1e-3)
+        for lesion in lesions:
+            self.assertTrue((local.min(0) <= lesion.centroid_ras).all() and (lesion.centroid_ras <= local.max(0)).all())
 
     def test_roi_and_lesion_class(self):
         Path(self.model).write_bytes(maximum_model.build(metadata={"patchmask.lesion_class": "0"}))
-        roi = np.zeros(self.array.shape, np.uint8)
-        roi[:, :, :20] = 1
-        self.logic.start(self.volume(self.array), self.model, self.volume(roi), stride=16, fill="linear", device="cpu")
+        region = np.zeros(self.array.shape, np.uint8)
+        region[:, :, :20] = 1
+        volume, roi = self.volume(self.array), self.volume(region, kind="vtkMRMLLabelMapVolumeNode")
+        self.logic.start(volume, self.model, roi, stride=16, fill="linear", device="cpu")
         found = self.logic.finish()
         self.assertEqual(found.lesionClass, 0)
-        self.assertFalse(found.mask[:, :, 20:].any())
-        segmentation = slicer_double.Segmentation()
-        self.logic.fillSegmentation(segmentation, *found)
-        np.testing.assert_array_equal(self.segment_voxels(segmentation)[0], found.mask == 0)
+        self.logic.fillSegmentation(self.segmentation, *found)
+        np.testing.assert_array_equal(self.segment_voxels(volume), (found.mask == 0))
+
+    def test_no_lesion(self):
+        volume = self.volume(np.zeros_like(self.array))
+        self.assertEqual(self.run_logic(volume), [])
+        self.assertFalse(self.segment_voxels(volume).any())
+        self.assertEqual(self.surface().GetNumberOfPoints(), 0)
+
+    def test_pixels_of_another_size_than_the_models(self):
+        """As in cli_module_test.py."""
+        model, found = DEMO / "model.safetensors", []
+        for times, options in ((1, {}), (2, {}), (1, {"pixelMm": 3, "resample": False}), (1, {"pixelMm": 3, "threshold": 0.01})):
+            volume = scene_case.demo_volume(times)
+            self.run_logic(volume, model, stride=15, **options)
+            found.append(self.segment_voxels(volume))
+        self.assertTrue(found[0].any())
+        np.testing.assert_array_equal(found[1], scene_case.enlarge(found[0], 2))
+        np.testing.assert_array_equal(found[2], found[0])
+        self.assertTrue((found[3] != found[0]).any())
+
+    def test_scene_saved_and_read_back(self):
+        volume, transform = self.volume(self.array), scene_case.transform()
+        volume.SetAndObserveTransformNodeID(transform.GetID())
+        self.run_logic(volume)
+        bundle = Path(self.path("bundle"))
+        bundle.mkdir()
+        picture = vtk.vtkImageData()
+        picture.SetDimensions(4, 4, 1)
+        picture.AllocateScalars(vtk.VTK_UNSIGNED_CHAR, 3)
+        self.assertTrue(slicer.app.applicationLogic().SaveSceneToSlicerDataBundleDirectory(str(bundle), picture))
+        slicer.mrmlScene.Clear()
+        slicer.mrmlScene.SetURL(str(next(bundle.glob("*.mrml"))))
+        self.assertEqual(slicer.mrmlScene.Connect(), 1)
+        self.segmentation, volume = slicer.util.getNode("vtkMRMLSegmentationNode*"), slicer.util.getNode("ct")
+        np.testing.assert_array_equal(self.segment_voxels(volume), self.expected)
+        np.testing.assert_allclose(ijk_to_ras(volume), LPS_TO_RAS, atol=1e-6)
+        self.assertEqual(self.segmentation.GetTransformNodeID(), volume.GetTransformNodeID())
+        self.assertIsNotNone(self.segmentation.GetTransformNodeID())
+        self.segmentation.CreateClosedSurfaceRepresentation()
+        self.assert_surface_encloses(self.expected, LPS_TO_RAS)
 
     def test_cancel(self):
         self.make_it_slow()
@@ -381,22 +408,27 @@ class Logic(PackageCase):
         self.assertLess(time.monotonic() - began, Job.GRACE_SECONDS)
         self.assertFalse(self.logic.running)
 
-    def test_volume_that_was_removed(self):
+    def test_volume_that_is_removed_meanwhile(self):
         volume = self.volume(self.array)
         self.logic.start(volume, self.model, device="cpu")
-        volume.scene = None
+        slicer.mrmlScene.RemoveNode(volume)
         self.assertIsNone(self.logic.finish())
 
     def test_failures(self):
         volume = self.volume(self.array)
         with self.assertRaisesRegex(ValueError, "no voxels"):
-            self.logic.start(slicer_double.Volume("empty", None, LPS_TO_RAS), self.model)
+            self.logic.start(self.node("vtkMRMLScalarVolumeNode"), self.model)
         with self.assertRaisesRegex(ValueError, "none.safetensors: no such model file"):
             self.logic.start(volume, self.path("none.safetensors"))
         with self.assertRaisesRegex(RuntimeError, "stride 33"):
-            self.logic.run(volume, slicer_double.Segmentation(), self.model, stride=33, device="cpu")
+            self.logic.run(volume, self.segmentation, self.model, stride=33, device="cpu")
+        sheared = LPS_TO_RAS.copy()
+        sheared[:3, 2] = (0, 1, 2.5)  # a tilted gantry
+        with self.assertRaisesRegex(RuntimeError, "right angles"):
+            self.logic.run(self.volume(self.array, sheared), self.segmentation, self.model, device="cpu")
         with self.assertRaisesRegex(RuntimeError, "could not be written"):
-            with mock.patch.object(module.slicer.util, "exportNode", lambda *_: False):
+            with mock.patch.object(module.tempfile, "TemporaryDirectory") as folder, self.assertLogs(level="ERROR"):
+                folder.return_value.name = "/dev/null"
                 self.logic.start(volume, self.model)
         with self.assertRaisesRegex(RuntimeError, "PythonSlicer is not on PATH"):
             with mock.patch.dict(os.environ, PATH="/nowhere"):
@@ -404,11 +436,22 @@ class Logic(PackageCase):
         moved = LPS_TO_RAS.copy()
         moved[0, 3] += 1
         with self.assertRaisesRegex(ValueError, "1 mm away"):
-            self.logic.fillSegmentation(slicer_double.Segmentation(), volume, self.expected, moved)
+            self.logic.fillSegmentation(self.segmentation, volume, self.expected, moved)
+        self.assertEqual(self.segmentation.GetSegmentation().GetNumberOfSegments(), 0)
+
+    def test_code_of_the_page(self):
+        page = (ROOT / "docs" / "slicer.md").read_text(encoding="utf-8")
+        (code,) = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+        with mock.patch.dict(os.environ, PYTHONPATH=f"{MODULE}:{os.environ['PYTHONPATH']}"):
+            command = [sys.executable, "-c", code]
+            done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, timeout=120)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.assertEqual(done.stdout.splitlines()[-1], "succeeded ")
+        self.assertTrue(os.path.exists(self.path("mask.nrrd")))
 
 
 class Files(unittest.TestCase):
-    """Slicer is not here to say that a name is wrong."""
+    """Qt is not here to say that a name is wrong."""
 
     @classmethod
     def setUpClass(cls):
@@ -444,6 +487,10 @@ class Files(unittest.TestCase):
                 (limits,) = self.parameters[self.parameter_of(widget)].__metadata__
                 (high,) = [p.findtext("number") for p in widget.iter("property") if p.get("name") == "maximum"]
                 self.assertEqual((0, int(high)), (limits.low, limits.high))
+            if widget.get("class") == "QDoubleSpinBox":
+                (limits,) = self.parameters[self.parameter_of(widget)].__metadata__
+                (high,) = [p.findtext("double") for p in widget.iter("property") if p.get("name") == "maximum"]
+                self.assertEqual((0, float(high)), (limits.low, limits.high))
 
     def test_node_selectors_take_the_parameters_nodes(self):
         for widget in self.ui.iter("widget"):

@@ -16,7 +16,12 @@ import numpy as np
 import qt
 import slicer
 import vtk
-from slicer import vtkMRMLLabelMapVolumeNode, vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
+from slicer import (
+    vtkMRMLLabelMapVolumeNode,
+    vtkMRMLNRRDStorageNode,
+    vtkMRMLScalarVolumeNode,
+    vtkMRMLSegmentationNode,
+)
 from slicer.i18n import tr as _
 from slicer.i18n import translate
 from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrapper
@@ -54,6 +59,9 @@ class PatchmaskSegmentationParameterNode:
     outputSegmentation - gets the lesions.
     modelPath - weights (.safetensors).
     stride - pixels between patch centres; 0: the model's.
+    pixelMm - side of the pixels that patch size and stride count, in mm; 0: the model's.
+    resample - slices of other pixels are resampled to these; else the volume's pixels are kept.
+    threshold - probability from which a voxel is lesion; 0: the model's.
     fill - how patch classes become voxels.
     device - where the network runs.
     """
@@ -63,6 +71,9 @@ class PatchmaskSegmentationParameterNode:
     outputSegmentation: vtkMRMLSegmentationNode
     modelPath: Path
     stride: Annotated[int, WithinRange(0, 1024)] = 0
+    pixelMm: Annotated[float, WithinRange(0, 100)] = 0
+    resample: bool = True
+    threshold: Annotated[float, WithinRange(0, 1)] = 0
     fill: Annotated[str, Choice(["nearest", "linear"])] = "nearest"
     device: Annotated[str, Choice(["auto", "cpu", "cuda"])] = "auto"
 
@@ -150,6 +161,9 @@ class PatchmaskSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMi
                 Path(given.modelPath),
                 roi=given.roi,
                 stride=given.stride,
+                pixelMm=given.pixelMm,
+                resample=given.resample,
+                threshold=given.threshold,
                 fill=given.fill,
                 device=given.device,
             )
@@ -233,8 +247,10 @@ class PatchmaskSegmentationLogic(ScriptedLoadableModuleLogic):
         if self._job is not None:
             self._job.cancel()
 
-    def start(self, inputVolume, modelPath, roi=None, stride=0, fill="nearest", device="auto"):
-        """Writes the volume to a temporary folder and starts the package there."""
+    def start(
+        self, inputVolume, modelPath, roi=None, stride=0, pixelMm=0, resample=True, threshold=0, fill="nearest", device="auto"
+    ):
+        """Writes the volume to a temporary folder and starts the package there. The options are those of the panel."""
         if self.running:
             raise RuntimeError("a segmentation is running: wait for it or cancel it")
         if not inputVolume or not inputVolume.GetImageData():
@@ -249,7 +265,7 @@ class PatchmaskSegmentationLogic(ScriptedLoadableModuleLogic):
             scan = self._export(inputVolume, "scan.nrrd")
             roiPath = self._export(roi, "roi.nrrd") if roi else None
             paths = (scan, *self._results(), Path(modelPath))
-            self._job = Job(segment_command(python, *paths, stride, fill, device, roiPath))
+            self._job = Job(segment_command(python, *paths, stride, fill, device, roiPath, pixelMm, resample, threshold))
         except Exception:
             self._forget()
             raise
@@ -292,13 +308,14 @@ class PatchmaskSegmentationLogic(ScriptedLoadableModuleLogic):
         image.DeepCopy(binary_labelmap(mask, lesionClass))
         image.SetGeometryFromImageToWorldMatrix(vtk_matrix(ijkToRas))
         segmentation.CreateDefaultDisplayNodes()
+        # The transform first: the grid of `volume`, on which Slicer saves the segments, is taken relative to it.
+        segmentation.SetAndObserveTransformNodeID(volume.GetTransformNodeID())
         segmentation.SetReferenceImageGeometryParameterFromVolumeNode(volume)
         before = segmentation.GetSegmentation().GetSegmentIdBySegmentName(self.SEGMENT_NAME)
         if before:
             segmentation.GetSegmentation().RemoveSegment(before)
         segmentation.AddSegmentFromBinaryLabelmapRepresentation(image, self.SEGMENT_NAME, self.SEGMENT_COLOUR)
         segmentation.CreateClosedSurfaceRepresentation()
-        segmentation.SetAndObserveTransformNodeID(volume.GetTransformNodeID())
         return find_lesions(mask, ijkToRas, lesionClass)
 
     @staticmethod
@@ -318,12 +335,13 @@ class PatchmaskSegmentationLogic(ScriptedLoadableModuleLogic):
         return [Path(self._folder.name, name) for name in ("mask.nrrd", "report.json")]
 
     def _load(self, path, report) -> Found:
-        mask = slicer.util.loadLabelVolume(str(path), {"show": False})
-        try:
-            array = np.array(slicer.util.arrayFromVolume(mask))
-            return Found(self._volume, array, self.ijkToRas(mask), read_lesion_class(report))
-        finally:
-            slicer.mrmlScene.RemoveNode(mask)
+        mask = vtkMRMLScalarVolumeNode()  # not in the scene: nothing to show, nothing to remove
+        storage = vtkMRMLNRRDStorageNode()  # which keeps left-handed grids; Slicer's other readers turn them over
+        storage.SetFileName(str(path))
+        if not storage.ReadData(mask):
+            raise RuntimeError(f"{path}: could not be read")
+        array = np.array(slicer.util.arrayFromVolume(mask))
+        return Found(self._volume, array, self.ijkToRas(mask), read_lesion_class(report))
 
     def _forget(self):
         if self._folder is not None:

@@ -24,13 +24,19 @@ def segment_command(
     fill: str = "nearest",
     device: str = "auto",
     roi: Optional[Path] = None,
+    pixel_mm: float = 0,
+    resample: bool = True,
+    threshold: float = 0,
 ) -> list[str]:
-    """The command line of the Python package `patchmask`: the one place that knows it. Stride 0: the model's."""
+    """The command line of the Python package `patchmask`: the one place that knows it. 0: the model's."""
     command = [python, "-m", "patchmask", "segment", str(scan), str(mask), "--slicer-progress", "--quiet"]
     command += ["--model", str(model), "--report", str(report)]
     command += ["--fill", fill, "--device", device]
-    if stride:
-        command += ["--stride", str(stride)]
+    for name, value in (("--stride", stride), ("--pixel-mm", pixel_mm), ("--threshold", threshold)):
+        if value:
+            command += [name, str(value)]
+    if not resample:
+        command.append("--no-resample")
     if roi is not None:
         command += ["--roi", str(roi)]
     return command
