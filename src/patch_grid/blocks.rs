@@ -71,7 +71,17 @@ pub(crate) struct StripLimits {
     pub period: usize,
 }
 
-/// The wanted rows or columns, cut into strips.
+/// Rows or columns with the same remainder by `classes` together, ascending: patches with an odd stride share next to nothing
+/// with their neighbours after the first pool, but with those two on.
+pub(crate) fn interleaved(wanted: &[usize], classes: usize) -> Result<Vec<usize>, Error> {
+    let mut interleaved = try_with_capacity(wanted.len(), "patches of a slice")?;
+    for class in 0..classes {
+        interleaved.extend(wanted.iter().filter(|&index| index % classes == class));
+    }
+    Ok(interleaved)
+}
+
+/// The wanted rows or columns, ascending or [`interleaved`], cut into strips.
 #[derive(Clone, Copy)]
 pub(crate) struct Strips<'a> {
     wanted: &'a [usize],
@@ -99,18 +109,23 @@ impl<'a> Strips<'a> {
         std::iter::from_fn(move || {
             let first = *rest.first()?;
             let longest = &rest[..rest.len().min(len)];
-            let (strip, after) = rest.split_at(longest.partition_point(|&index| index - first < max));
+            let gap = longest.windows(2).position(|pair| pair[1] < pair[0] || pair[1] - first >= max);
+            let (strip, after) = rest.split_at(gap.map_or(longest.len(), |last| last + 1));
             rest = after;
             Some(strip)
         })
     }
 }
 
-/// Ways to split rows and columns into strips, from one strip each to single patches: all strips of about the same
-/// length, squares preferred.
-pub(crate) fn splits(wanted: Axes<&[usize]>, limits: Axes<StripLimits>) -> impl Iterator<Item = Axes<Strips<'_>>> {
+/// Ways to split rows and columns, `wanted` in so many classes, into strips, from one strip for each class to single patches:
+/// all strips of about the same length, squares preferred.
+pub(crate) fn splits(
+    wanted: Axes<&[usize]>,
+    classes: usize,
+    limits: Axes<StripLimits>,
+) -> impl Iterator<Item = Axes<Strips<'_>>> {
     let counts = wanted.map(<[usize]>::len);
-    let longest = counts.zip(limits).map(|(count, limits)| count.min(limits.max));
+    let longest = counts.zip(limits).map(|(count, limits)| count.div_ceil(classes).min(limits.max));
     let lengths = std::iter::successors(Some([longest.rows, longest.columns]), move |&[row, column]| {
         if row == 1 && column == 1 {
             None
@@ -148,11 +163,11 @@ mod tests {
         let anything = Axes { rows: none, columns: none };
         for limit in [1, 2, 7, 64, 300, 1000] {
             let fits = |strips: &Axes<Strips<'_>>| lists(*strips).map(|strips| strips[0].len()).product() <= limit;
-            let strips = lists(splits(wanted, anything).find(fits).expect("single patches fit"));
+            let strips = lists(splits(wanted, 1, anything).find(fits).expect("single patches fit"));
             assert_eq!(strips.rows.concat(), rows);
             assert_eq!(strips.columns.concat(), columns);
         }
-        let last = lists(splits(wanted, anything).last().expect("there is one"));
+        let last = lists(splits(wanted, 1, anything).last().expect("there is one"));
         assert_eq!(last.map(|strips| strips.len()), Axes { rows: 37, columns: 17 });
     }
 
@@ -166,6 +181,15 @@ mod tests {
         assert_eq!(strips(2, 100), [[0, 1], [2, 50], [51, 60]]);
         assert_eq!(strips(6, 1).len(), 6);
     }
+    #[test]
+    fn classes_have_strips_of_their_own() {
+        let wanted = interleaved(&[0, 1, 2, 3, 5, 7, 8, 9], 2).unwrap();
+        let strips = |len, max| Strips::new(&wanted, len, StripLimits { max, period: 1 }).iter().collect::<Vec<_>>();
+        assert_eq!(strips(9, 100), [&[0, 2, 8][..], &[1, 3, 5, 7, 9]]);
+        assert_eq!(strips(2, 100), [&[0, 2][..], &[8], &[1, 3], &[5, 7], &[9]]);
+        assert_eq!(strips(9, 5), [&[0, 2][..], &[8], &[1, 3, 5], &[7, 9]]);
+    }
+
     /// Many strips begin with a period each; few are as long as they may be.
     #[test]
     fn many_strips_have_one_plan() {

@@ -15,7 +15,7 @@ mod selection;
 mod voxel_axis;
 
 pub use axis::Axis;
-pub(crate) use blocks::{PatchBlock, StripLimits, Strips, splits};
+pub(crate) use blocks::{PatchBlock, StripLimits, Strips, interleaved, splits};
 pub use grid::{Crop, Padding, PatchGrid, check_patch};
 pub(crate) use selection::{SelectedPatches, Selection};
 pub(crate) use voxel_axis::CentrePair;

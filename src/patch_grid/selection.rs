@@ -79,7 +79,7 @@ impl Selection {
 
     /// Bytes of what is made for slices of these extents, with a ROI or without.
     pub fn bytes(extents: Extents, grid: &PatchGrid, roi: bool) -> u64 {
-        let lists = size_of::<usize>() * (grid.x.count() + grid.y.count());
+        let lists = 2 * size_of::<usize>() * (grid.x.count() + grid.y.count());
         (lists + if roi { extents.pixels() + grid.patches() } else { 0 }) as u64
     }
 

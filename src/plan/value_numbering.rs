@@ -151,6 +151,11 @@ impl PatchRow {
         }
         let sources = inputs.keys;
         let mut count = sources.len();
+        // Values that depend on no pixel.
+        let mut black = try_filled(count, false, WHAT)?;
+        if self.stride % 4 != 0 {
+            black.iter_mut().zip(&sources).for_each(|(black, &source)| *black = source == BLACK);
+        }
         let mut layers = Vec::with_capacity(STEPS.len());
         let mut pools = 0;
         for (index, &step) in STEPS[..HEAD].iter().enumerate() {
@@ -174,13 +179,15 @@ impl PatchRow {
             values = next;
             let mut keys = numbering.keys;
             count = keys.len();
+            black = black_among(keys.iter().map(|key| &key[..taps]), &black)?;
             let mut bounds = Vec::new();
             pools += u32::from(step == Step::Pool);
             if let Some(max) = max_run.filter(|_| step.has_runs()) {
                 let patches = self.starts().zip(patches(&needed, index + 1, &values));
                 let patches = patches.map(|(start, (needed, values))| (start, needed[index + 1].clone(), values));
-                let runs = WinogradRuns::cut(patches, &interior[index], pools, count, max, cancel)?;
+                let runs = WinogradRuns::cut(patches, &interior[index], pools, &black, max, cancel)?;
                 keys = renumbered(&runs.order, &keys, &mut values, cancel)?;
+                black = black_among(runs.order.iter().map(std::slice::from_ref), &black)?;
                 bounds = runs.bounds;
             }
             let mut table = try_with_capacity(count * taps, WHAT)?;
@@ -222,6 +229,14 @@ fn patches<'a>(
 
 fn length(positions: &Range<i64>) -> usize {
     (positions.end - positions.start) as usize
+}
+
+/// For each list of values whether they are all `black` or zero.
+fn black_among<'a>(lists: impl ExactSizeIterator<Item = &'a [i32]>, black: &[bool]) -> Result<Vec<bool>, Error> {
+    let mut among = try_with_capacity(lists.len(), WHAT)?;
+    let is_black = |&value: &i32| value == ZERO || black[value as usize];
+    among.extend(lists.map(|list| list.iter().all(is_black)));
+    Ok(among)
 }
 
 /// Gives value `order[i]` the number i. Returns the keys in that order.

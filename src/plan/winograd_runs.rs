@@ -16,6 +16,9 @@
 //! Edge values (those that the zeros at the patch's border reach) are mostly the patch's own: they are cut evenly,
 //! counted from the border. Interior values are shared with all patches around: they are cut at multiples of the
 //! longest run on the layer's own pixels. Every value is in one run: the first that wants it.
+//!
+//! Where the stride is no multiple of 4, values that depend on no pixel have runs of their own: neighbouring patches have little
+//! else in common there, and a run with a pixel in it is one patch's.
 
 use std::ops::Range;
 
@@ -39,22 +42,22 @@ pub(super) struct WinogradRuns {
 }
 
 impl WinogradRuns {
-    /// Cuts the layer's `count` values into runs of up to `max`. `patches`: the first pixel of each, ascending, its positions that
+    /// Cuts the layer's values into runs of up to `max`; `black`: which of them depend on no pixel. `patches`: the first pixel of each, ascending, its positions that
     /// have a value, and those values. `interior`: positions that a patch's border does not reach. `pools`: those before this layer,
     /// whose pixels are that many times twice as coarse.
     pub fn cut<'a>(
         patches: impl Iterator<Item = (i64, Range<i64>, &'a [i32])> + Clone,
         interior: &Range<i64>,
         pools: u32,
-        count: usize,
+        black: &[bool],
         max: usize,
         cancel: &Cancel,
     ) -> Result<Self, Error> {
         let mut runs = Self {
             max,
-            order: try_with_capacity(count, WHAT)?,
+            order: try_with_capacity(black.len(), WHAT)?,
             bounds: Vec::new(),
-            taken: try_filled(count, false, WHAT)?,
+            taken: try_filled(black.len(), false, WHAT)?,
         };
         try_push(&mut runs.bounds, 0, WHAT)?;
         let mut values = Vec::with_capacity(max);
@@ -63,29 +66,32 @@ impl WinogradRuns {
             for run in pixels.chunk_by(|a, b| segment(a.0) == segment(b.0) && a.0 + 1 == b.0) {
                 values.clear();
                 values.extend(run.iter().map(|pixel| pixel.1));
-                runs.add(&values)?;
+                runs.add(&values, black)?;
             }
         }
         for (_, needed, values) in patches {
             cancel.check()?;
             let entry = |position: i64| (position.clamp(needed.start, needed.end) - needed.start) as usize;
             if interior.is_empty() {
-                runs.add(values)?;
+                runs.add(values, black)?;
             } else {
-                runs.add(&values[..entry(interior.start)])?;
-                runs.add(&values[entry(interior.end)..])?;
+                runs.add(&values[..entry(interior.start)], black)?;
+                runs.add(&values[entry(interior.end)..], black)?;
             }
         }
-        debug_assert_eq!(runs.order.len(), count);
+        debug_assert_eq!(runs.order.len(), black.len());
         Ok(runs)
     }
 
     /// Makes runs of those `values`, neighbours all, that are in none yet.
-    fn add(&mut self, values: &[i32]) -> Result<(), Error> {
+    fn add(&mut self, values: &[i32], black: &[bool]) -> Result<(), Error> {
         let mut from = 0;
         while from < values.len() {
             let first = self.order.len();
             for &value in &values[from..] {
+                if self.order[first..].last().is_some_and(|&last| black[last as usize] != black[value as usize]) {
+                    break;
+                }
                 from += 1;
                 if self.taken[value as usize] {
                     break;

@@ -12,7 +12,9 @@ use crate::engine::{Bytes, EngineInfo};
 use crate::error::Error;
 use crate::memory::{try_insert, try_with_capacity};
 use crate::network::CONVOLUTIONS;
-use crate::patch_grid::{Padding, PatchBlock, PatchGrid, SelectedPatches, Selection, StripLimits, Strips, splits};
+use crate::patch_grid::{
+    Padding, PatchBlock, PatchGrid, SelectedPatches, Selection, StripLimits, Strips, interleaved, splits,
+};
 use crate::plan::{AxisPlan, AxisPlans, AxisSizes, PlannedTile, STEPS, Step, TilePlan};
 
 /// Without sharing: maximum patches at a time, and maximum bytes of activations for them.
@@ -57,6 +59,21 @@ impl Cut {
     }
 }
 
+/// Classes of rows and columns that are tried, see [`interleaved`].
+const CLASSES: [usize; 4] = [1, 2, 4, 8];
+
+/// A way to cut into blocks.
+struct Choice {
+    work: f64,
+    largest: Bytes,
+    classes: usize,
+    lengths: Axes<usize>,
+}
+
+fn as_slices(axes: &Axes<Vec<usize>>) -> Axes<&[usize]> {
+    axes.as_ref().map(|indices| &indices[..])
+}
+
 /// The sizes of some strips of an axis.
 struct PlannedStrips {
     /// Equal ones once.
@@ -82,12 +99,15 @@ pub(super) struct Tiling<'a> {
 impl Tiling<'_> {
     /// Cuts the wanted patches of a slice into tiles that fit the budget; `None`: there are none.
     pub fn cut(&self, selection: &Selection, plans: &mut AxisPlans) -> Result<Option<Cut>, Error> {
-        let selected = selection.selected(&self.grid, self.cancel)?;
+        let mut selected = selection.selected(&self.grid, self.cancel)?;
         if selected.count == 0 {
             return Ok(None);
         }
-        let wanted = selected.axes.as_ref().map(|indices| &indices[..]);
-        let (shape, largest) = if self.sharing { self.blocks(wanted, plans)? } else { self.stacks(wanted, plans)? };
+        let (shape, largest) = if self.sharing {
+            self.blocks(&mut selected.axes, plans)?
+        } else {
+            self.stacks(as_slices(&selected.axes), plans)?
+        };
         Ok(Some(Cut { selected, shape, largest }))
     }
 
@@ -97,7 +117,7 @@ impl Tiling<'_> {
         cut: &'t Cut,
         selection: &'t Selection,
     ) -> Box<dyn Iterator<Item = Result<Tile, Error>> + 't> {
-        let wanted = cut.selected.axes.as_ref().map(|indices| &indices[..]);
+        let wanted = as_slices(&cut.selected.axes);
         match cut.shape {
             Shape::Blocks(lengths) => {
                 let Axes { rows, columns } = wanted
@@ -131,31 +151,47 @@ impl Tiling<'_> {
         }
     }
 
-    /// Strips of rows and of columns whose tiles fit the budget: the largest, or smaller ones where those make
-    /// hardly more work, for memory that is not taken is soonest there. Returns the memory of the largest tile too.
-    fn blocks(&self, wanted: Axes<&[usize]>, plans: &mut AxisPlans) -> Result<(Shape, Bytes), Error> {
+    /// Strips of rows and of columns whose tiles fit the budget, and the memory of the largest tile: those with the least work,
+    /// or of those with hardly more the ones that need the least memory, for memory that is not taken is soonest there. `wanted`
+    /// is interleaved where that is better.
+    fn blocks(&self, wanted: &mut Axes<Vec<usize>>, plans: &mut AxisPlans) -> Result<(Shape, Bytes), Error> {
         const MORE_WORK: f64 = 1.02;
-        let mut first_work = None;
-        let mut chosen = None;
+        let mut least_work = f64::INFINITY;
+        let mut chosen: Option<Choice> = None;
         // Memory of the last try that did not fit.
         let mut too_large = Bytes::default();
-        for strips in splits(wanted, self.limits) {
-            let planned = self.planned(strips, plans)?;
-            let largest = self.largest(&planned)?;
-            if !largest.fits(self.budget) {
-                too_large = largest;
-                continue;
+        for classes in CLASSES {
+            let arranged = wanted.as_ref().try_map(|wanted| interleaved(wanted, classes))?;
+            let mut worthwhile = false;
+            for strips in splits(as_slices(&arranged), classes, self.limits) {
+                let planned = self.planned(strips, plans)?;
+                let largest = self.largest(&planned)?;
+                if !largest.fits(self.budget) {
+                    too_large = largest;
+                    continue;
+                }
+                let work = self.work(&planned);
+                if work > MORE_WORK * least_work {
+                    break;
+                }
+                worthwhile = true;
+                least_work = least_work.min(work);
+                let better = |than: &Choice| than.work > MORE_WORK * least_work || largest.host < than.largest.host;
+                if chosen.as_ref().is_none_or(better) {
+                    chosen = Some(Choice { work, largest, classes, lengths: strips.map(|strips| strips.longest()) });
+                }
+                if largest.host <= self.info.preferred_tile_bytes {
+                    break;
+                }
             }
-            let work = self.work(&planned);
-            if work > MORE_WORK * *first_work.get_or_insert(work) {
-                break;
-            }
-            chosen = Some((Shape::Blocks(strips.map(|strips| strips.longest())), largest));
-            if largest.host <= self.info.preferred_tile_bytes {
+            let small = |choice: &Choice| choice.largest.host <= self.info.preferred_tile_bytes;
+            if !worthwhile || chosen.as_ref().is_some_and(small) {
                 break;
             }
         }
-        chosen.ok_or_else(|| self.too_small(too_large))
+        let Some(Choice { largest, classes, lengths, .. }) = chosen else { return Err(self.too_small(too_large)) };
+        *wanted = wanted.as_ref().try_map(|wanted| interleaved(wanted, classes))?;
+        Ok((Shape::Blocks(lengths), largest))
     }
 
     /// Multiplications of all tiles of these strips, as far as they depend on them.

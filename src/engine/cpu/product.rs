@@ -19,8 +19,11 @@ pub(super) const PANEL: usize = 32;
 /// Inputs that are summed by themselves.
 const SUMMED: usize = 128;
 
+/// Floats of a line of the caches.
+const LINE: usize = 16;
+
 /// Outputs are padded to a multiple of this: the widest register of f32.
-const LANES: usize = 16;
+pub(super) const LANES: usize = 16;
 
 /// `values`, and zeros up to the next multiple of [`LANES`].
 pub(super) fn padded(values: impl ExactSizeIterator<Item = f32>) -> Result<Vec<f32>, Error> {
@@ -49,8 +52,16 @@ pub(super) struct Sums<'a> {
     pub add: bool,
 }
 
-/// Multiplies `rows` rows of `a` by `panel`, [inputs][PANEL].
-pub(super) fn product(instructions: Instructions, a: Rows<'_>, rows: usize, panel: &[f32], sums: Sums<'_>) {
+/// Multiplies `rows` rows of `a` by `panel`, [inputs][PANEL]. Meanwhile `next`, the panel that this thread will most likely
+/// need afterwards, is fetched from memory.
+pub(super) fn product(
+    instructions: Instructions,
+    a: Rows<'_>,
+    rows: usize,
+    panel: &[f32],
+    next: Option<&[f32]>,
+    sums: Sums<'_>,
+) {
     if rows == 0 {
         return;
     }
@@ -58,12 +69,15 @@ pub(super) fn product(instructions: Instructions, a: Rows<'_>, rows: usize, pane
     assert!(a.data.len() >= (rows - 1) * a.stride + inputs);
     assert!(sums.outputs <= PANEL && sums.outputs.is_multiple_of(16));
     assert!(sums.data.len() >= (rows - 1) * sums.stride + sums.outputs);
+    let next = next.unwrap_or_default();
     let product = Product {
         a: a.data.as_ptr(),
         a_stride: a.stride,
         rows,
         panel: panel.as_ptr(),
         inputs,
+        fetched: next.as_ptr(),
+        lines: next.len().div_ceil(LINE),
         into: sums.data.as_mut_ptr(),
         stride: sums.stride,
         outputs: sums.outputs,
@@ -79,6 +93,9 @@ struct Product {
     rows: usize,
     panel: *const f32,
     inputs: usize,
+    /// What is to be fetched.
+    fetched: *const f32,
+    lines: usize,
     into: *mut f32,
     stride: usize,
     outputs: usize,
@@ -117,7 +134,7 @@ impl Kernel for Product {
 impl Product {
     /// The next `ROWS` rows.
     #[inline(always)]
-    unsafe fn rows<S: Simd, const ROWS: usize>(&self) {
+    unsafe fn rows<S: Simd, const ROWS: usize>(&mut self) {
         if ROWS > S::ROWS {
             return; // never called: spares the compiler the code
         }
@@ -128,13 +145,18 @@ impl Product {
         }
     }
 
-    /// The sums over some `inputs`, added to what is there or not.
+    /// The sums over some `inputs`, added to what is there or not. Fetches a line for each input.
     #[inline(always)]
-    unsafe fn partial_sums<S: Simd, const ROWS: usize>(&self, inputs: Range<usize>, add: bool) {
+    unsafe fn partial_sums<S: Simd, const ROWS: usize>(&mut self, inputs: Range<usize>, add: bool) {
         // As many registers of a panel as the narrowest has.
         let mut sums = [[S::splat(0.0); 8]; ROWS];
         let registers = PANEL / S::LANES;
+        // After the last line the same address again and again, which costs nothing and spares a branch.
+        let lines = self.lines.min(inputs.len());
+        let step = if lines > 0 { LINE } else { 0 };
         for i in inputs {
+            S::prefetch(self.fetched);
+            self.fetched = self.fetched.wrapping_add(step);
             // SAFETY: within the panel and the rows, as `product` has checked.
             unsafe {
                 let weights = self.panel.add(i * PANEL);
@@ -150,6 +172,7 @@ impl Product {
                 }
             }
         }
+        self.lines -= lines;
         for (row, sums) in sums.iter().enumerate() {
             for (v, &sum) in sums[..registers].iter().enumerate() {
                 if v * S::LANES >= self.outputs {
@@ -182,7 +205,7 @@ mod tests {
                     let mut into = vec![0.5; 30 * stride];
                     let sums = Sums { data: &mut into, stride, outputs, add };
                     let a_rows = Rows { data: &a, stride: a_stride };
-                    product(instructions, a_rows, rows, &panel, sums);
+                    product(instructions, a_rows, rows, &panel, add.then_some(&panel), sums);
                     for (index, &have) in into.iter().enumerate() {
                         let (row, output) = (index / stride, index % stride);
                         let mut want = 0.5;

@@ -44,6 +44,15 @@ impl Instructions {
         }
     }
 
+    /// Before other threads read what this one has [streamed](Simd::stream).
+    pub(super) fn fence(self) {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: every x86-64 has it.
+        unsafe {
+            std::arch::x86_64::_mm_sfence();
+        }
+    }
+
     /// Runs a kernel.
     ///
     /// # Safety
@@ -86,6 +95,15 @@ pub(super) trait Simd: Copy {
     /// `into` can be written for [`Simd::LANES`] floats.
     unsafe fn store(self, into: *mut f32);
 
+    /// Stores past the caches: [`Instructions::fence`] before another thread reads it.
+    ///
+    /// # Safety
+    /// As [`Simd::store`]; `into` is aligned to a register.
+    unsafe fn stream(self, into: *mut f32);
+
+    /// Begins to fetch what lies at `from`, which may be any address.
+    fn prefetch(from: *const f32);
+
     fn add(self, other: Self) -> Self;
 
     /// self + a * b, rounded once where the machine can.
@@ -127,6 +145,15 @@ impl Simd for Portable {
         // SAFETY: as the caller promises.
         unsafe { into.cast::<[f32; 4]>().write_unaligned(self.0) }
     }
+
+    #[inline(always)]
+    unsafe fn stream(self, into: *mut f32) {
+        // SAFETY: as the caller promises.
+        unsafe { self.store(into) }
+    }
+
+    #[inline(always)]
+    fn prefetch(_: *const f32) {}
 
     #[inline(always)]
     fn add(self, other: Self) -> Self {
@@ -180,8 +207,8 @@ mod x86 {
     // SAFETY of all that follows: a `Kernel` runs these only inside a function that has the instructions.
 
     macro_rules! simd {
-        ($name:ident, $lanes:literal, $rows:literal, $set:ident, $load:ident, $store:ident, $add:ident, $fmadd:ident,
-         $max:ident, $zero:ident) => {
+        ($name:ident, $lanes:literal, $rows:literal, $set:ident, $load:ident, $store:ident, $stream:ident, $add:ident,
+         $fmadd:ident, $max:ident, $zero:ident) => {
             impl Simd for $name {
                 const LANES: usize = $lanes;
                 const ROWS: usize = $rows;
@@ -199,6 +226,17 @@ mod x86 {
                 #[inline(always)]
                 unsafe fn store(self, into: *mut f32) {
                     unsafe { $store(into, self.0) }
+                }
+
+                #[inline(always)]
+                unsafe fn stream(self, into: *mut f32) {
+                    unsafe { $stream(into, self.0) }
+                }
+
+                #[inline(always)]
+                fn prefetch(from: *const f32) {
+                    // Into the second cache: the first is full of what is at work.
+                    unsafe { _mm_prefetch::<_MM_HINT_T1>(from.cast()) }
                 }
 
                 #[inline(always)]
@@ -220,11 +258,11 @@ mod x86 {
         };
     }
     simd!(
-        Avx512, 16, 12, _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_add_ps, _mm512_fmadd_ps,
-        _mm512_max_ps, _mm512_setzero_ps
+        Avx512, 16, 12, _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_stream_ps, _mm512_add_ps,
+        _mm512_fmadd_ps, _mm512_max_ps, _mm512_setzero_ps
     );
     simd!(
-        Avx2, 8, 3, _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_add_ps, _mm256_fmadd_ps, _mm256_max_ps,
-        _mm256_setzero_ps
+        Avx2, 8, 3, _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_stream_ps, _mm256_add_ps,
+        _mm256_fmadd_ps, _mm256_max_ps, _mm256_setzero_ps
     );
 }

@@ -22,7 +22,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::product::{PANEL, Rows, Sums, product};
+use super::product::{LANES, PANEL, Rows, Sums, product};
 use super::workspace::Workspace;
 use crate::cancel::Cancel;
 use crate::engine::Control;
@@ -71,6 +71,9 @@ impl<'a> SharedRows<'a> {
         self.floats
     }
 }
+
+/// Floats of an image that no cache keeps until the next layer reads it.
+const PAST_CACHES: usize = 1 << 22;
 
 /// Pairs that a thread transforms at a time.
 const PAIRS_AT_A_TIME: usize = 4;
@@ -156,21 +159,26 @@ impl Winograd<'_> {
         let stride = self.layer.input_stride();
         assert!(from.len() >= pairs.input.len() * channels && into.len >= block.rows * stride);
         let zeros = &self.workspace.zeros[..channels];
-        block.batches.par_iter().with_max_len(1).for_each(|batch| {
-            let mut points = each(|i, j| into.start().wrapping_add((block.before[i][j] + batch.first[i][j]) * stride));
-            for pair in pairs.select(batch.pairs.clone()) {
-                let RunPair { rows, columns } = pair;
-                let mut pixels = [[zeros.as_ptr(); SIDE]; SIDE];
-                for (pixels, &row) in pixels.iter_mut().zip(&rows.taps[..rows.len + 2]) {
-                    for (pixel, &column) in pixels.iter_mut().zip(&columns.taps[..columns.len + 2]) {
-                        if row != ZERO && column != ZERO {
-                            let index = pairs.input.index_of(row as usize, column as usize);
-                            *pixel = from.as_ptr().wrapping_add(index * channels);
-                        }
+        let pixels_of = |RunPair { rows, columns }: RunPair<'_>| {
+            let mut pixels = [[zeros.as_ptr(); SIDE]; SIDE];
+            for (pixels, &row) in pixels.iter_mut().zip(&rows.taps[..rows.len + 2]) {
+                for (pixel, &column) in pixels.iter_mut().zip(&columns.taps[..columns.len + 2]) {
+                    if row != ZERO && column != ZERO {
+                        let index = pairs.input.index_of(row as usize, column as usize);
+                        *pixel = from.as_ptr().wrapping_add(index * channels);
                     }
                 }
-                let transform =
-                    InputTransform { from: &pixels, into: &points, values: [rows.len, columns.len], channels };
+            }
+            pixels
+        };
+        block.batches.par_iter().with_max_len(1).for_each(|batch| {
+            let mut points = each(|i, j| into.start().wrapping_add((block.before[i][j] + batch.first[i][j]) * stride));
+            let mut following = pairs.select(batch.pairs.clone()).map(|pair| (pair, pixels_of(pair))).peekable();
+            while let Some((pair, pixels)) = following.next() {
+                let RunPair { rows, columns } = pair;
+                let next = following.peek().map_or(&pixels, |(_, pixels)| pixels);
+                let values = [rows.len, columns.len];
+                let transform = InputTransform { from: &pixels, next, into: &points, values, channels };
                 // SAFETY: the machine has these instructions; pixels that a stored pair reads are stored, and all lie in
                 // `from`; every point has a row for each of its pairs, which all lie in `into`.
                 unsafe { self.workspace.instructions.run(transform) };
@@ -197,8 +205,12 @@ impl Winograd<'_> {
             let rows = Rows { data: &inputs[block.before[i][j] * stride..], stride };
             let sums = Sums { data: sums, stride: PANEL, outputs: PANEL, add: false };
             let weights = self.layer.weights(point, panel);
-            let instructions = self.workspace.instructions;
-            product(instructions, rows, block.count[i][j], weights, sums);
+            let next = match (point, panel + 1) {
+                (point, panel) if panel < self.layer.panels() => Some(self.layer.weights(point, panel)),
+                (point, _) if point + 1 < POINTS => Some(self.layer.weights(point + 1, 0)),
+                _ => None,
+            };
+            product(self.workspace.instructions, rows, block.count[i][j], weights, next, sums);
             Ok(())
         })
     }
@@ -208,7 +220,10 @@ impl Winograd<'_> {
         let layer = self.layer;
         let outputs = layer.outputs();
         assert!(sums.len() >= block.rows * layer.panels() * PANEL);
-        assert!(into.len >= pairs.output.len() * outputs);
+        let floats = pairs.output.len() * outputs;
+        assert!(into.len >= floats);
+        // Pixels are multiples of the widest register.
+        let stream = floats > PAST_CACHES && into.start().addr().is_multiple_of(4 * LANES);
         block.batches.par_iter().with_max_len(1).for_each(|batch| {
             // In the first panel of each point.
             let mut points = each(|i, j| {
@@ -230,6 +245,7 @@ impl Winograd<'_> {
                     into: &pixels,
                     values: [rows.len, columns.len],
                     bias: &layer.bias,
+                    stream,
                 };
                 // SAFETY: the machine has these instructions; every point has a row in every panel for each of its
                 // pairs, which all lie in `sums`; the pair's pixels are stored, lie in `into`, and no other pair has
@@ -237,6 +253,7 @@ impl Winograd<'_> {
                 unsafe { self.workspace.instructions.run(transform) };
                 pair.advance(&mut points, PANEL);
             }
+            self.workspace.instructions.fence();
         });
     }
 }

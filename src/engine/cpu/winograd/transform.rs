@@ -10,6 +10,8 @@ use crate::engine::cpu::simd::{Kernel, Simd};
 pub(super) struct InputTransform<'a> {
     /// Pixel (i, j) of the pair: `channels` floats.
     pub from: &'a [[*const f32; SIDE]; SIDE],
+    /// Pixels of the pair that comes next, which are fetched meanwhile.
+    pub next: &'a [[*const f32; SIDE]; SIDE],
     /// Point (i, j) of the pair: space for `channels` floats.
     pub into: &'a [[*mut f32; SIDE]; SIDE],
     /// Values of the row run and of the column run.
@@ -28,6 +30,7 @@ impl Kernel for InputTransform<'_> {
             // first loop has written is read.
             unsafe {
                 for (j, half) in half[..columns + 2].iter_mut().enumerate() {
+                    self.next[..rows + 2].iter().for_each(|next| S::prefetch(next[j].wrapping_add(channel)));
                     let load = |i: usize| S::load(self.from[i][j].add(channel));
                     input_values(rows, load, |i, y| half[i] = MaybeUninit::new(y));
                 }
@@ -51,6 +54,8 @@ pub(super) struct OutputTransform<'a> {
     pub values: [usize; 2],
     /// [outputs]; a multiple of 16.
     pub bias: &'a [f32],
+    /// Past the caches: pixels are aligned to the widest register.
+    pub stream: bool,
 }
 
 impl Kernel for OutputTransform<'_> {
@@ -65,13 +70,18 @@ impl Kernel for OutputTransform<'_> {
                 let bias = S::load(self.bias.as_ptr().add(output));
                 let (panel, offset) = (output / PANEL, output % PANEL);
                 for (j, half) in half[..columns + 2].iter_mut().enumerate() {
-                    let load = |i: usize| S::load(self.from[i][j].add(panel * self.counts[i][j] * PANEL + offset));
+                    let load = |i: usize| {
+                        let sum = self.from[i][j].add(panel * self.counts[i][j] * PANEL + offset);
+                        S::prefetch(sum.wrapping_add(self.counts[i][j] * PANEL)); // in the next panel
+                        S::load(sum)
+                    };
                     output_values(rows, load, |i, y| half[i] = MaybeUninit::new(y));
                 }
                 for (i, into) in self.into[..rows].iter().enumerate() {
                     let load = |j: usize| half[j][i].assume_init();
                     output_values(columns, load, |j, y: S| {
-                        y.add(bias).relu().store(into[j].add(output));
+                        let (pixel, into) = (y.add(bias).relu(), into[j].add(output));
+                        if self.stream { pixel.stream(into) } else { pixel.store(into) }
                     });
                 }
             }
