@@ -2,7 +2,8 @@
  * A child must end by itself with OUT_OF_MEMORY or success, print nothing, and give the same bits afterwards.
  *
  *     out_of_memory          every 37th allocation of one geometry, both ways
- *     out_of_memory soak     every allocation, four geometries, with and without ROI, 1 and 2 threads
+ *     out_of_memory soak     every allocation, four geometries, with and without ROI, 1 and 2 threads; every 17th of a long line,
+ *                            whose plans are megabytes
  */
 #define _GNU_SOURCE
 #include <stdatomic.h>
@@ -42,7 +43,8 @@ static const geometry GEOMETRIES[] = {
     {33, 16, 64, 48, 3},
     {47, 5, 21, 30, 1},
 };
-enum { GEOMETRY_COUNT = sizeof GEOMETRIES / sizeof *GEOMETRIES, MAX_VOXELS = 64 * 48 * 3 };
+static const geometry LINE = {32, 4, 12000, 1, 1};
+enum { GEOMETRY_COUNT = sizeof GEOMETRIES / sizeof *GEOMETRIES, MAX_VOXELS = 12000 };
 
 typedef struct scenario {
     geometry of;
@@ -186,13 +188,14 @@ int main(int count, char** words) {
     CHECK(expected != MAP_FAILED);
     tiny_model spec = tiny_model_default();
     file = tiny_model_build(&spec, &file_size);
-    hu = synthetic_volume(64, 48, 3);
+    hu = synthetic_volume(MAX_VOXELS, 1, 1);
     for (int i = 0; i < MAX_VOXELS; i++) roi[i] = i % 7 < 3;
     for (int g = 0; g < (soak ? GEOMETRY_COUNT : 1); g++) {
         for (int with_roi = 0; with_roi <= 1; with_roi++)
             for (uint32_t threads = 1; threads <= (soak ? 2 : 1); threads++)
                 every(&(scenario){GEOMETRIES[g], with_roi, threads}, soak ? 1 : 37);
     }
+    if (soak) every(&(scenario){LINE, false, 2}, 17);
     CHECK(failures == 0);
     printf("ok every_allocation_may_fail\n");
     return 0;
