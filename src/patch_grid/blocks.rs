@@ -71,12 +71,12 @@ pub(crate) struct StripLimits {
     pub period: usize,
 }
 
-/// Rows or columns with the same remainder by `classes` together, ascending: patches with an odd stride share next to nothing
+/// Rows or columns with the same remainder by `phases` together, ascending: patches with an odd stride share next to nothing
 /// with their neighbours after the first pool, but with those two on.
-pub(crate) fn interleaved(wanted: &[usize], classes: usize) -> Result<Vec<usize>, Error> {
+pub(crate) fn interleaved(wanted: &[usize], phases: usize) -> Result<Vec<usize>, Error> {
     let mut interleaved = try_with_capacity(wanted.len(), "patches of a slice")?;
-    for class in 0..classes {
-        interleaved.extend(wanted.iter().filter(|&index| index % classes == class));
+    for phase in 0..phases {
+        interleaved.extend(wanted.iter().filter(|&index| index % phases == phase));
     }
     Ok(interleaved)
 }
@@ -117,15 +117,15 @@ impl<'a> Strips<'a> {
     }
 }
 
-/// Ways to split rows and columns, `wanted` in so many classes, into strips, from one strip for each class to single patches:
+/// Ways to split rows and columns, `wanted` in so many phases, into strips, from one strip for each phase to single patches:
 /// all strips of about the same length, squares preferred.
 pub(crate) fn splits(
     wanted: Axes<&[usize]>,
-    classes: usize,
+    phases: usize,
     limits: Axes<StripLimits>,
 ) -> impl Iterator<Item = Axes<Strips<'_>>> {
     let counts = wanted.map(<[usize]>::len);
-    let longest = counts.zip(limits).map(|(count, limits)| count.div_ceil(classes).min(limits.max));
+    let longest = counts.zip(limits).map(|(count, limits)| count.div_ceil(phases).min(limits.max));
     let lengths = std::iter::successors(Some([longest.rows, longest.columns]), move |&[row, column]| {
         if row == 1 && column == 1 {
             None
@@ -182,7 +182,7 @@ mod tests {
         assert_eq!(strips(6, 1).len(), 6);
     }
     #[test]
-    fn classes_have_strips_of_their_own() {
+    fn phases_have_strips_of_their_own() {
         let wanted = interleaved(&[0, 1, 2, 3, 5, 7, 8, 9], 2).unwrap();
         let strips = |len, max| Strips::new(&wanted, len, StripLimits { max, period: 1 }).iter().collect::<Vec<_>>();
         assert_eq!(strips(9, 100), [&[0, 2, 8][..], &[1, 3, 5, 7, 9]]);

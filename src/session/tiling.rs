@@ -60,13 +60,13 @@ impl Cut {
 }
 
 /// Classes of rows and columns that are tried, see [`interleaved`].
-const CLASSES: [usize; 4] = [1, 2, 4, 8];
+const PHASES: [usize; 4] = [1, 2, 4, 8];
 
 /// A way to cut into blocks.
 struct Choice {
     work: f64,
     largest: Bytes,
-    classes: usize,
+    phases: usize,
     lengths: Axes<usize>,
 }
 
@@ -160,10 +160,10 @@ impl Tiling<'_> {
         let mut chosen: Option<Choice> = None;
         // Memory of the last try that did not fit.
         let mut too_large = Bytes::default();
-        for classes in CLASSES {
-            let arranged = wanted.as_ref().try_map(|wanted| interleaved(wanted, classes))?;
+        for phases in PHASES {
+            let arranged = wanted.as_ref().try_map(|wanted| interleaved(wanted, phases))?;
             let mut worthwhile = false;
-            for strips in splits(as_slices(&arranged), classes, self.limits) {
+            for strips in splits(as_slices(&arranged), phases, self.limits) {
                 let planned = self.planned(strips, plans)?;
                 let largest = self.largest(&planned)?;
                 if !largest.fits(self.budget) {
@@ -178,7 +178,7 @@ impl Tiling<'_> {
                 least_work = least_work.min(work);
                 let better = |than: &Choice| than.work > MORE_WORK * least_work || largest.host < than.largest.host;
                 if chosen.as_ref().is_none_or(better) {
-                    chosen = Some(Choice { work, largest, classes, lengths: strips.map(|strips| strips.longest()) });
+                    chosen = Some(Choice { work, largest, phases, lengths: strips.map(|strips| strips.longest()) });
                 }
                 if largest.host <= self.info.preferred_tile_bytes {
                     break;
@@ -189,8 +189,8 @@ impl Tiling<'_> {
                 break;
             }
         }
-        let Some(Choice { largest, classes, lengths, .. }) = chosen else { return Err(self.too_small(too_large)) };
-        *wanted = wanted.as_ref().try_map(|wanted| interleaved(wanted, classes))?;
+        let Some(Choice { largest, phases, lengths, .. }) = chosen else { return Err(self.too_small(too_large)) };
+        *wanted = wanted.as_ref().try_map(|wanted| interleaved(wanted, phases))?;
         Ok((Shape::Blocks(lengths), largest))
     }
 

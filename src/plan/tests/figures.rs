@@ -25,14 +25,14 @@ const WIDTHS: [(u64, u64); 13] = [
 ];
 
 /// Tera-multiplications of all convolutions but the first with Winograd on the runs, in tiles of `side` x `side`
-/// patches of a class: a run of m values takes m + 2.
-fn winograd_tera_macs(patch_size: u32, stride: u32, classes: usize, side: usize) -> f64 {
+/// patches of a phase: a run of m values takes m + 2.
+fn winograd_tera_macs(patch_size: u32, stride: u32, phases: usize, side: usize) -> f64 {
     let axis = grid(patch_size, stride).x;
     let all: Vec<usize> = (0..axis.count()).collect();
     let mut plans = AxisPlans::new(Some(MAX_RUN), usize::MAX);
     let mut products = [0u64; 13];
-    let interleaved = interleaved(&all, classes).unwrap();
-    for patches in interleaved.chunk_by(|a, b| a < b).flat_map(|class| class.chunks(side)) {
+    let interleaved = interleaved(&all, phases).unwrap();
+    for patches in interleaved.chunk_by(|a, b| a < b).flat_map(|phase| phase.chunks(side)) {
         let plan = plans.tile(&axis, patches, Padding::Patch, &Cancel::default()).unwrap();
         for (index, &step) in STEPS.iter().enumerate() {
             if let Step::Convolution(layer @ 1..) = step {
@@ -91,7 +91,7 @@ fn image_scope_is_hundreds_of_times_less() {
 /// Winograd runs leave few multiplications, and tiles pay little for evaluating whole ones.
 #[test]
 fn winograd_runs_leave_a_quarter_of_the_work() {
-    for (patch_size, stride, classes, side, most) in [
+    for (patch_size, stride, phases, side, most) in [
         (257, 8, 1, 64, 1.5),
         (257, 8, 1, 32, 1.9),
         (257, 8, 1, 16, 2.6),
@@ -104,8 +104,8 @@ fn winograd_runs_leave_a_quarter_of_the_work() {
         (65, 4, 1, 16, 2.9),
         (65, 3, 2, 86, 5.1),
     ] {
-        let left = winograd_tera_macs(patch_size, stride, classes, side);
-        let what = format!("{patch_size}/{stride} in {classes} classes, tiles of {side}");
+        let left = winograd_tera_macs(patch_size, stride, phases, side);
+        let what = format!("{patch_size}/{stride} in {phases} phases, tiles of {side}");
         println!("{what}: {left:.3} T, at most {most}");
         assert!((0.9 * most..=most).contains(&left), "{what}: {left}");
     }
