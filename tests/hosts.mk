@@ -23,17 +23,24 @@ wheel: library
 	@$(PYTHON_VENV)/bin/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir build/python ./python
 	@echo "to install: pip install \"patchmask[view,cluster] @ file://$$(echo $(CURDIR)/build/python/patchmask-*.whl)\""
 
-# Tests what users install: the wheel. Ends with the slowest tests, so that one knows what takes the time.
-test-python: all
-	@if ! why=$$($(MAKE) --no-print-directory wheel 2>&1); then \
+.PHONY: installed-wheel
+installed-wheel: wheel
+	@$(PYTHON_VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps --force-reinstall build/python/*.whl
+
+# $(call with_wheel,WHAT,COMMANDS): tests what users install, the wheel.
+define with_wheel
+	@if ! why=$$($(MAKE) --no-print-directory installed-wheel 2>&1); then \
 	  case "$$why" in *"missing:"*|*"No matching distribution"*|*"onnection"*) \
-	    echo "SKIPPED Python package: $$(echo "$$why" | tail -n 2)" ;; *) echo "$$why"; exit 1 ;; esac; \
-	else \
-	  $(PYTHON_VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps --force-reinstall \
-	    build/python/*.whl && \
+	    echo "SKIPPED $(1): $$(echo "$$why" | tail -n 2)" ;; *) echo "$$why"; exit 1 ;; esac; \
+	else $(2); fi
+endef
+
+# Ends with the slowest tests, so that one knows what takes the time.
+test-python: all
+	@tools/need.sh dciodvfy dicom3tools || true
+	$(call with_wheel,Python package,\
 	  $(PYTHON_VENV)/bin/mypy --config-file python/pyproject.toml python/patchmask && \
-	  $(PYTHON_VENV)/bin/python -m pytest $(PYTHON_TESTS) --quiet -p no:cacheprovider --durations=5; \
-	fi
+	  $(PYTHON_VENV)/bin/python -m pytest $(PYTHON_TESTS) --quiet -p no:cacheprovider --durations=5)
 
 # Interpreters that end while the library works: every Python on the machine that the package supports.
 PYTHONS = $(wildcard /usr/bin/python3.1[1-9] /usr/local/bin/python3.1[1-9] $(HOME)/.pyenv/versions/3.1[1-9]*/bin/python)

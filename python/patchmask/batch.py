@@ -1,7 +1,7 @@
 """Many scans: what is to be done, what has been done, and the table.
 
     OUT/settings.json           model and options, written by the first run; a run with others is refused
-    OUT/NAME_mask.nii.gz        the mask
+    OUT/NAME_mask.nii.gz        the mask; NAME_seg.dcm: as a DICOM segmentation
     OUT/NAME.json               the record, renamed into place last: with status "done" the scan is finished
     OUT/results.csv, .json      the table, rewritten at the end of a run (results-part-K-of-N for parts)
 
@@ -57,6 +57,7 @@ class Task:
     out: Path
     suffix: str = ".nii.gz"
     probability: bool = False
+    dicom_seg: bool = False
 
     @property
     def record(self) -> Path:
@@ -64,9 +65,11 @@ class Task:
 
     @property
     def places(self) -> Places:
-        mask = self.out / f"{self.name}_mask{self.suffix}"
         return Places(
-            mask, self.out / f"{self.name}_probability{self.suffix}" if self.probability else None, self.record
+            self.out / f"{self.name}_mask{self.suffix}",
+            self.out / f"{self.name}_probability{self.suffix}" if self.probability else None,
+            self.out / f"{self.name}_seg.dcm" if self.dicom_seg else None,
+            self.record,
         )
 
 
@@ -83,7 +86,13 @@ class Fatal(Exception):
 
 
 def tasks_of(
-    folder: Path, out: Path, axes: str, suffix: str, probability: bool, rois: Optional[Path] = None
+    folder: Path,
+    out: Path,
+    axes: str,
+    suffix: str,
+    probability: bool,
+    rois: Optional[Path] = None,
+    dicom_seg: bool = False,
 ) -> list[Task]:
     """The scans under `folder`, by name; what lies in `out` or `rois` is not among them.
 
@@ -95,7 +104,7 @@ def tasks_of(
 
     def task(name: str, path: Path, series: Optional[str]) -> Task:
         roi = rois and roi_of.get(name, rois / f"{name}.*")
-        return Task(name, Scan(path, series, roi, axes), out, suffix, probability)
+        return Task(name, Scan(path, series, roi, axes), out, suffix, probability, dicom_seg)
 
     return [task(*scan) for scan in found]
 
@@ -110,9 +119,8 @@ def record_of(task: Task) -> Optional[dict[str, Any]]:
     changed since."""
     try:
         record: dict[str, Any] = json.loads(task.record.read_text(encoding="utf-8"))
-        results = [place for place in (task.places.mask, task.places.probability) if place is not None]
         if record.get("status") == "done":
-            there = all(place.exists() for place in results) and record.get("input_state") == task.scan.state()
+            there = all(place.exists() for place in task.places.results) and record.get("input_state") == task.scan.state()
             return record if there else None
     except (OSError, ValueError):
         return None
@@ -133,6 +141,7 @@ def check_settings(session: Session, model: Model, task_like: Task) -> None:
         "roi": task_like.scan.roi is not None,
         "suffix": task_like.suffix,
         "probability": task_like.probability,
+        "dicom_seg": task_like.dicom_seg,
     }
     place = task_like.out / "settings.json"
     place.parent.mkdir(parents=True, exist_ok=True)
@@ -174,9 +183,8 @@ class Worker:
             record = record_of(task)
             if record is not None and record["status"] == "done":
                 return record
-            for place in (task.places.mask, task.places.probability, task.record):
-                if place is not None:
-                    remove_leftovers(place)
+            for place in (*task.places.results, task.record):
+                remove_leftovers(place)
             began = time.time()
             try:
                 task.record.parent.mkdir(parents=True, exist_ok=True)

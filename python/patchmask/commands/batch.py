@@ -36,6 +36,9 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     parser.add_argument("--probability", action="store_true", help="also write the probability of the lesion class")
     parser.add_argument(
+        "--dicom-seg", action="store_true", help="also write masks as DICOM segmentations; every scan must be a DICOM series"
+    )
+    parser.add_argument(
         "--num-parts", type=int, metavar="N", help="share the scans between N jobs; with --part-id"
     )
     parser.add_argument("--part-id", type=int, metavar="K", help="which of them this is, 0 to N-1")
@@ -61,7 +64,9 @@ def run(given: argparse.Namespace) -> int:
     from .. import Model, Session, batch
 
     _check(given)
-    tasks = batch.tasks_of(given.folder, given.out, given.axes, f".{given.format}", given.probability, given.roi)
+    tasks = batch.tasks_of(
+        given.folder, given.out, given.axes, f".{given.format}", given.probability, given.roi, given.dicom_seg
+    )
     if not tasks:
         raise UsageError(f"{given.folder}: no scans in this folder")
     num_parts, part_id = given.num_parts or 1, given.part_id or 0
