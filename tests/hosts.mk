@@ -1,7 +1,7 @@
 # make test-hosts: the programs that patchmask is at home in. What is missing is installed into build/, or from Debian's
 # packages where that needs no password; a part whose packages cannot be had says SKIPPED and why.
 
-HOSTS := python itk slicer convert training
+HOSTS := python orthanc itk slicer convert training
 
 .PHONY: test-hosts wheel $(HOSTS:%=test-%)
 
@@ -41,6 +41,19 @@ test-python: all
 	$(call with_wheel,Python package,\
 	  $(PYTHON_VENV)/bin/mypy --config-file python/pyproject.toml python/patchmask && \
 	  $(PYTHON_VENV)/bin/python -m pytest $(PYTHON_TESTS) --quiet -p no:cacheprovider --durations=5)
+
+# The plugin for Orthanc, in one on loopback with folders of its own. Debian's service, which comes with the package, is
+# stopped where it has been installed just now.
+ORTHANC := /usr/sbin/Orthanc
+test-orthanc: all
+	@if [ ! -e $(ORTHANC) ] && tools/need.sh $(ORTHANC) orthanc >/dev/null; then \
+	  $$([ "$$(id -u)" = 0 ] || echo sudo -n) service orthanc stop; \
+	fi
+	@tools/need.sh dciodvfy dicom3tools || true
+	$(call with_wheel,Orthanc,\
+	  if tools/need.sh /usr/share/orthanc/plugins/libOrthancPython.so orthanc orthanc-python; then \
+	    $(PYTHON_VENV)/bin/python tests/orthanc/run.py; \
+	  else echo "SKIPPED Orthanc: it could not be installed"; fi)
 
 # Interpreters that end while the library works: every Python on the machine that the package supports.
 PYTHONS = $(wildcard /usr/bin/python3.1[1-9] /usr/local/bin/python3.1[1-9] $(HOME)/.pyenv/versions/3.1[1-9]*/bin/python)
