@@ -252,6 +252,7 @@ def test_no_lesion(segment, tmp_path):
     valid(seg)
 
 
+@pytest.mark.filterwarnings("ignore:Invalid value for VR CS")
 @pytest.mark.parametrize("text, edit", [
     ("IM0000.dcm: has no FrameOfReferenceUID, which ties .* write the same new one into all files of the series",
      put(range(7), FrameOfReferenceUID=GONE)),
