@@ -1,7 +1,7 @@
 # make test-hosts: the programs that patchmask is at home in. What is missing is installed into build/, or from Debian's
 # packages where that needs no password; a part whose packages cannot be had says SKIPPED and why.
 
-HOSTS := python itk slicer convert training
+HOSTS := python orthanc itk slicer convert training
 
 .PHONY: test-hosts wheel $(HOSTS:%=test-%)
 
@@ -23,17 +23,37 @@ wheel: library
 	@$(PYTHON_VENV)/bin/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir build/python ./python
 	@echo "to install: pip install \"patchmask[view,cluster] @ file://$$(echo $(CURDIR)/build/python/patchmask-*.whl)\""
 
-# Tests what users install: the wheel. Ends with the slowest tests, so that one knows what takes the time.
-test-python: all
-	@if ! why=$$($(MAKE) --no-print-directory wheel 2>&1); then \
+.PHONY: installed-wheel
+installed-wheel: wheel
+	@$(PYTHON_VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps --force-reinstall build/python/*.whl
+
+# $(call with_wheel,WHAT,COMMANDS): tests what users install, the wheel.
+define with_wheel
+	@if ! why=$$($(MAKE) --no-print-directory installed-wheel 2>&1); then \
 	  case "$$why" in *"missing:"*|*"No matching distribution"*|*"onnection"*) \
-	    echo "SKIPPED Python package: $$(echo "$$why" | tail -n 2)" ;; *) echo "$$why"; exit 1 ;; esac; \
-	else \
-	  $(PYTHON_VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps --force-reinstall \
-	    build/python/*.whl && \
+	    echo "SKIPPED $(1): $$(echo "$$why" | tail -n 2)" ;; *) echo "$$why"; exit 1 ;; esac; \
+	else $(2); fi
+endef
+
+# Ends with the slowest tests, so that one knows what takes the time.
+test-python: all
+	@tools/need.sh dciodvfy dicom3tools || true
+	$(call with_wheel,Python package,\
 	  $(PYTHON_VENV)/bin/mypy --config-file python/pyproject.toml python/patchmask && \
-	  $(PYTHON_VENV)/bin/python -m pytest $(PYTHON_TESTS) --quiet -p no:cacheprovider --durations=5; \
+	  $(PYTHON_VENV)/bin/python -m pytest $(PYTHON_TESTS) --quiet -p no:cacheprovider --durations=5)
+
+# The plugin for Orthanc, in one on loopback with folders of its own. Debian's service, which comes with the package, is
+# stopped where it has been installed just now.
+ORTHANC := /usr/sbin/Orthanc
+test-orthanc: all
+	@if [ ! -e $(ORTHANC) ] && tools/need.sh $(ORTHANC) orthanc >/dev/null; then \
+	  $$([ "$$(id -u)" = 0 ] || echo sudo -n) service orthanc stop; \
 	fi
+	@tools/need.sh dciodvfy dicom3tools || true
+	$(call with_wheel,Orthanc,\
+	  if tools/need.sh /usr/share/orthanc/plugins/libOrthancPython.so orthanc orthanc-python; then \
+	    $(PYTHON_VENV)/bin/python tests/orthanc/run.py; \
+	  else echo "SKIPPED Orthanc: it could not be installed"; fi)
 
 # Interpreters that end while the library works: every Python on the machine that the package supports.
 PYTHONS = $(wildcard /usr/bin/python3.1[1-9] /usr/local/bin/python3.1[1-9] $(HOME)/.pyenv/versions/3.1[1-9]*/bin/python)

@@ -1,7 +1,7 @@
 """Many scans: what is to be done, what has been done, and the table.
 
     OUT/settings.json           model and options, written by the first run; a run with others is refused
-    OUT/NAME_mask.nii.gz        the mask
+    OUT/NAME_mask.nii.gz        the mask; NAME_seg.dcm: as a DICOM segmentation
     OUT/NAME.json               the record, renamed into place last: with status "done" the scan is finished
     OUT/results.csv, .json      the table, rewritten at the end of a run (results-part-K-of-N for parts)
 
@@ -58,6 +58,7 @@ class Task:
     out: Path
     suffix: str = ".nii.gz"
     probability: bool = False
+    dicom_seg: bool = False
     lesions: bool = False
     refinement: Refinement = Refinement()
 
@@ -70,6 +71,7 @@ class Task:
         return Places(
             self.out / f"{self.name}_mask{self.suffix}",
             self.out / f"{self.name}_probability{self.suffix}" if self.probability else None,
+            self.out / f"{self.name}_seg.dcm" if self.dicom_seg else None,
             self.record,
             self.out / f"{self.name}_lesions.csv" if self.lesions else None,
         )
@@ -114,10 +116,8 @@ def record_of(task: Task) -> Optional[dict[str, Any]]:
     changed since."""
     try:
         record: dict[str, Any] = json.loads(task.record.read_text(encoding="utf-8"))
-        places = task.places
-        results = [place for place in (places.mask, places.probability, places.lesions) if place is not None]
         if record.get("status") == "done":
-            there = all(place.exists() for place in results) and record.get("input_state") == task.scan.state()
+            there = all(place.exists() for place in task.places.results) and record.get("input_state") == task.scan.state()
             return record if there else None
     except (OSError, ValueError):
         return None
@@ -138,6 +138,7 @@ def check_settings(session: Session, model: Model, task_like: Task) -> None:
         "roi": task_like.scan.roi is not None,
         "suffix": task_like.suffix,
         "probability": task_like.probability,
+        "dicom_seg": task_like.dicom_seg,
         "lesions": task_like.lesions,
         **asdict(task_like.refinement),
     }
@@ -181,9 +182,8 @@ class Worker:
             record = record_of(task)
             if record is not None and record["status"] == "done":
                 return record
-            for place in (task.places.mask, task.places.probability, task.places.lesions, task.record):
-                if place is not None:
-                    remove_leftovers(place)
+            for place in (*task.places.results, task.record):
+                remove_leftovers(place)
             began = time.time()
             try:
                 task.record.parent.mkdir(parents=True, exist_ok=True)

@@ -6,7 +6,7 @@ import json
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Optional, Union
+from typing import TYPE_CHECKING, Any, Optional, Union
 
 import numpy as np
 import SimpleITK as sitk
@@ -17,6 +17,9 @@ from .lesions import Refinement
 from .model import Model
 from .pending import Pending
 from .session import Progress, Segmentation, Session
+
+if TYPE_CHECKING:
+    from .writing_dicom import SegmentedSeries
 
 Report = dict[str, Any]
 
@@ -47,11 +50,19 @@ class Places:
 
     mask: Path
     probability: Optional[Path] = None
+    dicom_seg: Optional[Path] = None  #: the mask again, as a DICOM segmentation of a DICOM series
     report: Optional[Path] = None
     lesions: Optional[Path] = None  #: a table of them, as CSV
 
+    @property
+    def results(self) -> list[Path]:
+        """Those that are wanted, but for the report."""
+        return [path for path in (self.mask, self.probability, self.dicom_seg, self.lesions) if path is not None]
+
     def check(self) -> None:
-        """Raises InvalidArgument where an image would have a suffix that cannot be written at once."""
+        """Raises InvalidArgument where a file would have a suffix that is not that of its format."""
+        if self.dicom_seg is not None and images.suffix_of(self.dicom_seg, (".dcm",)) is None:
+            raise InvalidArgument(f"{self.dicom_seg}: must end in .dcm")
         for path in (self.mask, self.probability):
             if path is not None and images.suffix_of(path, images.WRITE_SUFFIXES) is None:
                 raise InvalidArgument(f"{path}: must end in one of {', '.join(images.WRITE_SUFFIXES)}")
@@ -73,9 +84,11 @@ def segment_file(
     """
     places.check()
     with Pending() as pending:
-        pending.place(places.mask)  # a folder that cannot be written is known before the work
+        for path in places.results:
+            pending.place(path)  # a folder that cannot be written is known before the work
         began = time.perf_counter()
         image = images.read(scan.path, scan.series, *([scan.spacing] if scan.spacing else []))
+        target = None if places.dicom_seg is None else _series_of(scan, image, model, session)
         turned = images.turn(image, scan.axes)
         region = None if scan.roi is None else _read_roi(scan, image)
         read = time.perf_counter()
@@ -105,7 +118,10 @@ def segment_file(
             found = lesions.table(lesions.label(mask == lesion_class, turned, voxel_mm3), voxel_mm3)
             pending.text(lesions.as_csv(found), places.lesions)
         refined = time.perf_counter()
-        images.write(images.turn_back(images.like(mask, turned), image), places.mask, pending)
+        on_file = images.turn_back(images.like(mask, turned), image)
+        images.write(on_file, places.mask, pending)
+        if target is not None and places.dicom_seg is not None:
+            target.write(sitk.GetArrayViewFromImage(on_file), pending.place(places.dicom_seg))
         if places.probability is not None:
             assert probability is not None
             images.write(images.turn_back(images.like(probability, turned), image), places.probability, pending)
@@ -125,6 +141,12 @@ def segment_file(
             pending.text(json.dumps(report, indent=1) + "\n", places.report)
         pending.commit()
     return report
+
+
+def _series_of(scan: Scan, image: sitk.Image, model: Model, session: Session) -> SegmentedSeries:
+    from .writing_dicom import SegmentedSeries  # highdicom, which takes a second to import
+
+    return SegmentedSeries(scan.path, scan.series, image.GetSpacing(), model, session)
 
 
 def _read_roi(scan: Scan, image: sitk.Image) -> sitk.Image:
@@ -151,6 +173,7 @@ def _report(
         "input": str(scan.path),
         "series": scan.series,
         "mask": str(places.mask),
+        "dicom_seg": None if places.dicom_seg is None else str(places.dicom_seg),
         "options": {**session.options, "axes": scan.axes, "roi": None if scan.roi is None else str(scan.roi)},
         "model_sha256": model.info.sha256,
         **counts,

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import SimpleITK as sitk
 from conftest import DEMO, MODEL, ROOT
+from dicom_files import write_series
 
 sys.path.insert(0, str(ROOT / "tests/docs"))
 import page as page_blocks  # noqa: E402
@@ -25,6 +26,7 @@ def test_page(page, tmp_path, part):
     (tmp_path / "scans/clinic").mkdir(parents=True)
     sitk.WriteImage(part, str(tmp_path / "scans/a.nii.gz"))
     sitk.WriteImage(part[:, :, :2], str(tmp_path / "scans/clinic/p17.nrrd"))
+    write_series(tmp_path / "series", sitk.GetArrayViewFromImage(part))
     bin_folder = str(Path(sys.executable).parent)
     array = {"SLURM_ARRAY_TASK_COUNT": "1", "SLURM_ARRAY_TASK_ID": "0", "SLURM_CPUS_PER_TASK": "2"}
     settings = {**os.environ, **array, "PATH": f"{bin_folder}:{os.environ['PATH']}"}

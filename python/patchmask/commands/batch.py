@@ -36,6 +36,9 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     parser.add_argument("--probability", action="store_true", help="also write the probability of the lesion class")
     parser.add_argument(
+        "--dicom-seg", action="store_true", help="also write masks as DICOM segmentations; every scan must be a DICOM series"
+    )
+    parser.add_argument(
         "--lesions", action="store_true", help="also write volume, centroid and diameter of each lesion, as CSV"
     )
     session_options.add_refinement(parser)
@@ -73,6 +76,7 @@ def run(given: argparse.Namespace) -> int:
         given.roi,
         suffix=f".{given.format}",
         probability=given.probability,
+        dicom_seg=given.dicom_seg,
         lesions=given.lesions,
         refinement=Refinement(given.smooth, given.min_volume),
     )

@@ -26,6 +26,9 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "--probability", type=Path, metavar="FILE", help="also write the probability of the lesion class"
     )
+    parser.add_argument(
+        "--dicom-seg", type=Path, metavar="FILE", help="also write the mask as a DICOM segmentation of a DICOM series (.dcm)"
+    )
     session_options.add_spacing(parser)
     session_options.add_refinement(parser)
     parser.add_argument(
@@ -44,12 +47,12 @@ def run(given: argparse.Namespace) -> None:
     from ..scans import Places, Scan, segment_file
 
     inputs = [path for path in (given.scan, given.roi, given.model) if path is not None]
-    outputs = [path for path in (given.mask, given.probability, given.report, given.lesions) if path is not None]
+    places = Places(given.mask, given.probability, given.dicom_seg, given.report, given.lesions)
+    outputs = [*places.results, *([given.report] if given.report is not None else [])]
     resolved = [path.resolve() for path in inputs + outputs]
     for path in outputs:
         if resolved.count(path.resolve()) > 1:
             raise UsageError(f"{path}: is named twice; an output needs a file of its own")
-    places = Places(given.mask, given.probability, given.report, given.lesions)
     places.check()
     model = Model(given.model)
     with Session(model, **session_options.of(given)) as session:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import importlib
 from pathlib import Path
-from typing import Optional
+from typing import TYPE_CHECKING, Optional
 
 import numpy as np
 import SimpleITK as sitk
@@ -19,6 +19,9 @@ import SimpleITK as sitk
 from ..errors import InvalidArgument
 from .grid import Spacing, Volume, notes_of
 from .problem import ImageError, refuse
+
+if TYPE_CHECKING:
+    from .dicom_slices import Slice
 
 # The module of each suffix; imported when one is read, so that only that format's packages are needed.
 _READERS = {
@@ -73,6 +76,15 @@ def series_of(folder: Path) -> list[str]:
     return dicom.series_of(folder) or []
 
 
+def slices_of(path: Path, series: Optional[str] = None) -> list[Slice]:
+    """The slices of a DICOM scan, as files, frames and positions, in the order of the volume that `read` returns."""
+    from . import dicom
+
+    if not path.is_dir() and suffix_of(path) is not None:
+        raise InvalidArgument(f"{path}: is no DICOM series, whose slices a DICOM segmentation refers to: leave out --dicom-seg")
+    return dicom.slices_of(path, series)
+
+
 def _read(path: Path, series: Optional[str], spacing: Optional[Spacing], mask: bool) -> sitk.Image:
     try:
         if not path.exists():
@@ -118,5 +130,6 @@ __all__ = [
     "read_mask",
     "read_roi",
     "series_of",
+    "slices_of",
     "suffix_of",
 ]

@@ -10,6 +10,7 @@ from pydicom.dataset import Dataset
 from ..errors import InvalidArgument
 from . import dicom_series
 from .dicom_folder import Folder, cut_off, header_of, kind_of, look, pydicom_warnings
+from .dicom_slices import Slice
 from .grid import Volume
 from .problem import ImageError, refuse
 
@@ -28,7 +29,18 @@ def series_of(folder: Path) -> Optional[list[str]]:
     return sorted(found.series) if found.is_dicom else None
 
 
+def slices_of(path: Path, series: Optional[str]) -> list[Slice]:
+    """The slices of a scan, a folder or a file, in the order of the volume that `read_folder` or `read_file` returns."""
+    headers = _chosen(look(path), path, series, {})[1] if path.is_dir() else [_header(path)]
+    return dicom_series.slices_in_order(path, headers)[0]
+
+
 def read_file(path: Path, mask: bool) -> Volume:
+    header = _header(path)
+    return _read([header], path, mask, kind_of(header) == "segmentation")
+
+
+def _header(path: Path) -> Dataset:
     with pydicom_warnings("ignore"):
         header = header_of(path)
     if header is None:
@@ -38,13 +50,21 @@ def read_file(path: Path, mask: bool) -> Volume:
         raise cut_off(path)
     if kind not in ("image", "segmentation"):
         raise refuse(path, f"is no image of a scanner, but {kind}: name the images")
-    return _read([header], path, mask, kind == "segmentation")
+    return header
 
 
 def read_folder(folder: Path, series: Optional[str], mask: bool) -> Volume:
     """The one series, or that of the UID `series`."""
     found = look(folder)
-    choice = {**found.series, **(found.segmentations if mask else {})}
+    uid, headers = _chosen(found, folder, series, found.segmentations if mask else {})
+    return _read(headers, folder, mask, uid in found.segmentations)
+
+
+def _chosen(
+    found: Folder, folder: Path, series: Optional[str], segmentations: dict[str, list[Dataset]]
+) -> tuple[str, list[Dataset]]:
+    """The UID of the one series, or of `series`, and the headers of its files."""
+    choice = {**found.series, **segmentations}
     if series is not None and series not in choice:
         raise InvalidArgument(f"{folder}: has no DICOM series {series}, only {', '.join(sorted(choice)) or 'none'}")
     if series is None and len(choice) > 1:
@@ -55,7 +75,7 @@ def read_folder(folder: Path, series: Optional[str], mask: bool) -> Volume:
             raise damage
     if uid is None:
         raise refuse(folder, _why_none(found))
-    return _read(choice[uid], folder, mask, uid in found.segmentations)
+    return uid, choice[uid]
 
 
 def _why_none(found: Folder) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from pydicom.dataset import Dataset
 
 from .dicom_folder import pydicom_warnings
-from .grid import Volume
+from .grid import SLICE_TOLERANCE, Volume
 from .problem import refuse
 
 
@@ -24,7 +24,9 @@ def read(path: Path, headers: list[Dataset]) -> Volume:
             segmentation = highdicom.seg.segread(headers[0].filename)
             if segmentation.segmentation_type == highdicom.seg.SegmentationTypeValues.FRACTIONAL:
                 raise refuse(path, "its segments are fractions: needs a binary segmentation or a label map")
-            volume = segmentation.get_volume(combine_segments=True, allow_missing_positions=True)
+            volume = segmentation.get_volume(
+                combine_segments=True, allow_missing_positions=True, rtol=SLICE_TOLERANCE
+            )
         except (ValueError, RuntimeError, AttributeError) as failed:
             raise refuse(path, f"is no volume of separate segments ({failed}): convert it to NRRD") from None
     # highdicom counts (slice, row, column), from either end; series are read so that the grid is right-handed.

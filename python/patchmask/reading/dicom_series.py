@@ -15,21 +15,16 @@ from pydicom.dataset import Dataset
 from .dicom_folder import pydicom_warnings
 from .dicom_pixels import pixels_of
 from .dicom_slices import Slice, notes_on_values, slices_of
-from .grid import SAME_SPACING, Volume, numbers, rescaled
+from .grid import SAME_SPACING, SLICE_TOLERANCE, Volume, numbers, rescaled
 from .problem import refuse
 
-SLICE_TOLERANCE = 0.1  # of the distance of slices: positions differ by rounding, a missing slice by 1
 SAME_DIRECTION = 1e-3  # of a unit vector
 _SPLIT = "no single volume; leave only the slices of one in the folder"
 
 
 def read(path: Path, headers: list[Dataset]) -> Volume:
     """The volume of the slices in these files; `path` is the folder, or the one file."""
-    with pydicom_warnings("ignore"):
-        slices = [one for header in headers for one in slices_of(header)]
-        notes = notes_on_values(headers[0], slices[0])
-    _check_alike(path, slices)
-    slices, step = _in_order(path, slices)
+    slices, step, notes = slices_in_order(path, headers)
     first = slices[0]
     distance = float(np.linalg.norm(step)) if len(slices) > 1 else first.thickness
     directions = np.column_stack([*first.orientation, step / np.linalg.norm(step)])
@@ -37,6 +32,15 @@ def read(path: Path, headers: list[Dataset]) -> Volume:
     planes = _planes(headers, slices)
     voxels = rescaled(planes, [one.rescale or (1.0, 0.0) for one in slices])
     return Volume(path, voxels, directions, spacing, first.position, notes)
+
+
+def slices_in_order(path: Path, headers: list[Dataset]) -> tuple[list[Slice], np.ndarray, list[str]]:
+    """The slices along their normal, the step from one to the next in mm, and what is doubtful about their values."""
+    with pydicom_warnings("ignore"):
+        slices = [one for header in headers for one in slices_of(header)]
+        notes = notes_on_values(headers[0], slices[0])
+    _check_alike(path, slices)
+    return *_in_order(path, slices), notes
 
 
 def _check_alike(path: Path, slices: list[Slice]) -> None:

@@ -25,6 +25,7 @@ Spacing = tuple[float, float, float]
 SHEAR_MAX = 0.01  # cosine between two axes: 0.6 degrees
 SPACING_MIN, SPACING_MAX = 1e-3, 1e3  # mm; others are of another unit
 SAME_SPACING = 1e-3  # relative; files round
+SLICE_TOLERANCE = 0.1  # of the distance of slices: positions differ by rounding, a missing slice by 1
 _NOTHING = 1e-12  # of a unit vector; ITK's linear algebra stumbles over smaller ones
 NOTES, IS_PART = "patchmask.notes", "patchmask.is_part"  # keys of the image's metadata
 _AXES = ("columns", "rows", "slices")
