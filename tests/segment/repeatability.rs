@@ -94,6 +94,33 @@ fn a_roi_changes_no_bit_of_what_it_evaluates() {
     }
 }
 
+/// What a layer makes of black is computed once and copied, but not with a ROI: the same bits.
+#[test]
+fn copies_of_black_have_the_bits_of_what_they_are_copies_of() {
+    for (padding, stride) in [(Padding::Patch, 5), (Padding::Patch, 8), (Padding::Image, 5)] {
+        let mut random = Random(5);
+        let mut case = Case::whole(&mut random, padding, (65, stride), (150, 130, 1));
+        let model = network(&mut random, 65);
+        let session = Session::new(&model, case.options.clone(), &mut |_, _| ()).unwrap();
+        let products = |session: &Session| session.layers().unwrap().iter().map(|layer| layer.products).sum::<u64>();
+        case.run_in(&session, &model);
+        let without = products(&session);
+        for (index, voxel) in case.voxels.iter_mut().enumerate() {
+            let (x, y) = (index % 150, index / 150);
+            if x.abs_diff(90).pow(2) + y.abs_diff(60).pow(2) > 30 * 30 {
+                *voxel = -2000;
+            }
+        }
+        let all = case.run_in(&session, &model);
+        let with = products(&session) - without;
+        println!("{padding:?}, stride {stride}: {with} products, {without} without black");
+        assert!(20 * with < 19 * without, "{padding:?}, stride {stride}: {with} of {without}");
+        case.roi = Some((0..case.voxels.len()).map(|index| u8::from(index > 40)).collect());
+        let some = case.run_in(&session, &model);
+        assert!(some.same_as_in(&all) > all.logits.len() / 3);
+    }
+}
+
 #[test]
 fn the_estimate_is_what_then_happens() {
     let (case, model) = dense_case(Padding::Patch);

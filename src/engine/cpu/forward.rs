@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::black::Black;
 use super::gather_conv::GatherConv;
 use super::gather_max_pool::gather_max_pool;
 use super::simd::Instructions;
 use super::weights::PackedWeights;
-use super::winograd::{Winograd, winograd_products};
+use super::winograd::Winograd;
 use super::workspace::Workspace;
 use crate::cancel::Cancel;
 use crate::engine::first_layer::INPUT_CHANNELS;
@@ -79,12 +80,14 @@ impl Forward {
         }
         let (mut from, mut into) = self.arena[..needed].split_at_mut(floats[0]);
         fill_input(tile, grid, image, width, from, &control.cancel)?;
+        let mut black = Black::of_input(plan, &from[..])?;
         let workspace = &self.workspace;
         let gather = |layer, macs| GatherConv { layer, macs, workspace, control };
         let mut channels = INPUT_CHANNELS;
         for (index, &step) in STEPS.iter().enumerate() {
             let (began, read) = (Instant::now(), plan.input_of(index).len() * channels);
             let macs = weights.macs_per_output.step(step);
+            let mut products = plan.step_macs(index, &weights.macs_per_output);
             match step {
                 Step::Convolution(0) => {
                     gather(&weights.first, macs).step(plan, index, from, into)?;
@@ -93,7 +96,9 @@ impl Forward {
                 Step::Convolution(i) => {
                     let layer = &weights.convolutions[i - 1];
                     let winograd = Winograd { layer, macs, workspace, control };
-                    winograd.step(plan, index, from, into, &mut self.scratch)?;
+                    let (taken, black_outputs) =
+                        winograd.step(plan, index, black.as_ref(), from, into, &mut self.scratch)?;
+                    (products, black) = (taken * macs / 9, black_outputs);
                     channels = layer.outputs();
                 }
                 Step::Pool => gather_max_pool(plan, index, channels, from, into, &control.cancel)?,
@@ -103,14 +108,17 @@ impl Forward {
                 }
             }
             std::mem::swap(&mut from, &mut into);
+            if matches!(step, Step::Convolution(0) | Step::Pool) {
+                black = match black {
+                    Some(black) => black.after(plan, index, &control.cancel)?,
+                    None => None,
+                };
+            }
             let layer = &mut self.layers[index];
             layer.seconds += began.elapsed().as_secs_f64();
             layer.bytes += 4 * (read + plan.output_of(index).len() * channels) as u64;
             layer.macs += plan.step_macs(index, &weights.macs_per_output);
-            layer.products += match step {
-                Step::Convolution(1..) => winograd_products(plan, index, &control.cancel)? * macs / 9,
-                _ => plan.step_macs(index, &weights.macs_per_output),
-            };
+            layer.products += products;
         }
         let began = Instant::now();
         let patches = plan.patches().len();

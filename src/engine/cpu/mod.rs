@@ -12,6 +12,7 @@
 //! Every sum is taken in one order, whatever else is evaluated beside it, so results do not depend on threads,
 //! tiles, budget or ROI.
 
+mod black;
 mod forward;
 mod gather_conv;
 mod gather_max_pool;

@@ -7,7 +7,7 @@ use crate::engine::Settings;
 use crate::engine::first_layer::{INPUT_CHANNELS, first_layer_weight};
 use crate::error::Error;
 use crate::network::Convolution;
-use crate::plan::{AxisSizes, MAX_RUN, MacsPerOutput, STEPS, Step, TilePlan};
+use crate::plan::{AxisSizes, HEAD, MAX_RUN, MacsPerOutput, STEPS, Step, TilePlan};
 use crate::weights::Model;
 
 pub(super) struct PackedWeights {
@@ -74,23 +74,22 @@ impl PackedWeights {
 
     /// Bytes of a tile's activations.
     pub fn activation_bytes(&self, plan: &TilePlan) -> u64 {
-        float_bytes(self.activation_floats(plan))
+        let black = if plan.patches().listed().is_some() { 0 } else { black_bytes(pixels_of(plan)) };
+        float_bytes(self.activation_floats(plan)).saturating_add(black)
     }
 
     /// Bytes of the activations of a tile of these axes when all its pixels are stored.
     pub fn activation_bytes_of_axes(&self, axes: &Axes<AxisSizes>) -> u64 {
-        float_bytes(self.floats(|image| match image {
+        let pixels = |image| match image {
             0 => axes.inputs().product(),
             _ => axes.output(image - 1).product(),
-        }))
+        };
+        float_bytes(self.floats(pixels)).saturating_add(black_bytes(pixels))
     }
 
     /// Floats of a tile's activations, in each half of the arena.
     pub fn activation_floats(&self, plan: &TilePlan) -> [usize; 2] {
-        self.floats(|image| match image {
-            0 => plan.input_of(0).len(),
-            _ => plan.output_of(image - 1).len(),
-        })
+        self.floats(pixels_of(plan))
     }
 
     /// The same, given how many pixels each image stores. The dense layers follow the head as further images of its
@@ -117,6 +116,20 @@ impl PackedWeights {
         }
         floats
     }
+}
+
+/// Pixels of a plan's images.
+fn pixels_of(plan: &TilePlan) -> impl Fn(usize) -> usize {
+    |image| match image {
+        0 => plan.input_of(0).len(),
+        _ => plan.output_of(image - 1).len(),
+    }
+}
+
+/// Bytes of what is known of black pixels, see [`super::black`]: flags of a step's input and output, and of its pairs.
+fn black_bytes(pixels: impl Fn(usize) -> usize) -> u64 {
+    let step = |index| 2 * pixels(index) as u64 + 6 * pixels(index + 1) as u64;
+    (0..HEAD).map(step).max().unwrap_or(0)
 }
 
 fn float_bytes(floats: [usize; 2]) -> u64 {

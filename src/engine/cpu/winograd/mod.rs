@@ -22,22 +22,19 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use super::black::Black;
 use super::product::{LANES, PANEL, Rows, Sums, product};
 use super::workspace::Workspace;
-use crate::cancel::Cancel;
 use crate::engine::Control;
 use crate::error::Error;
 use crate::memory::try_with_capacity;
 use crate::plan::{TilePlan, ZERO};
 pub(super) use layer::WinogradLayer;
-use points::{POINTS, SIDE};
+use points::POINTS;
+pub(super) use points::SIDE;
+pub(super) use run_pairs::{Run, runs};
 use run_pairs::{RunPair, RunPairs};
 use transform::{InputTransform, OutputTransform};
-
-/// Points of all pairs of step `index`: products of one input and one output.
-pub(super) fn winograd_products(plan: &TilePlan, index: usize, cancel: &Cancel) -> Result<u64, Error> {
-    RunPairs::new(plan, index)?.points(cancel)
-}
 
 /// One layer of one tile.
 pub(super) struct Winograd<'a> {
@@ -131,17 +128,20 @@ impl Block {
 }
 
 impl Winograd<'_> {
-    /// Step `index` of the plan. `scratch`: [`WinogradLayer::scratch_floats`] floats.
+    /// Step `index` of the plan, of which these inputs are `black`. `scratch`: [`WinogradLayer::scratch_floats`] floats. Returns
+    /// the products of one input and one output that it took, and which of its outputs are black.
     pub fn step(
         &self,
         plan: &TilePlan,
         index: usize,
+        black: Option<&Black>,
         from: &[f32],
         into: &mut [f32],
         scratch: &mut [f32],
-    ) -> Result<(), Error> {
-        let pairs = RunPairs::new(plan, index)?;
+    ) -> Result<(u64, Option<Black>), Error> {
+        let pairs = RunPairs::new(plan, index, black, &self.control.cancel)?;
         let into = SharedRows::new(into);
+        let mut products = 0;
         for numbers in pairs.blocks(self.layer.block_rows(), &self.control.cancel)? {
             let block = Block::new(&pairs, numbers)?;
             let (inputs, sums) = scratch.split_at_mut(block.rows * self.layer.input_stride());
@@ -149,8 +149,35 @@ impl Winograd<'_> {
             self.multiply(&block, inputs, sums)?;
             self.transform_sums(&pairs, &block, sums, into);
             self.control.add_macs(self.macs * block.pixels as u64);
+            products += block.rows as u64;
         }
-        Ok(())
+        self.copy_black(&pairs, into)?;
+        Ok((products, pairs.black()?))
+    }
+
+    /// Fills the pixels of pairs that are copies of others.
+    fn copy_black(&self, pairs: &RunPairs<'_>, into: SharedRows<'_>) -> Result<(), Error> {
+        let outputs = self.layer.outputs();
+        assert!(pairs.row_runs().is_empty() || into.len >= pairs.output.len() * outputs);
+        pairs.row_runs().into_par_iter().try_for_each(|row| {
+            self.control.cancel.check()?;
+            for (copy, original) in pairs.copies(row) {
+                for i in 0..copy.rows.len {
+                    let pixel = |of: &RunPair<'_>| {
+                        let index = pairs.output.index_of(of.rows.first + i, of.columns.first);
+                        into.start().wrapping_add(index * outputs)
+                    };
+                    // SAFETY: a run's pixels of a row lie side by side in an image that stores all, within `into`; no pair is
+                    // both an original and a copy, and each copy has one writer.
+                    unsafe {
+                        let (from, to) = (pixel(&original).cast_const(), pixel(&copy));
+                        std::ptr::copy_nonoverlapping(from, to, copy.columns.len * outputs);
+                    }
+                }
+                self.control.add_macs(self.macs * copy.pixels() as u64);
+            }
+            Ok(())
+        })
     }
 
     /// Fills `into`, [rows of all points][input stride].

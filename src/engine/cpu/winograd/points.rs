@@ -12,7 +12,7 @@
 use crate::plan::MAX_RUN;
 
 /// Points along one axis.
-pub(super) const SIDE: usize = MAX_RUN + 2;
+pub(in crate::engine::cpu) const SIDE: usize = MAX_RUN + 2;
 /// Points of the largest run pair.
 pub(super) const POINTS: usize = SIDE * SIDE;
 

@@ -1,20 +1,23 @@
 //! The run pairs of a step: its runs of rows times its runs of columns.
 
+use std::collections::HashMap;
 use std::ops::Range;
 
 use super::points::SIDE;
+use crate::axes::Axes;
 use crate::cancel::{AT_A_TIME, Cancel};
+use crate::engine::cpu::black::{Black, BlackPairs};
 use crate::error::Error;
-use crate::memory::{try_push, try_with_capacity};
+use crate::memory::{try_filled, try_push, try_reserve, try_with_capacity};
 use crate::plan::{Image, TapTable, TilePlan, ZERO};
 
-/// A run of the plan, its inputs written out.
-pub(super) struct Run {
+/// A run of the plan, its inputs written out; in layers without runs a value by itself.
+pub(in crate::engine::cpu) struct Run {
     /// The first of its values.
     pub first: usize,
     /// Number of its values.
     pub len: usize,
-    /// The inputs that it reads, `len + 2` of them.
+    /// The inputs that it reads, then zeros.
     pub taps: [i32; SIDE],
 }
 
@@ -49,40 +52,56 @@ pub(super) struct RunPairs<'a> {
     columns: Vec<Run>,
     pub input: &'a Image,
     pub output: &'a Image,
+    black: Option<BlackPairs>,
+    /// For each pair its own number, or that of the pair which it is a copy of. Empty: none is.
+    originals: Vec<u32>,
 }
 
 impl<'a> RunPairs<'a> {
-    /// The pairs of step `index` of the plan.
-    pub fn new(plan: &'a TilePlan, index: usize) -> Result<Self, Error> {
-        Ok(Self {
-            rows: runs(plan.axes.rows.layer(index))?,
-            columns: runs(plan.axes.columns.layer(index))?,
-            input: plan.input_of(index),
-            output: plan.output_of(index),
-        })
+    /// The pairs of step `index` of the plan, which reads an image with these pixels `black`.
+    pub fn new(plan: &'a TilePlan, index: usize, black: Option<&Black>, cancel: &Cancel) -> Result<Self, Error> {
+        let Axes { rows, columns } = plan.axes.layer(index).try_map(runs)?;
+        let black = match black {
+            Some(black) => black.pairs(Axes { rows: &rows, columns: &columns }, cancel)?,
+            None => None,
+        };
+        let originals = black.as_ref().map_or(Ok(Vec::new()), |black| originals(black, cancel))?;
+        Ok(Self { rows, columns, input: plan.input_of(index), output: plan.output_of(index), black, originals })
+    }
+
+    /// Black pixels of the output.
+    pub fn black(&self) -> Result<Option<Black>, Error> {
+        let runs = Axes { rows: &self.rows[..], columns: &self.columns[..] };
+        self.black.as_ref().map(|black| black.output(runs)).transpose()
     }
 
     fn len(&self) -> usize {
         self.rows.len() * self.columns.len()
     }
 
-    /// The pairs `numbers`, those of them whose pixels are stored: whole pairs are or are not.
-    pub fn select(&self, numbers: Range<usize>) -> impl Iterator<Item = RunPair<'_>> {
-        let pair = |number: usize| RunPair {
-            rows: &self.rows[number / self.columns.len()],
-            columns: &self.columns[number % self.columns.len()],
-        };
-        let stored = |pair: &RunPair<'_>| self.output.stores(pair.rows.first, pair.columns.first);
-        numbers.map(pair).filter(stored)
+    fn pair(&self, number: usize) -> RunPair<'_> {
+        RunPair { rows: &self.rows[number / self.columns.len()], columns: &self.columns[number % self.columns.len()] }
     }
 
-    /// Points of all pairs.
-    pub fn points(&self, cancel: &Cancel) -> Result<u64, Error> {
-        let mut points = 0;
-        for number in 0..self.len() {
-            points += self.points_of(number, cancel)? as u64;
-        }
-        Ok(points)
+    /// The pairs `numbers` that are to be computed: no copies, and those whose pixels are stored: whole pairs are or are not.
+    pub fn select(&self, numbers: Range<usize>) -> impl Iterator<Item = RunPair<'_>> {
+        let computed =
+            |number: &usize| self.originals.get(*number).is_none_or(|&original| original as usize == *number);
+        let stored = |pair: &RunPair<'_>| self.output.stores(pair.rows.first, pair.columns.first);
+        numbers.filter(computed).map(|number| self.pair(number)).filter(stored)
+    }
+
+    /// Row runs, whose pairs with all column runs may be copied side by side.
+    pub fn row_runs(&self) -> Range<usize> {
+        0..if self.originals.is_empty() { 0 } else { self.rows.len() }
+    }
+
+    /// The pairs of row run `row` that are copies, with what they are copies of.
+    pub fn copies(&self, row: usize) -> impl Iterator<Item = (RunPair<'_>, RunPair<'_>)> {
+        let numbers = row * self.columns.len()..(row + 1) * self.columns.len();
+        let originals = self.originals[numbers.clone()].iter().map(|&original| original as usize);
+        let copies = numbers.zip(originals).filter(|(number, original)| number != original);
+        copies.map(|(number, original)| (self.pair(number), self.pair(original)))
     }
 
     /// Points of pair `number`, if it is stored.
@@ -110,15 +129,47 @@ impl<'a> RunPairs<'a> {
     }
 }
 
-fn runs(table: &TapTable) -> Result<Vec<Run>, Error> {
-    let mut runs = try_with_capacity(table.runs(), "runs of a tile")?;
-    runs.extend((0..table.runs()).map(|run| {
-        let values = table.run(run);
+pub(in crate::engine::cpu) fn runs(table: &TapTable) -> Result<Vec<Run>, Error> {
+    let count = if table.runs() > 0 { table.runs() } else { table.len() };
+    let mut runs = try_with_capacity(count, "runs of a tile")?;
+    runs.extend((0..count).map(|run| {
         let mut taps = [ZERO; SIDE];
-        for (to, tap) in taps.iter_mut().zip(table.inputs_of_run(run)) {
-            *to = tap;
+        let mut read =
+            |inputs: &mut dyn Iterator<Item = i32>| taps.iter_mut().zip(inputs).for_each(|(to, tap)| *to = tap);
+        if table.runs() > 0 {
+            read(&mut table.inputs_of_run(run));
+        } else {
+            read(&mut table.taps_of(run).iter().copied());
         }
+        let values = if table.runs() > 0 { table.run(run) } else { run..run + 1 };
         Run { first: values.start, len: values.len(), taps }
     }));
     Ok(runs)
+}
+
+/// For each pair the first that is black and of the same kinds, else itself. Empty: all are themselves.
+fn originals(black: &BlackPairs, cancel: &Cancel) -> Result<Vec<u32>, Error> {
+    const WHAT: &str = "black pixels of a tile";
+    let columns = &black.kinds.columns;
+    let mut first = HashMap::new();
+    let mut originals = try_filled(black.pairs.len(), 0, WHAT)?;
+    let mut copies = false;
+    for (row, (originals, pairs)) in
+        originals.chunks_exact_mut(columns.len()).zip(black.pairs.chunks_exact(columns.len())).enumerate()
+    {
+        cancel.check()?;
+        for (column, (original, &black_pair)) in originals.iter_mut().zip(pairs).enumerate() {
+            let number = (row * columns.len() + column) as u32;
+            *original = number;
+            if black_pair {
+                try_reserve(&mut first, 1, WHAT)?;
+                *original = *first.entry((black.kinds.rows[row], columns[column])).or_insert(number);
+                copies |= *original != number;
+            }
+        }
+    }
+    if !copies {
+        originals = Vec::new();
+    }
+    Ok(originals)
 }

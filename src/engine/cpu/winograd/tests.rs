@@ -57,7 +57,7 @@ fn errors(plan: &TilePlan, index: usize, (inputs, outputs): (usize, usize), inst
     let workspace = Workspace::new(instructions, 2, 0, channels).unwrap();
     let mut scratch = vec![f32::NAN; packed.scratch_floats()];
     let winograd = Winograd { layer: &packed, macs: 1, workspace: &workspace, control: &Control::default() };
-    winograd.step(plan, index, &from, &mut into, &mut scratch).unwrap();
+    winograd.step(plan, index, None, &from, &mut into, &mut scratch).unwrap();
     let Axes { rows, columns } = plan.axes.layer(index);
     let (mut worst, mut squares, mut scale) = (0.0_f64, 0.0, 0.0);
     for pixel in 0..output.len() {
