@@ -220,7 +220,7 @@ class Install(unittest.TestCase):
     def test_every_command_of_the_page(self):
         """The files and commands of docs/c-cpp.md, in their order, with a HOME of their own."""
         self.needs("cmake", "pkg-config")
-        blocks = page.blocks(ROOT / "docs" / "c-cpp.md")
+        blocks = [block for block in page.blocks(ROOT / "docs" / "c-cpp.md") if block[1] != "text"]
         self.assertEqual({kind for _, kind, _ in blocks}, {"sh", "cmake", "cpp"})
         script = ["set -eu"]
         (self.folder / "segmenter").mkdir()
