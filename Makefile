@@ -26,17 +26,9 @@ C_TEST_PARTS := $(C_TEST_SUPPORT) $(wildcard tests/c/*.h tests/c/*.inc) include/
 
 all: build/segment build/minimal build/minimal_cpp
 
-# cargo decides what is out of date. A new file takes the place of the old one, which running programs
-# keep.
+# cargo decides what is out of date.
 library:
-	@cargo build --release --lib --features reserve
-	@mkdir -p build
-	@cmp -s target/release/libpatchmask.so build/libpatchmask.so.$(VERSION) || \
-	  { cp target/release/libpatchmask.so build/new.so && mv build/new.so build/libpatchmask.so.$(VERSION); }
-	@ln -sf libpatchmask.so.$(VERSION) build/$(SONAME)
-	@ln -sf $(SONAME) build/libpatchmask.so
-	@[ build/libpatchmask.a -nt target/release/libpatchmask.a ] || \
-	  tools/static_library.sh target/release/libpatchmask.a build/libpatchmask.a
+	@VERSION=$(VERSION) SONAME=$(SONAME) tools/library.sh target build
 
 build/segment: $(SEGMENT_SOURCES) $(SEGMENT_HEADERS) Makefile | library
 	$(C) $(SEGMENT_SOURCES) -o $@ $(LINK)
@@ -220,7 +212,7 @@ uninstall:
 .PHONY: test-install
 test-install: library
 	@tools/need.sh pkg-config pkg-config || true
-	@command -v cmake >/dev/null || PYTHON=$(PYTHON) tools/venv.sh .venv tests/install/requirements.txt || true
+	@PYTHON=$(PYTHON) tools/venv.sh .venv tests/install/requirements.txt || true
 	$(PYTHON) tests/install/check.py
 
 include tests/cpp.mk

@@ -1,7 +1,7 @@
 # make test-hosts: the programs that patchmask is at home in. What is missing is installed into build/, or from Debian's
 # packages where that needs no password; a part whose packages cannot be had says SKIPPED and why.
 
-HOSTS := python orthanc itk slicer convert training
+HOSTS := python orthanc itk vtk slicer convert training
 
 .PHONY: test-hosts wheel $(HOSTS:%=test-%)
 
@@ -66,7 +66,7 @@ soak-pythons:
 	  echo "ok Python $$version ends quietly"; \
 	done
 
-# ----------------------------------------------------------------------------------- ITK and 3D Slicer
+# ------------------------------------------------------------------------------ ITK, VTK and 3D Slicer
 
 # The ITK filter and its program, with the ITK that the system has or Debian's.
 ITK_CMAKE := $(firstword $(wildcard /usr/lib/cmake/ITK-5*/ITKConfig.cmake /usr/lib/*/cmake/ITK-5*/ITKConfig.cmake \
@@ -85,6 +85,21 @@ test-itk: all
 	  timeout 120 build/itk/filter_test build/itk/model.safetensors; \
 	  LESIONS=build/itk/lesions .venv/bin/python tests/itk/lesions_cli.py; \
 	  $(PYTHON) tests/docs/page.py docs/itk.md; \
+	fi
+
+# The VTK program as its users build it, with the VTK that the system has or Debian's, which draws on a display only.
+VTK_CMAKE := $(firstword $(wildcard /usr/lib/*/cmake/vtk-9*/vtk-config.cmake /usr/local/lib/cmake/vtk-9*/vtk-config.cmake) \
+  /usr/lib/$(shell $(CC) -dumpmachine)/cmake/vtk-9.1/vtk-config.cmake)
+test-vtk: all
+	@if ! tools/need.sh cmake cmake || ! tools/need.sh $(VTK_CMAKE) libvtk9-dev || ! tools/need.sh xvfb-run xvfb xauth; then \
+	  echo "SKIPPED VTK: it could not be installed"; \
+	elif ! PYTHON=$(PYTHON) tools/venv.sh .venv tests/itk/requirements.txt; then \
+	  echo "SKIPPED VTK: SimpleITK, which checks it, could not be installed"; \
+	else set -e; \
+	  { PREFIX=build/vtk/prefix VERSION=$(VERSION) SONAME=$(SONAME) tools/install.sh install && \
+	    cmake -S examples/cpp/vtk -B build/vtk -DCMAKE_BUILD_TYPE=Release -DCMAKE_PREFIX_PATH=$(CURDIR)/build/vtk/prefix && \
+	    cmake --build build/vtk; } >build/vtk.log 2>&1 || { cat build/vtk.log; exit 1; }; \
+	  SEGMENT_VTK=build/vtk/segment_vtk SEGMENT=build/segment xvfb-run -a .venv/bin/python tests/vtk/check.py; \
 	fi
 
 # The command-line module and the extension on 3D Slicer's own libraries, which pin their VTK. SLICER_VIEWS gets pictures of the views.

@@ -2,7 +2,7 @@
 # install.sh install|uninstall: puts what is built into a prefix, or takes exactly that away again. `make install` and
 # `make uninstall` call it with VERSION and SONAME; from the user come, each optional:
 #   PREFIX      where it will be used, /usr/local        LIBDIR, INCLUDEDIR   folders in PREFIX: lib, include
-#   DESTDIR     put before every path, for packaging
+#   DESTDIR     put before every path, for packaging      BUILD                where the libraries were built: build
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -27,31 +27,32 @@ lib=$(in_prefix LIBDIR "${LIBDIR:-lib}")
 include=$(in_prefix INCLUDEDIR "${INCLUDEDIR:-include}")
 doc=share/doc/patchmask
 root=${DESTDIR:-}$prefix
+build=${BUILD:-build}
 
-# Libraries of the system that Rust's standard library needs: cargo rustc --lib -- --print native-static-libs
-static_libs="-lgcc_s -lutil -lrt -lpthread -lm -ldl -lc"
+static_libs=$(grep -v '^#' packaging/static_libraries.txt)
 
 # fill TEMPLATE: the template with its @NAMES@ filled in.
 fill() {
     IFS=. read -r major minor _ <<<"$VERSION"
     up() { echo "$1" | sed 's|[^/][^/]*|..|g'; } # the way back to the prefix
     sed -e "s|@VERSION@|$VERSION|g" -e "s|@MAJOR@|$major|g" -e "s|@MINOR@|$minor|g" -e "s|@SONAME@|$SONAME|g" \
-        -e "s|@LIB@|$lib|g" -e "s|@PREFIX_FROM_PC@|$(up "$lib/pkgconfig")|g" -e "s|@STATIC_LIBS@|$static_libs|g" \
+        -e "s|@LIB@|$lib|g" -e "s|@PREFIX_FROM_PC@|$(up "$lib/pkgconfig")|g" -e "s|@STATIC_LIBS@|$(echo "$static_libs" | sed 's|^|-l|' | paste -sd ' ')|g" \
         -e "s|@INCLUDE@|$include|g" -e "s|@PREFIX_FROM_CMAKE@|$(up "$lib/cmake/patchmask")|g" \
-        -e "s|@STATIC_LIBS_CMAKE@|$(echo "${static_libs//-l/}" | tr ' ' ';')|g" "$1"
+        -e "s|@STATIC_LIBS_CMAKE@|$(echo "$static_libs" | paste -sd ';')|g" "$1"
 }
 
 # Every file and link: kind (a mode: file), source, path in the prefix.
 everything() {
     cat <<END
-755 build/libpatchmask.so.$VERSION $lib/libpatchmask.so.$VERSION
+755 $build/libpatchmask.so.$VERSION $lib/libpatchmask.so.$VERSION
 link libpatchmask.so.$VERSION $lib/$SONAME
 link $SONAME $lib/libpatchmask.so
-644 build/libpatchmask.a $lib/libpatchmask.a
+644 $build/libpatchmask.a $lib/libpatchmask.a
 644 include/patchmask.h $include/patchmask.h
 644 include/patchmask.hpp $include/patchmask.hpp
 template packaging/patchmask.pc.in $lib/pkgconfig/patchmask.pc
 template packaging/patchmaskConfig.cmake.in $lib/cmake/patchmask/patchmaskConfig.cmake
+template packaging/patchmaskTargets.cmake.in $lib/cmake/patchmask/patchmaskTargets.cmake
 template packaging/patchmaskConfigVersion.cmake.in $lib/cmake/patchmask/patchmaskConfigVersion.cmake
 644 LICENSE-APACHE $doc/LICENSE-APACHE
 644 LICENSE-MIT $doc/LICENSE-MIT

@@ -1,8 +1,10 @@
 """`make install` and `make uninstall` into temporary folders, and programs built against what they leave: by pkg-config
-and by CMake, shared and static; every command of docs/c-cpp.md; the metadata for cargo-c where that is installed.
+and by CMake, shared and static; the same from source by CMake's FetchContent and by Conan; every command of docs/c-cpp.md; the
+metadata for cargo-c where that is installed.
 
-    python3 tests/install/check.py      standard library only; cmake from the PATH or .venv"""
+    python3 tests/install/check.py      standard library only; cmake and conan from the PATH or .venv"""
 
+import json
 import os
 import re
 import shutil
@@ -30,6 +32,8 @@ ENVIRONMENT = {
 }
 ENVIRONMENT["PATH"] += f"{os.pathsep}{ROOT}/.venv/bin"
 # Commands of the page run with another HOME.
+# What is compiled already is not compiled again.
+ENVIRONMENT["CARGO_TARGET_DIR"] = str(ROOT / "target")
 ENVIRONMENT.setdefault("CARGO_HOME", os.path.expanduser("~/.cargo"))
 ENVIRONMENT.setdefault("RUSTUP_HOME", os.path.expanduser("~/.rustup"))
 
@@ -59,7 +63,7 @@ def folders(folder):
 def installed(lib="lib", include="include"):
     return {
         *(f"{lib}/{name}" for name in (SHARED, SONAME, "libpatchmask.so", "libpatchmask.a", "pkgconfig/patchmask.pc")),
-        *(f"{lib}/cmake/patchmask/patchmaskConfig{name}.cmake" for name in ("", "Version")),
+        *(f"{lib}/cmake/patchmask/patchmask{name}.cmake" for name in ("Config", "ConfigVersion", "Targets")),
         *(f"{include}/patchmask.{ending}" for ending in ("h", "hpp")),
         *(f"share/doc/patchmask/{name}" for name in ("LICENSE-APACHE", "LICENSE-MIT", "THIRD-PARTY-NOTICES.txt")),
     }
@@ -115,7 +119,7 @@ class Install(unittest.TestCase):
     def check_texts(self, lib, words):
         """No path of this machine and nothing left to fill in."""
         prefixes = [word.split("=")[1] for word in words if word.startswith("PREFIX")]
-        for name in ("pkgconfig/patchmask.pc", "cmake/patchmask/patchmaskConfig.cmake"):
+        for name in ("pkgconfig/patchmask.pc", "cmake/patchmask/patchmaskConfig.cmake", "cmake/patchmask/patchmaskTargets.cmake"):
             for word in (str(self.folder), str(ROOT), "@", *prefixes):
                 self.assertNotIn(word, (lib / name).read_text(encoding="utf-8"), name)
 
@@ -140,13 +144,17 @@ class Install(unittest.TestCase):
         self.check_program(static)
 
     def check_cmake(self, at, lib):
+        # Folders of Debian's multiarch are searched only when the compiler says which one it is.
+        self.check_consumer(lib, f"-DCMAKE_PREFIX_PATH={at}", f"-DCMAKE_LIBRARY_ARCHITECTURE={lib.name}")
+
+    def check_consumer(self, lib, *words):
+        """Programs of tests/install/consumer, which find the library by `words`, run with the one in `lib`."""
         self.needs("cmake")
         build = self.folder / "cmake"
+        shutil.rmtree(build, ignore_errors=True)
         run(
-            "cmake", "-S", "tests/install/consumer", "-B", build, "-G", "Unix Makefiles", f"-DCMAKE_PREFIX_PATH={at}",
+            "cmake", "-S", "tests/install/consumer", "-B", build, "-G", "Unix Makefiles", *words,
             f"-DEXPECTED_VERSION={VERSION}", f"-DEXAMPLES={ROOT}/examples", "-DCMAKE_BUILD_TYPE=Release",
-            # Those of Debian's multiarch are searched only when the compiler says which one it is.
-            f"-DCMAKE_LIBRARY_ARCHITECTURE={lib.name}",
         )  # fmt: skip
         run("cmake", "--build", build)
         for language in ("c", "cpp"):
@@ -217,10 +225,32 @@ class Install(unittest.TestCase):
                 run("make", "install", f"PREFIX={self.folder}/prefix", f"LIBDIR={lib}")
         self.assertEqual(os.listdir(self.folder), [])
 
+    def test_from_source_in_a_cmake_build(self):
+        """FetchContent, whose project is installed too."""
+        lib = self.folder / "cmake/_deps/patchmask-build/lib"
+        self.check_consumer(lib, f"-DPATCHMASK_SOURCE={ROOT}")
+        run("cmake", "--install", self.folder / "cmake", "--prefix", self.folder / "prefix")
+        lib = next(self.folder.glob("prefix/lib*"))  # the system's habit
+        self.assertEqual(tree(self.folder / "prefix"), installed(lib.name))
+        self.check_cmake(self.folder / "prefix", lib)
+
+    def test_conan(self):
+        """The recipe, and the same programs with its package."""
+        self.needs("cmake", "conan")
+        home = dict(CONAN_HOME=str(self.folder / "conan"))
+        run("conan", "profile", "detect", **home)
+        output = run("conan", "create", ".", "--test-folder=tests/install/consumer",
+                     "--conf=tools.cmake.cmake_layout:test_folder=$TMP", **home)  # fmt: skip
+        self.assertEqual(len(re.findall(r"[1-9]\d* of 15360 voxels are lesion", output)), 4)
+
+    def test_vcpkg_has_this_version(self):
+        port = json.loads((ROOT / "packaging/vcpkg/patchmask/vcpkg.json").read_text(encoding="utf-8"))
+        self.assertEqual(port["version"], VERSION)
+
     def test_every_command_of_the_page(self):
         """The files and commands of docs/c-cpp.md, in their order, with a HOME of their own."""
         self.needs("cmake", "pkg-config")
-        blocks = page.blocks(ROOT / "docs" / "c-cpp.md")
+        blocks = [block for block in page.blocks(ROOT / "docs" / "c-cpp.md") if block[1] != "text"]
         self.assertEqual({kind for _, kind, _ in blocks}, {"sh", "cmake", "cpp"})
         script = ["set -eu"]
         (self.folder / "segmenter").mkdir()
