@@ -176,9 +176,9 @@ mod tests {
         let mut small = [0_u64; 64];
         let out = small.as_mut_ptr().cast::<patchmask_estimate>();
         for size in [0, patchmask_estimate::FIRST_SIZE - 8, MAX_SIZE + 8] {
-            small[0] = size as u64;
             // SAFETY: refused for their sizes.
             unsafe {
+                out.cast::<usize>().write(size);
                 assert!(init_struct(out, size, "out", &zeros).is_err());
                 assert!(read_struct(out, "out", zeros).is_err());
             }

@@ -8,7 +8,7 @@
 
 use std::collections::HashMap;
 
-use super::winograd::{Run, SIDE, runs};
+use super::runs::{MAX_READ, Run, runs};
 use crate::axes::Axes;
 use crate::cancel::Cancel;
 use crate::engine::first_layer::INPUT_CHANNELS;
@@ -115,7 +115,7 @@ fn length(runs: &[Run]) -> usize {
 
 /// The same number for runs that are alike.
 fn kinds_of(runs: &[Run], inputs: &[i32]) -> Result<Vec<i32>, Error> {
-    let mut known: HashMap<(usize, [i32; SIDE]), i32> = HashMap::new();
+    let mut known: HashMap<(usize, [i32; MAX_READ]), i32> = HashMap::new();
     let mut kinds = try_with_capacity(runs.len(), WHAT)?;
     for run in runs {
         let read = run.taps.map(|tap| if tap == ZERO { ZERO } else { inputs[tap as usize] });

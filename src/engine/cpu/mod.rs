@@ -17,6 +17,7 @@ mod forward;
 mod gather_conv;
 mod gather_max_pool;
 mod product;
+mod runs;
 mod simd;
 mod weights;
 mod winograd;

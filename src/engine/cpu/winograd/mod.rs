@@ -30,9 +30,7 @@ use crate::error::Error;
 use crate::memory::try_with_capacity;
 use crate::plan::{TilePlan, ZERO};
 pub(super) use layer::WinogradLayer;
-use points::POINTS;
-pub(super) use points::SIDE;
-pub(super) use run_pairs::{Run, runs};
+use points::{POINTS, SIDE};
 use run_pairs::{RunPair, RunPairs};
 use transform::{InputTransform, OutputTransform};
 

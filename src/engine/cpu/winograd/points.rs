@@ -1,4 +1,4 @@
-//! The matrices of F(m, 3), for runs of m = 1 to [`MAX_RUN`] values.
+//! The matrices of F(m, 3), for runs of m = 1 to [`MAX_RUN`](crate::plan::MAX_RUN) values.
 //!
 //! ```text
 //! y = A [(G w) * (B x)]     x: the m + 2 inputs of a run; w: three taps; y: m outputs; *: element by element
@@ -9,10 +9,10 @@
 //! of transformed weights G w serves all runs. The points are those with the smallest rounding errors (Barabasz et al.,
 //! "Error analysis and improving the accuracy of Winograd convolution", 2020), most important first.
 
-use crate::plan::MAX_RUN;
+use crate::engine::cpu::runs::MAX_READ;
 
 /// Points along one axis.
-pub(in crate::engine::cpu) const SIDE: usize = MAX_RUN + 2;
+pub(super) const SIDE: usize = MAX_READ;
 /// Points of the largest run pair.
 pub(super) const POINTS: usize = SIDE * SIDE;
 
@@ -106,6 +106,7 @@ pub(super) const fn output(m: usize) -> Matrix {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::MAX_RUN;
 
     /// On numbers that f32 holds exactly the transforms are exact: they equal the sums that they stand for.
     #[test]

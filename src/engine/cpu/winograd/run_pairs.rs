@@ -7,19 +7,10 @@ use super::points::SIDE;
 use crate::axes::Axes;
 use crate::cancel::{AT_A_TIME, Cancel};
 use crate::engine::cpu::black::{Black, BlackPairs};
+use crate::engine::cpu::runs::{Run, runs};
 use crate::error::Error;
-use crate::memory::{try_filled, try_push, try_reserve, try_with_capacity};
-use crate::plan::{Image, TapTable, TilePlan, ZERO};
-
-/// A run of the plan, its inputs written out; in layers without runs a value by itself.
-pub(in crate::engine::cpu) struct Run {
-    /// The first of its values.
-    pub first: usize,
-    /// Number of its values.
-    pub len: usize,
-    /// The inputs that it reads, then zeros.
-    pub taps: [i32; SIDE],
-}
+use crate::memory::{try_filled, try_push, try_reserve};
+use crate::plan::{Image, TilePlan};
 
 /// `rows.len` x `columns.len` pixels.
 #[derive(Clone, Copy)]
@@ -127,24 +118,6 @@ impl<'a> RunPairs<'a> {
         try_push(&mut blocks, first..self.len(), "blocks of Winograd runs")?;
         Ok(blocks)
     }
-}
-
-pub(in crate::engine::cpu) fn runs(table: &TapTable) -> Result<Vec<Run>, Error> {
-    let count = if table.runs() > 0 { table.runs() } else { table.len() };
-    let mut runs = try_with_capacity(count, "runs of a tile")?;
-    runs.extend((0..count).map(|run| {
-        let mut taps = [ZERO; SIDE];
-        let mut read =
-            |inputs: &mut dyn Iterator<Item = i32>| taps.iter_mut().zip(inputs).for_each(|(to, tap)| *to = tap);
-        if table.runs() > 0 {
-            read(&mut table.inputs_of_run(run));
-        } else {
-            read(&mut table.taps_of(run).iter().copied());
-        }
-        let values = if table.runs() > 0 { table.run(run) } else { run..run + 1 };
-        Run { first: values.start, len: values.len(), taps }
-    }));
-    Ok(runs)
 }
 
 /// For each pair the first that is black and of the same kinds, else itself. Empty: all are themselves.
