@@ -55,7 +55,9 @@ def read_folder(folder: Path, series: Optional[str], mask: bool) -> Volume:
             raise damage
     if uid is None:
         raise refuse(folder, _why_none(found))
-    return _read(choice[uid], folder, mask, uid in found.segmentations)
+    volume = _read(choice[uid], folder, mask, uid in found.segmentations)
+    volume.notes += found.notes
+    return volume
 
 
 def _why_none(found: Folder) -> str:
