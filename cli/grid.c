@@ -99,6 +99,38 @@ static bool check_units(const nrrd_header* header, nrrd_field field, const char*
     return true;
 }
 
+/* Coordinates that volumes of three axes may have: factors that turn them into left-posterior-superior ones, or none. */
+static const struct {
+    const char *name, *short_name;
+    double to_lps[NRRD_AXES];
+} SPACES[] = {
+    {"left-posterior-superior", "LPS", {1, 1, 1}},   {"left-anterior-superior", "LAS", {1, -1, 1}},
+    {"right-anterior-superior", "RAS", {-1, -1, 1}}, {"scanner-xyz", "scanner-xyz", {0}},
+    {"3D-right-handed", "3D-right-handed", {0}},     {"3D-left-handed", "3D-left-handed", {0}},
+};
+
+static const double* find_space(const char* space) {
+    for (size_t i = 0; i < sizeof SPACES / sizeof SPACES[0]; i++)
+        if (strcasecmp(space, SPACES[i].name) == 0 || strcasecmp(space, SPACES[i].short_name) == 0)
+            return SPACES[i].to_lps;
+    return NULL;
+}
+
+/* A name that no reader knows would go into the mask, which none could read then. */
+static bool check_space(const nrrd_header* header, const char* path, problem* problem) {
+    const char* space = header->text[NRRD_SPACE];
+    return space == NULL || find_space(space) != NULL ||
+           fail(problem, "%s: space '%s': must be a space of 3 axes that NRRD knows, such as left-posterior-superior",
+                path, space);
+}
+
+static bool factors_to_lps(const char* space, double out[NRRD_AXES]) {
+    const double* factors = find_space(space);
+    if (factors == NULL || factors[0] == 0) return false;
+    memcpy(out, factors, sizeof SPACES[0].to_lps);
+    return true;
+}
+
 bool grid_placement_read(grid_placement* out, const nrrd_header* header, const char* path, problem* problem) {
     *out = (grid_placement){.spacing = {NAN, NAN, NAN}};
     const char* spacings = header->text[NRRD_SPACINGS];
@@ -119,7 +151,8 @@ bool grid_placement_read(grid_placement* out, const nrrd_header* header, const c
             return fail(problem, "%s: space origin '%s': must be a vector of 3 numbers", path, origin);
         out->origin_known = true;
     }
-    return check_units(header, NRRD_SPACE_UNITS, path, problem) && check_units(header, NRRD_UNITS, path, problem);
+    return check_space(header, path, problem) && check_units(header, NRRD_SPACE_UNITS, path, problem) &&
+           check_units(header, NRRD_UNITS, path, problem);
 }
 
 bool grid_fill_spacing(double spacing[NRRD_AXES], const double given[NRRD_AXES], const char* path, problem* problem) {
@@ -154,25 +187,6 @@ bool grid_settle_spacing(nrrd_header* header, const double given[NRRD_AXES], con
     free(header->text[NRRD_SPACINGS]);
     header->text[NRRD_SPACINGS] = strdup(text);
     return header->text[NRRD_SPACINGS] != NULL || fail(problem, "%s: out of memory", path);
-}
-
-/* Factors that turn coordinates of an anatomical space into left-posterior-superior ones. */
-static bool factors_to_lps(const char* space, double out[NRRD_AXES]) {
-    static const struct {
-        const char *name, *short_name;
-        double factor[NRRD_AXES];
-    } SPACES[] = {
-        {"left-posterior-superior", "LPS", {1, 1, 1}},
-        {"left-anterior-superior", "LAS", {1, -1, 1}},
-        {"right-anterior-superior", "RAS", {-1, -1, 1}},
-    };
-    for (size_t i = 0; i < sizeof SPACES / sizeof SPACES[0]; i++) {
-        if (strcasecmp(space, SPACES[i].name) == 0 || strcasecmp(space, SPACES[i].short_name) == 0) {
-            memcpy(out, SPACES[i].factor, sizeof SPACES[i].factor);
-            return true;
-        }
-    }
-    return false;
 }
 
 static void scale(grid_placement* placement, const double factor[NRRD_AXES]) {

@@ -96,7 +96,7 @@ def tasks_of(folder: Path, out: Path, axes: str, rois: Optional[Path] = None, **
     `wanted` are the other fields of Task.
     """
     folder, out, rois = folder.resolve(), out.resolve(), rois and rois.resolve()  # workers may run elsewhere
-    found = [scan for scan in images.find(folder) if not {out, rois} & {(there := scan[1].resolve()), *there.parents}]
+    found = [scan for scan in images.find(folder) if not {out, rois} & _above(scan[1])]
     roi_of = {name: path for name, path, _ in images.find(rois)} if rois else {}
 
     def task(name: str, path: Path, series: Optional[str]) -> Task:
@@ -104,6 +104,12 @@ def tasks_of(folder: Path, out: Path, axes: str, rois: Optional[Path] = None, **
         return Task(name, Scan(path, series, roi, axes), out, **wanted)
 
     return [task(*scan) for scan in found]
+
+
+def _above(path: Path) -> set[Path]:
+    """Where it is, links followed as far as they lead, and all folders that it is in."""
+    there = Path(os.path.realpath(path))
+    return {there, *there.parents}
 
 
 def share(tasks: list[Task], num_parts: int, part_id: int) -> list[Task]:

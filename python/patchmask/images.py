@@ -12,6 +12,7 @@ from __future__ import annotations
 import glob
 import itertools
 import math
+import os
 from pathlib import Path
 from typing import Optional
 
@@ -134,7 +135,7 @@ def find(folder: Path) -> list[Found]:
     found: list[Found] = []
 
     def visit(here: Path, name: str, above: tuple[Path, ...]) -> None:
-        resolved = here.resolve()
+        resolved = Path(os.path.realpath(here))
         if resolved in above:
             return  # a link that leads back
         rest = False

@@ -154,6 +154,8 @@ class Volumes(SegmentCase):
         self.extra("space directions", "space directions: (1,0) (0,1) (0,0)")
         self.extra("space directions", "space directions: (1,0,0) (0,1,0) (0,0,nan)")
         self.extra("space origin", "space origin: (1,2)")
+        for space in ("middle-earth", "", "left-posterior-superior-time"):
+            self.extra((f"space '{space}'", "left-posterior-superior"), f"space: {space}")
 
     def test_unknown_spacing(self):
         for lines in (

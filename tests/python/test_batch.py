@@ -110,6 +110,27 @@ def test_failures(command, scans, tmp_path):
     assert results_of(out) == NAMES
 
 
+def test_what_is_no_file(command, scans, tmp_path):
+    """Pipes, devices, links to themselves, links up, and a name of two lines: none stops the others."""
+    os.mkfifo(scans / "pipe.nrrd")
+    (scans / "zero.nii").symlink_to("/dev/zero")
+    (scans / "loop").symlink_to("loop")
+    (scans / "clinic/up").symlink_to("..")
+    (scans / "new\nline.nrrd").write_text("no scan")
+    write_series(sitk.ReadImage(str(scans / "a.nii.gz")), scans / "lost")
+    last = sorted((scans / "lost").iterdir())[-1]
+    last.unlink()
+    last.symlink_to("annex/gone")
+    done = command("batch", scans, "--out", tmp_path / "out", *OPTIONS, status=3)
+    rows = table(tmp_path / "out")
+    failed = {name: row["reason"] for name, row in rows.items() if row["status"] == "failed"}
+    assert set(failed) - {f"lost/{last.name}"} == {"pipe", "zero", "loop", "new\nline", "lost"}
+    assert "is no regular file" in failed["pipe"] and "is no regular file" in failed["zero"]
+    assert "a link to nowhere" in failed["lost"] and set(NAMES) == set(rows) - set(failed)
+    assert len(done.stderr.splitlines()) == len(failed) and "patchmask: new line: " in done.stderr
+    assert "new line failed\n" in done.stdout
+
+
 def test_one_bad_scan_among_many(command, tmp_path, part):
     """Names of any bytes, links, objects that are no images, files that are not whole: each has its row, none stops
     the others."""

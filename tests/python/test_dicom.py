@@ -1,6 +1,7 @@
 """DICOM series and multi-frame files: HU of every slice by its own numbers, at its own place; or refused."""
 
 import itertools
+import os
 import re
 import shutil
 
@@ -218,12 +219,26 @@ def test_streams_that_contradict_the_header(tmp_path, syntax, capfd):
     ("PALETTE COLOR", put(PhotometricInterpretation="PALETTE COLOR")),
     ("3 x RGB", put(SamplesPerPixel=3, PhotometricInterpretation="RGB")),
     ("HighBit 14", put(HighBit=14)),
-    ("less than expected", lambda ds, i: setattr(ds, "PixelData", ds.PixelData[: -2 if i == 3 else None])),
-    ("excess", lambda ds, i: setattr(ds, "PixelData", ds.PixelData + b"\1" * (96 if i == 3 else 0))),
+    ("IM0003.dcm: ImageOrientationPatient (0, 0, 0, 0, 0, 0): must be two directions of length 1",
+     put([3], ImageOrientationPatient=[0, 0, 0, 0, 0, 0])),
+    ("of length 1 at right angles", put(ImageOrientationPatient=[2, 0, 0, 0, 1, 0])),
+    ("of length 1 at right angles", put(ImageOrientationPatient=[1, 0, 0, 1, 0, 0])),
+    ("IM0003.dcm has RescaleType OD, IM0000.dcm HU", put([3], RescaleType="OD")),
+    ("IM0003.dcm has Modality MR, IM0000.dcm CT", put([3], Modality="MR")),
+    ("IM0001.dcm has Modality CT, IM0000.dcm MR", put([0], Modality="MR")),
+    ("IM0003.dcm: Columns None: must be one whole number", put([3], Columns=GONE)),
+    ("IM0003.dcm: Rows None", put([3], Rows=None)),
+    ("IM0003.dcm: BitsStored None", put([3], BitsStored=None)),
+    ("IM0003.dcm: PixelRepresentation None", put([3], PixelRepresentation=GONE)),
+    ("IM0003.dcm: 1 x None per pixel", put([3], PhotometricInterpretation=GONE)),
+    ("IM0003.dcm: NumberOfFrames 0", put([3], NumberOfFrames=0)),
+    ("3838 bytes, but its rows, columns and frames need 3840",
+     lambda ds, i: setattr(ds, "PixelData", ds.PixelData[: -2 if i == 3 else None])),
+    ("3936 bytes, but", lambda ds, i: setattr(ds, "PixelData", ds.PixelData + b"\1" * (96 if i == 3 else 0))),
     ("IM0003.dcm: its pixels", put([3], PixelData=GONE)),
     ("IM0003.dcm: cut off", put([3], Rows=GONE)),
     ("IM0000.dcm: is a localizer", put([0], ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])),
-    ("degrees off right angles", put(ImageOrientationPatient=[1, 0, 0, 0.1, 0.995, 0])),
+    ("two directions of length 1 at right angles", put(ImageOrientationPatient=[1, 0, 0, 0.1, 0.995, 0])),
     ("frames without positions", put(NumberOfFrames=2)),
 ])  # fmt: skip
 def test_refusals(tmp_path, text, edit):
@@ -280,6 +295,50 @@ def test_files_cut_off_or_empty(tmp_path):
     refused(tmp_path / "empty", "IM0000.dcm: is empty")
     (tmp_path / "s/copy.dcm").write_bytes(whole)
     refused(tmp_path / "s", "copy.dcm", "there twice")
+
+
+LOST = (
+    lambda whole: np.random.default_rng(2).bytes(400) + whole[400:],
+    lambda whole: b"\xff" * 4096 + whole[4096:],
+    lambda whole: b"II*\0" + whole[4:90],
+    lambda whole: b"<html><body>404 not found</body></html>" * 20,
+    lambda whole: b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n",
+    lambda whole: b"",
+)
+
+
+@pytest.mark.parametrize("name", ["IM{:04d}.dcm", "IM{:04d}", "1.2.840.{}", "{:d}", "7f{}c-a{}.xyz"])
+def test_slices_that_are_no_dicom_files_any_more(tmp_path, name):
+    """The volume would be whole without the first or the last one; such files are known by their names."""
+    name = name.replace("{}", "{0:d}")
+    for at in (0, 5):
+        path = write_series(tmp_path / "s", HU, name=name)[at]
+        whole = path.read_bytes()
+        for lost in LOST:
+            path.write_bytes(lost(whole))
+            refused(tmp_path / "s", path.name, "but called as slices are: copy it again")
+        path.unlink()
+        path.symlink_to("annex/objects/gone")
+        refused(tmp_path / "s", path.name, "a link to nowhere")
+        path.unlink()
+        os.mkfifo(path)
+        refused(tmp_path / "s", path.name, "no regular file")
+        path.unlink()
+
+
+@pytest.mark.parametrize("name, text", [("IM{:04d}.dcm", "notes"), ("IM{:04d}", "notes"), ("{:d}", "of 2024, text")])
+def test_what_lies_beside_slices(tmp_path, name, text):
+    write_series(tmp_path / "s", HU, name=name)
+    for other in ("README", "License", "report.pdf", "Thumbs.db", "IM0001.jpg", "0001.txt", ".IM0007.dcm.Xy12ab"):
+        (tmp_path / "s" / other).write_bytes(b"\xff\xd8\0" * 50)
+    (tmp_path / "s/IM0009").mkdir()
+    (tmp_path / "s/loop.txt").symlink_to("loop.txt")
+    right(tmp_path / "s")
+    (tmp_path / "s" / text).write_text("für den Arzt\n", encoding="latin-1")
+    right(tmp_path / "s", notes=[f"no DICOM files, passed over: {text}$"])
+    (tmp_path / "s/a.part").write_bytes(b"\xff" * 200)
+    (tmp_path / "s/b\nc.xyz").write_bytes(b"")
+    right(tmp_path / "s", notes=[f"passed over: a.part, b c.xyz, {text}$"])
 
 
 def test_other_objects(tmp_path):
@@ -349,10 +408,38 @@ def in_frame(at, **values):
     ("HU are unknown", {"edit": lambda ds: delattr(
         ds.SharedFunctionalGroupsSequence[0], "PixelValueTransformationSequence")}),
     ("no ImagePositionPatient", {"edit": in_frame(5, PlanePositionSequence=GONE)}),
-    ("less than expected", {"edit": lambda ds: setattr(ds, "PixelData", ds.PixelData[:-3840])}),
+    ("need 23040", {"edit": lambda ds: setattr(ds, "PixelData", ds.PixelData[:-3840])}),
+    ("need 23040", {"edit": lambda ds: setattr(ds, "PixelData", ds.PixelData + ds.PixelData[:3840])}),
+    ("frame 4 of e.dcm has RescaleType MGML, frame 1 of e.dcm HU", {"edit": in_frame(
+        3, PixelValueTransformationSequence=item(RescaleSlope=1, RescaleIntercept=-1024, RescaleType="MGML"))}),
+    ("RescaleSlope None, RescaleIntercept 0.0", {"edit": in_frame(
+        3, PixelValueTransformationSequence=item(RescaleIntercept=0))}),
+    ("frame 2 is a localizer", {"edit": in_frame(
+        1, CTImageFrameTypeSequence=item(FrameType=["ORIGINAL", "PRIMARY", "LOCALIZER", "NONE"]))}),
 ])  # fmt: skip
 def test_enhanced_refusals(tmp_path, text, change):
     refused(write_enhanced(tmp_path / "e.dcm", HU, **change), text)
+
+
+def test_compressed_frames_are_counted(tmp_path):
+    for syntax in (uid.RLELossless, uid.JPEG2000Lossless, uid.JPEGLSLossless):
+        path = write_enhanced(tmp_path / "e.dcm", HU)
+        recode(path, syntax)
+        right(path)
+        ds = pydicom.dcmread(path)
+        frames = list(generate_frames(ds.PixelData, number_of_frames=6))
+        for given in (frames[:5], frames + frames[:1]):
+            ds.PixelData = encapsulate(given)
+            ds.save_as(path)
+            refused(path, f"not whole: {len(given)} of 6 frames; copy it again")
+
+
+def test_numbers_that_are_none(tmp_path):
+    """The file is named, and what it has."""
+    for old, new, text in ((b"1.25\\1.5", b"1,25\\1,5", "PixelSpacing"), (b"-1024", b"-1O24", "RescaleIntercept -1O24")):
+        path = write_series(tmp_path / "s", HU)[2]
+        path.write_bytes(path.read_bytes().replace(old, new))
+        refused(tmp_path / "s", "IM0002.dcm: ", text, "must be", "finite number", "correct it")
 
 
 def test_other_rescale_types(tmp_path):

@@ -117,6 +117,15 @@ def test_nifti_geometry(tmp_path):
     refused(nifti(tmp_path / "f.nii", qform=affine(), pixdim=("f", 88, 0)), "slices is unknown", "--spacing")
     right(tmp_path / "f.nii", given=SPACING)
     refused(nifti(tmp_path / "g.nii", row=("4f", 312, 0, 0, 0, 0)), "g.nii")
+    right(nifti(tmp_path / "f.nii", qform=affine(), qfac=("f", 76, 0.0)))
+    right(nifti(tmp_path / "f.nii", qform=affine(), qfac=("f", 76, 0.0), sform=affine()))
+    right(nifti(tmp_path / "f.nii", qform=affine(), quatern=("3f", 256, 0, 0, 1.0000002)))
+    flipped = affine(np.diag([1.0, 1, -1]))  # left-handed: pixdim[0] is -1, also where the spacing has to be given
+    right(nifti(tmp_path / "f.nii", qform=flipped, pixdim=("f", 88, 0)), grid=flipped, given=SPACING)
+    for place, which in ((80, "columns"), (88, "slices")):
+        for codes in (("2h", 252, 0, 0), ("2h", 252, 1, 0)):
+            nifti(tmp_path / "f.nii", qform=affine(), pixdim=("f", place, -1.5), codes=codes)
+            refused(tmp_path / "f.nii", which, "is unknown")
     refused(nifti(tmp_path / "h.nii", qform=affine(), quatern=("3f", 256, 1, 1, 1)), "no rotation")
     refused(nifti(tmp_path / "i.nii", row=("f", 280, float("nan"))), "columns is unknown")
     nifti(tmp_path / "j.nii", codes=("2h", 252, 0, 0))
@@ -124,6 +133,8 @@ def test_nifti_geometry(tmp_path):
     metres = np.diag([1e-3, 1e-3, 1e-3, 1]) @ affine()
     right(nifti(tmp_path / "k.nii", sform=metres, units=("b", 123, 1)))
     refused(nifti(tmp_path / "l.nii", units=("b", 123, 1)), "another unit")
+    right(nifti(tmp_path / "l.nii", units=("b", 123, 66)))  # mm, and a unit of time that is none
+    right(nifti(tmp_path / "l.nii", units=("b", 123, 5)), notes=["unit of length has the code 5"])
 
 
 def test_nifti_axes_and_lengths(tmp_path):
@@ -132,6 +143,11 @@ def test_nifti_axes_and_lengths(tmp_path):
     right(nifti(tmp_path / "one.nii", HU[None, None]))
     refused(nifti(tmp_path / "times.nii", np.stack([HU, HU])), "has 4 axes: needs 3", "take one time point")
     refused(nifti(tmp_path / "flat.nii", HU[0]), "has 2 axes: needs 3")
+    for dim in (0, -4):
+        refused(nifti(tmp_path / "none.nii", dim=("h", 46, dim)), f"size (6, 5, {dim}): must be at least 1")
+    refused(nifti(tmp_path / "none.nii", kind=nibabel.Nifti2Image, dim=("q", 40, -4)), "(6, 5, -4)")
+    for offset in (0, 348, -352, float("nan"), float("inf")):
+        refused(nifti(tmp_path / "none.nii", offset=("f", 108, offset)), f"vox_offset {offset:g}: must be")
     more = nifti(tmp_path / "more.nii")
     more.write_bytes(more.read_bytes() + b"12345")
     right(more, notes=["5 bytes more than its header announces"])
@@ -193,6 +209,7 @@ def nrrd(path, data=None, **fields):
             "space directions": "(1.5,0,0,0) (0,1.25,0,0) (0,0,3,0) (0,0,0,1)",
             "space origin": "(-30,-20.5,100.25,0)"}),
     (None, {"spacings": "1.5 1.25 3"}),
+    (None, {"space units": '"millimeters" "Millimetre" "mm"'}),
 ])  # fmt: skip
 def test_nrrd(tmp_path, data, fields):
     right(nrrd(tmp_path / "a.nrrd", data, **fields))
@@ -211,6 +228,14 @@ def test_nrrd_in_several_files(tmp_path):
     text = lists.read_text().replace("data file: LIST\n", "")
     lists.write_text(text.replace("s0.raw", "data file: LIST\ns0.raw", 1))
     right(lists)
+    pattern = {"data file": "s%d.raw 0 3 0"}
+    refused(nrrd(tmp_path / "d.nhdr", b"", **pattern), "the step must not be 0")
+    listed = lists.read_text()
+    for names, reason in (("s0 s1 s2 s3 s3", "5 data files, 4 of them different"), ("s0 s1 s2", "bytes, but the header"),
+                          ("s0 s1 s2 s3 t0 t1 t2 t3", "s0.raw is 30 bytes too long")):  # fmt: skip
+        lists.write_text(listed.split("LIST")[0] + "LIST\n" + "".join(f"{name}.raw\n" for name in names.split()))
+        refused(lists, reason)
+    lists.write_text(listed)
     (tmp_path / "s2.raw").write_bytes(HU[2].tobytes()[:-1])
     refused(lists, "truncated: 59 bytes, but the header announces 60")
     (tmp_path / "s2.raw").unlink()
@@ -241,6 +266,15 @@ def test_nrrd_in_several_files(tmp_path):
     ("truncated or damaged", bz2.compress(HU.tobytes())[:-4], {"encoding": "bzip2"}),
     ("119 numbers, but the header announces 120", TEXT.rsplit(b" ", 1)[0], {"encoding": "text"}),
     ("its header has no sizes", None, {"sizes": None}),
+    ("the value 40000: does not fit its type int16", b"40000" + TEXT[TEXT.index(b" ") :], {"encoding": "text"}),
+    ("does not fit its type uint16", b"-1 " * 120, {"encoding": "text", "type": "ushort"}),
+    ("does not fit its type float32", b"1e40 " * 120, {"encoding": "text", "type": "float"}),
+    ("are not 120 numbers of type int16", b"1.5 " * 120, {"encoding": "text"}),
+    ("are not 120 numbers of type uint64", b"-1 " * 120, {"encoding": "text", "type": "uint64"}),
+    ("byte skip -2: must be at least 0", None, {"byte skip": "-2"}),
+    ("must be one field with a value", None, {"sizes": "6 5 4\nsizes: 5 6 4"}),
+    ("spacings 1.5 1.25: must be 3 numbers", None, {**PLAIN, "spacings": "1.5 1.25"}),
+    ("'1,5' is no number", None, {**PLAIN, "spacings": "1,5 1,25 3"}),
 ])  # fmt: skip
 def test_nrrd_refusals(tmp_path, text, data, fields):
     refused(nrrd(tmp_path / "a.nrrd", data, **fields), text)
@@ -310,7 +344,7 @@ def test_meta_image_axes(tmp_path):
 @pytest.mark.parametrize("text, data, fields", [
     ("unknown", None, {"ElementSpacing": None}),
     ("unknown", None, {"ElementSpacing": "1.5 0 3"}),
-    ("right angles", None, {"TransformMatrix": "1 0 0 0 1 0 0 .3 1"}),
+    ("right angles", None, {"TransformMatrix": "1 0 0 0 1 0 0 .28 .96"}),
     ("has 3 values per voxel", HU.tobytes() * 3, {"ElementNumberOfChannels": "3"}),
     ("has 2 axes", None, {"NDims": "2", "DimSize": "6 20", "ElementSpacing": "1 1", "Offset": "0 0",
         "TransformMatrix": "1 0 0 1"}),
@@ -321,6 +355,13 @@ def test_meta_image_axes(tmp_path):
     ("truncated: 239 bytes", HU.tobytes()[1:], {}),
     ("no DimSize", None, {"DimSize": None}),
     ("must be 3 numbers", None, {"Offset": "1 2"}),
+    ("TransformMatrix (nan, 0, 0, 0, 1, 0, 0, 0, 1): must be", None, {"TransformMatrix": "nan 0 0 0 1 0 0 0 1"}),
+    ("directions have the lengths (2, 2, 2): must be 1", None, {"TransformMatrix": "2 0 0 0 2 0 0 0 2"}),
+    ("have the lengths (0, 0, 0): must be 1", None, {"TransformMatrix": "0 0 0 0 0 0 0 0 0"}),
+    ("DimSize is twice in its header", None, {"DimSize": "6 5 4\nDimSize = 5 6 4"}),
+    ("Offset and Origin contradict", None, {"Origin": "0 0 0"}),
+    ("the value 70000: does not fit", b"70000" + TEXT[TEXT.index(b" ") :], {"BinaryData": "False"}),
+    ("truncated or damaged", zlib.compress(HU.tobytes()) + b"garbage", {"CompressedData": "True"}),
 ])  # fmt: skip
 def test_meta_image_refusals(tmp_path, text, data, fields):
     refused(meta(tmp_path / "a.mha", data, **fields), text)

@@ -1,6 +1,7 @@
 """Files: every format, every orientation, and files that cannot be used. The mask lies on the file's grid."""
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -201,6 +202,9 @@ def test_wrong_inputs(command, tmp_path, part):
 
     refused("no such file or folder", tmp_path / "none.nrrd", mask, *OPTIONS)
     refused("subfolders are searched by `patchmask batch` only", tmp_path / "empty", mask, *OPTIONS)
+    os.mkfifo(tmp_path / "pipe.nii.gz")
+    refused("pipe.nii.gz: is no regular file", tmp_path / "pipe.nii.gz", mask, *OPTIONS)
+    refused("zero: is no regular file", "/dev/zero", mask, *OPTIONS)
     refused("notes.txt: not a DICOM folder", tmp_path / "notes.txt", mask, *OPTIONS)
     refused("broken.nii.gz", tmp_path / "broken.nii.gz", mask, *OPTIONS)
     refused("short.nrrd", tmp_path / "short.nrrd", mask, *OPTIONS)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from pathlib import Path
 from typing import Any, Iterator
 
-from . import UsageError, session_options
+from . import UsageError, session_options, warn
 
 HERE = "here"  # --dask without an address
 
@@ -102,7 +101,8 @@ def run(given: argparse.Namespace) -> int:
                     nonfinite = record.get("nonfinite_voxels")
                     note = f", {nonfinite} voxels were not finite and counted as black" if nonfinite else ""
                     note += "".join(f"; {told}" for told in record.get("notes", []))
-                    print(f"{count}/{len(mine)} {record['scan']} {record['status']}{note}", flush=True)
+                    name = " ".join(record["scan"].split())  # a line each
+                    print(f"{count}/{len(mine)} {name} {record['status']}{note}", flush=True)
     finally:
         if given.out.is_dir():
             name = f"results-part-{part_id}-of-{num_parts}" if num_parts > 1 else "results"
@@ -167,5 +167,5 @@ def _summary(rows: list[dict[str, Any]], before: int, table: Path) -> int:
     )
     for row in rows:
         if row["status"] == "failed":
-            print(f"patchmask: {row['scan']}: {row['reason'].removeprefix(row['input'] + ': ')}", file=sys.stderr)
+            warn(row["scan"], [row["reason"].removeprefix(row["input"] + ": ")])
     return 0 if count["done"] == len(rows) else 3

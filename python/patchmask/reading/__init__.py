@@ -1,7 +1,7 @@
 """Scans and masks from files: is this a grid of HU, whole and known? Read right, or refused with a reason.
 
     __init__    which reader                         grid      the checks that all formats share, values to HU
-    dicom       dicom_folder --> dicom_slices --> dicom_series --> dicom_pixels; dicom_segmentation
+    dicom       dicom_folder (dicom_strangers) --> dicom_slices --> dicom_series --> dicom_pixels; dicom_segmentation
     nifti       nrrd       meta_image                stored    bytes of files, unpacked and counted
 
 docs/scans.md has the table of what is read and what is refused.
@@ -10,6 +10,7 @@ docs/scans.md has the table of what is read and what is refused.
 from __future__ import annotations
 
 import importlib
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Optional
 
@@ -33,6 +34,8 @@ _READERS = {
     ".mhd": "meta_image",
 }
 READ_SUFFIXES = tuple(_READERS)
+# Python's words for text where a number must be.
+_NO_NUMBER = re.compile(r"(?:could not convert string to float|invalid literal for int\(\) with base 10): (.*)")
 
 
 def suffix_of(path: Path, suffixes: tuple[str, ...] = READ_SUFFIXES) -> Optional[str]:
@@ -89,8 +92,11 @@ def _read(path: Path, series: Optional[str], spacing: Optional[Spacing], mask: b
     try:
         if not path.exists():
             raise refuse(path, "no such file or folder")
-        if path.is_file() and path.stat().st_size == 0:
-            raise refuse(path, "is empty: copy it again")
+        if not path.is_dir():
+            if not path.is_file():
+                raise refuse(path, "is no regular file, which could be read twice: copy what it gives to one")
+            if path.stat().st_size == 0:
+                raise refuse(path, "is empty: copy it again")
         return _volume(path, series, mask).image(spacing)
     except (ImageError, InvalidArgument, ImportError):
         raise
@@ -99,7 +105,7 @@ def _read(path: Path, series: Optional[str], spacing: Optional[Spacing], mask: b
     except OSError as failed:
         raise refuse(path, f"cannot be read: {failed.strerror or failed}") from failed
     except Exception as failed:
-        reason = " ".join(str(failed).split()) or type(failed).__name__
+        reason = " ".join(_NO_NUMBER.sub(r"\1 is no number", str(failed)).split()) or type(failed).__name__
         raise refuse(
             path, f"damaged, or not as its format demands ({reason}): copy it again, or convert it"
         ) from failed

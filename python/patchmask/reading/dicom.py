@@ -57,7 +57,9 @@ def read_folder(folder: Path, series: Optional[str], mask: bool) -> Volume:
     """The one series, or that of the UID `series`."""
     found = look(folder)
     uid, headers = _chosen(found, folder, series, found.segmentations if mask else {})
-    return _read(headers, folder, mask, uid in found.segmentations)
+    volume = _read(headers, folder, mask, uid in found.segmentations)
+    volume.notes += found.notes
+    return volume
 
 
 def _chosen(

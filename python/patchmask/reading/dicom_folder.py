@@ -24,6 +24,7 @@ from pydicom.uid import (
     MediaStorageDirectoryStorage,
 )
 
+from .dicom_strangers import AGAIN, sort
 from .problem import ImageError, refuse
 
 ELEMENTS = (
@@ -47,14 +48,17 @@ class Folder:
     segmentations: dict[str, list[Dataset]] = field(default_factory=dict)
     others: Counter[str] = field(default_factory=Counter)  # what else there is: RT Dose Storage, localizers
     damaged: list[tuple[Optional[str], ImageError]] = field(default_factory=list)  # with the series, where it is known
+    passed_over: list[str] = field(default_factory=list)  # names of files that nobody knows
 
     @property
     def is_dicom(self) -> bool:
         return bool(self.series or self.segmentations or self.others or self.damaged)
 
-
-def files_of(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.iterdir() if file.is_file() and not file.name.startswith("."))
+    @property
+    def notes(self) -> list[str]:
+        names = self.passed_over
+        more = f" and {len(names) - 3} more" * (len(names) > 3)
+        return [f"no DICOM files, passed over: {' '.join(', '.join(names[:3]).split())}{more}"] if names else []
 
 
 @contextmanager
@@ -67,25 +71,26 @@ def pydicom_warnings(action: str) -> Iterator[None]:
 
 def look(folder: Path) -> Folder:
     """Reads the headers of a folder; never raises because of a file in it."""
-    found, unclear = Folder(), []
-    suffixes = {".dcm", ".ima"}
+    found, slices, strange = Folder(), [], []
     with pydicom_warnings("ignore"):
-        for path in files_of(folder):
+        for path in sorted(folder.iterdir()):
+            if path.name.startswith(".") or path.is_dir():
+                continue
             try:
-                header = header_of(path)
-                if header is not None:
-                    suffixes.add(path.suffix.lower())
-                    _sort(path, header, found)
-                elif _is_empty(path):
-                    unclear.append(path)
+                header = header_of(path) if path.is_file() else None
+                if header is None:
+                    strange.append(path)
+                    continue
+                _sort(path, header, found)
             except ImageError as failed:
-                suffixes.add(path.suffix.lower())
                 found.damaged.append((None, failed))
             except OSError as failed:
                 found.damaged.append((None, refuse(path, f"cannot be read: {failed.strerror}")))
-    for path in unclear:
-        if path.suffix.lower() in suffixes:
-            found.damaged.append((None, refuse(path, "is empty or only begun: copy it again, or remove it")))
+            except Exception:
+                found.damaged.append((None, refuse(path, f"its header is damaged: {AGAIN}")))
+            slices.append(path)
+    lost, found.passed_over = sort(strange, slices)
+    found.damaged += [(None, failed) for failed in lost]
     for uid in [uid for uid, headers in found.series.items() if all(map(is_localizer, headers))]:
         found.others["localizer"] += len(found.series.pop(uid))
     return found
@@ -100,8 +105,8 @@ def header_of(path: Path) -> Optional[Dataset]:
         file.seek(0)
         try:
             header = pydicom.dcmread(file, defer_size=_DEFERRED, specific_tags=_TAGS, force=True)
-        except Exception as failed:
-            raise refuse(path, f"damaged or cut off ({_first_line(failed)}): copy it again, or remove it") from None
+        except Exception:
+            raise refuse(path, f"damaged or cut off: {AGAIN}") from None
     if start[128:] != b"DICM" and "SOPClassUID" not in header:
         return None
     return header
@@ -136,17 +141,11 @@ def _sort(path: Path, header: Dataset, found: Folder) -> None:
 
 
 def cut_off(path: Path) -> ImageError:
-    return refuse(path, "cut off or damaged before its pixels: copy it again, or remove it")
+    return refuse(path, f"cut off or damaged before its pixels: {AGAIN}")
 
 
 def is_localizer(header: Dataset) -> bool:
     return "LOCALIZER" in (header.get("ImageType") or ())
-
-
-def _is_empty(path: Path) -> bool:
-    """A file of nothing, or of the zeros that a DICOM file begins with."""
-    with open(path, "rb") as file:
-        return not file.read(128).strip(b"\0")
 
 
 def transfer_syntax(dataset: Dataset) -> UID:
@@ -156,7 +155,3 @@ def transfer_syntax(dataset: Dataset) -> UID:
         return UID(known)
     implicit, little = dataset.original_encoding
     return ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian if little else ExplicitVRBigEndian
-
-
-def _first_line(failed: BaseException) -> str:
-    return (str(failed) or type(failed).__name__).splitlines()[0]

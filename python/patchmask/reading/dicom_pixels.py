@@ -20,7 +20,7 @@ from pydicom.encaps import generate_frames
 from pydicom.pixels.utils import pixel_array
 
 from .dicom_folder import transfer_syntax
-from .dicom_streams import announced
+from .dicom_streams import Damaged, announced
 from .problem import refuse
 
 _JPEG = (uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit, uid.JPEGLossless, uid.JPEGLosslessSV1)
@@ -41,48 +41,58 @@ def pixels_of(header: Dataset) -> np.ndarray:
     path, syntax = Path(header.filename), transfer_syntax(header)
     header.file_meta.TransferSyntaxUID, name = syntax, syntax.name
     try:
-        _take_padding_off(header)
-        if syntax in _STREAMS:
-            _check_streams(header, syntax in _JPEG)
+        if syntax.is_encapsulated:
+            _check_streams(header, syntax)
+        else:
+            _check_length(header)
         with _heard(syntax in _JPEG) as said:
             pixels = pixel_array(header, decoding_plugin=_DECODERS.get(syntax, ""), view_only=True)
         if said:
-            raise ValueError(said[0])
+            raise Damaged(said[0])
         return pixels
     except MemoryError:
         raise
-    except RuntimeError:  # of the decoder; what it says is for its programmers
+    except Damaged as failed:
+        raise refuse(path, f"its pixels ({name}) are not whole: {failed}; copy it again") from None
+    except Exception:  # of pydicom or a decoder; what it says is for its programmers
         raise refuse(
             path,
             f"its pixels ({name}) are damaged or of a kind that has no decoder here: copy it again, or convert it to "
             "uncompressed pixels",
         ) from None
-    except Exception as failed:
-        reason = " ".join((str(failed) or type(failed).__name__).split(" - ")[0].split())
-        raise refuse(path, f"its pixels ({name}) are not whole: {reason}; copy it again") from None
 
 
-def _take_padding_off(header: Dataset) -> None:
-    """Zeros behind uncompressed pixels: some writers fill blocks. Anything else there is an error."""
-    if transfer_syntax(header).is_encapsulated or "PixelData" not in header:
-        return
-    bits = header.get("NumberOfFrames", 1) * header.Rows * header.Columns * header.BitsAllocated
-    wanted = (int(bits) // 8 + 1) // 2 * 2
-    if len(header.PixelData) > wanted and not any(header.PixelData[wanted:]):
-        header.PixelData = header.PixelData[:wanted]
+def _check_length(header: Dataset) -> None:
+    """As many bytes as the header says; zeros behind them, as some writers fill blocks, are taken off."""
+    keyword = next((name for name in ("PixelData", "FloatPixelData", "DoubleFloatPixelData") if name in header), None)
+    if keyword is None:
+        raise Damaged("there are none")
+    frames, content = int(header.get("NumberOfFrames") or 1), header[keyword].value
+    wanted = frames * header.Rows * header.Columns * header.BitsAllocated // 8
+    if len(content) < wanted or any(content[wanted + wanted % 2 :]):
+        raise Damaged(f"{len(content)} bytes, but its rows, columns and frames need {wanted}")
+    header[keyword].value = content[: wanted + wanted % 2]
 
 
-def _check_streams(header: Dataset, is_jpeg: bool) -> None:
-    """What each compressed frame says of itself must be what the header says: decoders trust it, or end the process."""
+def _check_streams(header: Dataset, syntax: uid.UID) -> None:
+    """A stream for each frame; what it says of itself must be what the header says: decoders trust it, or end the
+    process."""
     allocated, frames = header.BitsAllocated, int(header.get("NumberOfFrames") or 1)
-    for stream in generate_frames(header.PixelData, number_of_frames=frames):
+    if "PixelData" not in header:
+        raise Damaged("there are none")
+    count = 0
+    for count, stream in enumerate(generate_frames(header.PixelData, number_of_frames=frames), 1):
+        if syntax not in _STREAMS:
+            continue
         bits, *shape = announced(stream)
-        fits = allocated == (8 if bits <= 8 else 16) if is_jpeg else bits <= allocated
+        fits = allocated == (8 if bits <= 8 else 16) if syntax in _JPEG else bits <= allocated
         if shape != [header.Rows, header.Columns, 1] or not fits:
-            raise ValueError(
+            raise Damaged(
                 f"rows, columns, values per pixel and bits {(*shape, bits)}, but the header says "
                 f"{(header.Rows, header.Columns, 1, allocated)}"
             )
+    if count != frames:
+        raise Damaged(f"{count} of {frames} frames")
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from .dicom_folder import pydicom_warnings
 from .dicom_pixels import pixels_of
 from .dicom_slices import Slice, notes_on_values, slices_of
 from .grid import SAME_SPACING, SLICE_TOLERANCE, Volume, numbers, rescaled
-from .problem import refuse
+from .problem import ImageError, refuse
 
 SAME_DIRECTION = 1e-3  # of a unit vector
 _SPLIT = "no single volume; leave only the slices of one in the folder"
@@ -37,10 +37,19 @@ def read(path: Path, headers: list[Dataset]) -> Volume:
 def slices_in_order(path: Path, headers: list[Dataset]) -> tuple[list[Slice], np.ndarray, list[str]]:
     """The slices along their normal, the step from one to the next in mm, and what is doubtful about their values."""
     with pydicom_warnings("ignore"):
-        slices = [one for header in headers for one in slices_of(header)]
+        slices = [one for header in headers for one in _slices_of(header)]
         notes = notes_on_values(headers[0], slices[0])
     _check_alike(path, slices)
     return *_in_order(path, slices), notes
+
+
+def _slices_of(header: Dataset) -> list[Slice]:
+    try:
+        return slices_of(header)
+    except (ImageError, MemoryError):
+        raise
+    except Exception:
+        raise refuse(header.filename, "its header is damaged: copy it again, or correct it") from None
 
 
 def _check_alike(path: Path, slices: list[Slice]) -> None:
@@ -64,6 +73,12 @@ def _check_alike(path: Path, slices: list[Slice]) -> None:
         ):
             if not same:
                 raise refuse(path, f"{one.name} has {what} {numbers(have)}, {first.name} {numbers(want)}: {_SPLIT}")
+        for what, has, wants in (
+            ("Modality", one.modality, first.modality),
+            ("RescaleType", one.units, first.units),
+        ):
+            if has != wants:
+                raise refuse(path, f"{one.name} has {what} {has}, {first.name} {wants}: {_SPLIT}")
         if one.frame_of_reference != first.frame_of_reference:
             raise refuse(path, f"{one.name} and {first.name} have other frames of reference: {_SPLIT}")
         if (one.rescale is None) != (first.rescale is None):

@@ -7,16 +7,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Optional
+from typing import Optional
 
 import numpy as np
 from pydicom.dataset import Dataset
 
-from .dicom_folder import is_localizer
+from .dicom_folder import is_localizer, sop_class
+from .grid import SHEAR_MAX
+from .grid import numbers as shown
 from .problem import refuse
 
 _VALUES = "PixelValueTransformationSequence"
 _HU = ("", "HU", "US")  # types of rescaling that a CT has: HU, or not specified
+_WHOLE = ("Rows", "Columns", "SamplesPerPixel", "BitsAllocated")
+_WHOLE_INTEGERS = (*_WHOLE, "BitsStored", "PixelRepresentation")
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,8 @@ class Slice:
     pixel_spacing: np.ndarray  # mm between rows, between columns; NaN: unknown
     thickness: float  # mm, else the spacing that the header has; NaN: unknown
     rescale: Optional[tuple[float, float]]  # slope and intercept
-    rescale_type: str
+    units: str  # HU, else what RescaleType says
+    modality: str
     frame_of_reference: str
 
     @property
@@ -44,7 +49,10 @@ def slices_of(header: Dataset) -> list[Slice]:
     path = Path(header.filename)
     _check_pixels(path, header)
     per_frame, shared = (header.get(f"{which}FunctionalGroupsSequence") or [] for which in ("PerFrame", "Shared"))
-    frames = int(header.get("NumberOfFrames") or 1)
+    frames = header.get("NumberOfFrames")
+    if frames == 0:
+        raise refuse(path, "NumberOfFrames 0: must be at least 1; correct it")
+    frames = int(frames or 1)
     if not per_frame and not shared:
         if frames > 1:
             raise refuse(path, f"{frames} frames without positions: split it into one file a slice, with positions")
@@ -56,20 +64,37 @@ def slices_of(header: Dataset) -> list[Slice]:
 
 def _slice(path: Path, frame: Optional[int], header: Dataset, groups: list[Dataset]) -> Slice:
     def numbers(sequence: str, keyword: str, count: int) -> Optional[np.ndarray]:
-        value = _value(groups, header, sequence, keyword)
-        if value is None or value == "":
+        if (owner := _owner(groups, header, sequence)) is None:
             return None
-        found = np.atleast_1d(np.asarray(value, float))
+        try:
+            value = owner.get(keyword)
+            if value is None or value == "":
+                return None
+            found = np.atleast_1d(np.asarray(value, float))
+        except (TypeError, ValueError, ArithmeticError):
+            found = np.empty(0)
         if found.shape != (count,) or not np.isfinite(found).all():
-            raise refuse(path, f"{keyword} {value}: must be {count} finite number{'s' * (count > 1)}")
+            text = owner.get_item(keyword).value  # as it is in the file, where it could not be converted
+            text = text.decode("latin-1") if isinstance(text, bytes) else text
+            raise refuse(path, f"{keyword} {text}: must be {count} finite number{'s' * (count > 1)}; correct it")
         return found
 
+    kind = _owner(groups, header, "CTImageFrameTypeSequence")
+    if frame is not None and kind is not None and "LOCALIZER" in (kind.get("FrameType") or ()):
+        raise refuse(path, f"frame {frame + 1} is a localizer, no slice of the volume: split the file")
     position = numbers("PlanePositionSequence", "ImagePositionPatient", 3)
     orientation = numbers("PlaneOrientationSequence", "ImageOrientationPatient", 6)
     if position is None or orientation is None:
         lacking = "ImagePositionPatient" if position is None else "ImageOrientationPatient"
         raise refuse(
             path, f"has no {lacking}: where its slice lies is unknown; write it in, or convert to NRRD by hand"
+        )
+    gram = np.reshape(orientation, (2, 3)) @ np.reshape(orientation, (2, 3)).T
+    if np.abs(np.sqrt(gram.diagonal()) - 1).max() > SHEAR_MAX or abs(gram[0, 1]) > SHEAR_MAX:
+        raise refuse(
+            path,
+            f"ImageOrientationPatient {shown(orientation)}: must be two directions of length 1 at right angles; "
+            "correct it",
         )
     spacing = numbers("PixelMeasuresSequence", "PixelSpacing", 2)
     thickness = [numbers("PixelMeasuresSequence", keyword, 1) for keyword in ("SliceThickness", "SpacingBetweenSlices")]
@@ -83,19 +108,18 @@ def _slice(path: Path, frame: Optional[int], header: Dataset, groups: list[Datas
         np.full(2, np.nan) if spacing is None else np.where(spacing > 0, spacing, np.nan),
         next((float(number[0]) for number in thickness if number is not None and number[0] > 0), np.nan),
         _factors(path, header, *rescale),
-        str(_value(groups, header, _VALUES, "RescaleType") or ""),
+        "HU" if (units := str((_owner(groups, header, _VALUES) or header).get("RescaleType") or "")) in _HU else units,
+        header.get("Modality") or ("CT" if sop_class(header).endswith("CT Image Storage") else "unknown"),
         str(header.get("FrameOfReferenceUID") or ""),
     )
 
 
-def _value(groups: list[Dataset], header: Dataset, sequence: str, keyword: str) -> Any:
+def _owner(groups: list[Dataset], header: Dataset, sequence: str) -> Optional[Dataset]:
+    """What says it: the frame's own functional group, else the shared one; these are not mixed."""
     if groups[0] is header:
-        return header.get(keyword)
-    for group in groups:
-        items = group.get(sequence)
-        if items and items[0].get(keyword) is not None:
-            return items[0].get(keyword)
-    return header.get(keyword) if sequence == _VALUES else None
+        return header
+    items = next((group.get(sequence) for group in groups if group.get(sequence)), None)
+    return items[0] if items else header if sequence == _VALUES else None
 
 
 def _factors(
@@ -119,7 +143,10 @@ def _check_pixels(path: Path, header: Dataset) -> None:
     """One grey value per pixel, of a type that can be scaled to HU."""
     if is_localizer(header):
         raise refuse(path, "is a localizer, no slice of the volume: move it out of the folder")
-    samples, meaning = header.get("SamplesPerPixel", 1), header.get("PhotometricInterpretation", "MONOCHROME2")
+    for keyword in _WHOLE_INTEGERS if "PixelData" in header else _WHOLE:
+        if not isinstance(header.get(keyword), int):
+            raise refuse(path, f"{keyword} {header.get(keyword)}: must be one whole number; copy it again")
+    samples, meaning = header.SamplesPerPixel, header.get("PhotometricInterpretation")
     if samples != 1 or meaning not in ("MONOCHROME1", "MONOCHROME2"):
         raise refuse(path, f"{samples} x {meaning} per pixel: must be one grey value, of a CT; leave the file out")
     if header.get("ModalityLUTSequence"):
@@ -140,10 +167,9 @@ def _check_pixels(path: Path, header: Dataset) -> None:
 
 def notes_on_values(header: Dataset, first: Slice) -> list[str]:
     """Why the values may be no HU."""
-    modality = header.get("Modality")
-    if modality != "CT":
+    if first.modality != "CT":
         mosaic = ["is a mosaic of slices side by side, taken as one"] * ("MOSAIC" in (header.get("ImageType") or ()))
-        return [f"its modality is {modality or 'unknown'}: its values are no HU", *mosaic]
+        return [f"its modality is {first.modality}: its values are no HU", *mosaic]
     if first.rescale is None:
         return ["has no RescaleSlope and RescaleIntercept: its values are taken as HU"]
-    return [] if first.rescale_type in _HU else [f"RescaleType {first.rescale_type}: its values are no HU"]
+    return [] if first.units == "HU" else [f"RescaleType {first.units}: its values are no HU"]

@@ -10,6 +10,10 @@ from __future__ import annotations
 
 import struct
 
+class Damaged(Exception):
+    """Why pixels cannot be whole."""
+
+
 Announced = tuple[int, int, int, int]  # bits, rows, columns, values per pixel
 
 _FRAMES = (0xC0, 0xC1, 0xC3, 0xF7)  # baseline, extended, lossless, JPEG-LS
@@ -18,14 +22,14 @@ _OTHERS = {*range(0xE0, 0xF0), 0xDB, 0xDD, 0xFE, _PRESETS}  # application data, 
 
 
 def announced(stream: bytes) -> Announced:
-    """Raises ValueError for a stream that is none, or that no decoder should see."""
+    """Raises Damaged for a stream that is none, or that no decoder should see."""
     at = stream.find(b"\xff\x4f\xff\x51")  # JPEG 2000, perhaps in the boxes of its own file format
     if at >= 0:
         right, bottom, left, top = struct.unpack_from(">4I", stream, at + 8)
         components, bits = struct.unpack_from(">HB", stream, at + 40)
         return (bits & 0x7F) + 1, bottom - top, right - left, components
     if stream[:2] != b"\xff\xd8" or not stream.rstrip(b"\0").endswith(b"\xff\xd9"):
-        raise ValueError("a compressed frame without start or end")
+        raise Damaged("a compressed frame without start or end")
     return _walk(stream)
 
 
@@ -52,7 +56,7 @@ def _walk(stream: bytes) -> Announced:
         elif marker not in _OTHERS or content[:5] == b"JFIF\0" and content[5:6] != b"\1":
             break
         at += 2 + length
-    raise ValueError("a compressed frame whose header cannot be")
+    raise Damaged("a compressed frame whose header cannot be")
 
 
 def _tables(content: bytes) -> bool:

@@ -10,6 +10,8 @@ Space is LPS, as in DICOM: x to the patient's left, y to the back, z to the head
 
 from __future__ import annotations
 
+import math
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Optional
@@ -29,8 +31,7 @@ SLICE_TOLERANCE = 0.1  # of the distance of slices: positions differ by rounding
 _NOTHING = 1e-12  # of a unit vector; ITK's linear algebra stumbles over smaller ones
 NOTES, IS_PART = "patchmask.notes", "patchmask.is_part"  # keys of the image's metadata
 _AXES = ("columns", "rows", "slices")
-# Millimetres, by the spellings that NRRD and MetaImage have for units.
-UNITS = {"": 1.0, "mm": 1.0, "millimeter": 1.0, "cm": 10.0, "m": 1000.0, "um": 1e-3, "µm": 1e-3, "micron": 1e-3}
+_UNITS = {"": 1.0, "mm": 1.0, "millimeter": 1.0, "cm": 10.0, "m": 1000.0, "um": 1e-3, "µm": 1e-3, "micron": 1e-3}
 
 # The types that the library reads without a copy.
 VOXELS = (np.int8, np.uint8, np.int16, np.uint16, np.int32, np.float32, np.float64)
@@ -103,6 +104,9 @@ class Volume:
             directions[:, at] = np.cross(directions[:, at - 2], directions[:, at - 1])
         elif unknown.any():
             raise refuse(self.path, "the directions of its axes are unknown: write them into its header")
+        lengths = np.linalg.norm(directions, axis=0)
+        if not np.abs(lengths - 1).max() <= SHEAR_MAX:
+            raise refuse(self.path, f"its directions have the lengths {numbers(lengths)}: must be 1; correct its header")
         off = np.abs(directions.T @ directions - np.eye(3)).max()
         if not off <= SHEAR_MAX:
             degrees = np.degrees(np.arcsin(min(off, 1)))
@@ -150,6 +154,11 @@ def rescaled(planes: list[np.ndarray], factors: list[tuple[float, float]]) -> np
         else:
             out[...] = plane.astype(np.float64) * slope + intercept
     return result
+
+
+def millimetres(unit: str) -> float:
+    """By the spellings that NRRD and MetaImage have for units; NaN: unknown."""
+    return _UNITS.get(re.sub(r"(meter|micron)s$", r"\1", unit.lower().replace("metre", "meter")), math.nan)
 
 
 def notes_of(image: sitk.Image) -> list[str]:

@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from .grid import UNITS, Volume
+from .grid import Volume, millimetres, numbers
 from .problem import AXES, VALUES, refuse
 from .stored import Data, excess, pattern
 
@@ -46,10 +46,12 @@ def read(path: Path) -> Volume:
     notes = excess(more)
     if not any(name in fields for name in _MATRIX):
         notes.append("its header does not say where its axes point: taken as left, posterior, superior")
-    scale = UNITS.get(fields.get("DistanceUnits", "").lower(), math.nan)
+    scale = millimetres(fields.get("DistanceUnits", ""))
     spacing = fields.get("ElementSpacing", fields.get("ElementSize"))
     steps = _numbers(spacing, dimensions)[:3] * scale if spacing else np.full(3, math.nan)
     matrix = _numbers(_first(fields, _MATRIX), dimensions**2, np.eye(dimensions).ravel())
+    if not np.isfinite(matrix).all():
+        raise refuse(path, f"TransformMatrix {numbers(matrix)}: must be finite numbers; correct it")
     # Each row of the header's matrix is the direction of one axis.
     directions = matrix.reshape(dimensions, dimensions)[:3, :3].T
     origin = _numbers(_first(fields, _ORIGIN), dimensions, np.zeros(dimensions))[:3] * scale
@@ -64,6 +66,8 @@ def _fields(path: Path, file: BinaryIO) -> dict[str, str]:
         key, equals, value = line.partition("=")
         if not equals:
             raise refuse(path, f"{line[:60]!r} in its header: damaged or not a MetaImage; copy it again")
+        if key.strip() in fields:
+            raise refuse(path, f"{key.strip()} is twice in its header: take the wrong one out")
         fields[key.strip()] = value.strip()
     if fields["ElementDataFile"].split()[:1] == ["LIST"]:
         fields["ElementDataFile"] += "\n" + file.read().decode("utf-8", "surrogateescape")
@@ -77,7 +81,11 @@ def _fields(path: Path, file: BinaryIO) -> dict[str, str]:
 
 
 def _first(fields: dict[str, str], names: tuple[str, ...]) -> str:
-    return next((fields[name] for name in names if name in fields), "")
+    """The value of a field that has several names."""
+    found = {fields[name] for name in names if name in fields}
+    if len(found) > 1:
+        raise ValueError(f"{' and '.join(name for name in names if name in fields)} contradict each other")
+    return found.pop() if found else ""
 
 
 def _numbers(text: str, count: int, default: np.ndarray | None = None) -> np.ndarray:

@@ -14,7 +14,7 @@ from typing import BinaryIO, Optional
 
 import numpy as np
 
-from .grid import SAME_SPACING, UNITS, Volume
+from .grid import SAME_SPACING, Volume, millimetres
 from .problem import AXES, NOT_ONE, VALUES, refuse
 from .stored import Data, excess, pattern
 
@@ -54,7 +54,7 @@ def read(path: Path) -> Volume:
         axes = _axes(path, fields, sizes, vectors)
         voxels, more = _data(path, fields, math.prod(sizes)).read(path, file)
     notes = excess(more)
-    units = {_unit(word) for word in shlex.split(fields.get("spaceunits", ""))[:3]} or {1.0}
+    units = {millimetres(word) for word in shlex.split(fields.get("spaceunits", ""))[:3]} or {1.0}
     scale = units.pop() if len(units) == 1 else math.nan
     space = re.sub(r"[^a-z]|time", "", fields.get("space", "").lower())
     if space not in _TO_LPS or not vectors:
@@ -126,12 +126,10 @@ def _spacings(fields: dict[str, str], axes: list[int]) -> np.ndarray:
     if "spacings" not in fields:
         return np.full(3, math.nan)
     spacings = [float(word) for word in fields["spacings"].split()]
-    units = [_unit(word) for word in shlex.split(fields.get("units", ""))] or [1.0] * len(spacings)
+    if len(spacings) != int(fields["dimension"]):
+        raise ValueError(f"spacings {fields['spacings']}: must be {fields['dimension']} numbers")
+    units = [millimetres(word) for word in shlex.split(fields.get("units", ""))] or [1.0] * len(spacings)
     return np.array([spacings[axis] * units[axis] for axis in axes])
-
-
-def _unit(word: str) -> float:
-    return UNITS.get(word.lower(), math.nan)
 
 
 def _vector(text: str) -> Optional[np.ndarray]:
@@ -159,5 +157,7 @@ def _data(path: Path, fields: dict[str, str], count: int) -> Data:
         names = [line.strip() for line in file.split("\n")[1:] if line.strip()]
     elif len(words) > 3 and "%" in words[0]:
         names = pattern(words)
-    skips = (int(fields.get(name, 0)) for name in ("lineskip", "byteskip"))
-    return Data(kind, count, encoding, names, *skips)
+    lines, skipped = (int(fields.get(name, 0)) for name in ("lineskip", "byteskip"))
+    if lines < 0 or skipped < -1 or skipped < 0 and encoding != "raw":
+        raise refuse(path, f"line skip {lines}, byte skip {skipped}: must be at least 0; -1 is for raw bytes")
+    return Data(kind, count, encoding, names, lines, skipped)

@@ -15,6 +15,7 @@ import numpy as np
 from .problem import refuse
 
 _CHUNK = 1 << 20
+_NOT_WHOLE = "truncated or damaged: no whole {} data, or something behind them; copy it again"
 _DAMAGED = (EOFError, gzip.BadGzipFile, zlib.error, ValueError, OSError)
 
 
@@ -32,6 +33,8 @@ class _Zlib:
                 raise EOFError("compressed data ended before the end of the stream")
             parts.append(self._stream.decompress(packed, length))
             length -= len(parts[-1])
+        if self._stream.eof and (self._stream.unused_data or self._file.read(1)):
+            raise ValueError("bytes behind the end of the stream")
         return b"".join(parts)
 
 
@@ -53,8 +56,8 @@ def unpacked(path: Path, file: BinaryIO, encoding: str, skip: int, length: int) 
     try:
         content = stream.read(skip + length)
         more = sum(map(len, iter(lambda: stream.read(_CHUNK), b"")))
-    except _DAMAGED as failed:
-        raise refuse(path, f"truncated or damaged: {failed}; copy it again") from None
+    except _DAMAGED:
+        raise refuse(path, _NOT_WHOLE.format(encoding)) from None
     if len(content) < skip + length:
         raise refuse(path, _short(len(content), skip + length))
     return memoryview(content)[skip:], more
@@ -65,8 +68,8 @@ def beginning(path: Path, encoding: str, length: int) -> bytes:
     with open(path, "rb") as file:
         try:
             return ENCODINGS[encoding](file).read(length)
-        except _DAMAGED as failed:
-            raise refuse(path, f"truncated or damaged: {failed}; copy it again") from None
+        except _DAMAGED:
+            raise refuse(path, _NOT_WHOLE.format(encoding)) from None
 
 
 def _short(there: int, wanted: int) -> str:
@@ -79,11 +82,20 @@ def excess(more: int) -> list[str]:
 
 
 def from_text(path: Path, text: bytes, kind: np.dtype[Any], count: int) -> np.ndarray:
-    """Voxels written as numbers."""
+    """Voxels written as numbers, each of which its type must hold."""
     words = text.split()
     if len(words) != count:
         raise refuse(path, f"truncated or damaged: {len(words)} numbers, but the header announces {count}")
-    return np.array(words, float if kind.kind == "f" else int).astype(kind)
+    try:
+        wide = np.array(words, float if kind.kind == "f" else np.uint64 if kind == np.uint64 else int)
+        with np.errstate(over="ignore"):
+            voxels = wide.astype(kind)
+    except (ValueError, OverflowError):
+        raise refuse(path, f"damaged: its voxels are not {count} numbers of type {kind.name}; copy it again") from None
+    wrong = wide[np.isinf(voxels) != np.isinf(wide) if kind.kind == "f" else voxels != wide]
+    if wrong.size:
+        raise refuse(path, f"the value {wrong[0]}: does not fit its type {kind.name}; correct the type")
+    return voxels
 
 
 @dataclass(frozen=True)
@@ -102,6 +114,9 @@ class Data:
         header."""
         if self.names is None:
             return self._part(header, file, self.count)
+        if len(set(self.names)) < len(self.names) or self.count % len(self.names):
+            files = f"{len(self.names)} data files, {len(set(self.names))} of them different"
+            raise refuse(header, f"{files}, for {self.count} voxels: must be an equal part each; correct its list")
         parts = []
         for name in self.names:
             path = header.parent / name
@@ -109,6 +124,8 @@ class Data:
                 raise refuse(header, f"its data file {name} is not there: copy it too")
             with open(path, "rb") as beside:
                 parts.append(self._part(header, beside, self.count // len(self.names)))
+            if len(self.names) > 1 and parts[-1][1]:
+                raise refuse(header, f"its data file {name} is {parts[-1][1]} bytes too long: correct its list")
         return np.concatenate([voxels for voxels, _ in parts]), sum(more for _, more in parts)
 
     def _part(self, path: Path, file: BinaryIO, count: int) -> tuple[np.ndarray, int]:
@@ -132,4 +149,6 @@ class Data:
 def pattern(words: list[str]) -> list[str]:
     """The files that `slice%03d.raw FIRST LAST STEP` names."""
     first, last, step = (int(word) for word in words[1:4])
+    if step == 0:
+        raise ValueError(f"{' '.join(words)}: the step must not be 0")
     return [words[0] % number for number in range(first, last + (1 if step > 0 else -1), step)]
