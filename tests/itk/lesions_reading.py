@@ -156,6 +156,8 @@ class Series(ReadingCase):
         self.write("series/.DS_Store", b"\0\0\0\1Bud1")
         os.mkdir(self.path("series", "folder"))
         self.read("series")
+        self.write("series/IM0001.tmp", b"\xff" * 200)
+        self.read("series", told=["no DICOM files, passed over: IM0001.tmp"])
 
     def test_names_that_are_not_utf8(self):
         self.series()
@@ -172,6 +174,10 @@ class Series(ReadingCase):
         self.assertEqual(labels.GetSpacing(), SPACING)
         self.assertAlmostEqual(rows[0]["volume_mm3"], 32 * 32 * np.prod(SPACING), places=3)
         write_series(self.path("thin"), VOXELS[1:2], edit=lambda data, *_: delattr(data, "SliceThickness"))
+        for facts in (dict(SliceThickness=-3), dict(SliceThickness=0, SpacingBetweenSlices=-3)):
+            edit = lambda data, *_: [setattr(data, name, value) for name, value in facts.items()] and None  # noqa: E731,B023
+            write_series(self.path("back"), VOXELS[1:2], edit=edit)
+            self.bad("back", "the spacing of axis 3 is unknown")
         self.bad("thin", "the spacing of axis 3 is unknown: give --spacing X,Y,Z in mm")
         self.assertEqual(self.find("thin", "--spacing", "0.75,0.8,3")[0].GetSpacing(), (0.75, 0.8, 3))
         self.bad("thin", "leave the option out", options=("--spacing", "1,1,3"))
@@ -220,6 +226,10 @@ class SeriesRefused(ReadingCase):
         self.bad(self.at(2, RescaleSlope=0), "IM0002.dcm", "RescaleSlope is 0")
         self.bad(self.at(2, RescaleIntercept=None), "IM0002.dcm", "without RescaleIntercept")
         self.bad(self.at(None, RescaleType="Z_EFF"), "Z_EFF", "not HU")
+        self.bad(self.at(3, RescaleType="OD"), "IM0003.dcm: its values are OD")
+        self.bad(self.at(3, Modality="MR"), "IM0003.dcm: its modality is MR, not CT")
+        self.read(self.at(2, Modality=None))
+        self.read(self.at(None, ModalityLUTSequence=[]))
         self.read(self.at(None, RescaleType="HU"))
         signed = dict(intercept=0, stored="i2")
         self.series(edit=lambda data, index, hu: rescaled(data, hu, **signed))
@@ -242,6 +252,8 @@ class SeriesRefused(ReadingCase):
         self.bad(self.at(None, PixelSpacing=None), "axis 1 is unknown", "give --spacing X,Y,Z in mm")
         self.read("series", "--spacing", ",".join(map(str, SPACING)))
         self.bad(self.at(None, PixelSpacing=[0, 0]), "axis 1 is unknown")
+        self.bad(self.at(None, PixelSpacing=[0.8, -0.75]), "axis 1 is unknown")
+        self.bad(self.at(None, ImageOrientationPatient=[1, 0, 0, 1, 0, 0]), "not at a right angle")
         self.bad(self.at(None, ImageOrientationPatient=[1, 0, 0, 0.1, 0.995, 0]), "not at a right angle")
         self.bad(self.at(None, ImageOrientationPatient=[0, 0, 0, 0, 0, 0]), "must have the length 1")
 
@@ -281,6 +293,27 @@ class SeriesRefused(ReadingCase):
                 with self.subTest(index=index, cut=cut):
                     self.write(f"series/{name}", content[:cut])
                     self.bad("series", f"series/{name}")
+
+    def test_slices_that_are_no_dicom_files_any_more(self):
+        """Known by their names: the volume would be whole without the first or the last one."""
+        for names in ("IM{:04}.dcm", "IM{:04}", "1.2.840.{}"):
+            for index in (0, LAST):
+                name = f"series/{names.format(index)}"
+                for start in (np.random.default_rng(2).bytes(400), b"\xff" * 4096, b"<html>404</html>" * 99, b"oid sha256:4d"):
+                    with self.subTest(name, start=start[:4]):
+                        self.series(names=names)
+                        self.write(name, start)
+                        self.bad("series", f"{name}: is no DICOM file, but called as slices are")
+                os.remove(self.path(name))
+                os.symlink("gone", self.path(name))
+                self.bad("series", f"{name}: is no DICOM file, but called")
+                os.remove(self.path(name))
+                os.mkfifo(self.path(name))
+                self.bad("series", f"{name}: is no DICOM file, but called")
+        os.mkfifo(self.path("scan.nii.gz"))
+        self.bad("scan.nii.gz", "scan.nii.gz: is no regular file")
+        os.symlink("loop", self.path("loop"))
+        self.bad("loop", "loop: no such file")
 
     def test_headers_that_are_damaged(self):
         self.series()
@@ -417,6 +450,10 @@ class Nifti(ReadingCase):
         for pixdim in ((0.75, 0.8, 0), (0.75, 0.8, -2.5), (np.nan, 0.8, 2.5)):
             self.bad(self.saved(VOXELS, sform=None, qform=QFORM, pixdim=pixdim), "give --spacing X,Y,Z in mm")
         self.read("scan.nii", "--spacing", ",".join(map(str, SPACING)))
+        self.bad(self.saved(VOXELS, sform=None, pixdim=(-0.75, 0.8, 2.5)), "axis 1 is unknown")
+        self.read(self.saved(VOXELS, sform=None, qform=(*QFORM[:2], 0)))
+        self.read(self.saved(VOXELS, units=66))
+        self.read(self.saved(VOXELS, units=5), told=["unit of length has the code 5"])
         self.bad(self.saved(VOXELS, sform=None, qform=((1, 1, 1), (0, 0, 0), 1)), "axis 1 is unknown")
         self.bad(self.saved(VOXELS, units=1), "spacing of axis 3 is 2500 mm", "another unit")
 
@@ -444,6 +481,9 @@ class Nifti(ReadingCase):
         packed = gzip.compress(content)
         for cut in (10, 200, len(packed) // 2, -9, -8, -4, -1):
             self.bad(self.write("scan.nii.gz", packed[:cut]), "scan.nii.gz: is cut off")
+        half = len(content) // 2
+        self.read(self.write("scan.nii.gz", gzip.compress(content[:half]) + gzip.compress(content[half:]) + b"\0" * 512))
+        self.bad(self.write("scan.nii.gz", packed + b"garbage"), "scan.nii.gz: is damaged")
         for place in (len(packed) // 2, len(packed) - 6):
             wrong = bytearray(packed)
             wrong[place] ^= 8
@@ -475,6 +515,8 @@ class Nrrd(ReadingCase):
 
     def test_grids_that_are_unknown_or_wrong(self):
         self.bad(self.saved(space_directions="(1.5,0,0) (0,1.5,0) (0,0.8,3)"), "right angle")
+        self.bad(self.saved(space="middle-earth"), "space 'middle-earth'", "NRRD knows")
+        self.read(self.saved(space_units='"millimeters" "Millimetre" "mm"'))
         self.bad(self.saved(space_directions="(1.5,0,0) (0,1.5,0) none"), "axis 3 has no space direction")
         self.bad(self.saved(space_directions="(1.5,0,0) (0,1.5,0) (0,0,0)"), "must not be 0")
         nowhere = dict(space=None, space_directions=None, space_origin=None)
@@ -490,6 +532,8 @@ class Nrrd(ReadingCase):
         packed = gzip.compress(VOXELS.tobytes())
         for cut in (0, 5, len(packed) // 2, -9, -8, -1):
             self.bad(self.saved(encoding="gzip", data=packed[:cut]), "is cut off")
+        for data in (packed + b"garbage", VOXELS.tobytes()):
+            self.bad(self.saved(encoding="gzip", data=data), "is damaged")
         wrong = bytearray(packed)
         wrong[-6] ^= 1
         self.bad(self.saved(encoding="gzip", data=bytes(wrong)), "is damaged")

@@ -10,52 +10,50 @@
 #include <sstream>
 
 #include "dicom_slice.h"
+#include "dicom_strangers.h"
 #include "gdcmTrace.h"
+
+extern "C" {
+#include "grid.h"
+}
 
 namespace {
 
 constexpr double DISTANCE_TOLERANCE = 0.1;  // of the distance of slices; a missing slice differs by 1
 constexpr double SAME = 1e-3;               // of direction cosines, and relative of spacings
 
-bool IsText(const std::string& bytes) {
-    return !bytes.empty() && std::all_of(bytes.begin(), bytes.end(), [](unsigned char c) {
-        return c >= ' ' || c == '\n' || c == '\r' || c == '\t';
-    });
-}
-
-/** The slices of one series, in no order: of a folder, or a file alone. */
-std::vector<Slice> FindSeries(const ScanRequest& request) {
+/** The slices of one series, in no order: of a folder, or a file alone. `note`: what nobody knows there. */
+std::vector<Slice> FindSeries(const ScanRequest& request, std::string& note) {
     const std::filesystem::path path = request.path;
     std::map<std::string, std::vector<Slice>> series;
-    std::vector<std::filesystem::path> files, strange;
+    std::vector<std::filesystem::path> files, strangers, dicom;
     if (std::filesystem::is_directory(path)) {
+        std::error_code none;  // of links that lead nowhere
         for (const auto& entry : std::filesystem::directory_iterator(path))
-            if (!entry.is_directory() && entry.path().filename().string()[0] != '.') files.push_back(entry.path());
+            if (!entry.is_directory(none) && entry.path().filename().string()[0] != '.') files.push_back(entry.path());
         std::sort(files.begin(), files.end());
     } else {
         files.push_back(path);
     }
-    std::set<std::string> endings;  // of slices' names, without digits
-    const auto ending = [](const std::filesystem::path& file) {
-        std::string text = file.extension().string();
-        text.erase(std::remove_if(text.begin(), text.end(), [](unsigned char c) { return std::isdigit(c); }),
-                   text.end());
-        return text;
-    };
     for (const auto& file : files) {
         if (ReadStart(file.string()).find("DICM") != 128) {
-            strange.push_back(file);
-        } else if (const auto slice = ReadHeader(file)) {
-            series[slice->series].push_back(*slice);
-            endings.insert(ending(file));
+            strangers.push_back(file);
+            continue;
         }
+        dicom.push_back(file);
+        if (const auto slice = ReadHeader(file)) series[slice->series].push_back(*slice);
     }
+    const Strangers known(dicom);
+    std::vector<std::string> unknown;
+    if (std::filesystem::is_directory(path))
+        for (const auto& file : strangers)
+            if (known.Check(file)) unknown.push_back(file.filename().string());
     if (series.empty() && std::filesystem::is_directory(path))
         throw ScanError(request.path + ": no DICOM series of CT images here; its subfolders are not searched");
     if (series.empty()) throw ScanError(request.path + ": is no CT image: choose one, or a folder with a series");
-    for (const auto& file : strange)
-        if (endings.count(ending(file)) != 0 && !IsText(ReadStart(file.string())))
-            throw ScanError(file.string() + ": is empty or no DICOM file: copy it again, or take it out of the folder");
+    for (size_t i = 0; i < unknown.size() && i < 3; ++i) note += (i > 0 ? ", " : "") + unknown[i];
+    if (unknown.size() > 3) note += " and " + std::to_string(unknown.size() - 3) + " more";
+    if (!note.empty()) note = request.path + ": no DICOM files, passed over: " + note;
 
     std::string list;
     std::vector<std::string> volumes;  // those that are not of localizers alone
@@ -75,8 +73,9 @@ std::vector<Slice> FindSeries(const ScanRequest& request) {
 /** Refuses slices that contradict the first one. */
 void CheckSame(const std::vector<Slice>& slices) {
     const auto same = [](const std::vector<double>& a, const std::vector<double>& b, double scale) {
-        return std::equal(a.begin(), a.end(), b.begin(), b.end(),
-                          [scale](double x, double y) { return std::abs(x - y) <= SAME * (scale > 0 ? scale : y); });
+        return std::equal(a.begin(), a.end(), b.begin(), b.end(), [scale](double x, double y) {
+            return std::abs(x - y) <= SAME * (scale > 0 ? scale : std::abs(y));
+        });
     };
     const Slice& first = slices[0];
     for (const Slice& slice : slices) {
@@ -139,6 +138,8 @@ Grid Arrange(std::vector<Slice>& slices, const ScanRequest& request) {
     const Vector row = MakeVector(d[0], d[1], d[2]), column = MakeVector(d[3], d[4], d[5]);
     if (!(std::abs(row.GetNorm() - 1) <= 0.01 && std::abs(column.GetNorm() - 1) <= 0.01))
         throw ScanError(some.file + ": ImageOrientationPatient: directions must have the length 1: correct it");
+    if (!(std::abs(row * column) <= GRID_MAX_COSINE))
+        throw ScanError(some.file + ": ImageOrientationPatient: directions are not at a right angle: correct it");
     Grid grid{};
     grid.axis = {row / row.GetNorm(), column / column.GetNorm()};
     grid.axis[2] = itk::CrossProduct(grid.axis[0], grid.axis[1]);
@@ -162,7 +163,8 @@ Scan ReadDicom(const ScanRequest& request) {
     gdcm::Trace::DebugOff();
     gdcm::Trace::WarningOff();
     gdcm::Trace::ErrorOff();
-    std::vector<Slice> slices = FindSeries(request);
+    Scan scan;
+    std::vector<Slice> slices = FindSeries(request, scan.note);
     for (const Slice& slice : slices) {
         if (slice.localizer) throw ScanError(slice.file + ": is a localizer: take it out of the folder");
         if (!slice.problem.empty()) throw ScanError(slice.problem);
@@ -171,8 +173,10 @@ Scan ReadDicom(const ScanRequest& request) {
     }
     CheckSame(slices);
     const Grid grid = Arrange(slices, request);
-    Scan scan;
-    if (!slices[0].rescaled) scan.note = request.path + ": has no rescale: its signed pixels are taken as HU";
+    if (!slices[0].rescaled) {
+        scan.note +=
+            (scan.note.empty() ? "" : "\n") + request.path + ": has no rescale: its signed pixels are taken as HU";
+    }
     scan.image = MakeImage(grid, request);
     float* hu = scan.image->GetBufferPointer();
     for (const Slice& slice : slices) {

@@ -35,6 +35,12 @@ unsigned GetWhole(const gdcm::DataSet& data, const gdcm::Tag& tag) {
     return number;
 }
 
+bool HasItems(const gdcm::DataSet& data, const gdcm::Tag& tag) {
+    if (!data.FindDataElement(tag)) return false;
+    const auto items = data.GetDataElement(tag).GetValueAsSQ();
+    return items && items->GetNumberOfItems() > 0;
+}
+
 /** The `count` numbers of an attribute, or none where it is not there. */
 std::vector<double> GetNumbers(const gdcm::DataSet& data, const gdcm::Tag& tag, size_t count, const std::string& what,
                                const std::string& file) {
@@ -147,11 +153,14 @@ void ReadFacts(Slice& slice, const gdcm::DataSet& data, const gdcm::TransferSynt
 
     const auto slope = numbers({0x0028, 0x1053}, 1, "RescaleSlope");
     const auto intercept = numbers({0x0028, 0x1052}, 1, "RescaleIntercept");
-    const std::string unit = GetText(data, {0x0028, 0x1054});
-    if (data.FindDataElement(gdcm::Tag(0x0028, 0x3000)))
+    const std::string unit = GetText(data, {0x0028, 0x1054}), modality = GetText(data, {0x0008, 0x0060});
+    if (HasItems(data, {0x0028, 0x3000}))
         throw ScanError(file + ": its HU are in a modality LUT, which is not read: " + PYTHON);
     if (slope.empty() != intercept.empty() || (!slope.empty() && slope[0] == 0))
         throw ScanError(file + ": RescaleSlope is 0, or without RescaleIntercept: correct it");
+    if (!modality.empty() && modality != "CT")
+        throw ScanError(file + ": its modality is " + modality +
+                        ", not CT: its values are no HU, choose another series");
     if (!unit.empty() && unit != "HU" && unit != "US")
         throw ScanError(file + ": its values are " + unit + " (RescaleType), not HU: choose another series");
     slice.rescaled = !slope.empty();
@@ -164,7 +173,8 @@ void ReadFacts(Slice& slice, const gdcm::DataSet& data, const gdcm::TransferSynt
     slice.position = numbers({0x0020, 0x0032}, 3, "ImagePositionPatient");
     slice.directions = numbers({0x0020, 0x0037}, 6, "ImageOrientationPatient");
     slice.spacing = numbers({0x0028, 0x0030}, 2, "PixelSpacing");
-    slice.thickness = number({0x0018, 0x0050}, number({0x0018, 0x0088}, 0, "SpacingBetweenSlices"), "SliceThickness");
+    slice.thickness = number({0x0018, 0x0050}, 0, "SliceThickness");
+    if (!(slice.thickness > 0)) slice.thickness = std::max(number({0x0018, 0x0088}, 0, "SpacingBetweenSlices"), 0.0);
 
     std::ifstream stream(file, std::ios::binary);
     unsigned char head[12] = {};  // tag, perhaps a VR, length
@@ -187,6 +197,8 @@ void ReadFacts(Slice& slice, const gdcm::DataSet& data, const gdcm::TransferSynt
 }  // namespace
 
 std::string ReadStart(const std::string& path) {
+    std::error_code none;
+    if (!std::filesystem::is_regular_file(path, none)) return "";  // opening a pipe would wait for its other end
     std::string bytes(132, '\0');
     std::ifstream file(path, std::ios::binary);
     file.read(bytes.data(), static_cast<std::streamsize>(bytes.size()));

@@ -125,10 +125,11 @@ Scan ReadNifti(const ScanRequest& request) {
             throw ScanError(path + ": its dimensions are not those of one volume of 3 axes: save one volume alone");
         if (axis <= 3) grid.size[axis - 1] = static_cast<uint64_t>(size), count *= static_cast<size_t>(size);
     }
-    const double unit = XYZT_TO_SPACE(h.xyzt_units) == NIFTI_UNITS_METER    ? 1e3
-                        : XYZT_TO_SPACE(h.xyzt_units) == NIFTI_UNITS_MICRON ? 1e-3
-                                                                            : 1;  // mm
-    std::string note;
+    const int code = XYZT_TO_SPACE(h.xyzt_units);
+    const double unit = code == NIFTI_UNITS_METER ? 1e3 : code == NIFTI_UNITS_MICRON ? 1e-3 : 1;  // mm
+    std::string note, units;
+    if (code > NIFTI_UNITS_MICRON)
+        units = "its unit of length has the code " + std::to_string(code) + ", which NIfTI does not have: taken as mm";
     if (h.sform_code > 0) {
         Place(grid, FromSform(h), unit, path);
         const double smallest = std::min({grid.spacing[0], grid.spacing[1], grid.spacing[2]});
@@ -148,14 +149,16 @@ Scan ReadNifti(const ScanRequest& request) {
             affine = {};
             for (int axis = 0; axis < 3; ++axis) {
                 affine[axis][axis] = h.pixdim[axis + 1] * (axis == 0 ? -1 : 1);
-                affine[axis][3] = -affine[axis][axis] * static_cast<double>(grid.size[axis] - 1) / 2;
+                if (h.pixdim[axis + 1] > 0)
+                    affine[axis][3] = -affine[axis][axis] * static_cast<double>(grid.size[axis] - 1) / 2;
             }
             note = "neither sform nor qform says where its axes point: taken as left, anterior, superior";
         }
         Place(grid, affine, unit, path);
     }
     Scan scan;
-    if (!note.empty()) scan.note = path + ": " + note;
+    for (const std::string& text : {units, note})
+        if (!text.empty()) scan.note += (scan.note.empty() ? "" : "\n") + path + ": " + text;
 
     // A slope of 0, or none, means that voxels are not scaled.
     if (h.scl_slope != 0 && std::isfinite(h.scl_slope)) {

@@ -80,7 +80,7 @@ Scan ReadNrrd(const ScanRequest& request) {
         if (std::fread(voxels.data(), 1, voxels.size(), file.get()) != voxels.size())
             throw ScanError(path + ": became shorter while it was read");
     } else if (strcasecmp(encoding, "gzip") == 0 || strcasecmp(encoding, "gz") == 0) {
-        voxels = Stream(path, std::ftell(file.get())).ReadRest(header.data_bytes);
+        voxels = Stream(path, std::ftell(file.get()), true).ReadRest(header.data_bytes);
     } else {
         throw ScanError(path + ": encoding '" + encoding + "' is not read: save it as raw or gzip");
     }

@@ -134,7 +134,10 @@ bool DecoderComplained() {
 
 Scan ReadScan(const ScanRequest& request) {
     const std::string& path = request.path;
-    if (!std::filesystem::exists(path)) throw ScanError(path + ": no such file or folder");
+    std::error_code none;  // of a link that leads to itself
+    if (!std::filesystem::exists(path, none)) throw ScanError(path + ": no such file or folder");
+    if (!std::filesystem::is_directory(path) && !std::filesystem::is_regular_file(path))
+        throw ScanError(path + ": is no regular file, which could be read twice: copy what it gives to one");
     const Fence fence;
     SetCurrentFile(path);
     try {
