@@ -11,6 +11,7 @@ SONAME  := libpatchmask.so.$(basename $(VERSION))
 STRICT := -Wall -Wextra -pedantic -Werror -Iinclude
 C      := $(CC) -std=c11 $(CFLAGS) $(STRICT)
 CPLUS  := $(CXX) -std=c++17 $(CXXFLAGS) $(STRICT)
+STATIC_LIBS := $(shell sed -n 's/^[^\#]/-l&/p' packaging/static_libraries.txt)
 LINK   := -Lbuild -lpatchmask -Wl,-rpath,'$$ORIGIN' -lm
 LINK_TEST := -Lbuild -lpatchmask -Wl,-rpath,'$$ORIGIN/..' -lm -lpthread
 
@@ -30,8 +31,11 @@ all: build/segment build/minimal build/minimal_cpp
 library:
 	@VERSION=$(VERSION) SONAME=$(SONAME) tools/library.sh target build
 
-build/segment: $(SEGMENT_SOURCES) $(SEGMENT_HEADERS) Makefile | library
-	$(C) $(SEGMENT_SOURCES) -o $@ $(LINK)
+build/libpatchmask.a: library ;
+
+# With the library inside: the program is one file, which may be copied.
+build/segment: $(SEGMENT_SOURCES) $(SEGMENT_HEADERS) build/libpatchmask.a Makefile
+	$(C) $(SEGMENT_SOURCES) build/libpatchmask.a -o $@ $(STATIC_LIBS)
 
 build/minimal build/organ: build/%: examples/c/%.c include/patchmask.h Makefile | library
 	$(C) $< -o $@ $(LINK)
@@ -202,7 +206,7 @@ PREFIX ?= /usr/local
 INSTALL_TO = PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' LIBDIR='$(LIBDIR)' INCLUDEDIR='$(INCLUDEDIR)' \
   VERSION=$(VERSION) SONAME=$(SONAME)
 
-install: $(if $(SUDO_UID),,library)
+install: $(if $(SUDO_UID),,library build/segment)
 	@$(INSTALL_TO) tools/install.sh install
 
 uninstall:
@@ -214,6 +218,19 @@ test-install: library
 	@tools/need.sh pkg-config pkg-config || true
 	@PYTHON=$(PYTHON) tools/venv.sh .venv tests/install/requirements.txt || true
 	$(PYTHON) tests/install/check.py
+
+# A release in build/dist: for every Linux on x86-64 with glibc 2.17 or newer. Compiles all of it with zig's libc.
+.PHONY: dist test-dist
+dist:
+	@PYTHON=$(PYTHON) tools/venv.sh build/venv-dist packaging/requirements.txt
+	@VERSION=$(VERSION) SONAME=$(SONAME) tools/dist.sh build/dist build/venv-dist
+
+# What is in build/dist, with Debian 11's C library and by lintian.
+test-dist: dist build/segment
+	@tools/need.sh pkg-config pkg-config || true
+	@tools/need.sh lintian lintian || true
+	@PYTHON=$(PYTHON) tools/venv.sh .venv tests/install/requirements.txt || true
+	$(PYTHON) tests/install/dist.py
 
 include tests/cpp.mk
 include tests/hosts.mk

@@ -17,7 +17,7 @@ class Patchmask(ConanFile):
     settings = "os", "arch", "compiler", "build_type"
     exports = "Cargo.toml"
     exports_sources = (
-        "build.rs", "benches/*", "Cargo.*", "CMakeLists.txt", "include/*", "kernels/*", "LICENSE-*", "packaging/*", "src/*",
+        "build.rs", "benches/*", "Cargo.*", "cli/*", "CMakeLists.txt", "include/*", "kernels/*", "LICENSE-*", "packaging/*", "src/*",
         "tests/c/exports.txt", "THIRD-PARTY-NOTICES.txt", "tools/*",
     )  # fmt: skip
 

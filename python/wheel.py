@@ -1,7 +1,7 @@
 """The wheel's one difference from a plain one: the shared library inside, and the platform in its name.
 
 The library is build/libpatchmask.so of this checkout (run `make` first), or what PATCHMASK_LIBRARY names. It needs
-nothing but the C library and libgcc_s, so that the oldest glibc whose symbols it asks for says where the wheel runs
+nothing but the C library and libgcc_s, so that the oldest glibc whose symbols it asks for, and its processor, say where the wheel runs
 (PEP 600). The package is plain Python over ctypes: one wheel serves every Python 3.
 """
 
@@ -13,14 +13,21 @@ from pathlib import Path
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
+MACHINES = {62: "x86_64", 183: "aarch64"}  # of the library's ELF header
 NAMES = {"darwin": "libpatchmask.dylib", "win32": "patchmask.dll"}
 
 
 def platform_tag(library):
     if not sys.platform.startswith("linux"):
         return re.sub(r"[.-]", "_", sysconfig.get_platform())
-    asked = [int(minor) for minor in re.findall(rb"\0GLIBC_2\.(\d+)(?:\.\d+)?(?=\0)", library.read_bytes())]
-    return f"manylinux_2_{max(asked, default=17)}_{os.uname().machine}"
+    data = library.read_bytes()
+    machine = MACHINES.get(int.from_bytes(data[18:20], "little"))
+    if data[:4] != b"\x7fELF" or machine is None:
+        raise ValueError(f"{library}: must be a shared library of Linux for {' or '.join(MACHINES.values())}")
+    asked = [int(minor) for minor in re.findall(rb"\0GLIBC_2\.(\d+)(?:\.\d+)?(?=\0)", data)]
+    oldest = max(asked, default=17)
+    older_name = f".manylinux2014_{machine}" if oldest <= 17 else ""
+    return f"manylinux_2_{max(oldest, 17)}_{machine}{older_name}"
 
 
 class LibraryInside(BuildHookInterface):

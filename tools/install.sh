@@ -2,7 +2,7 @@
 # install.sh install|uninstall: puts what is built into a prefix, or takes exactly that away again. `make install` and
 # `make uninstall` call it with VERSION and SONAME; from the user come, each optional:
 #   PREFIX      where it will be used, /usr/local        LIBDIR, INCLUDEDIR   folders in PREFIX: lib, include
-#   DESTDIR     put before every path, for packaging      BUILD                where the libraries were built: build
+#   DESTDIR     put before every path, for packaging      BUILD                where it was built: build
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -44,6 +44,7 @@ fill() {
 # Every file and link: kind (a mode: file), source, path in the prefix.
 everything() {
     cat <<END
+755 $build/segment bin/segment
 755 $build/libpatchmask.so.$VERSION $lib/libpatchmask.so.$VERSION
 link libpatchmask.so.$VERSION $lib/$SONAME
 link $SONAME $lib/libpatchmask.so

@@ -62,6 +62,7 @@ def folders(folder):
 
 def installed(lib="lib", include="include"):
     return {
+        "bin/segment",
         *(f"{lib}/{name}" for name in (SHARED, SONAME, "libpatchmask.so", "libpatchmask.a", "pkgconfig/patchmask.pc")),
         *(f"{lib}/cmake/patchmask/patchmask{name}.cmake" for name in ("Config", "ConfigVersion", "Targets")),
         *(f"{include}/patchmask.{ending}" for ending in ("h", "hpp")),
@@ -69,7 +70,7 @@ def installed(lib="lib", include="include"):
     }
 
 
-class Install(unittest.TestCase):
+class Checks(unittest.TestCase):
     """`at` is the prefix that programs see, `words` are those of make."""
 
     def setUp(self):
@@ -93,6 +94,7 @@ class Install(unittest.TestCase):
         self.check_library(at / lib)
         self.check_texts(at / lib, words)
         moved = at.rename(f"{at}-moved")
+        self.assertIn(VERSION, run(moved / "bin/segment", "--version"))
         with self.subTest("pkg-config"):
             self.check_pkg_config(moved / lib)
         with self.subTest("CMake"):
@@ -161,6 +163,8 @@ class Install(unittest.TestCase):
             self.check_program(build / f"minimal_{language}_patchmask", lib)
             self.check_program(build / f"minimal_{language}_static")
 
+
+class Install(Checks):
     def test_prefix(self):
         at = self.folder / "prefix"
         self.check_all(at, [f"PREFIX={at}"])
@@ -271,7 +275,7 @@ class Install(unittest.TestCase):
         cargo, make = self.folder / "cargo", self.folder / "make"
         run("cargo", "cinstall", "--release", f"--prefix={cargo}", "--libdir=lib")
         run("make", "install", f"PREFIX={make}")
-        only_make = {name for name in installed() if name.startswith(("lib/cmake", "share/doc"))}
+        only_make = {name for name in installed() if name.startswith(("bin", "lib/cmake", "share/doc"))}
         self.assertEqual(tree(cargo), installed() - only_make)
         for name in ("include/patchmask.h", "include/patchmask.hpp"):
             self.assertEqual((cargo / name).read_bytes(), (make / name).read_bytes(), name)
