@@ -117,6 +117,8 @@ def refine(
     threshold: float = 0.0,
 ) -> tuple[np.ndarray, Optional[np.ndarray]]:
     """Mask and probability after `how`. Smoothed probabilities are lesion from `threshold` on, or 0.5 where that is 0."""
+    if how == Refinement():
+        return mask, probability
     lesion = mask == lesion_class
     if how.smooth_mm:
         assert probability is not None and evaluated is not None

@@ -181,6 +181,7 @@ mod tests {
         assert_eq!(strips(2, 100), [[0, 1], [2, 50], [51, 60]]);
         assert_eq!(strips(6, 1).len(), 6);
     }
+
     #[test]
     fn phases_have_strips_of_their_own() {
         let wanted = interleaved(&[0, 1, 2, 3, 5, 7, 8, 9], 2).unwrap();

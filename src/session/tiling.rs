@@ -59,7 +59,7 @@ impl Cut {
     }
 }
 
-/// Classes of rows and columns that are tried, see [`interleaved`].
+/// Numbers of phases that are tried, see [`interleaved`].
 const PHASES: [usize; 4] = [1, 2, 4, 8];
 
 /// A way to cut into blocks.

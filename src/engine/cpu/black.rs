@@ -58,9 +58,12 @@ impl Black {
         self.pairs(runs, cancel)?.map(|pairs| pairs.output(runs)).transpose()
     }
 
-    /// The pairs of these runs, which read this image; `None`: none is black.
+    /// The pairs of these runs, which read this image; `None`: none is black, or they are too many to be numbered by u32.
     pub fn pairs(&self, runs: Axes<&[Run]>, cancel: &Cancel) -> Result<Option<BlackPairs>, Error> {
         let Axes { rows, columns } = runs;
+        if u32::try_from(rows.len() * columns.len()).is_err() {
+            return Ok(None);
+        }
         let is_black = |line: &[bool], run: &Run| run.taps.iter().all(|&tap| tap == ZERO || line[tap as usize]);
         // Of each row of this image, which column runs read black alone.
         let mut across = try_filled(self.kinds.rows.len() * columns.len(), false, WHAT)?;
