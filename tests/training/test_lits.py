@@ -17,7 +17,7 @@ class Lits(TrainingCase):
 
     def run_here(self, *command):
         python = Path(sys.executable).parent
-        places = dict(LITS=str(self.folder), PATH=f"{python}:{os.environ['PATH']}", PYTHONPATH=str(ROOT / "python"))
+        places = dict(LITS=str(self.folder), TEST="4", PATH=f"{python}:{os.environ['PATH']}", PYTHONPATH=str(ROOT / "python"))
         done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=os.environ | places)
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
         return done.stdout
