@@ -46,8 +46,9 @@ use crate::axes::Axes;
 use crate::error::Error;
 use crate::intensity::Intensity;
 use crate::mask::{Decision, DevicePlanes, OutputViews, Wanted};
+use crate::network::feature_side;
 use crate::patch_grid::{PatchGrid, Selection};
-use crate::plan::{AxisSizes, MacsPerOutput, PlannedTile};
+use crate::plan::{AxisSizes, MacsPerOutput, MaxRuns, PlannedTile};
 use crate::volume::{Extents, Volume};
 use crate::weights::Model;
 
@@ -74,8 +75,8 @@ pub enum DeviceKind {
 /// Settings that an engine is made from.
 pub(crate) struct Settings<'a> {
     pub model: &'a Model,
-    /// Side of the feature map that enters the first dense layer.
-    pub feature_side: usize,
+    /// Pixels along each side.
+    pub patch_size: usize,
     /// Mean of each network channel.
     pub mean: [f64; 3],
     /// Deviation of each network channel.
@@ -87,8 +88,13 @@ pub(crate) struct Settings<'a> {
 impl Settings<'_> {
     /// Everything that a model's packed weights depend on, besides the model.
     pub fn key(&self, engine: &str) -> String {
-        let Self { feature_side, mean, std, .. } = self;
-        format!("{engine}, side {feature_side}, mean {mean:?}, std {std:?}")
+        let Self { mean, std, .. } = self;
+        format!("{engine}, side {}, mean {mean:?}, std {std:?}", self.feature_side())
+    }
+
+    /// Side of the feature map that enters the first dense layer.
+    pub fn feature_side(&self) -> usize {
+        feature_side(self.patch_size)
     }
 
     /// The network's own, without an engine's padding.
@@ -96,7 +102,7 @@ impl Settings<'_> {
         let (convolutions, dense) = (self.model.convolutions(), self.model.dense());
         let channels = convolutions.last().map_or(0, |last| last.bias.len());
         let first_dense = dense.first().map_or(self.model.describe().classes as usize, |next| next.weight.dim().1);
-        let head = channels * self.feature_side * self.feature_side * first_dense;
+        let head = channels * self.feature_side().pow(2) * first_dense;
         MacsPerOutput {
             convolutions: convolutions.iter().map(|convolution| convolution.weight.len() as u64).collect(),
             head: (head + dense.iter().map(|dense| dense.weight.len()).sum::<usize>()) as u64,
@@ -166,8 +172,8 @@ pub(crate) struct EngineInfo {
     pub automatic_budget: Bytes,
     /// Held for the life of the engine: packed weights and workspace of the threads.
     pub fixed: Bytes,
-    /// Values of the longest Winograd run that it evaluates together (see `plan`), if it does.
-    pub max_run: Option<usize>,
+    /// Values of the longest Winograd run of each layer, if it evaluates such (see `plan`).
+    pub max_runs: Option<MaxRuns>,
     /// Slices that may be submitted and not yet waited for when the next one comes.
     pub pipeline_depth: usize,
     /// Preferred upper bound of a tile's host memory; smaller tiles are better only where they hardly make more work.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::axis::AxisPlan;
 use super::neighbourhood::{Neighbourhood, max_tile, period};
 use super::value_numbering::{PatchRow, reach};
+use super::winograd_runs::MaxRuns;
 use crate::cancel::Cancel;
 use crate::error::Error;
 use crate::memory::{try_push, try_reserve};
@@ -16,8 +17,8 @@ const WHAT: &str = "plan of an axis";
 
 /// Makes plans and keeps them.
 pub(crate) struct AxisPlans {
-    /// Values of the longest Winograd run; `None`: no runs.
-    max_run: Option<usize>,
+    /// `None`: no Winograd runs.
+    max_runs: Option<MaxRuns>,
     known: HashMap<Key, Arc<AxisPlan>>,
     bytes: usize,
     /// Tables kept for reuse, at most, in bytes.
@@ -32,9 +33,9 @@ struct Key {
 }
 
 impl AxisPlans {
-    /// Keeps tables of at most `limit` bytes. `max_run`: values of the longest Winograd run; `None`: no runs.
-    pub fn new(max_run: Option<usize>, limit: usize) -> Self {
-        Self { max_run, known: HashMap::new(), bytes: 0, limit }
+    /// Keeps tables of at most `limit` bytes. `max_runs`: `None` for no Winograd runs.
+    pub fn new(max_runs: Option<MaxRuns>, limit: usize) -> Self {
+        Self { max_runs, known: HashMap::new(), bytes: 0, limit }
     }
 
     /// Maximum bytes of tables that are kept.
@@ -44,7 +45,7 @@ impl AxisPlans {
 
     /// Limits of the strips of `axis` that are planned at a time.
     pub fn limits(&self, axis: &Axis) -> StripLimits {
-        StripLimits { max: max_tile(axis), period: self.max_run.map_or(1, |max_run| period(max_run, axis.stride)) }
+        StripLimits { max: max_tile(axis), period: self.max_runs.map_or(1, |max_runs| period(&max_runs, axis.stride)) }
     }
 
     /// The plan of the patches `indices` (ascending, not empty) of `axis`.
@@ -56,10 +57,10 @@ impl AxisPlans {
         cancel: &Cancel,
     ) -> Result<Arc<AxisPlan>, Error> {
         let chosen = ranges(indices)?;
-        let Some(max_run) = self.max_run else {
+        let Some(max_runs) = &self.max_runs else {
             return self.numbered(PatchRow::new(axis, &chosen, padding), cancel);
         };
-        let neighbourhood = Neighbourhood::new(axis, max_run, reach(padding) as usize);
+        let neighbourhood = Neighbourhood::new(axis, max_runs, reach(padding) as usize);
         let around = neighbourhood.of(indices[0]..indices[indices.len() - 1] + 1);
         let patches = PatchRow::new(axis, &around, padding);
         if chosen == around {
@@ -93,7 +94,7 @@ impl AxisPlans {
         if let Some(plan) = self.known.get(&key) {
             return Ok(Arc::clone(plan));
         }
-        let plan = key.patches.number(self.max_run, cancel)?;
+        let plan = key.patches.number(self.max_runs.as_ref(), cancel)?;
         self.keep(key, plan)
     }
 

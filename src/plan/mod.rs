@@ -41,4 +41,5 @@ pub(crate) use axis::{AxisPlan, AxisSizes, TapTable};
 pub(crate) use cache::AxisPlans;
 pub(crate) use steps::{HEAD, MacsPerOutput, STEPS, Step, ZERO};
 pub(crate) use tile::{Image, PlannedTile, TileGeometry, TilePlan};
-pub(crate) use winograd_runs::MAX_RUN;
+pub(crate) use value_numbering::values_of_a_patch;
+pub(crate) use winograd_runs::{MAX_RUN, MaxRuns};

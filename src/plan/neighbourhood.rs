@@ -9,22 +9,24 @@
 //! ```
 //! - A layer's whole runs reach over the tile by a run, and so do those of the layer before over what they read. Within the sum of
 //!   these the values are those of patches that overlap it: the margin.
-//! - Runs are cut at pixels counted from the slice's first patch, of layers as coarse as 16 pixels: their cuts come again after
-//!   16 runs, the period. A neighbourhood begins with one, so that most tiles of an axis have one in common.
+//! - Runs are cut at pixels counted from the slice's first patch. The cuts of all layers come together again after a period. A neighbourhood begins with one, so that most tiles of an axis have one in common.
 //! - Values that are all black are the same at both ends, and belong to the first run there is: the ends go together.
 
 use std::ops::Range;
 
+use super::winograd_runs::MaxRuns;
+use crate::network::POOL_AFTER;
 use crate::patch_grid::Axis;
 
 /// Pixels that the longest tile covers, and those of its patches added up: longer ones have hardly less work.
 const MAX_COVERED: usize = 1 << 16;
 const MAX_ADDED_UP: usize = 1 << 20;
 
-/// Pixels that whole runs of one value reach beyond a patch, all layers together: a pixel of the layer for each convolution.
-const REACH: usize = 1 + 1 + 2 * 2 + 3 * 4 + 3 * 8 + 3 * 16;
-/// Pixels of the coarsest layer that has runs.
-const COARSEST: usize = 16;
+/// Pixels of the slice from a cut of each convolution's runs to the next.
+fn cuts(max_runs: &MaxRuns) -> impl Iterator<Item = usize> {
+    let pools = |convolution| POOL_AFTER.iter().filter(|&&after| after <= convolution).count();
+    max_runs.iter().enumerate().map(move |(convolution, max)| max << pools(convolution))
+}
 
 /// How far an axis is looked at for the plan of a tile.
 pub(super) struct Neighbourhood {
@@ -41,8 +43,8 @@ pub(super) struct Neighbourhood {
 }
 
 impl Neighbourhood {
-    /// `max_run`: values of the longest run. `reach`: pixels that a patch sees beyond itself.
-    pub fn new(axis: &Axis, max_run: usize, reach: usize) -> Self {
+    /// `reach`: pixels that a patch sees beyond itself.
+    pub fn new(axis: &Axis, max_runs: &MaxRuns, reach: usize) -> Self {
         let Axis { len, patch_size, stride, .. } = *axis;
         let count = axis.count();
         // Patch k sees nothing beyond the right end while k * stride is at most this: of the crop, and of what all patches cover.
@@ -52,8 +54,8 @@ impl Neighbourhood {
             count,
             left: (patch_size / 2 + reach).div_ceil(stride).min(count),
             right: inside.map_or(0, |inside| inside / stride + 1),
-            margin: (patch_size + 2 * reach + max_run * REACH).div_ceil(stride),
-            period: period(max_run, stride),
+            margin: (patch_size + 2 * reach + cuts(max_runs).sum::<usize>()).div_ceil(stride),
+            period: period(max_runs, stride),
         }
     }
 
@@ -81,7 +83,7 @@ pub(super) fn max_tile(axis: &Axis) -> usize {
 }
 
 /// Patches from a cut of the runs of all layers to the next.
-pub(super) fn period(max_run: usize, stride: usize) -> usize {
-    let cuts = max_run * COARSEST;
-    (1..=cuts).find(|&patches| (patches * stride).is_multiple_of(cuts)).unwrap_or(cuts)
+pub(super) fn period(max_runs: &MaxRuns, stride: usize) -> usize {
+    let together = |pixels: usize| cuts(max_runs).skip(1).all(|cut| pixels.is_multiple_of(cut));
+    (1..).find(|&patches| together(patches * stride)).unwrap_or(1)
 }

@@ -16,14 +16,6 @@ pub(crate) enum Step {
     Head,
 }
 
-impl Step {
-    /// True where engines may evaluate several values of this layer together: convolutions but the first, which reads
-    /// too few channels to be worth it.
-    pub(super) fn has_runs(self) -> bool {
-        matches!(self, Self::Convolution(1..))
-    }
-}
-
 /// The layers that need tables, in order. Later dense layers work patch by patch.
 pub(crate) const STEPS: [Step; CONVOLUTIONS + POOL_AFTER.len() + 1] = {
     let mut steps = [Step::Head; CONVOLUTIONS + POOL_AFTER.len() + 1];

@@ -6,11 +6,11 @@ use std::ops::Range;
 
 use super::axis::{AxisPlan, BLACK, TapTable};
 use super::steps::{HEAD, STEPS, Step, ZERO};
-use super::winograd_runs::WinogradRuns;
+use super::winograd_runs::{MaxRuns, WinogradRuns};
 use crate::cancel::{AT_A_TIME, Cancel};
 use crate::error::Error;
 use crate::memory::{try_filled, try_push, try_reserve, try_with_capacity};
-use crate::network::feature_side;
+use crate::network::{CONVOLUTIONS, feature_side};
 use crate::patch_grid::{Axis, Padding};
 
 /// Bound of a value's reach beyond its patch in IMAGE padding: 3 convolutions at 16 px, 3 at 8, 3 at 4,
@@ -131,8 +131,8 @@ impl PatchRow {
         after.collect()
     }
 
-    /// Numbers the values, run by run where there are to be Winograd runs of up to `max_run` values.
-    pub fn number(&self, max_run: Option<usize>, cancel: &Cancel) -> Result<AxisPlan, Error> {
+    /// Numbers the values, run by run where there are to be Winograd runs.
+    pub fn number(&self, max_runs: Option<&MaxRuns>, cancel: &Cancel) -> Result<AxisPlan, Error> {
         let count = self.patches.iter().map(|range| (range.end - range.start) as usize).sum();
         let mut needed: Vec<Needed> = try_with_capacity(count, WHAT)?;
         needed.extend(self.starts().map(|start| self.needed(start)));
@@ -182,7 +182,8 @@ impl PatchRow {
             black = black_among(keys.iter().map(|key| &key[..taps]), &black)?;
             let mut bounds = Vec::new();
             pools += u32::from(step == Step::Pool);
-            if let Some(max) = max_run.filter(|_| step.has_runs()) {
+            if let (Some(max_runs), Step::Convolution(convolution @ 1..)) = (max_runs, step) {
+                let max = max_runs[convolution];
                 let patches = self.starts().zip(patches(&needed, index + 1, &values));
                 let patches = patches.map(|(start, (needed, values))| (start, needed[index + 1].clone(), values));
                 let runs = WinogradRuns::cut(patches, &interior[index], pools, &black, max, cancel)?;
@@ -198,6 +199,18 @@ impl PatchRow {
         layers.push(TapTable { taps, table: values, runs: Vec::new() });
         Ok(AxisPlan { sources, layers })
     }
+}
+
+/// Values of each convolution that a patch by itself needs along an axis.
+pub(crate) fn values_of_a_patch(patch_size: usize) -> [usize; CONVOLUTIONS] {
+    let needed = PatchRow::isolated(patch_size, 1).needed(0);
+    let mut values = [0; CONVOLUTIONS];
+    for (step, needed) in STEPS.iter().zip(&needed[1..]) {
+        if let &Step::Convolution(convolution) = step {
+            values[convolution] = length(needed);
+        }
+    }
+    values
 }
 
 /// Pixels that a patch sees beyond itself.

@@ -25,9 +25,13 @@ use std::ops::Range;
 use crate::cancel::Cancel;
 use crate::error::Error;
 use crate::memory::{try_filled, try_push, try_with_capacity};
+use crate::network::CONVOLUTIONS;
 
 /// Maximum values of a run, for any engine.
-pub(crate) const MAX_RUN: usize = 6;
+pub(crate) const MAX_RUN: usize = 8;
+
+/// Maximum values of a run for each convolution; the first has none.
+pub(crate) type MaxRuns = [usize; CONVOLUTIONS];
 
 const WHAT: &str = "Winograd runs of an axis";
 

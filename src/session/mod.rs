@@ -71,11 +71,11 @@ impl Session {
         let classes = model.describe().classes;
         options.check(classes)?;
         Intensity::new(options.window, options.equalize)?;
-        let side = feature_side(options.patch_size as usize);
-        model.check_side(side)?;
+        let patch_size = options.patch_size as usize;
+        model.check_side(feature_side(patch_size))?;
         let settings = Settings {
             model,
-            feature_side: side,
+            patch_size,
             mean: options.mean,
             std: options.std,
             threads: worker_threads(options.threads)?,
@@ -108,7 +108,7 @@ impl Session {
             }
         }
         log(LogLevel::Info, &format!("engine {}, memory budget {budget}", info.name));
-        let plans = AxisPlans::new(info.max_run, (budget.host / 16).min(MAX_PLANS) as usize);
+        let plans = AxisPlans::new(info.max_runs, (budget.host / 16).min(MAX_PLANS) as usize);
         Ok(Self {
             classes: classes as usize,
             info,

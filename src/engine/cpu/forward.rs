@@ -33,7 +33,7 @@ pub(super) struct Forward {
 
 impl Forward {
     pub fn new(settings: &Settings<'_>, instructions: Instructions) -> Result<Self, Error> {
-        let weights = settings.model.packed(&settings.key("cpu"), || PackedWeights::new(settings))?;
+        let weights = settings.model.packed(&PackedWeights::key(settings), || PackedWeights::new(settings))?;
         let (floats, channels) = (weights.gathered_floats(), weights.max_channels());
         Ok(Self {
             workspace: Workspace::new(instructions, settings.threads, floats, channels)?,

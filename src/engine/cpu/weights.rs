@@ -6,14 +6,15 @@ use crate::axes::Axes;
 use crate::engine::Settings;
 use crate::engine::first_layer::{INPUT_CHANNELS, first_layer_weight};
 use crate::error::Error;
-use crate::network::Convolution;
-use crate::plan::{AxisSizes, HEAD, MAX_RUN, MacsPerOutput, STEPS, Step, TilePlan};
+use crate::network::{CONVOLUTIONS, Convolution};
+use crate::plan::{AxisSizes, HEAD, MAX_RUN, MacsPerOutput, MaxRuns, STEPS, Step, TilePlan, values_of_a_patch};
 use crate::weights::Model;
 
 pub(super) struct PackedWeights {
     pub first: GatherLayer,
     /// The convolutions after it.
     pub convolutions: Vec<WinogradLayer>,
+    pub max_runs: MaxRuns,
     /// The first is the head: taps are the positions of the feature map.
     pub dense: Vec<GatherLayer>,
     /// Padding and normalisation not counted.
@@ -21,29 +22,27 @@ pub(super) struct PackedWeights {
 }
 
 impl PackedWeights {
+    /// Sessions of the model with the same have these weights in common.
+    pub fn key(settings: &Settings<'_>) -> String {
+        settings.key(&format!("cpu, runs {:?}", max_runs(settings.model, settings.patch_size)))
+    }
+
     pub fn new(settings: &Settings<'_>) -> Result<Self, Error> {
         let model = settings.model;
         let [first, later @ ..] = model.convolutions() else {
             return Err(Error::bad_model("the model has no convolution".into()));
         };
         let first = first_layer(first, settings)?;
+        let max_runs = max_runs(model, settings.patch_size);
         let mut channels = first.outputs();
         let mut convolutions = Vec::new();
-        for convolution in later {
-            let layer = WinogradLayer::new(convolution, channels)?;
+        for (convolution, &max_run) in later.iter().zip(&max_runs[1..]) {
+            let layer = WinogradLayer::new(convolution, channels, max_run)?;
             channels = layer.outputs();
             convolutions.push(layer);
         }
-        let dense = dense_layers(model, settings.feature_side, channels)?;
-        Ok(Self { first, convolutions, dense, macs_per_output: settings.macs_per_output() })
-    }
-
-    /// Longer runs need fewer products and round more. Sums over few channels do not even that out, nor do they
-    /// take much time.
-    pub fn max_run(&self) -> usize {
-        const WIDE: usize = 128;
-        let widest = self.convolutions.iter().map(WinogradLayer::outputs).max();
-        if widest < Some(WIDE) { 4 } else { MAX_RUN }
+        let dense = dense_layers(model, settings.feature_side(), channels)?;
+        Ok(Self { first, convolutions, max_runs, dense, macs_per_output: settings.macs_per_output() })
     }
 
     /// Layers whose weights are not transformed.
@@ -116,6 +115,22 @@ impl PackedWeights {
         }
         floats
     }
+}
+
+/// Longer runs need fewer products and round more. Sums over few channels do not even that out, nor do they take much time. The
+/// longest serve where all that a patch needs of a layer is one of them: in others they save a hundredth of the products.
+fn max_runs(model: &Model, patch_size: usize) -> MaxRuns {
+    const WIDE: usize = 128;
+    const WIDER: usize = 256;
+    let widths = || model.convolutions().iter().map(|convolution| convolution.weight.dim());
+    let max = if widths().any(|(outputs, ..)| outputs >= WIDE) { 6 } else { 4 };
+    let mut max_runs = [max; CONVOLUTIONS];
+    for ((max_run, (_, inputs, ..)), values) in max_runs.iter_mut().zip(widths()).zip(values_of_a_patch(patch_size)) {
+        if inputs >= WIDER && (max + 1..=MAX_RUN).contains(&values) {
+            *max_run = MAX_RUN;
+        }
+    }
+    max_runs
 }
 
 /// Pixels of a plan's images.

@@ -198,7 +198,7 @@ fn hidden_layer(device: &Arc<Device>, convolution: &Convolution, inputs: usize) 
 
 /// The head (a convolution over the whole feature map) and the layers after it.
 fn dense_layers(device: &Arc<Device>, settings: &Settings<'_>, inputs: usize) -> Result<Vec<PackedDense>, Error> {
-    let side = settings.feature_side;
+    let side = settings.feature_side();
     let taps = side * side;
     let first = settings.model.first_dense(side)?;
     let channels = first.weight.dim().1 / taps;

@@ -3,7 +3,7 @@
 use crate::axes::Axes;
 use crate::cancel::Cancel;
 use crate::patch_grid::{Padding, PatchGrid, interleaved};
-use crate::plan::{AxisPlans, MAX_RUN, MacsPerOutput, STEPS, Step, TilePlan};
+use crate::plan::{AxisPlans, MacsPerOutput, STEPS, Step, TilePlan};
 use crate::resampling::Scale;
 use crate::volume::Extents;
 
@@ -29,7 +29,7 @@ const WIDTHS: [(u64, u64); 13] = [
 fn winograd_tera_macs(patch_size: u32, stride: u32, phases: usize, side: usize) -> f64 {
     let axis = grid(patch_size, stride).x;
     let all: Vec<usize> = (0..axis.count()).collect();
-    let mut plans = AxisPlans::new(Some(MAX_RUN), usize::MAX);
+    let mut plans = AxisPlans::new(Some([6; 13]), usize::MAX);
     let mut products = [0u64; 13];
     let interleaved = interleaved(&all, phases).unwrap();
     for patches in interleaved.chunk_by(|a, b| a < b).flat_map(|phase| phase.chunks(side)) {
@@ -117,7 +117,7 @@ fn a_compact_roi_takes_a_fifth_of_the_work() {
     let grid = grid(257, 8);
     let all: Vec<usize> = (0..grid.x.count()).collect();
     let per_output = macs_of_convolutions();
-    let mut plans = AxisPlans::new(Some(MAX_RUN), usize::MAX);
+    let mut plans = AxisPlans::new(Some([6; 13]), usize::MAX);
     let mut plan = |indices: &[usize], wanted: Option<&[bool]>| {
         let cancel = Cancel::default();
         let axis = plans.tile(&grid.x, indices, Padding::Patch, &cancel).unwrap();

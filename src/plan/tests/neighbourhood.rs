@@ -1,10 +1,18 @@
 //! Plans of tiles of long axes, made from their neighbourhoods, against those made from all patches.
 
 use crate::cancel::Cancel;
+use crate::network::CONVOLUTIONS;
 use crate::patch_grid::{Axis, Padding};
 use crate::plan::neighbourhood::{Neighbourhood, max_tile};
 use crate::plan::value_numbering::{PatchRow, reach};
-use crate::plan::{AxisPlans, MAX_RUN};
+use crate::plan::{AxisPlans, MAX_RUN, MaxRuns};
+
+/// Runs of some layers are longer than those of others.
+const MIXED: MaxRuns = {
+    let mut max_runs = [6; CONVOLUTIONS];
+    (max_runs[8], max_runs[9]) = (MAX_RUN, MAX_RUN);
+    max_runs
+};
 
 /// Deterministic numbers below `end`.
 struct Random(u64);
@@ -16,8 +24,8 @@ impl Random {
     }
 }
 
-fn is_part(axis: &Axis, max_run: usize, padding: Padding) -> bool {
-    Neighbourhood::new(axis, max_run, reach(padding) as usize).of(0..1) != [0..axis.count()]
+fn is_part(axis: &Axis, max_runs: &MaxRuns, padding: Padding) -> bool {
+    Neighbourhood::new(axis, max_runs, reach(padding) as usize).of(0..1) != [0..axis.count()]
 }
 
 /// Tiles of every kind: anywhere, at both ends, with gaps; axes whose ends see the black differently.
@@ -28,7 +36,8 @@ fn a_neighbourhood_decides_what_all_patches_decide() {
     for case in 0..if cfg!(debug_assertions) { 4 } else { 40 } {
         let patch_size = [32, 33, 47, 64, 65, 96, 129][random.below(7)];
         let stride = [1, 2, 3, 5, 7, 8, 16, 24, 31, 32, patch_size - 1, patch_size][random.below(12)].min(patch_size);
-        let (max_run, padding) = ([4, MAX_RUN][case % 2], [Padding::Patch, Padding::Image][case / 2 % 2]);
+        let (max_runs, padding) =
+            ([[4; CONVOLUTIONS], MIXED][case % 2], [Padding::Patch, Padding::Image][case / 2 % 2]);
         let axis = Axis {
             origin: 0,
             len: stride * (700 + random.below(900)) + 3000 + random.below(stride),
@@ -36,10 +45,10 @@ fn a_neighbourhood_decides_what_all_patches_decide() {
             stride,
         };
         let count = axis.count();
-        parts += usize::from(is_part(&axis, max_run, padding));
+        parts += usize::from(is_part(&axis, &max_runs, padding));
         let cancel = Cancel::default();
-        let whole = PatchRow::new(&axis, &[0..count], padding).number(Some(max_run), &cancel).unwrap();
-        let mut plans = AxisPlans::new(Some(max_run), 4 << 20);
+        let whole = PatchRow::new(&axis, &[0..count], padding).number(Some(&max_runs), &cancel).unwrap();
+        let mut plans = AxisPlans::new(Some(max_runs), 4 << 20);
         for _ in 0..12 {
             let len = 1 + random.below(40);
             let first = [0, count - len, random.below(count - len), random.below(60), count - len - random.below(60)]
@@ -56,7 +65,7 @@ fn a_neighbourhood_decides_what_all_patches_decide() {
             let tile = plans.tile(&axis, &chosen, padding, &cancel).unwrap();
             let base = axis.start(chosen[0]) - axis.start(0);
             let expected = whole.restrict(chosen.iter().copied(), base, &cancel).unwrap();
-            assert!(*tile == expected, "{axis:?} {padding:?} runs of {max_run} tile {chosen:?}");
+            assert!(*tile == expected, "{axis:?} {padding:?} runs of {max_runs:?} tile {chosen:?}");
         }
     }
     assert!(parts > 0);
@@ -71,7 +80,7 @@ fn long_axes_are_planned_tile_by_tile() {
         let longest = max_tile(&axis);
         for tile in [0..1, 5000..5001, axis.count() - 1..axis.count(), 0..longest, axis.count() - longest..axis.count()]
         {
-            let around = Neighbourhood::new(&axis, MAX_RUN, 96).of(tile.clone());
+            let around = Neighbourhood::new(&axis, &MIXED, 96).of(tile.clone());
             let patches: usize = around.iter().map(|range| range.len()).sum();
             assert!(around.iter().any(|range| range.start <= tile.start && tile.end <= range.end));
             assert!(patches * patch_size <= 12 << 20, "{patch_size}/{stride}: {patches} patches for {tile:?}");

@@ -2,6 +2,7 @@
 
 use crate::axes::Axes;
 use crate::cancel::Cancel;
+use crate::network::CONVOLUTIONS;
 use crate::patch_grid::{Axis, Padding};
 use crate::plan::stored_pixels::StoredPixels;
 use crate::plan::{AxisPlans, MAX_RUN, STEPS, TapTable, TilePlan, ZERO};
@@ -49,9 +50,9 @@ fn as_pixel_by_pixel() {
     for (patch_size, stride, padding) in
         [(32, 3, Padding::Patch), (33, 8, Padding::Patch), (48, 20, Padding::Patch), (33, 5, Padding::Image)]
     {
-        for max_run in [None, Some(MAX_RUN)] {
+        for max_runs in [None, Some([MAX_RUN; CONVOLUTIONS])] {
             let cancel = Cancel::default();
-            let mut plans = AxisPlans::new(max_run, usize::MAX);
+            let mut plans = AxisPlans::new(max_runs, usize::MAX);
             let mut axis = |count: usize| {
                 let axis = Axis { origin: 0, len: (count - 1) * stride + 2, patch_size, stride };
                 let all: Vec<usize> = (0..axis.count()).collect();

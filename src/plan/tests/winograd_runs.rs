@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use crate::cancel::Cancel;
+use crate::network::CONVOLUTIONS;
 use crate::patch_grid::{Axis, Padding};
 use crate::plan::{AxisPlan, AxisPlans, MAX_RUN, STEPS, Step, ZERO};
 
@@ -45,7 +46,7 @@ fn runs_do_not_depend_on_the_tile() {
         for padding in [Padding::Patch, Padding::Image] {
             let axis = Axis { origin: 3, len, patch_size, stride };
             let all: Vec<usize> = (0..axis.count()).collect();
-            let mut plans = AxisPlans::new(Some(MAX_RUN), 0);
+            let mut plans = AxisPlans::new(Some([MAX_RUN; CONVOLUTIONS]), 0);
             let whole = plans.tile(&axis, &all, padding, &Cancel::default()).unwrap();
             let meant = meanings(&whole, axis.start(0));
             for chosen in [vec![0], all[all.len() / 2..].to_vec(), vec![1, all.len() - 1]] {
@@ -63,7 +64,7 @@ fn runs_do_not_depend_on_the_tile() {
             check(&whole);
         }
     }
-    check(&AxisPlans::new(Some(MAX_RUN), 0).isolated(65, 3, &Cancel::default()).unwrap());
+    check(&AxisPlans::new(Some([MAX_RUN; CONVOLUTIONS]), 0).isolated(65, 3, &Cancel::default()).unwrap());
 }
 
 /// WinogradRuns cover all values, in order; neighbours' taps overlap; values are distinct.

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::points::{KERNELS, POINTS, SIDE};
+use super::points::{Eight, Six, kernels};
 use crate::engine::cpu::product::{PANEL, padded};
 use crate::error::Error;
 use crate::memory::Zeros;
@@ -23,39 +23,53 @@ pub(in crate::engine::cpu) struct WinogradLayer {
     pub bias: Vec<f32>,
     /// Channels that it reads, padding included.
     pub channels: usize,
+    /// Values of the longest run.
+    pub max_run: usize,
 }
 
 impl WinogradLayer {
-    /// Transforms the weights of a convolution that reads `channels` channels, padding included. On all threads
-    /// of the pool.
-    pub fn new(convolution: &Convolution, channels: usize) -> Result<Self, Error> {
+    /// Transforms the weights of a convolution that reads `channels` channels, padding included, for runs of up to `max_run`
+    /// values. On all threads of the pool.
+    pub fn new(convolution: &Convolution, channels: usize, max_run: usize) -> Result<Self, Error> {
         let weight = &convolution.weight;
         let (outputs, inputs, ..) = weight.dim();
-        let panel = POINTS * channels * PANEL;
+        let side = max_run + 2;
+        let kernels: Vec<[f64; 3]> =
+            if max_run > 6 { kernels::<Eight>().collect() } else { kernels::<Six>().take(side).collect() };
+        let panel = side * side * channels * PANEL;
         let mut panels = Zeros::new(outputs.div_ceil(PANEL) * panel, "packed weights")?;
         (panels.par_chunks_mut(panel).enumerate()).for_each(|(number, panel)| {
             for channel in 0..inputs {
                 for (i, output) in (number * PANEL..outputs).take(PANEL).enumerate() {
                     let taps =
                         [0, 1, 2].map(|row| [0, 1, 2].map(|column| weight[[output, channel, row, column]].to_f64()));
-                    let points = transformed(taps).into_iter().flatten();
-                    for (point, weights) in points.zip(panel.chunks_exact_mut(channels * PANEL)) {
+                    for (point, weights) in transformed(taps, &kernels).zip(panel.chunks_exact_mut(channels * PANEL)) {
                         weights[channel * PANEL + i] = point as f32;
                     }
                 }
             }
         });
-        Ok(Self { panels, bias: padded(convolution.bias.iter().map(|bias| bias.to_f32()))?, channels })
+        Ok(Self { panels, bias: padded(convolution.bias.iter().map(|bias| bias.to_f32()))?, channels, max_run })
     }
 
     pub fn outputs(&self) -> usize {
         self.bias.len()
     }
 
+    /// Points along one axis.
+    pub fn side(&self) -> usize {
+        self.max_run + 2
+    }
+
+    /// Points of the largest run pair.
+    pub fn points(&self) -> usize {
+        self.side() * self.side()
+    }
+
     /// Weights of `panel` of outputs at a point, [channels][PANEL].
     pub fn weights(&self, point: usize, panel: usize) -> &[f32] {
         let floats = self.channels * PANEL;
-        &self.panels[(panel * POINTS + point) * floats..][..floats]
+        &self.panels[(panel * self.points() + point) * floats..][..floats]
     }
 
     pub fn bytes(&self) -> u64 {
@@ -74,7 +88,7 @@ impl WinogradLayer {
     /// Rows of a block, those of all points taken together: a pair has one at each of its points.
     pub fn block_rows(&self) -> usize {
         let floats = (self.panels.len() / 4).clamp(MIN_BLOCK, MAX_BLOCK);
-        (floats / self.row_floats()).max(POINTS)
+        (floats / self.row_floats()).max(self.points())
     }
 
     fn row_floats(&self) -> usize {
@@ -87,12 +101,11 @@ impl WinogradLayer {
     }
 }
 
-/// G w G^T, a kernel's weights at each point.
-fn transformed(taps: [[f64; 3]; 3]) -> [[f64; SIDE]; SIDE] {
+/// G w G^T, a kernel's weights at each point; `kernels`: G.
+fn transformed(taps: [[f64; 3]; 3], kernels: &[[f64; 3]]) -> impl Iterator<Item = f64> {
     let dot = |a: [f64; 3], b: [f64; 3]| a[0] * b[0] + a[1] * b[1] + a[2] * b[2];
-    let column = |j: usize| [taps[0][j], taps[1][j], taps[2][j]];
-    std::array::from_fn(|i| {
-        let row = [0, 1, 2].map(|j| dot(KERNELS[i], column(j)));
-        KERNELS.map(|kernel| dot(kernel, row))
+    kernels.iter().flat_map(move |&rows| {
+        let row = [0, 1, 2].map(|j| dot(rows, [taps[0][j], taps[1][j], taps[2][j]]));
+        kernels.iter().map(move |&columns| dot(columns, row))
     })
 }

@@ -5,44 +5,64 @@
 //! ```
 //! Toom-Cook (Winograd, "Arithmetic complexity of computations", 1980; Lavin and Gray, "Fast algorithms for
 //! convolutional neural networks", 2016): the product of polynomials, transposed, through their values at m + 2 points.
-//! Here F(m) uses the first m + 2 of one list of points, and everything that depends on m goes into B, so that one set
-//! of transformed weights G w serves all runs. The points are those with the smallest rounding errors (Barabasz et al.,
-//! "Error analysis and improving the accuracy of Winograd convolution", 2020), most important first.
+//! Here F(m) uses the first m + 2 of a layer's list of points, and everything that depends on m goes into B, so that one set
+//! of transformed weights G w serves all its runs. The points are those with the smallest rounding errors, most important first.
 
 use crate::engine::cpu::runs::MAX_READ;
 
 /// Points along one axis.
 pub(super) const SIDE: usize = MAX_READ;
-/// Points of the largest run pair.
-pub(super) const POINTS: usize = SIDE * SIDE;
 
 /// A matrix in the top left corner.
 pub(super) type Matrix = [[f32; SIDE]; SIDE];
 
 const INFINITY: f64 = f64::INFINITY;
 
-const COORDINATES: [f64; SIDE] = [0.0, INFINITY, 1.0, -1.0, 0.5, -2.0, -0.5, 2.0];
+/// A list of points.
+pub(super) trait Points {
+    const COORDINATES: &'static [f64];
+}
+
+/// For layers with runs of up to 6 values (Barabasz et al., "Error analysis and improving the accuracy of Winograd convolution",
+/// 2020).
+pub(super) struct Six;
+
+impl Points for Six {
+    const COORDINATES: &'static [f64] = &[0.0, INFINITY, 1.0, -1.0, 0.5, -2.0, -0.5, 2.0];
+}
+
+/// For layers with runs of up to [`MAX_RUN`](crate::plan::MAX_RUN) values: five times the rounding errors. With a point its negative and its inverse;
+/// found by search.
+pub(super) struct Eight;
+
+impl Points for Eight {
+    const COORDINATES: &'static [f64] = &[
+        13.0 / 32.0,
+        32.0 / 25.0,
+        -32.0 / 25.0,
+        -13.0 / 32.0,
+        32.0 / 13.0,
+        -25.0 / 32.0,
+        25.0 / 32.0,
+        -32.0 / 13.0,
+        0.0,
+        INFINITY,
+    ];
+}
 
 /// G: the taps' polynomial at each point, at points beyond 1 scaled to keep all weights of one size.
-pub(super) const KERNELS: [[f64; 3]; SIDE] = {
-    let mut rows = [[0.0, 0.0, 1.0]; SIDE];
-    let mut i = 0;
-    while i < SIDE {
-        let p = COORDINATES[i];
-        if p != INFINITY {
-            rows[i] = [scale(p), scale(p) * p, scale(p) * p * p];
-        }
-        i += 1;
-    }
-    rows
-};
+pub(super) fn kernels<P: Points>() -> impl Iterator<Item = [f64; 3]> + Clone {
+    P::COORDINATES
+        .iter()
+        .map(|&p| if p == INFINITY { [0.0, 0.0, 1.0] } else { [1.0, p, p * p].map(|power| scale(p) * power) })
+}
 
 const fn scale(p: f64) -> f64 {
     if p * p > 1.0 { 1.0 / (p * p) } else { 1.0 }
 }
 
 /// B, (m + 2) x (m + 2): row i has the coefficients of the polynomial that is 0 at all finite points but i.
-pub(super) const fn input(m: usize) -> Matrix {
+pub(super) const fn input<P: Points>(m: usize) -> Matrix {
     let mut matrix = [[0.0; SIDE]; SIDE];
     let mut i = 0;
     while i < m + 2 {
@@ -52,7 +72,7 @@ pub(super) const fn input(m: usize) -> Matrix {
         let mut value = 1.0;
         let mut j = 0;
         while j < m + 2 {
-            let p = COORDINATES[j];
+            let p = P::COORDINATES[j];
             if j != i && p != INFINITY {
                 let mut power = SIDE - 1;
                 while power > 0 {
@@ -60,14 +80,14 @@ pub(super) const fn input(m: usize) -> Matrix {
                     power -= 1;
                 }
                 coefficients[0] *= -p;
-                if COORDINATES[i] != INFINITY {
-                    value *= COORDINATES[i] - p;
+                if P::COORDINATES[i] != INFINITY {
+                    value *= P::COORDINATES[i] - p;
                 }
             }
             j += 1;
         }
-        if COORDINATES[i] != INFINITY {
-            value *= scale(COORDINATES[i]);
+        if P::COORDINATES[i] != INFINITY {
+            value *= scale(P::COORDINATES[i]);
         }
         let mut power = 0;
         while power < m + 2 {
@@ -80,11 +100,11 @@ pub(super) const fn input(m: usize) -> Matrix {
 }
 
 /// A, m x (m + 2): powers of the points.
-pub(super) const fn output(m: usize) -> Matrix {
+pub(super) const fn output<P: Points>(m: usize) -> Matrix {
     let mut matrix = [[0.0; SIDE]; SIDE];
     let mut j = 0;
     while j < m + 2 {
-        let p = COORDINATES[j];
+        let p = P::COORDINATES[j];
         let mut power = 1.0;
         let mut i = 0;
         while i < m {
@@ -108,18 +128,23 @@ mod tests {
     use super::*;
     use crate::plan::MAX_RUN;
 
-    /// On numbers that f32 holds exactly the transforms are exact: they equal the sums that they stand for.
+    /// The transforms equal the sums that they stand for.
     #[test]
     fn transforms_equal_the_plain_sums() {
-        for m in 1..=MAX_RUN {
+        check::<Six>(6);
+        check::<Eight>(MAX_RUN);
+    }
+
+    fn check<P: Points>(max: usize) {
+        for m in 1..=max {
             for seed in 0..50u32 {
                 let number = |i: usize| f64::from((seed * 7919 + i as u32 * 104_729) % 17) - 8.0;
                 let taps = [number(0), number(1), number(2)];
                 let x: Vec<f64> = (0..m + 2).map(|i| number(3 + i)).collect();
-                let (b, a) = (input(m), output(m));
-                let products: Vec<f64> = (0..m + 2)
-                    .map(|i| {
-                        let weight: f64 = KERNELS[i].iter().zip(taps).map(|(g, w)| g * w).sum();
+                let (b, a) = (input::<P>(m), output::<P>(m));
+                let products: Vec<f64> = (kernels::<P>().take(m + 2).enumerate())
+                    .map(|(i, kernel)| {
+                        let weight: f64 = kernel.iter().zip(taps).map(|(g, w)| g * w).sum();
                         let value: f64 = (0..m + 2).map(|j| f64::from(b[i][j]) * x[j]).sum();
                         weight * value
                     })
@@ -127,7 +152,7 @@ mod tests {
                 for i in 0..m {
                     let y: f64 = (0..m + 2).map(|j| f64::from(a[i][j]) * products[j]).sum();
                     let plain: f64 = (0..3).map(|tap| taps[tap] * x[i + tap]).sum();
-                    // B has thirds and fifteenths, which f32 rounds.
+                    // f32 rounds B and A.
                     assert!((y - plain).abs() < 2e-4, "F({m}), output {i}: {y}, not {plain}");
                 }
             }

@@ -2,7 +2,7 @@
 
 use std::mem::MaybeUninit;
 
-use super::points::{Matrix, SIDE, input, output};
+use super::points::{Eight, Matrix, Points, SIDE, Six, input, output};
 use crate::engine::cpu::product::PANEL;
 use crate::engine::cpu::simd::{Kernel, Simd};
 
@@ -18,11 +18,21 @@ pub(super) struct InputTransform<'a> {
     pub values: [usize; 2],
     /// A multiple of 16.
     pub channels: usize,
+    /// The layer's longest run.
+    pub max_run: usize,
 }
 
 impl Kernel for InputTransform<'_> {
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
+        // SAFETY: as the caller promises.
+        unsafe { if self.max_run > 6 { self.with::<S, Eight>() } else { self.with::<S, Six>() } }
+    }
+}
+
+impl InputTransform<'_> {
+    #[inline(always)]
+    unsafe fn with<S: Simd, P: Points>(self) {
         let [rows, columns] = self.values;
         let mut half = [[const { MaybeUninit::<S>::uninit() }; SIDE]; SIDE];
         for channel in (0..self.channels).step_by(S::LANES) {
@@ -32,11 +42,11 @@ impl Kernel for InputTransform<'_> {
                 for (j, half) in half[..columns + 2].iter_mut().enumerate() {
                     self.next[..rows + 2].iter().for_each(|next| S::prefetch(next[j].wrapping_add(channel)));
                     let load = |i: usize| S::load(self.from[i][j].add(channel));
-                    input_values(rows, load, |i, y| half[i] = MaybeUninit::new(y));
+                    input_values::<S, P>(rows, load, |i, y| half[i] = MaybeUninit::new(y));
                 }
                 for (i, into) in self.into[..rows + 2].iter().enumerate() {
                     let load = |j: usize| half[j][i].assume_init();
-                    input_values(columns, load, |j, y: S| y.store(into[j].add(channel)));
+                    input_values::<S, P>(columns, load, |j, y| y.store(into[j].add(channel)));
                 }
             }
         }
@@ -56,11 +66,21 @@ pub(super) struct OutputTransform<'a> {
     pub bias: &'a [f32],
     /// Past the caches: pixels are aligned to the widest register.
     pub stream: bool,
+    /// The layer's longest run.
+    pub max_run: usize,
 }
 
 impl Kernel for OutputTransform<'_> {
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
+        // SAFETY: as the caller promises.
+        unsafe { if self.max_run > 6 { self.with::<S, Eight>() } else { self.with::<S, Six>() } }
+    }
+}
+
+impl OutputTransform<'_> {
+    #[inline(always)]
+    unsafe fn with<S: Simd, P: Points>(self) {
         let [rows, columns] = self.values;
         let mut half = [[const { MaybeUninit::<S>::uninit() }; SIDE]; SIDE];
         for output in (0..self.bias.len()).step_by(S::LANES) {
@@ -75,11 +95,11 @@ impl Kernel for OutputTransform<'_> {
                         S::prefetch(sum.wrapping_add(self.counts[i][j] * PANEL)); // in the next panel
                         S::load(sum)
                     };
-                    output_values(rows, load, |i, y| half[i] = MaybeUninit::new(y));
+                    output_values::<S, P>(rows, load, |i, y| half[i] = MaybeUninit::new(y));
                 }
                 for (i, into) in self.into[..rows].iter().enumerate() {
                     let load = |j: usize| half[j][i].assume_init();
-                    output_values(columns, load, |j, y: S| {
+                    output_values::<S, P>(columns, load, |j, y| {
                         let (pixel, into) = (y.add(bias).relu(), into[j].add(output));
                         if self.stream { pixel.stream(into) } else { pixel.store(into) }
                     });
@@ -91,27 +111,31 @@ impl Kernel for OutputTransform<'_> {
 
 /// B x for a run of so many values.
 #[inline(always)]
-fn input_values<S: Simd>(values: usize, x: impl Fn(usize) -> S, y: impl FnMut(usize, S)) {
+fn input_values<S: Simd, P: Points>(values: usize, x: impl Fn(usize) -> S, y: impl FnMut(usize, S)) {
     match values {
-        1 => apply::<S, 3, 3>(&const { input(1) }, x, y),
-        2 => apply::<S, 4, 4>(&const { input(2) }, x, y),
-        3 => apply::<S, 5, 5>(&const { input(3) }, x, y),
-        4 => apply::<S, 6, 6>(&const { input(4) }, x, y),
-        5 => apply::<S, 7, 7>(&const { input(5) }, x, y),
-        _ => apply::<S, 8, 8>(&const { input(6) }, x, y),
+        1 => apply::<S, 3, 3>(&const { input::<P>(1) }, x, y),
+        2 => apply::<S, 4, 4>(&const { input::<P>(2) }, x, y),
+        3 => apply::<S, 5, 5>(&const { input::<P>(3) }, x, y),
+        4 => apply::<S, 6, 6>(&const { input::<P>(4) }, x, y),
+        5 => apply::<S, 7, 7>(&const { input::<P>(5) }, x, y),
+        6 => apply::<S, 8, 8>(&const { input::<P>(6) }, x, y),
+        7 => apply::<S, 9, 9>(&const { input::<Eight>(7) }, x, y),
+        _ => apply::<S, 10, 10>(&const { input::<Eight>(8) }, x, y),
     }
 }
 
 /// A z for a run of so many values.
 #[inline(always)]
-fn output_values<S: Simd>(values: usize, z: impl Fn(usize) -> S, y: impl FnMut(usize, S)) {
+fn output_values<S: Simd, P: Points>(values: usize, z: impl Fn(usize) -> S, y: impl FnMut(usize, S)) {
     match values {
-        1 => apply::<S, 1, 3>(&const { output(1) }, z, y),
-        2 => apply::<S, 2, 4>(&const { output(2) }, z, y),
-        3 => apply::<S, 3, 5>(&const { output(3) }, z, y),
-        4 => apply::<S, 4, 6>(&const { output(4) }, z, y),
-        5 => apply::<S, 5, 7>(&const { output(5) }, z, y),
-        _ => apply::<S, 6, 8>(&const { output(6) }, z, y),
+        1 => apply::<S, 1, 3>(&const { output::<P>(1) }, z, y),
+        2 => apply::<S, 2, 4>(&const { output::<P>(2) }, z, y),
+        3 => apply::<S, 3, 5>(&const { output::<P>(3) }, z, y),
+        4 => apply::<S, 4, 6>(&const { output::<P>(4) }, z, y),
+        5 => apply::<S, 5, 7>(&const { output::<P>(5) }, z, y),
+        6 => apply::<S, 6, 8>(&const { output::<P>(6) }, z, y),
+        7 => apply::<S, 7, 9>(&const { output::<Eight>(7) }, z, y),
+        _ => apply::<S, 8, 10>(&const { output::<Eight>(8) }, z, y),
     }
 }
 

@@ -37,7 +37,7 @@ use crate::patch_grid::{Padding, PatchGrid, Selection};
 use crate::plan::{AxisPlans, PlannedTile, STEPS, Step, TilePlan};
 use crate::resampling::Scale;
 use crate::volume::{Volume, VolumeMut};
-use model::{CLASSES, HEIGHT, Random, SIDE, WIDTH, tiny_model};
+use model::{CLASSES, HEIGHT, Random, WIDTH, tiny_model};
 use reference::{first_layer, layer};
 
 /// Of the slice, which is resampled to [`WIDTH`] x [`HEIGHT`] pixels: fewer along one axis, more along the other.
@@ -76,7 +76,8 @@ fn of_kernel<T>(kernel: &str, outcome: Result<T, Error>) -> Result<T, Stop> {
 /// Runs every kernel.
 pub(super) fn run(device: &Arc<Device>) -> Result<Verdict, Error> {
     let model = tiny_model()?;
-    let settings = Settings { model: &model, feature_side: SIDE, mean: [0.4; 3], std: [0.3; 3], threads: 1 };
+    let settings =
+        Settings { model: &model, patch_size: PATCH_SIZE as usize, mean: [0.4; 3], std: [0.3; 3], threads: 1 };
     let mut random = Random(7);
     let voxels: Vec<i16> = (0..VOXELS.product()).map(|_| (600.0 * random.next()) as i16).collect();
     let volume = Volume::from_slice(&voxels, VOXELS.columns, VOXELS.rows, 1)?;
