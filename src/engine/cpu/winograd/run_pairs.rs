@@ -1,4 +1,5 @@
-//! The run pairs of a step: its runs of rows times its runs of columns.
+//! The run pairs of a step: its runs of rows times its runs of columns. Pairs of equal lengths are numbered one after another, so
+//! that a block has hardly any points that few of its pairs have: the weights at a point are fetched for all of a block.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -9,7 +10,7 @@ use crate::cancel::{AT_A_TIME, Cancel};
 use crate::engine::cpu::black::{Black, BlackPairs};
 use crate::engine::cpu::runs::{Run, runs};
 use crate::error::Error;
-use crate::memory::{try_filled, try_push, try_reserve};
+use crate::memory::{try_filled, try_push, try_reserve, try_with_capacity};
 use crate::plan::{Image, TilePlan};
 
 /// `rows.len` x `columns.len` pixels.
@@ -41,11 +42,22 @@ impl RunPair<'_> {
 pub(super) struct RunPairs<'a> {
     rows: Vec<Run>,
     columns: Vec<Run>,
+    /// Indices of the runs, shorter ones first.
+    by_length: Axes<Vec<u32>>,
+    groups: Vec<Group>,
     pub input: &'a Image,
     pub output: &'a Image,
     black: Option<BlackPairs>,
-    /// For each pair its own number, or that of the pair which it is a copy of. Empty: none is.
+    /// For each pair, [row runs][column runs], its own index here, or that of the pair which it is a copy of. Empty: none is.
     originals: Vec<u32>,
+}
+
+/// Row runs of one length with column runs of one length, as ranges of `by_length`.
+struct Group {
+    /// Number of the first of these pairs.
+    first: usize,
+    rows: Range<usize>,
+    columns: Range<usize>,
 }
 
 impl<'a> RunPairs<'a> {
@@ -57,7 +69,18 @@ impl<'a> RunPairs<'a> {
             None => None,
         };
         let originals = black.as_ref().map_or(Ok(Vec::new()), |black| originals(black, cancel))?;
-        Ok(Self { rows, columns, input: plan.input_of(index), output: plan.output_of(index), black, originals })
+        let by_length = Axes { rows: &rows, columns: &columns }.try_map(|runs| by_length(runs))?;
+        let groups = groups(Axes { rows: &rows, columns: &columns }, by_length.as_ref())?;
+        Ok(Self {
+            rows,
+            columns,
+            by_length,
+            groups,
+            input: plan.input_of(index),
+            output: plan.output_of(index),
+            black,
+            originals,
+        })
     }
 
     /// Black pixels of the output.
@@ -70,16 +93,25 @@ impl<'a> RunPairs<'a> {
         self.rows.len() * self.columns.len()
     }
 
-    fn pair(&self, number: usize) -> RunPair<'_> {
-        RunPair { rows: &self.rows[number / self.columns.len()], columns: &self.columns[number % self.columns.len()] }
+    /// The pair at `index` of [row runs][column runs].
+    fn pair(&self, index: usize) -> RunPair<'_> {
+        RunPair { rows: &self.rows[index / self.columns.len()], columns: &self.columns[index % self.columns.len()] }
+    }
+
+    /// The index of pair `number`.
+    fn index(&self, number: usize) -> usize {
+        let group = &self.groups[self.groups.partition_point(|group| group.first <= number) - 1];
+        let (row, column) =
+            ((number - group.first) / group.columns.len(), (number - group.first) % group.columns.len());
+        let row = self.by_length.rows[group.rows.start + row] as usize;
+        row * self.columns.len() + self.by_length.columns[group.columns.start + column] as usize
     }
 
     /// The pairs `numbers` that are to be computed: no copies, and those whose pixels are stored: whole pairs are or are not.
     pub fn select(&self, numbers: Range<usize>) -> impl Iterator<Item = RunPair<'_>> {
-        let computed =
-            |number: &usize| self.originals.get(*number).is_none_or(|&original| original as usize == *number);
+        let computed = |index: &usize| self.originals.get(*index).is_none_or(|&original| original as usize == *index);
         let stored = |pair: &RunPair<'_>| self.output.stores(pair.rows.first, pair.columns.first);
-        numbers.filter(computed).map(|number| self.pair(number)).filter(stored)
+        numbers.map(|number| self.index(number)).filter(computed).map(|index| self.pair(index)).filter(stored)
     }
 
     /// Row runs, whose pairs with all column runs may be copied side by side.
@@ -89,10 +121,10 @@ impl<'a> RunPairs<'a> {
 
     /// The pairs of row run `row` that are copies, with what they are copies of.
     pub fn copies(&self, row: usize) -> impl Iterator<Item = (RunPair<'_>, RunPair<'_>)> {
-        let numbers = row * self.columns.len()..(row + 1) * self.columns.len();
-        let originals = self.originals[numbers.clone()].iter().map(|&original| original as usize);
-        let copies = numbers.zip(originals).filter(|(number, original)| number != original);
-        copies.map(|(number, original)| (self.pair(number), self.pair(original)))
+        let indices = row * self.columns.len()..(row + 1) * self.columns.len();
+        let originals = self.originals[indices.clone()].iter().map(|&original| original as usize);
+        let copies = indices.zip(originals).filter(|(index, original)| index != original);
+        copies.map(|(index, original)| (self.pair(index), self.pair(original)))
     }
 
     /// Points of pair `number`, if it is stored.
@@ -120,7 +152,30 @@ impl<'a> RunPairs<'a> {
     }
 }
 
-/// For each pair the first that is black and of the same kinds, else itself. Empty: all are themselves.
+fn by_length(runs: &[Run]) -> Result<Vec<u32>, Error> {
+    let mut indices = try_with_capacity(runs.len(), "runs of a tile")?;
+    indices.extend(0..runs.len() as u32);
+    indices.sort_unstable_by_key(|&index| (runs[index as usize].len, index));
+    Ok(indices)
+}
+
+fn groups(runs: Axes<&Vec<Run>>, by_length: Axes<&Vec<u32>>) -> Result<Vec<Group>, Error> {
+    let mut groups = Vec::new();
+    let (mut first, mut row) = (0, 0);
+    let same = |runs: &Vec<Run>, a: u32, b: u32| runs[a as usize].len == runs[b as usize].len;
+    for rows in by_length.rows.chunk_by(|&a, &b| same(runs.rows, a, b)) {
+        let mut column = 0;
+        for columns in by_length.columns.chunk_by(|&a, &b| same(runs.columns, a, b)) {
+            let group = Group { first, rows: row..row + rows.len(), columns: column..column + columns.len() };
+            try_push(&mut groups, group, "runs of a tile")?;
+            (first, column) = (first + rows.len() * columns.len(), column + columns.len());
+        }
+        row += rows.len();
+    }
+    Ok(groups)
+}
+
+/// For each pair the index of the first that is black and of the same kinds, else its own. Empty: all are themselves.
 fn originals(black: &BlackPairs, cancel: &Cancel) -> Result<Vec<u32>, Error> {
     const WHAT: &str = "black pixels of a tile";
     let columns = &black.kinds.columns;
@@ -132,12 +187,12 @@ fn originals(black: &BlackPairs, cancel: &Cancel) -> Result<Vec<u32>, Error> {
     {
         cancel.check()?;
         for (column, (original, &black_pair)) in originals.iter_mut().zip(pairs).enumerate() {
-            let number = (row * columns.len() + column) as u32;
-            *original = number;
+            let index = (row * columns.len() + column) as u32;
+            *original = index;
             if black_pair {
                 try_reserve(&mut first, 1, WHAT)?;
-                *original = *first.entry((black.kinds.rows[row], columns[column])).or_insert(number);
-                copies |= *original != number;
+                *original = *first.entry((black.kinds.rows[row], columns[column])).or_insert(index);
+                copies |= *original != index;
             }
         }
     }
