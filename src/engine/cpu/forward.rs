@@ -38,7 +38,7 @@ impl Forward {
         Ok(Self {
             workspace: Workspace::new(instructions, settings.threads, floats, channels)?,
             arena: Zeros::default(),
-            scratch: Zeros::new(weights.scratch_floats(), "transformed inputs")?,
+            scratch: Zeros::new(weights.scratch_floats(settings.threads), "transformed inputs")?,
             layers: named_layers(),
             weights,
         })

@@ -61,8 +61,8 @@ impl PackedWeights {
     }
 
     /// Floats that all threads together need for a block of Winograd run pairs.
-    pub fn scratch_floats(&self) -> usize {
-        self.convolutions.iter().map(WinogradLayer::scratch_floats).max().unwrap_or(0)
+    pub fn scratch_floats(&self, threads: usize) -> usize {
+        self.convolutions.iter().map(|layer| layer.scratch_floats(threads)).max().unwrap_or(0)
     }
 
     /// Channels of the activations that any layer reads.

@@ -140,7 +140,7 @@ impl Winograd<'_> {
         let pairs = RunPairs::new(plan, index, black, &self.control.cancel)?;
         let into = SharedRows::new(into);
         let mut products = 0;
-        for numbers in pairs.blocks(self.layer.block_rows(), &self.control.cancel)? {
+        for numbers in pairs.blocks(self.layer.block_rows(self.workspace.threads()), &self.control.cancel)? {
             let block = Block::new(&pairs, numbers)?;
             let (inputs, sums) = scratch.split_at_mut(block.rows * self.layer.input_stride());
             self.transform_inputs(&pairs, &block, from, SharedRows::new(inputs));

@@ -62,7 +62,7 @@ fn errors(
         .collect();
     let mut into = vec![f32::NAN; output.len() * packed.outputs()];
     let workspace = Workspace::new(instructions, 2, 0, channels).unwrap();
-    let mut scratch = vec![f32::NAN; packed.scratch_floats()];
+    let mut scratch = vec![f32::NAN; packed.scratch_floats(workspace.threads())];
     let winograd = Winograd { layer: &packed, macs: 1, workspace: &workspace, control: &Control::default() };
     winograd.step(plan, index, None, &from, &mut into, &mut scratch).unwrap();
     let Axes { rows, columns } = plan.axes.layer(index);
