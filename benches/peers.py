@@ -10,6 +10,9 @@ SEGMENT names another program than build/segment. Needs benches/requirements.txt
 Each row runs the peers (cpu_peer.py, a process each), segment, the peers again: their two rates show how much the
 machine drifted. A peer is timed on 32 patches (64 small ones), half of them before and half after, and scaled to the
 slice; segment is timed whole (`timings_s.segment`: intensity to mask, without loading). Logits are compared too.
+
+What is black is not computed twice, so segment is also timed on a slice of a real torso, where PATCHMASK_TEST_DATA names a folder with
+ct_torso.nii.gz. A peer's time does not depend on what a slice shows.
 """
 
 import argparse
@@ -60,13 +63,30 @@ def measured(folder, command):
     return lines, int(resident) * 1024
 
 
+def torso():
+    """A slice through the liver, enlarged to the size of the others; None without it."""
+    path = Path(os.environ.get("PATCHMASK_TEST_DATA", "")) / "ct_torso.nii.gz"
+    if not path.exists():
+        return None
+    import SimpleITK as sitk
+
+    voxels = sitk.GetArrayFromImage(sitk.ReadImage(path, sitk.sitkFloat32))
+    square = np.full((1, SIDE, SIDE), -1000, np.int16)
+    scale = min(SIDE / side for side in voxels.shape[1:])
+    image = sitk.GetImageFromArray(voxels[len(voxels) // 2])
+    size = [round(scale * side) for side in image.GetSize()]
+    large = sitk.Resample(image, size, sitk.Transform(), sitk.sitkLinear, image.GetOrigin(), [1 / scale] * 2, image.GetDirection(), -1000)
+    square[0, : size[1], : size[0]] = sitk.GetArrayFromImage(large).round()
+    return square
+
+
 class Bench:
     """A setting in a folder: the slice, the network, and `count` patches at random places of the patch grid."""
 
     def __init__(self, folder, setting, count, slices=1):
         self.folder, self.setting = folder, setting
         volume = np.repeat(synthetic.ct(SIDE, SIDE, 1, seed=9), slices, axis=0)
-        volume_files.save(folder / "ct.nrrd", volume)
+        self.save(volume)
         size = setting.patch_size
         model = vgg.random_vgg(vgg.FULL, hidden=(256, 256), channels=3, patch_size=size, seed=size)
         vgg.save_safetensors(model, folder / "model.safetensors")
@@ -77,6 +97,11 @@ class Bench:
         self.places = [divmod(int(index), len(columns)) for index in chosen]
         cut = [pixels[rows[i] :, columns[j] :][:size, :size] for i, j in self.places]
         np.save(folder / "patches.npy", reference.normalise(np.stack(cut), 3, setting))
+
+    def save(self, volume):
+        """Makes this the volume, [slice][row][column]."""
+        volume_files.save(self.folder / "ct.nrrd", volume)
+        self.black = float((reference.intensity(volume[0], self.setting) == 0).mean())
 
     def segment(self, *options, threads=THREADS):
         """Runs the program; (its report, peak resident bytes, logits [grid row][grid column][class])."""
@@ -119,10 +144,14 @@ def one_row(row, folder):
     before = [bench.peer(name, 0, count // 2) for name in PEERS]
     report, resident, logits = bench.segment(*options)
     after = [bench.peer(name, count // 2, count) for name in PEERS]
+    slices = dict(synthetic=dict(black=bench.black, seconds=report["timings_s"]["segment"]))
+    if (real := torso()) is not None:
+        bench.save(real)
+        slices["torso"] = dict(black=bench.black, seconds=bench.segment(*options)[0]["timings_s"]["segment"])
     if report["patches"] != bench.grid:
         sys.exit(f"{row}: segment evaluated {report['patches']} patches of {bench.grid}")
     ours = np.stack([logits[y, x] for y, x in bench.places])
-    result = dict(row=row, report=report, resident=resident, load_average=os.getloadavg()[0], peers={})
+    result = dict(row=row, slices=slices, report=report, resident=resident, load_average=os.getloadavg()[0], peers={})
     for name, *halves in zip(PEERS, before, after):
         theirs = np.concatenate([half["logits"] for half in halves])
         ms = [1e3 * half["seconds_per_patch"] for half in halves]
@@ -146,7 +175,9 @@ def print_row(result):
         drift = ", ".join(f"{ms:.1f}" for ms in peer["ms_per_patch"])
         error = "another function" if peer["error"] is None else f"{peer['error']:.0e}"
         seconds = f"{peer['slice_s']:.1f} | **{peer['times_faster']:.2f}**"
-        print(f"| | {name} {peer['version']} | {seconds} | {drift} | {mib(peer)} | {error} |", flush=True)
+        print(f"| | {name} {peer['version']} | {seconds} | {drift} | {mib(peer)} | {error} |")
+    texts = [f"{name}, {of['black']:.0%} black: {of['seconds']:.2f} s" for name, of in result["slices"].items()]
+    print(f"| | {'; '.join(texts)} | | | | | |", flush=True)
 
 
 def main():

@@ -5,7 +5,8 @@
 Runs `cargo bench --bench layers` for each number of threads. The prediction starts from the measured multiplications of each layer
 and the time on one thread, and assumes that
 - a block of Winograd runs has three parts (transform of inputs, products, transform of sums), after each of which all threads wait
-  for the last: 5 us, and what is left over when the tasks do not divide by the threads; 36 points of a block have all its rows;
+  for the last: 5 us for each doubling of their number, and what is left over when the tasks do not divide by the threads; 36 points of
+  a block have all its rows;
 - transforms take a fifth of the products' time, and divide evenly;
 - memory is as fast for each thread as it is for one: a machine with many cores has as many channels.
 """
@@ -45,7 +46,7 @@ def predicted(name, seconds, products, threads):
     blocks = products / (inputs * outputs * block_rows(inputs, outputs, threads))
     tasks = POINTS * outputs // PANEL
     uneven = math.ceil(tasks / threads) / (tasks / threads)
-    return seconds / threads * (1 / 6 + 5 / 6 * uneven) + 3 * WAIT * blocks * (threads > 1)
+    return seconds / threads * (1 / 6 + 5 / 6 * uneven) + 3 * WAIT * blocks * math.log2(threads)
 
 
 def main():

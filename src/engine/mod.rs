@@ -172,8 +172,8 @@ pub(crate) struct EngineInfo {
     pub automatic_budget: Bytes,
     /// Held for the life of the engine: packed weights and workspace of the threads.
     pub fixed: Bytes,
-    /// Values of the longest Winograd run of each layer, if it evaluates such (see `plan`).
-    pub max_runs: Option<MaxRuns>,
+    /// Values of the longest Winograd run of each layer on both axes, if it evaluates such (see `plan`).
+    pub max_runs: Axes<Option<MaxRuns>>,
     /// Slices that may be submitted and not yet waited for when the next one comes.
     pub pipeline_depth: usize,
     /// Preferred upper bound of a tile's host memory; smaller tiles are better only where they hardly make more work.

@@ -5,20 +5,18 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::axis::AxisPlan;
-use super::neighbourhood::{Neighbourhood, max_tile, period};
+use super::neighbourhood::Neighbourhood;
 use super::value_numbering::{PatchRow, reach};
 use super::winograd_runs::MaxRuns;
 use crate::cancel::Cancel;
 use crate::error::Error;
 use crate::memory::{try_push, try_reserve};
-use crate::patch_grid::{Axis, Padding, StripLimits};
+use crate::patch_grid::{Axis, Padding};
 
 const WHAT: &str = "plan of an axis";
 
 /// Makes plans and keeps them.
 pub(crate) struct AxisPlans {
-    /// `None`: no Winograd runs.
-    max_runs: Option<MaxRuns>,
     known: HashMap<Key, Arc<AxisPlan>>,
     bytes: usize,
     /// Tables kept for reuse, at most, in bytes.
@@ -28,14 +26,16 @@ pub(crate) struct AxisPlans {
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct Key {
     patches: PatchRow,
+    /// `None`: no Winograd runs.
+    max_runs: Option<MaxRuns>,
     /// The patches in the plan, counted from the first; `None`: all.
     chosen: Option<Vec<Range<usize>>>,
 }
 
 impl AxisPlans {
-    /// Keeps tables of at most `limit` bytes. `max_runs`: `None` for no Winograd runs.
-    pub fn new(max_runs: Option<MaxRuns>, limit: usize) -> Self {
-        Self { max_runs, known: HashMap::new(), bytes: 0, limit }
+    /// Keeps tables of at most `limit` bytes.
+    pub fn new(limit: usize) -> Self {
+        Self { known: HashMap::new(), bytes: 0, limit }
     }
 
     /// Maximum bytes of tables that are kept.
@@ -43,37 +43,33 @@ impl AxisPlans {
         self.limit
     }
 
-    /// Limits of the strips of `axis` that are planned at a time.
-    pub fn limits(&self, axis: &Axis) -> StripLimits {
-        StripLimits { max: max_tile(axis), period: self.max_runs.map_or(1, |max_runs| period(&max_runs, axis.stride)) }
-    }
-
-    /// The plan of the patches `indices` (ascending, not empty) of `axis`.
+    /// The plan of the patches `indices` (ascending, not empty) of `axis`; `max_runs`: `None` for no Winograd runs.
     pub fn tile(
         &mut self,
         axis: &Axis,
+        max_runs: Option<&MaxRuns>,
         indices: &[usize],
         padding: Padding,
         cancel: &Cancel,
     ) -> Result<Arc<AxisPlan>, Error> {
         let chosen = ranges(indices)?;
-        let Some(max_runs) = &self.max_runs else {
-            return self.numbered(PatchRow::new(axis, &chosen, padding), cancel);
+        let Some(max_runs) = max_runs else {
+            return self.numbered(PatchRow::new(axis, &chosen, padding), None, cancel);
         };
         let neighbourhood = Neighbourhood::new(axis, max_runs, reach(padding) as usize);
         let around = neighbourhood.of(indices[0]..indices[indices.len() - 1] + 1);
         let patches = PatchRow::new(axis, &around, padding);
         if chosen == around {
-            return self.numbered(patches, cancel);
+            return self.numbered(patches, Some(max_runs), cancel);
         }
         // The neighbourhood's plan goes from range to range without a gap; the tile lies in one of them.
         let gap = if indices[0] < around[0].end { around[0].start } else { around[1].start - around[0].len() };
         let chosen = chosen.into_iter().map(|range| range.start - gap..range.end - gap);
-        let mut key = Key { patches, chosen: Some(chosen.collect()) };
+        let mut key = Key { patches, max_runs: Some(*max_runs), chosen: Some(chosen.collect()) };
         if let Some(plan) = self.known.get(&key) {
             return Ok(Arc::clone(plan));
         }
-        let whole = self.numbered(key.patches.clone(), cancel)?;
+        let whole = self.numbered(key.patches.clone(), Some(max_runs), cancel)?;
         let base = axis.start(indices[0]) - axis.start(around[0].start);
         let plan = whole.restrict(key.chosen.iter().flatten().cloned().flatten(), base, cancel)?;
         let plan = self.keep(key.clone(), plan)?;
@@ -84,17 +80,28 @@ impl AxisPlans {
     }
 
     /// The plan of `count` patches that share nothing.
-    pub fn isolated(&mut self, patch_size: usize, count: usize, cancel: &Cancel) -> Result<Arc<AxisPlan>, Error> {
-        self.numbered(PatchRow::isolated(patch_size, count), cancel)
+    pub fn isolated(
+        &mut self,
+        patch_size: usize,
+        count: usize,
+        max_runs: Option<&MaxRuns>,
+        cancel: &Cancel,
+    ) -> Result<Arc<AxisPlan>, Error> {
+        self.numbered(PatchRow::isolated(patch_size, count), max_runs, cancel)
     }
 
     /// The plan of all of `patches`.
-    fn numbered(&mut self, patches: PatchRow, cancel: &Cancel) -> Result<Arc<AxisPlan>, Error> {
-        let key = Key { patches, chosen: None };
+    fn numbered(
+        &mut self,
+        patches: PatchRow,
+        max_runs: Option<&MaxRuns>,
+        cancel: &Cancel,
+    ) -> Result<Arc<AxisPlan>, Error> {
+        let key = Key { patches, max_runs: max_runs.copied(), chosen: None };
         if let Some(plan) = self.known.get(&key) {
             return Ok(Arc::clone(plan));
         }
-        let plan = key.patches.number(self.max_runs.as_ref(), cancel)?;
+        let plan = key.patches.number(max_runs, cancel)?;
         self.keep(key, plan)
     }
 

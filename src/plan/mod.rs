@@ -39,6 +39,7 @@ mod winograd_runs;
 
 pub(crate) use axis::{AxisPlan, AxisSizes, TapTable};
 pub(crate) use cache::AxisPlans;
+pub(crate) use neighbourhood::strip_limits;
 pub(crate) use steps::{HEAD, MacsPerOutput, STEPS, Step, ZERO};
 pub(crate) use tile::{Image, PlannedTile, TileGeometry, TilePlan};
 pub(crate) use value_numbering::values_of_a_patch;

@@ -16,7 +16,7 @@ use std::ops::Range;
 
 use super::winograd_runs::MaxRuns;
 use crate::network::POOL_AFTER;
-use crate::patch_grid::Axis;
+use crate::patch_grid::{Axis, StripLimits};
 
 /// Pixels that the longest tile covers, and those of its patches added up: longer ones have hardly less work.
 const MAX_COVERED: usize = 1 << 16;
@@ -77,13 +77,18 @@ impl Neighbourhood {
     }
 }
 
+/// Limits of the strips of `axis` that are planned at a time.
+pub(crate) fn strip_limits(axis: &Axis, max_runs: Option<&MaxRuns>) -> StripLimits {
+    StripLimits { max: max_tile(axis), period: max_runs.map_or(1, |max_runs| period(max_runs, axis.stride)) }
+}
+
 /// Patches of the longest tile of an axis.
 pub(super) fn max_tile(axis: &Axis) -> usize {
     (MAX_COVERED / axis.stride).min(MAX_ADDED_UP / axis.patch_size).max(1)
 }
 
 /// Patches from a cut of the runs of all layers to the next.
-pub(super) fn period(max_runs: &MaxRuns, stride: usize) -> usize {
+fn period(max_runs: &MaxRuns, stride: usize) -> usize {
     let together = |pixels: usize| cuts(max_runs).skip(1).all(|cut| pixels.is_multiple_of(cut));
     (1..).find(|&patches| together(patches * stride)).unwrap_or(1)
 }

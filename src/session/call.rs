@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::intensity::Intensity;
 use crate::mask::{Decision, Interpolation, OutputViews};
 use crate::patch_grid::{Axis, PatchGrid, Selection};
-use crate::plan::AxisPlans;
+use crate::plan::{AxisPlans, strip_limits};
 use crate::resampling::Scale;
 use crate::volume::{Extents, Memory, Spacing, Volume};
 
@@ -130,6 +130,7 @@ impl<'a> Call<'a> {
     }
 
     pub fn tiling(&self, plans: &AxisPlans) -> Tiling<'_> {
+        let axes = self.geometry.grid.axes().zip(self.info.max_runs);
         Tiling {
             grid: self.geometry.grid,
             padding: self.options.padding,
@@ -137,7 +138,7 @@ impl<'a> Call<'a> {
             lists: self.roi.is_some(),
             budget: self.budget.less(self.held + Bytes::host(plans.limit() as u64)),
             info: self.info,
-            limits: self.geometry.grid.axes().map(|axis| plans.limits(&axis)),
+            limits: axes.map(|(axis, max_runs)| strip_limits(&axis, max_runs.as_ref())),
             cancel: &self.control.cancel,
         }
     }

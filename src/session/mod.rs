@@ -108,7 +108,7 @@ impl Session {
             }
         }
         log(LogLevel::Info, &format!("engine {}, memory budget {budget}", info.name));
-        let plans = AxisPlans::new(info.max_runs, (budget.host / 16).min(MAX_PLANS) as usize);
+        let plans = AxisPlans::new((budget.host / 16).min(MAX_PLANS) as usize);
         Ok(Self {
             classes: classes as usize,
             info,

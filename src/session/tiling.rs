@@ -13,9 +13,9 @@ use crate::error::Error;
 use crate::memory::{try_insert, try_with_capacity};
 use crate::network::CONVOLUTIONS;
 use crate::patch_grid::{
-    Padding, PatchBlock, PatchGrid, SelectedPatches, Selection, StripLimits, Strips, interleaved, splits,
+    Axis, Padding, PatchBlock, PatchGrid, SelectedPatches, Selection, StripLimits, Strips, interleaved, splits,
 };
-use crate::plan::{AxisPlan, AxisPlans, AxisSizes, PlannedTile, STEPS, Step, TilePlan};
+use crate::plan::{AxisPlan, AxisPlans, AxisSizes, MaxRuns, PlannedTile, STEPS, Step, TilePlan};
 
 /// Without sharing: maximum patches at a time, and maximum bytes of activations for them.
 const STACK_PATCHES: usize = 64;
@@ -230,9 +230,9 @@ impl Tiling<'_> {
 
     /// The axes of patches that share nothing, stacked on the row axis.
     fn isolated(&self, patches: usize, plans: &mut AxisPlans) -> Result<Axes<Arc<AxisPlan>>, Error> {
-        let PatchGrid { x, y, .. } = self.grid;
-        Axes { rows: (y, patches), columns: (x, 1) }
-            .try_map(|(axis, count)| plans.isolated(axis.patch_size, count, self.cancel))
+        let patch_size = self.grid.x.patch_size;
+        (Axes { rows: patches, columns: 1 }.zip(self.info.max_runs))
+            .try_map(|(count, max_runs)| plans.isolated(patch_size, count, max_runs.as_ref(), self.cancel))
     }
 
     /// Memory of the largest tile of these axes.
@@ -246,14 +246,18 @@ impl Tiling<'_> {
         Ok(largest)
     }
 
+    fn axes(&self) -> Axes<(Axis, Option<MaxRuns>)> {
+        self.grid.axes().zip(self.info.max_runs)
+    }
+
     /// The sizes of strips of both axes.
     fn planned(&self, strips: Axes<Strips<'_>>, plans: &mut AxisPlans) -> Result<Axes<PlannedStrips>, Error> {
-        self.grid.axes().zip(strips).try_map(|(axis, strips)| {
+        self.axes().zip(strips).try_map(|((axis, max_runs), strips)| {
             let mut distinct = HashSet::new();
             let mut products = [0; CONVOLUTIONS];
             for strip in strips.iter() {
                 self.cancel.check()?;
-                let plan = plans.tile(&axis, strip, self.padding, self.cancel)?;
+                let plan = plans.tile(&axis, max_runs.as_ref(), strip, self.padding, self.cancel)?;
                 for (index, &step) in STEPS.iter().enumerate() {
                     if let Step::Convolution(layer) = step {
                         products[layer] += plan.layer(index).products();
@@ -291,8 +295,9 @@ impl Tiling<'_> {
         let PatchGrid { x, y, .. } = self.grid;
         match tile {
             Tile::Block(PatchBlock { rows, columns, wanted }) => {
-                let axes = (self.grid.axes().zip(Axes { rows, columns }))
-                    .try_map(|(axis, indices)| plans.tile(&axis, indices, self.padding, self.cancel))?;
+                let axes = self.axes().zip(Axes { rows, columns }).try_map(|((axis, max_runs), indices)| {
+                    plans.tile(&axis, max_runs.as_ref(), indices, self.padding, self.cancel)
+                })?;
                 let plan = TilePlan::new(axes, wanted.as_deref(), self.cancel)?;
                 let stored = plan.patches();
                 let mut patches = try_with_capacity(stored.len(), "patches of a tile")?;

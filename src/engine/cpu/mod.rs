@@ -62,7 +62,7 @@ impl Engine for CpuEngine {
             device: DeviceKind::Cpu,
             automatic_budget: Bytes::host(automatic_budget(8 << 30, self.forward.fixed_bytes())),
             fixed: Bytes::host(self.forward.fixed_bytes()),
-            max_runs: Some(weights.max_runs),
+            max_runs: weights.max_runs.map(Some),
             pipeline_depth: 0,
             preferred_tile_bytes: 256 << 20,
             macs_per_output: weights.macs_per_output.clone(),

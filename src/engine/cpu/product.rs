@@ -4,7 +4,7 @@
 //! out[row][0..PANEL] (+)= sum over i of a[row][i] * panel[i][0..PANEL]
 //! ```
 //! The sums of a few rows stay in registers; each is taken over i in order, so a row's bits do not depend on
-//! the rows around it. Every 128 inputs are summed by themselves first: rounding errors of long sums grow with the
+//! the rows around it. Some inputs at a time are summed by themselves first: rounding errors of long sums grow with the
 //! length of what is summed at a time (Higham, "The accuracy of floating point summation", 1993).
 
 use std::ops::Range;
@@ -16,8 +16,10 @@ use crate::memory::try_filled;
 /// Outputs of a panel of weights.
 pub(super) const PANEL: usize = 32;
 
-/// Inputs that are summed by themselves.
-const SUMMED: usize = 128;
+/// Inputs that are summed by themselves. Fewer where they are few: products take little of the time of such a layer.
+const fn summed(inputs: usize) -> usize {
+    if inputs <= 128 { 32 } else { 64 }
+}
 
 /// Floats of a line of the caches.
 const LINE: usize = 16;
@@ -138,8 +140,9 @@ impl Product {
         if ROWS > S::ROWS {
             return; // never called: spares the compiler the code
         }
-        for first in (0..self.inputs).step_by(SUMMED) {
-            let inputs = first..self.inputs.min(first + SUMMED);
+        let summed = summed(self.inputs);
+        for first in (0..self.inputs).step_by(summed) {
+            let inputs = first..self.inputs.min(first + summed);
             // SAFETY: as for the whole.
             unsafe { self.partial_sums::<S, ROWS>(inputs, self.add || first > 0) };
         }

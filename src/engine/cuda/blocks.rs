@@ -151,7 +151,7 @@ pub(super) mod tests {
         let extents = Extents::new(side, side, 1, "volume").unwrap();
         let grid = PatchGrid::new(Scale::same_axes(extents), patch_size, stride, None).unwrap();
         let all: Vec<usize> = (0..grid.x.count()).collect();
-        AxisPlans::new(None, 0).tile(&grid.x, &all, padding, &Cancel::default()).unwrap()
+        AxisPlans::new(0).tile(&grid.x, None, &all, padding, &Cancel::default()).unwrap()
     }
 
     /// Blocks say of every value's taps what the tap table says.

@@ -100,7 +100,7 @@ impl Engine for CudaEngine {
             device: DeviceKind::Cuda,
             automatic_budget: self.automatic_budget,
             fixed: Bytes { host: 0, device: self.weights.bytes() },
-            max_runs: None,
+            max_runs: Axes::default(),
             pipeline_depth: SLOTS - 1,
             preferred_tile_bytes: u64::MAX,
             macs_per_output: self.weights.macs_per_output.clone(),

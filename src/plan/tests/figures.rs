@@ -29,11 +29,11 @@ const WIDTHS: [(u64, u64); 13] = [
 fn winograd_tera_macs(patch_size: u32, stride: u32, phases: usize, side: usize) -> f64 {
     let axis = grid(patch_size, stride).x;
     let all: Vec<usize> = (0..axis.count()).collect();
-    let mut plans = AxisPlans::new(Some([6; 13]), usize::MAX);
+    let mut plans = AxisPlans::new(usize::MAX);
     let mut products = [0u64; 13];
     let interleaved = interleaved(&all, phases).unwrap();
     for patches in interleaved.chunk_by(|a, b| a < b).flat_map(|phase| phase.chunks(side)) {
-        let plan = plans.tile(&axis, patches, Padding::Patch, &Cancel::default()).unwrap();
+        let plan = plans.tile(&axis, Some(&[6; 13]), patches, Padding::Patch, &Cancel::default()).unwrap();
         for (index, &step) in STEPS.iter().enumerate() {
             if let Step::Convolution(layer @ 1..) = step {
                 products[layer] += plan.layer(index).products();
@@ -54,7 +54,7 @@ fn grid(patch_size: u32, stride: u32) -> PatchGrid {
 fn tera_macs(patch_size: u32, stride: u32, padding: Padding) -> f64 {
     let grid = grid(patch_size, stride);
     let all: Vec<usize> = (0..grid.x.count()).collect();
-    let axis = AxisPlans::new(None, 0).tile(&grid.x, &all, padding, &Cancel::default()).unwrap();
+    let axis = AxisPlans::new(0).tile(&grid.x, None, &all, padding, &Cancel::default()).unwrap();
     let plan = TilePlan::new(Axes { rows: axis.clone(), columns: axis }, None, &Cancel::default()).unwrap();
     plan.macs(&macs_of_convolutions()) as f64 / 1e12
 }
@@ -117,10 +117,10 @@ fn a_compact_roi_takes_a_fifth_of_the_work() {
     let grid = grid(257, 8);
     let all: Vec<usize> = (0..grid.x.count()).collect();
     let per_output = macs_of_convolutions();
-    let mut plans = AxisPlans::new(Some([6; 13]), usize::MAX);
+    let mut plans = AxisPlans::new(usize::MAX);
     let mut plan = |indices: &[usize], wanted: Option<&[bool]>| {
         let cancel = Cancel::default();
-        let axis = plans.tile(&grid.x, indices, Padding::Patch, &cancel).unwrap();
+        let axis = plans.tile(&grid.x, Some(&[6; 13]), indices, Padding::Patch, &cancel).unwrap();
         TilePlan::new(Axes { rows: axis.clone(), columns: axis }, wanted, &cancel).unwrap()
     };
     let whole = plan(&all, None).macs(&per_output) as f64;

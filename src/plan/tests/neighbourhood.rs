@@ -48,7 +48,7 @@ fn a_neighbourhood_decides_what_all_patches_decide() {
         parts += usize::from(is_part(&axis, &max_runs, padding));
         let cancel = Cancel::default();
         let whole = PatchRow::new(&axis, &[0..count], padding).number(Some(&max_runs), &cancel).unwrap();
-        let mut plans = AxisPlans::new(Some(max_runs), 4 << 20);
+        let mut plans = AxisPlans::new(4 << 20);
         for _ in 0..12 {
             let len = 1 + random.below(40);
             let first = [0, count - len, random.below(count - len), random.below(60), count - len - random.below(60)]
@@ -62,7 +62,7 @@ fn a_neighbourhood_decides_what_all_patches_decide() {
             if chosen.is_empty() {
                 continue;
             }
-            let tile = plans.tile(&axis, &chosen, padding, &cancel).unwrap();
+            let tile = plans.tile(&axis, Some(&max_runs), &chosen, padding, &cancel).unwrap();
             let base = axis.start(chosen[0]) - axis.start(0);
             let expected = whole.restrict(chosen.iter().copied(), base, &cancel).unwrap();
             assert!(*tile == expected, "{axis:?} {padding:?} runs of {max_runs:?} tile {chosen:?}");

@@ -52,11 +52,11 @@ fn as_pixel_by_pixel() {
     {
         for max_runs in [None, Some([MAX_RUN; CONVOLUTIONS])] {
             let cancel = Cancel::default();
-            let mut plans = AxisPlans::new(max_runs, usize::MAX);
+            let mut plans = AxisPlans::new(usize::MAX);
             let mut axis = |count: usize| {
                 let axis = Axis { origin: 0, len: (count - 1) * stride + 2, patch_size, stride };
                 let all: Vec<usize> = (0..axis.count()).collect();
-                plans.tile(&axis, &all, padding, &cancel).unwrap()
+                plans.tile(&axis, max_runs.as_ref(), &all, padding, &cancel).unwrap()
             };
             let axes = Axes { rows: axis(9), columns: axis(12) };
             for wanted in rois {
@@ -95,7 +95,7 @@ fn as_pixel_by_pixel() {
 fn few_sets_for_many_rows() {
     let axis = Axis { origin: 0, len: 512, patch_size: 257, stride: 8 };
     let all: Vec<usize> = (0..axis.count()).collect();
-    let plan = AxisPlans::new(None, 0).tile(&axis, &all, Padding::Patch, &Cancel::default());
+    let plan = AxisPlans::new(0).tile(&axis, None, &all, Padding::Patch, &Cancel::default());
     let plan = plan.unwrap();
     let away = |k: usize| (k as f64 - 31.0).powi(2);
     let wanted: Vec<bool> = (0..64 * 64).map(|k| away(k / 64) + away(k % 64) < 400.0).collect();

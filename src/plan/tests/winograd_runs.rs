@@ -5,7 +5,9 @@ use std::collections::HashMap;
 use crate::cancel::Cancel;
 use crate::network::CONVOLUTIONS;
 use crate::patch_grid::{Axis, Padding};
-use crate::plan::{AxisPlan, AxisPlans, MAX_RUN, STEPS, Step, ZERO};
+use crate::plan::{AxisPlan, AxisPlans, MAX_RUN, MaxRuns, STEPS, Step, ZERO};
+
+const MAX_RUNS: MaxRuns = [MAX_RUN; CONVOLUTIONS];
 
 /// Every value as the input pixels that it is made of, and where zeros are: equal ones are the same
 /// activation, whatever plan they are in. Values of a run carry their run's too.
@@ -46,11 +48,11 @@ fn runs_do_not_depend_on_the_tile() {
         for padding in [Padding::Patch, Padding::Image] {
             let axis = Axis { origin: 3, len, patch_size, stride };
             let all: Vec<usize> = (0..axis.count()).collect();
-            let mut plans = AxisPlans::new(Some([MAX_RUN; CONVOLUTIONS]), 0);
-            let whole = plans.tile(&axis, &all, padding, &Cancel::default()).unwrap();
+            let mut plans = AxisPlans::new(0);
+            let whole = plans.tile(&axis, Some(&MAX_RUNS), &all, padding, &Cancel::default()).unwrap();
             let meant = meanings(&whole, axis.start(0));
             for chosen in [vec![0], all[all.len() / 2..].to_vec(), vec![1, all.len() - 1]] {
-                let tile = plans.tile(&axis, &chosen, padding, &Cancel::default()).unwrap();
+                let tile = plans.tile(&axis, Some(&MAX_RUNS), &chosen, padding, &Cancel::default()).unwrap();
                 check(&tile);
                 let patches = &meanings(&tile, axis.start(chosen[0]))[STEPS.len()];
                 for (&index, patch) in chosen.iter().zip(patches) {
@@ -64,7 +66,7 @@ fn runs_do_not_depend_on_the_tile() {
             check(&whole);
         }
     }
-    check(&AxisPlans::new(Some([MAX_RUN; CONVOLUTIONS]), 0).isolated(65, 3, &Cancel::default()).unwrap());
+    check(&AxisPlans::new(0).isolated(65, 3, Some(&MAX_RUNS), &Cancel::default()).unwrap());
 }
 
 /// WinogradRuns cover all values, in order; neighbours' taps overlap; values are distinct.

@@ -2,7 +2,8 @@
 
 use rayon::prelude::*;
 
-use super::points::{Eight, Six, kernels};
+use super::points::kernels;
+use crate::axes::Axes;
 use crate::engine::cpu::product::{PANEL, padded};
 use crate::error::Error;
 use crate::memory::Zeros;
@@ -26,20 +27,18 @@ pub(in crate::engine::cpu) struct WinogradLayer {
     pub bias: Vec<f32>,
     /// Channels that it reads, padding included.
     pub channels: usize,
-    /// Values of the longest run.
-    pub max_run: usize,
+    /// Values of the longest run of rows, which may be [`Eight`], and of columns.
+    pub max_run: Axes<usize>,
 }
 
 impl WinogradLayer {
     /// Transforms the weights of a convolution that reads `channels` channels, padding included, for runs of up to `max_run`
     /// values. On all threads of the pool.
-    pub fn new(convolution: &Convolution, channels: usize, max_run: usize) -> Result<Self, Error> {
+    pub fn new(convolution: &Convolution, channels: usize, max_run: Axes<usize>) -> Result<Self, Error> {
         let weight = &convolution.weight;
         let (outputs, inputs, ..) = weight.dim();
-        let side = max_run + 2;
-        let kernels: Vec<[f64; 3]> =
-            if max_run > 6 { kernels::<Eight>().collect() } else { kernels::<Six>().take(side).collect() };
-        let panel = side * side * channels * PANEL;
+        let kernels = max_run.map(kernels);
+        let panel = max_run.map(points).product() * channels * PANEL;
         let mut panels = Zeros::new(outputs.div_ceil(PANEL) * panel, "packed weights")?;
         (panels.par_chunks_mut(panel).enumerate()).for_each(|(number, panel)| {
             for channel in 0..inputs {
@@ -59,20 +58,20 @@ impl WinogradLayer {
         self.bias.len()
     }
 
-    /// Points along one axis.
-    pub fn side(&self) -> usize {
-        self.max_run + 2
+    /// Rows have the list of points for runs of 8.
+    pub fn long(&self) -> bool {
+        self.max_run.rows > 6
     }
 
     /// Points of the largest run pair.
-    pub fn points(&self) -> usize {
-        self.side() * self.side()
+    pub fn points(&self) -> Axes<usize> {
+        self.max_run.map(points)
     }
 
     /// Weights of `panel` of outputs at a point, [channels][PANEL].
     pub fn weights(&self, point: usize, panel: usize) -> &[f32] {
         let floats = self.channels * PANEL;
-        &self.panels[(panel * self.points() + point) * floats..][..floats]
+        &self.panels[(panel * self.points().product() + point) * floats..][..floats]
     }
 
     pub fn bytes(&self) -> u64 {
@@ -91,7 +90,7 @@ impl WinogradLayer {
     /// Rows of a block, those of all points taken together: a pair has one at each of its points.
     pub fn block_rows(&self, threads: usize) -> usize {
         let floats = (self.panels.len() / 4).clamp(MIN_BLOCK, MAX_BLOCK) * threads.div_ceil(THREADS);
-        (floats / self.row_floats()).max(self.points())
+        (floats / self.row_floats()).max(self.points().product())
     }
 
     fn row_floats(&self) -> usize {
@@ -105,10 +104,18 @@ impl WinogradLayer {
 }
 
 /// G w G^T, a kernel's weights at each point; `kernels`: G.
-fn transformed(taps: [[f64; 3]; 3], kernels: &[[f64; 3]]) -> impl Iterator<Item = f64> {
+fn transformed(
+    taps: [[f64; 3]; 3],
+    kernels: &Axes<impl Iterator<Item = [f64; 3]> + Clone>,
+) -> impl Iterator<Item = f64> {
     let dot = |a: [f64; 3], b: [f64; 3]| a[0] * b[0] + a[1] * b[1] + a[2] * b[2];
-    kernels.iter().flat_map(move |&rows| {
-        let row = [0, 1, 2].map(|j| dot(rows, [taps[0][j], taps[1][j], taps[2][j]]));
-        kernels.iter().map(move |&columns| dot(columns, row))
+    kernels.rows.clone().flat_map(move |kernel| {
+        let row = [0, 1, 2].map(|j| dot(kernel, [taps[0][j], taps[1][j], taps[2][j]]));
+        kernels.columns.clone().map(move |kernel| dot(kernel, row))
     })
+}
+
+/// Points of a run of so many values.
+fn points(values: usize) -> usize {
+    values + 2
 }

@@ -203,14 +203,8 @@ impl Winograd<'_> {
                 let RunPair { rows, columns } = pair;
                 let next = following.peek().map_or(&pixels, |(_, pixels)| pixels);
                 let values = [rows.len, columns.len];
-                let transform = InputTransform {
-                    from: &pixels,
-                    next,
-                    into: &points,
-                    values,
-                    channels,
-                    max_run: self.layer.max_run,
-                };
+                let transform =
+                    InputTransform { from: &pixels, next, into: &points, values, channels, long: self.layer.long() };
                 // SAFETY: the machine has these instructions; pixels that a stored pair reads are stored, and all lie in
                 // `from`; every point has a row for each of its pairs, which all lie in `into`.
                 unsafe { self.workspace.instructions.run(transform) };
@@ -221,11 +215,11 @@ impl Winograd<'_> {
 
     /// `sums`, [point][panel][row][output in panel].
     fn multiply(&self, block: &Block, inputs: &[f32], sums: &mut [f32]) -> Result<(), Error> {
-        let stride = self.layer.input_stride();
+        let (stride, points) = (self.layer.input_stride(), self.layer.points());
         let mut rest = sums;
-        let mut products = try_with_capacity(self.layer.points() * self.layer.panels(), "products of a block")?;
-        let side = self.layer.side();
-        for (point, &count) in block.count[..side].iter().flat_map(|count| &count[..side]).enumerate() {
+        let mut products = try_with_capacity(points.product() * self.layer.panels(), "products of a block")?;
+        for (point, &count) in block.count[..points.rows].iter().flat_map(|count| &count[..points.columns]).enumerate()
+        {
             for panel in 0..self.layer.panels() {
                 let (sums, after) = rest.split_at_mut(count * PANEL);
                 products.push((point, panel, sums));
@@ -234,13 +228,13 @@ impl Winograd<'_> {
         }
         (products.into_par_iter().with_max_len(1)).try_for_each(|(point, panel, sums)| {
             self.control.cancel.check()?;
-            let (i, j) = (point / side, point % side);
+            let (i, j) = (point / points.columns, point % points.columns);
             let rows = Rows { data: &inputs[block.before[i][j] * stride..], stride };
             let sums = Sums { data: sums, stride: PANEL, outputs: PANEL, add: false };
             let weights = self.layer.weights(point, panel);
             let next = match (point, panel + 1) {
                 (point, panel) if panel < self.layer.panels() => Some(self.layer.weights(point, panel)),
-                (point, _) if point + 1 < self.layer.points() => Some(self.layer.weights(point + 1, 0)),
+                (point, _) if point + 1 < points.product() => Some(self.layer.weights(point + 1, 0)),
                 _ => None,
             };
             product(self.workspace.instructions, rows, block.count[i][j], weights, next, sums);
@@ -279,7 +273,7 @@ impl Winograd<'_> {
                     values: [rows.len, columns.len],
                     bias: &layer.bias,
                     stream,
-                    max_run: layer.max_run,
+                    long: layer.long(),
                 };
                 // SAFETY: the machine has these instructions; every point has a row in every panel for each of its
                 // pairs, which all lie in `sums`; the pair's pixels are stored, lie in `into`, and no other pair has

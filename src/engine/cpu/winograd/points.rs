@@ -50,11 +50,11 @@ impl Points for Eight {
     ];
 }
 
-/// G: the taps' polynomial at each point, at points beyond 1 scaled to keep all weights of one size.
-pub(super) fn kernels<P: Points>() -> impl Iterator<Item = [f64; 3]> + Clone {
-    P::COORDINATES
-        .iter()
-        .map(|&p| if p == INFINITY { [0.0, 0.0, 1.0] } else { [1.0, p, p * p].map(|power| scale(p) * power) })
+/// G for runs of up to `max_run` values: the taps' polynomial at each point, at points beyond 1 scaled to keep all weights of one size.
+pub(super) fn kernels(max_run: usize) -> impl Iterator<Item = [f64; 3]> + Clone {
+    let points = if max_run > 6 { Eight::COORDINATES } else { Six::COORDINATES };
+    let kernel = |&p: &f64| if p == INFINITY { [0.0, 0.0, 1.0] } else { [1.0, p, p * p].map(|power| scale(p) * power) };
+    points[..max_run + 2].iter().map(kernel)
 }
 
 const fn scale(p: f64) -> f64 {
@@ -142,7 +142,7 @@ mod tests {
                 let taps = [number(0), number(1), number(2)];
                 let x: Vec<f64> = (0..m + 2).map(|i| number(3 + i)).collect();
                 let (b, a) = (input::<P>(m), output::<P>(m));
-                let products: Vec<f64> = (kernels::<P>().take(m + 2).enumerate())
+                let products: Vec<f64> = (kernels(max).take(m + 2).enumerate())
                     .map(|(i, kernel)| {
                         let weight: f64 = kernel.iter().zip(taps).map(|(g, w)| g * w).sum();
                         let value: f64 = (0..m + 2).map(|j| f64::from(b[i][j]) * x[j]).sum();

@@ -18,15 +18,15 @@ pub(super) struct InputTransform<'a> {
     pub values: [usize; 2],
     /// A multiple of 16.
     pub channels: usize,
-    /// The layer's longest run.
-    pub max_run: usize,
+    /// Rows may have runs of [`Eight`].
+    pub long: bool,
 }
 
 impl Kernel for InputTransform<'_> {
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
         // SAFETY: as the caller promises.
-        unsafe { if self.max_run > 6 { self.with::<S, Eight>() } else { self.with::<S, Six>() } }
+        unsafe { if self.long { self.with::<S, Eight>() } else { self.with::<S, Six>() } }
     }
 }
 
@@ -46,7 +46,7 @@ impl InputTransform<'_> {
                 }
                 for (i, into) in self.into[..rows + 2].iter().enumerate() {
                     let load = |j: usize| half[j][i].assume_init();
-                    input_values::<S, P>(columns, load, |j, y| y.store(into[j].add(channel)));
+                    input_values::<S, Six>(columns, load, |j, y| y.store(into[j].add(channel)));
                 }
             }
         }
@@ -66,15 +66,15 @@ pub(super) struct OutputTransform<'a> {
     pub bias: &'a [f32],
     /// Past the caches: pixels are aligned to the widest register.
     pub stream: bool,
-    /// The layer's longest run.
-    pub max_run: usize,
+    /// Rows may have runs of [`Eight`].
+    pub long: bool,
 }
 
 impl Kernel for OutputTransform<'_> {
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
         // SAFETY: as the caller promises.
-        unsafe { if self.max_run > 6 { self.with::<S, Eight>() } else { self.with::<S, Six>() } }
+        unsafe { if self.long { self.with::<S, Eight>() } else { self.with::<S, Six>() } }
     }
 }
 
@@ -99,7 +99,7 @@ impl OutputTransform<'_> {
                 }
                 for (i, into) in self.into[..rows].iter().enumerate() {
                     let load = |j: usize| half[j][i].assume_init();
-                    output_values::<S, P>(columns, load, |j, y| {
+                    output_values::<S, Six>(columns, load, |j, y| {
                         let (pixel, into) = (y.add(bias).relu(), into[j].add(output));
                         if self.stream { pixel.stream(into) } else { pixel.store(into) }
                     });

@@ -291,10 +291,10 @@ fn views<'a>(
 
 /// All patches of the slice as one tile.
 fn whole_slice(grid: &PatchGrid) -> Result<PlannedTile, Error> {
-    let mut plans = AxisPlans::new(None, 0);
+    let mut plans = AxisPlans::new(0);
     let mut axis = |axis: &crate::patch_grid::Axis| {
         let all: Vec<usize> = (0..axis.count()).collect();
-        plans.tile(axis, &all, Padding::Patch, &Cancel::default())
+        plans.tile(axis, None, &all, Padding::Patch, &Cancel::default())
     };
     let axes = Axes { rows: axis(&grid.y)?, columns: axis(&grid.x)? };
     Ok(PlannedTile {
