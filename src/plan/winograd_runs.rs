@@ -2,7 +2,7 @@
 //! neighbouring outputs of a convolution at once (Winograd).
 //!
 //! ```text
-//! run     v[0], ..., v[m-1]   with taps(v[i]) = (x[i], x[i+1], x[i+2]);   1 <= m <= the engine's maximum
+//! run     v[0], ..., v[m-1]   with taps(v[i]) = (x[i], x[i+1], x[i+2]);   1 <= m <= the engine's maximum for the layer
 //! reads   x[0], ..., x[m+1]   values of the previous layer, or zero
 //! ```
 //! A run is evaluated whole, so the bits of a value depend on the run that it is in. They must not depend
