@@ -392,8 +392,13 @@ typedef struct patchmask_options {
   // pixel_mm (means when shrinking, linearly when growing, by a factor of at most 8), and the outputs are
   // written on the volume's voxels; crop and ROI count voxels. 0: never. Default 1.
   int32_t resample;
-  // Zero, so that a field that a later version appends has bytes of its own.
-  uint32_t unused;
+  // 1: evaluate only the body, which is found in each slice of voxels by itself: those above -500 HU (half-way from air to
+  // water), of these the largest component (of 4 neighbours), and all that it encloses. A patch is evaluated where it decides a voxel
+  // of it: where its centre lies in the body dilated by half a stride, with PATCHMASK_INTERPOLATION_LINEAR by a stride. Inside the
+  // body, and the ROI where there is one, results have the bits that they have without; outside of it they are what they
+  // are outside a ROI. What lies apart in a slice, such as an arm or the second leg, is outside too. The estimate is an
+  // upper bound then, and volumes lie in host memory. Default 0.
+  int32_t body;
 } patchmask_options;
 
 // Description of a model.
@@ -492,6 +497,8 @@ typedef struct patchmask_result {
   double segment_seconds;
   // Maximum bytes of device memory that the library held at once; 0 on the CPU.
   uint64_t device_peak_bytes;
+  // With options.body: the body's share of the volume's voxels, 0..=1; 1 without.
+  double body_share;
 } patchmask_result;
 
 #ifdef __cplusplus

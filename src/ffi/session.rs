@@ -197,6 +197,7 @@ pub unsafe extern "C" fn patchmask_session_segment(
                 mask_seconds: report.timings.mask.as_secs_f64(),
                 segment_seconds: report.timings.segment.as_secs_f64(),
                 device_peak_bytes: report.peak.device,
+                body_share: report.body_share,
             };
             // SAFETY: checked above.
             unsafe { write_struct(out_result, &result) };

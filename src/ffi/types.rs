@@ -184,8 +184,13 @@ pub struct patchmask_options {
     /// pixel_mm (means when shrinking, linearly when growing, by a factor of at most 8), and the outputs are
     /// written on the volume's voxels; crop and ROI count voxels. 0: never. Default 1.
     pub resample: i32,
-    /// Zero, so that a field that a later version appends has bytes of its own.
-    pub unused: u32,
+    /// 1: evaluate only the body, which is found in each slice of voxels by itself: those above -500 HU (half-way from air to
+    /// water), of these the largest component (of 4 neighbours), and all that it encloses. A patch is evaluated where it decides a voxel
+    /// of it: where its centre lies in the body dilated by half a stride, with PATCHMASK_INTERPOLATION_LINEAR by a stride. Inside the
+    /// body, and the ROI where there is one, results have the bits that they have without; outside of it they are what they
+    /// are outside a ROI. What lies apart in a slice, such as an arm or the second leg, is outside too. The estimate is an
+    /// upper bound then, and volumes lie in host memory. Default 0.
+    pub body: i32,
 }
 
 /// Description of a model.
@@ -290,4 +295,6 @@ pub struct patchmask_result {
     pub segment_seconds: f64,
     /// Maximum bytes of device memory that the library held at once; 0 on the CPU.
     pub device_peak_bytes: u64,
+    /// With options.body: the body's share of the volume's voxels, 0..=1; 1 without.
+    pub body_share: f64,
 }
