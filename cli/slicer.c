@@ -62,7 +62,7 @@ static const char INPUTS[] =
     "      <name>body</name>\n"
     "      <label>Body only</label>\n"
     "      <longflag>--body</longflag>\n"
-    "      <description>Evaluate only the body, which is found in each slice: nothing in the air around it</description>\n"
+    "      <description>Evaluate only the body, found in each slice: nothing in the air around it</description>\n"
     "      <default>false</default>\n"
     "    </boolean>\n"
     "    <image reference=\"inputVolume\">\n"

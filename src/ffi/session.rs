@@ -178,6 +178,10 @@ pub unsafe extern "C" fn patchmask_session_segment(
             this.log.tell(LogLevel::Warning, &warning);
         }
         let report = this.session.segment(&volume, roi.as_ref(), &mut outputs, &mut progress)?;
+        if report.body_share == 0.0 {
+            let text = "body: no slice has a voxel above -500 HU, nothing was evaluated; check the volume's slope and intercept";
+            this.log.tell(LogLevel::Warning, text);
+        }
         if !out_result.is_null() {
             let result = patchmask_result {
                 struct_size: size_of::<patchmask_result>(),
