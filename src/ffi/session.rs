@@ -87,7 +87,7 @@ pub unsafe extern "C" fn patchmask_session_engine_name(session: *const patchmask
 }
 
 /// Estimates the work and memory of segmenting, without running it. Uses the volume's extents only (its `data`
-/// may be NULL) and, where given, the ROI's voxels. `*out_estimate` has been initialised by
+/// may be NULL) and, where given, the ROI's voxels: with options.body an upper bound. `*out_estimate` has been initialised by
 /// patchmask_estimate_init. Errors: as patchmask_session_segment.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn patchmask_session_estimate(

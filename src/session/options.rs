@@ -42,7 +42,7 @@ pub struct Options {
     pub resample: bool,
     /// Probability from which a voxel is of the lesion class; `None`: where it is the most probable one.
     pub threshold: Option<f64>,
-    /// Evaluate only the body that is found in each slice, see `patchmask_options::body`.
+    /// Evaluate only the body, found in each slice; see [`crate::ffi::patchmask_options::body`].
     pub body: bool,
     /// The device to run on.
     pub device: DeviceChoice,
