@@ -22,6 +22,7 @@ static const char HELP[] =
     "  --no-resample               keep the file's pixels, whatever their size\n"
     "  --spacing X,Y,Z             mm between voxels, where the file does not say it\n"
     "  --roi ROI.nrrd              evaluate only where non-zero\n"
+    "  --body                      evaluate only the body, found in each slice: nothing in the air around it\n"
     "  --fill nearest|linear       how patch classes become voxels (default nearest)\n"
     "  --threshold P               probability from which a voxel is lesion (0: the most probable class)\n"
     "  --logits FILE.nrrd          float32; axes fastest first: class, patch x, patch y, slice\n"
@@ -214,6 +215,7 @@ static bool parse_option(arguments* out, patchmask_options* options, int count, 
         {"--no-equalize", .choice = &options->equalize, .value = 0},
         {"--no-sharing", .choice = &options->sharing, .value = 0},
         {"--no-resample", .choice = &options->resample, .value = 0},
+        {"--body", .choice = &options->body, .value = 1},
         {"--quiet", .choice = &out->quiet, .value = 1},
         {"--slicer-progress", .choice = &out->slicer_progress, .value = 1},
         {"--xml", .choice = &out->action, .value = ACTION_DESCRIBE},

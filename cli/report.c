@@ -83,6 +83,7 @@ static void put_options(FILE* file, const run_report* report) {
     if (report->arguments->spacing[0] > 0) put_numbers(file, ",\n    \"spacing\": ", report->arguments->spacing, 3);
     else fputs(",\n    \"spacing\": null", file);
     put_text_entry(file, ",\n    \"roi\": ", report->arguments->roi);
+    fprintf(file, ",\n    \"body\": %s", o->body ? "true" : "false");
     put_text_entry(file, ",\n    \"truth\": ", report->arguments->truth);
     fprintf(file, ",\n    \"fill\": \"%s\"", o->interpolation == PATCHMASK_INTERPOLATION_LINEAR ? "linear" : "nearest");
     fprintf(file, ",\n    \"lesion_class\": %" PRIu32, o->lesion_class);
@@ -126,7 +127,9 @@ void report_write_json(FILE* file, const run_report* report) {
     fputs(",\n", file);
     fprintf(file, "  \"patches\": %" PRIu64 ",\n  \"macs\": %" PRIu64 ",\n", r->patches, r->macs);
     fprintf(file, "  \"macs_unshared\": %" PRIu64 ",\n  \"tiles\": %" PRIu64 ",\n", r->macs_unshared, r->tiles);
-    fprintf(file, "  \"nonfinite_voxels\": %" PRIu64 ",\n", r->nonfinite_voxels);
+    fprintf(file, "  \"nonfinite_voxels\": %" PRIu64, r->nonfinite_voxels);
+    put_number_entry(file, ",\n  \"body_share\": ", r->body_share);
+    fputs(",\n", file);
     put_timings(file, report);
     if (report->overlap != NULL) {
         put_number_entry(file, "  \"dice\": ", overlap_dice(report->overlap));
@@ -148,6 +151,7 @@ void report_print_summary(FILE* file, const run_report* report) {
     fprintf(file, "; at most %.1f MiB\n", (double)r->peak_bytes / (1 << 20));
     fprintf(file, "seconds  %.3f: plan %.3f, intensity %.3f, network %.3f, mask %.3f; load %.3f\n", r->segment_seconds,
             r->plan_seconds, r->intensity_seconds, r->network_seconds, r->mask_seconds, report->load_seconds);
+    if (report->options->body) fprintf(file, "body     %.4g %% of the voxels\n", 100 * r->body_share);
     if (r->nonfinite_voxels != 0)
         fprintf(file, "voxels   %" PRIu64 " were not finite and counted as black\n", r->nonfinite_voxels);
     if (report->overlap != NULL) {

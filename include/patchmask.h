@@ -271,7 +271,7 @@ typedef struct patchmask_volume {
 typedef struct patchmask_outputs {
   // Set by patchmask_outputs_init.
   size_t struct_size;
-  // Class of each voxel, on the grid of the volume; 0 outside the ROI or the crop.
+  // Class of each voxel, on the grid of the volume; 0 outside the ROI, the crop or the body.
   uint8_t *mask;
   // Bytes between voxels of `mask` along x.
   uint64_t mask_stride_x;
@@ -279,8 +279,8 @@ typedef struct patchmask_outputs {
   uint64_t mask_stride_y;
   // Bytes between voxels of `mask` along z.
   uint64_t mask_stride_z;
-  // Probability (softmax) of the lesion class, on the grid of the volume; 0 outside the ROI or
-  // the crop.
+  // Probability (softmax) of the lesion class, on the grid of the volume; 0 outside the ROI, the crop or
+  // the body.
   float *probability;
   // Bytes between voxels of `probability` along x.
   uint64_t probability_stride_x;
@@ -288,7 +288,7 @@ typedef struct patchmask_outputs {
   uint64_t probability_stride_y;
   // Bytes between voxels of `probability` along z.
   uint64_t probability_stride_z;
-  // 1 where a voxel was decided by evaluated patches, 0 outside the ROI or the crop.
+  // 1 where a voxel was decided by evaluated patches, 0 outside the ROI, the crop or the body.
   uint8_t *coverage;
   // Bytes between voxels of `coverage` along x.
   uint64_t coverage_stride_x;
@@ -392,8 +392,13 @@ typedef struct patchmask_options {
   // pixel_mm (means when shrinking, linearly when growing, by a factor of at most 8), and the outputs are
   // written on the volume's voxels; crop and ROI count voxels. 0: never. Default 1.
   int32_t resample;
-  // Zero, so that a field that a later version appends has bytes of its own.
-  uint32_t unused;
+  // 1: evaluate only the body, found in each slice by itself: the voxels above -500 HU (half-way from air to water),
+  // of these the largest component (4 neighbours), and all that it encloses. A patch is evaluated where it decides a
+  // voxel of the body: where its centre lies in the body dilated by half a stride, with
+  // PATCHMASK_INTERPOLATION_LINEAR by a stride. In the body (and the ROI, where one is given) results have the bits
+  // that they have without; outside they are those outside a ROI. What lies apart in a slice, an arm or a second
+  // leg, is outside too. The estimate is an upper bound then; the volume lies in host memory. Default 0.
+  int32_t body;
 } patchmask_options;
 
 // Description of a model.
@@ -492,6 +497,8 @@ typedef struct patchmask_result {
   double segment_seconds;
   // Maximum bytes of device memory that the library held at once; 0 on the CPU.
   uint64_t device_peak_bytes;
+  // With options.body: the body's share of the volume's voxels, 0..=1; 1 without.
+  double body_share;
 } patchmask_result;
 
 #ifdef __cplusplus
@@ -581,7 +588,7 @@ patchmask_status patchmask_session_new(const struct patchmask_model *model,
 const char *patchmask_session_engine_name(const struct patchmask_session *session);
 
 // Estimates the work and memory of segmenting, without running it. Uses the volume's extents only (its `data`
-// may be NULL) and, where given, the ROI's voxels. `*out_estimate` has been initialised by
+// may be NULL) and, where given, the ROI's voxels: with options.body an upper bound. `*out_estimate` has been initialised by
 // patchmask_estimate_init. Errors: as patchmask_session_segment.
 patchmask_status patchmask_session_estimate(struct patchmask_session *session,
                                             const struct patchmask_volume *volume,

@@ -30,8 +30,8 @@
 //! session            calls: tiling, the loop over slices, progress, options
 //! engine             evaluates slices: on the CPU in f32, on GPUs in fp16 on own kernels
 //! mask plan          patches' classes to voxels; value numbering: the activations that patches share
-//! intensity patch_grid weights
-//!                    a slice as network input; patch centres, crop, ROI; safetensors files
+//! body intensity patch_grid weights
+//!                    the body in a slice; a slice as network input; patch centres, crop, ROI; safetensors files
 //! resampling         the caller's voxels and the model's pixels
 //! volume network     the caller's voxels and buffers; VGG16
 //! memory reserve     allocations that may fail; the allocator of the C library
@@ -62,6 +62,7 @@ mod engine;
 mod mask;
 mod plan;
 
+mod body;
 mod intensity;
 mod patch_grid;
 mod weights;

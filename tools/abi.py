@@ -109,8 +109,8 @@ def exports(header):
 
 
 def broken(old, new):
-    """Lines of the old layout that no longer hold; structs may grow."""
-    kept = [line for line in old.splitlines() if line.startswith(("AT(", "NUMBER("))]
+    """Lines of the old layout that no longer hold; structs may grow, and fields may take the place of unused bytes."""
+    kept = [line for line in old.splitlines() if line.startswith(("AT(", "NUMBER(")) and ", unused, " not in line]
     same_abi = not kept or next(line for line in kept if "ABI_VERSION" in line) in new
     return [line for line in kept if line not in new.splitlines()] if same_abi else []
 

@@ -104,6 +104,8 @@ pub fn options(
     o.equalize = mostly(u, equalize)?;
     let sharing = i32::from(!rarely(u, 4));
     o.sharing = mostly(u, sharing)?;
+    let body = i32::from(rarely(u, 3));
+    o.body = mostly(u, body)?;
     if rarely(u, 3) {
         let x = [u.int_in_range(0..=extents[0])?, u.int_in_range(0..=extents[0])?];
         let y = [u.int_in_range(0..=extents[1])?, u.int_in_range(0..=extents[1])?];

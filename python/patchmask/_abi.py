@@ -125,7 +125,7 @@ class Options(ctypes.Structure):
         ("pixel_mm", c_double),
         ("threshold", c_double),
         ("resample", c_int32),
-        ("unused", c_uint32),
+        ("body", c_int32),
     ]
 
 
@@ -183,6 +183,7 @@ class Result(ctypes.Structure):
         ("mask_seconds", c_double),
         ("segment_seconds", c_double),
         ("device_peak_bytes", c_uint64),
+        ("body_share", c_double),
     ]
 
 

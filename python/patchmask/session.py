@@ -74,6 +74,7 @@ class Result:
     mask_seconds: float
     segment_seconds: float
     device_peak_bytes: int
+    body_share: float  #: of the voxels, with `body`; 1 without
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,7 @@ class Session(Owner):
     equalize       histogram equalisation of every slice
     sharing        False: patch by patch, for comparison
     crop           (x0, y0, x1, y1) in voxels of a slice, half-open; outside is black
+    body           True: only the body, found in each slice, is evaluated: nothing in the air around it
     lesion_class   whose probability is written
     pixel_mm       side of the pixels that patch_size and stride count; slices of another spacing are resampled
     resample       False: pixels are the volume's voxels, whatever their size
@@ -126,6 +128,7 @@ class Session(Owner):
         equalize: Optional[bool] = None,
         sharing: bool = True,
         crop: Optional[tuple[int, int, int, int]] = None,
+        body: bool = False,
         lesion_class: Optional[int] = None,
         pixel_mm: Optional[float] = None,
         resample: bool = True,
@@ -161,7 +164,7 @@ class Session(Owner):
                 getattr(raw, name)[:] = _per_channel(name, numbers, model.info.input_channels)
         if equalize is not None:
             raw.equalize = bool(equalize)
-        raw.sharing, raw.resample = bool(sharing), bool(resample)
+        raw.sharing, raw.resample, raw.body = bool(sharing), bool(resample), bool(body)
         for name, number in (("pixel_mm", pixel_mm), ("threshold", threshold)):
             if number is not None:
                 setattr(raw, name, _numbers(name, number, (1,), "a number")[0])
@@ -423,6 +426,7 @@ def _options(raw: _abi.Options) -> dict[str, Any]:
         "equalize": bool(raw.equalize),
         "sharing": bool(raw.sharing),
         "crop": crop if any(crop) else None,
+        "body": bool(raw.body),
         "lesion_class": raw.lesion_class,
         "pixel_mm": raw.pixel_mm,
         "resample": bool(raw.resample),

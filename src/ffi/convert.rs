@@ -121,6 +121,7 @@ impl patchmask_options {
             pixel_mm: (self.pixel_mm != 0.0).then_some(self.pixel_mm),
             resample: switch("resample", self.resample)?,
             threshold: (self.threshold != 0.0).then_some(self.threshold),
+            body: switch("body", self.body)?,
             device: match self.device {
                 PATCHMASK_DEVICE_AUTO => DeviceChoice::Auto,
                 PATCHMASK_DEVICE_CPU => DeviceChoice::Cpu,

@@ -146,7 +146,7 @@ impl From<Options> for patchmask_options {
             pixel_mm: defaults.pixel_mm.unwrap_or(0.0),
             threshold: defaults.threshold.unwrap_or(0.0),
             resample: i32::from(defaults.resample),
-            unused: 0,
+            body: i32::from(defaults.body),
         }
     }
 }

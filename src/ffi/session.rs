@@ -87,7 +87,7 @@ pub unsafe extern "C" fn patchmask_session_engine_name(session: *const patchmask
 }
 
 /// Estimates the work and memory of segmenting, without running it. Uses the volume's extents only (its `data`
-/// may be NULL) and, where given, the ROI's voxels. `*out_estimate` has been initialised by
+/// may be NULL) and, where given, the ROI's voxels: with options.body an upper bound. `*out_estimate` has been initialised by
 /// patchmask_estimate_init. Errors: as patchmask_session_segment.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn patchmask_session_estimate(
@@ -178,6 +178,10 @@ pub unsafe extern "C" fn patchmask_session_segment(
             this.log.tell(LogLevel::Warning, &warning);
         }
         let report = this.session.segment(&volume, roi.as_ref(), &mut outputs, &mut progress)?;
+        if report.body_share == 0.0 {
+            let text = "body: no slice has a voxel above -500 HU, nothing was evaluated; check the volume's slope and intercept";
+            this.log.tell(LogLevel::Warning, text);
+        }
         if !out_result.is_null() {
             let result = patchmask_result {
                 struct_size: size_of::<patchmask_result>(),
@@ -197,6 +201,7 @@ pub unsafe extern "C" fn patchmask_session_segment(
                 mask_seconds: report.timings.mask.as_secs_f64(),
                 segment_seconds: report.timings.segment.as_secs_f64(),
                 device_peak_bytes: report.peak.device,
+                body_share: report.body_share,
             };
             // SAFETY: checked above.
             unsafe { write_struct(out_result, &result) };

@@ -71,7 +71,7 @@ pub struct patchmask_volume {
 pub struct patchmask_outputs {
     /// Set by patchmask_outputs_init.
     pub struct_size: usize,
-    /// Class of each voxel, on the grid of the volume; 0 outside the ROI or the crop.
+    /// Class of each voxel, on the grid of the volume; 0 outside the ROI, the crop or the body.
     pub mask: *mut u8,
     /// Bytes between voxels of `mask` along x.
     pub mask_stride_x: u64,
@@ -79,8 +79,8 @@ pub struct patchmask_outputs {
     pub mask_stride_y: u64,
     /// Bytes between voxels of `mask` along z.
     pub mask_stride_z: u64,
-    /// Probability (softmax) of the lesion class, on the grid of the volume; 0 outside the ROI or
-    /// the crop.
+    /// Probability (softmax) of the lesion class, on the grid of the volume; 0 outside the ROI, the crop or
+    /// the body.
     pub probability: *mut f32,
     /// Bytes between voxels of `probability` along x.
     pub probability_stride_x: u64,
@@ -88,7 +88,7 @@ pub struct patchmask_outputs {
     pub probability_stride_y: u64,
     /// Bytes between voxels of `probability` along z.
     pub probability_stride_z: u64,
-    /// 1 where a voxel was decided by evaluated patches, 0 outside the ROI or the crop.
+    /// 1 where a voxel was decided by evaluated patches, 0 outside the ROI, the crop or the body.
     pub coverage: *mut u8,
     /// Bytes between voxels of `coverage` along x.
     pub coverage_stride_x: u64,
@@ -184,8 +184,13 @@ pub struct patchmask_options {
     /// pixel_mm (means when shrinking, linearly when growing, by a factor of at most 8), and the outputs are
     /// written on the volume's voxels; crop and ROI count voxels. 0: never. Default 1.
     pub resample: i32,
-    /// Zero, so that a field that a later version appends has bytes of its own.
-    pub unused: u32,
+    /// 1: evaluate only the body, found in each slice by itself: the voxels above -500 HU (half-way from air to water),
+    /// of these the largest component (4 neighbours), and all that it encloses. A patch is evaluated where it decides a
+    /// voxel of the body: where its centre lies in the body dilated by half a stride, with
+    /// PATCHMASK_INTERPOLATION_LINEAR by a stride. In the body (and the ROI, where one is given) results have the bits
+    /// that they have without; outside they are those outside a ROI. What lies apart in a slice, an arm or a second
+    /// leg, is outside too. The estimate is an upper bound then; the volume lies in host memory. Default 0.
+    pub body: i32,
 }
 
 /// Description of a model.
@@ -290,4 +295,6 @@ pub struct patchmask_result {
     pub segment_seconds: f64,
     /// Maximum bytes of device memory that the library held at once; 0 on the CPU.
     pub device_peak_bytes: u64,
+    /// With options.body: the body's share of the volume's voxels, 0..=1; 1 without.
+    pub body_share: f64,
 }

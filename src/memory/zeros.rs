@@ -23,6 +23,8 @@ pub(crate) unsafe trait Zeroable: Copy {}
 unsafe impl Zeroable for f32 {}
 // SAFETY: 0
 unsafe impl Zeroable for u32 {}
+// SAFETY: 0
+unsafe impl Zeroable for i32 {}
 // SAFETY: false
 unsafe impl Zeroable for bool {}
 

@@ -17,5 +17,5 @@ mod voxel_axis;
 pub use axis::Axis;
 pub(crate) use blocks::{PatchBlock, StripLimits, Strips, interleaved, splits};
 pub use grid::{Crop, Padding, PatchGrid, check_patch};
-pub(crate) use selection::{SelectedPatches, Selection};
+pub(crate) use selection::Selection;
 pub(crate) use voxel_axis::CentrePair;

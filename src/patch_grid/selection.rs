@@ -14,19 +14,14 @@ pub(crate) struct Selection {
     /// [grid rows][grid columns]: to be evaluated. Empty: all are.
     patches: Zeros<bool>,
     width: usize,
-}
-
-/// The patches of a slice to be evaluated.
-pub(crate) struct SelectedPatches {
-    /// Rows and columns of the grid with at least one.
-    pub axes: Axes<Vec<usize>>,
-    pub count: usize,
+    /// Of `patches` the wanted ones.
+    count: usize,
 }
 
 impl Selection {
     /// All voxels of the crop.
     pub fn everything() -> Self {
-        Self { inside: Zeros::default(), patches: Zeros::default(), width: 0 }
+        Self { inside: Zeros::default(), patches: Zeros::default(), width: 0, count: 0 }
     }
 
     /// The non-zero voxels of slice `z` of `roi`. `interpolated`: each voxel needs the four centres
@@ -40,7 +35,6 @@ impl Selection {
     ) -> Result<Self, Error> {
         let Extents { width, height, .. } = roi.extents();
         let mut inside = Zeros::new(width * height, "ROI of a slice")?;
-        let mut patches = Zeros::new(grid.patches(), "patches of a slice")?;
         let mut values = try_filled(width.min(AT_A_TIME), 0.0, "ROI row")?;
         for (y, row) in inside.chunks_exact_mut(width).enumerate() {
             for (part, inside) in row.chunks_mut(AT_A_TIME).enumerate() {
@@ -52,7 +46,30 @@ impl Selection {
                 }
             }
         }
+        Self::of(inside, grid, interpolated, cancel)
+    }
+
+    /// What of this lies in the body, [height][width] of the slice.
+    pub fn within(
+        self,
+        mut body: Zeros<bool>,
+        grid: &PatchGrid,
+        interpolated: bool,
+        cancel: &Cancel,
+    ) -> Result<Self, Error> {
+        for (body, inside) in body.chunks_mut(AT_A_TIME).zip(self.inside.chunks(AT_A_TIME)) {
+            cancel.check()?;
+            body.iter_mut().zip(inside).for_each(|(body, &inside)| *body &= inside);
+        }
+        Self::of(body, grid, interpolated, cancel)
+    }
+
+    /// These voxels, and the patches whose footprints touch one.
+    fn of(inside: Zeros<bool>, grid: &PatchGrid, interpolated: bool, cancel: &Cancel) -> Result<Self, Error> {
         let Axes { rows, columns } = grid.voxels;
+        let width = columns.scale.voxels;
+        let mut patches = Zeros::new(grid.patches(), "patches of a slice")?;
+        let mut count = 0;
         // Voxel columns that some row of a footprint has inside.
         let mut reached = Zeros::new(width, "ROI row")?;
         let mut footprints = try_with_capacity(grid.x.count().min(AT_A_TIME), "ROI row")?;
@@ -71,16 +88,17 @@ impl Selection {
                 }
                 for (wanted, footprint) in patches[part..end].iter_mut().zip(&footprints) {
                     *wanted = reached[footprint.clone()].contains(&true);
+                    count += usize::from(*wanted);
                 }
             }
         }
-        Ok(Self { inside, patches, width })
+        Ok(Self { inside, patches, width, count })
     }
 
-    /// Bytes of what is made for slices of these extents, with a ROI or without.
-    pub fn bytes(extents: Extents, grid: &PatchGrid, roi: bool) -> u64 {
+    /// Bytes of what is made for slices of these extents, with so many that are not everything at a time.
+    pub fn bytes(extents: Extents, grid: &PatchGrid, selections: usize) -> u64 {
         let lists = 2 * size_of::<usize>() * (grid.x.count() + grid.y.count());
-        (lists + if roi { extents.pixels() + grid.patches() } else { 0 }) as u64
+        (lists + selections * (extents.pixels() + grid.patches())) as u64
     }
 
     /// Row `y` of the slice: true inside the ROI. `None`: all of it is.
@@ -103,8 +121,13 @@ impl Selection {
         self.patches.is_empty() || self.patches[index]
     }
 
-    /// The patches to evaluate.
-    pub fn selected(&self, grid: &PatchGrid, cancel: &Cancel) -> Result<SelectedPatches, Error> {
+    /// How many patches are to be evaluated.
+    pub fn count(&self, grid: &PatchGrid) -> usize {
+        if self.is_everything() { grid.patches() } else { self.count }
+    }
+
+    /// Rows and columns of the grid with at least one of them.
+    pub fn selected(&self, grid: &PatchGrid, cancel: &Cancel) -> Result<Axes<Vec<usize>>, Error> {
         const WHAT: &str = "patches of a slice";
         let counts = grid.axes().map(|axis| axis.count());
         let list = |used: &[bool]| {
@@ -118,16 +141,14 @@ impl Selection {
             Ok::<_, Error>(indices)
         };
         let mut used = counts.try_map(|count| try_filled(count, self.is_everything(), WHAT))?;
-        let mut count = if self.is_everything() { grid.patches() } else { 0 };
         for (used_row, row) in used.rows.iter_mut().zip(self.patches.chunks_exact(counts.columns)) {
             for (used, wanted) in used.columns.chunks_mut(AT_A_TIME).zip(row.chunks(AT_A_TIME)) {
                 cancel.check()?;
                 for (used, _) in used.iter_mut().zip(wanted).filter(|&(_, &wanted)| wanted) {
                     (*used, *used_row) = (true, true);
-                    count += 1;
                 }
             }
         }
-        Ok(SelectedPatches { axes: used.try_map(|used| list(&used))?, count })
+        used.try_map(|used| list(&used))
     }
 }

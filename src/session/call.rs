@@ -4,6 +4,7 @@ use super::options::{Centres, Estimate, Options, Outputs};
 use super::slice_tiles::{CachedTiles, SliceTiles};
 use super::tally::Tally;
 use super::tiling::Tiling;
+use crate::body::{bytes_for_body, find_body};
 use crate::engine::{Bytes, Control, DeviceKind, EngineInfo, Geometry, Request};
 use crate::error::Error;
 use crate::intensity::Intensity;
@@ -50,9 +51,10 @@ impl<'a> Call<'a> {
         }
         let scale = options.scale(extents, spacing)?;
         let grid = PatchGrid::new(scale, options.patch_size, options.stride, options.crop)?;
-        let geometry = Geometry { extents, grid, roi: roi.is_some(), classes };
-        let selection = Selection::bytes(extents, &grid, roi.is_some());
-        let held = info.fixed + info.memory.call(&geometry)? + Bytes::host(selection);
+        let geometry = Geometry { extents, grid, roi: roi.is_some() || options.body, classes };
+        let selection = Selection::bytes(extents, &grid, usize::from(roi.is_some()) + usize::from(options.body));
+        let body = if options.body { bytes_for_body(extents)? } else { 0 };
+        let held = info.fixed + info.memory.call(&geometry)? + Bytes::host(selection + body);
         Ok(Self { options, info, control, geometry, spacing, roi, budget, held })
     }
 
@@ -96,6 +98,11 @@ impl<'a> Call<'a> {
         Ok(views)
     }
 
+    /// True where all slices are cut into the same tiles.
+    pub fn is_cut_once(&self) -> bool {
+        self.roi.is_none()
+    }
+
     pub fn request(&self, volume: &'a Volume<'a>, outputs: &OutputViews<'_>) -> Result<Request<'a>, Error> {
         let planes = outputs.on_device()?;
         let on_device = [("volume", volume.memory() != Memory::Host), ("outputs", planes.is_some())];
@@ -106,6 +113,11 @@ impl<'a> Call<'a> {
                      session with the device cuda"
                 )));
             }
+        }
+        if self.options.body && volume.memory() != Memory::Host {
+            return Err(Error::invalid(
+                "body of a volume in device memory: it is looked for in host memory; copy the volume there, or set body to 0".into(),
+            ));
         }
         Ok(Request {
             geometry: self.geometry,
@@ -122,11 +134,24 @@ impl<'a> Call<'a> {
         })
     }
 
-    /// The wanted pixels and patches of slice `z`.
+    /// The voxels and patches of slice `z` that are wanted, whatever lies in the body.
     pub fn selection(&self, z: usize) -> Result<Selection, Error> {
         let Some(roi) = self.roi else { return Ok(Selection::everything()) };
-        let interpolated = self.options.interpolation == Interpolation::Linear;
-        Selection::from_roi(roi, z, &self.geometry.grid, interpolated, &self.control.cancel)
+        Selection::from_roi(roi, z, &self.geometry.grid, self.interpolated(), &self.control.cancel)
+    }
+
+    /// What of that lies in the body where one is asked for, and the voxels of the body.
+    pub fn within_body(&self, selection: Selection, volume: &Volume<'_>, z: usize) -> Result<(Selection, u64), Error> {
+        if !self.options.body {
+            return Ok((selection, volume.extents().pixels() as u64));
+        }
+        let cancel = &self.control.cancel;
+        let (body, voxels) = find_body(volume, z, cancel)?;
+        Ok((selection.within(body, &self.geometry.grid, self.interpolated(), cancel)?, voxels))
+    }
+
+    fn interpolated(&self) -> bool {
+        self.options.interpolation == Interpolation::Linear
     }
 
     pub fn tiling(&self, plans: &AxisPlans) -> Tiling<'_> {
@@ -135,7 +160,7 @@ impl<'a> Call<'a> {
             grid: self.geometry.grid,
             padding: self.options.padding,
             sharing: self.options.sharing,
-            lists: self.roi.is_some(),
+            lists: self.geometry.roi,
             budget: self.budget.less(self.held + Bytes::host(plans.limit() as u64)),
             info: self.info,
             limits: axes.map(|(axis, max_runs)| strip_limits(&axis, max_runs.as_ref())),
@@ -155,7 +180,7 @@ impl<'a> Call<'a> {
         Centres { origin: [x.0, y.0], spacing: [x.1, y.1], pixel: [x.2, y.2] }
     }
 
-    /// The dry run: cuts and plans every slice, evaluates nothing.
+    /// The dry run: cuts and plans every slice, evaluates nothing. A body, which is not known, may be all of a slice, or any part.
     pub fn estimate(&self, plans: &mut AxisPlans) -> Result<Estimate, Error> {
         let tiling = self.tiling(plans);
         let mut tally = Tally::new(self.info, self.options.patch_size);
@@ -165,6 +190,9 @@ impl<'a> Call<'a> {
             let selection = self.selection(z)?;
             let Some(cut) = tiling.cut(&selection, plans)? else { continue };
             tally.reserve(self.info.memory.reservation(depth, cut.largest, tiling.budget).wanted);
+            if self.options.body {
+                tally.reserve_any_part(cut.largest, plans);
+            }
             match SliceTiles::new(&tiling, cut, &selection, plans)? {
                 SliceTiles::Cached(CachedTiles { tiles, bytes }) => {
                     tally.add(&tiles, bytes, plans);

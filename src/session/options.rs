@@ -42,6 +42,8 @@ pub struct Options {
     pub resample: bool,
     /// Probability from which a voxel is of the lesion class; `None`: where it is the most probable one.
     pub threshold: Option<f64>,
+    /// Evaluate only the body, found in each slice; see [`crate::ffi::patchmask_options::body`].
+    pub body: bool,
     /// The device to run on.
     pub device: DeviceChoice,
     /// Worker threads; 0: one per core.
@@ -69,6 +71,7 @@ impl Options {
             pixel_mm: metadata.pixel_mm,
             resample: true,
             threshold: metadata.threshold,
+            body: false,
             device: DeviceChoice::Auto,
             threads: 0,
             memory_budget: 0,
@@ -203,6 +206,8 @@ pub struct Report {
     pub peak: Bytes,
     /// Voxels that were NaN or infinite.
     pub nonfinite_voxels: u64,
+    /// Share of the volume's voxels that are in the body; 1 where it was not looked for.
+    pub body_share: f64,
     /// The kind of device it ran on.
     pub device: DeviceKind,
     /// Seconds by stage.

@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::mask::OutputViews;
 use crate::patch_grid::Selection;
 use crate::plan::AxisPlans;
-use crate::volume::Volume;
+use crate::volume::{Extents, Volume};
 
 /// Segments all slices: submits each and writes it as soon as it is done.
 pub(super) fn segment(
@@ -35,9 +35,11 @@ pub(super) fn segment(
         timings: Timings::default(),
         tally: Tally::new(call.info, call.options.patch_size),
         nonfinite_voxels: 0,
+        body_voxels: 0,
     };
-    for z in 0..call.geometry.extents.depth {
-        segmentation.submit(z)?;
+    let Extents { depth, .. } = call.geometry.extents;
+    for z in 0..depth {
+        segmentation.submit(volume, z)?;
         if segmentation.in_flight.len() > call.info.pipeline_depth {
             segmentation.write_oldest(outputs)?;
         }
@@ -49,6 +51,7 @@ pub(super) fn segment(
         work: segmentation.tally.work,
         peak: segmentation.tally.peak(call.held),
         nonfinite_voxels: segmentation.nonfinite_voxels,
+        body_share: segmentation.body_voxels as f64 / (call.geometry.extents.pixels() * depth) as f64,
         device: call.info.device,
         timings: segmentation.timings,
     })
@@ -61,15 +64,16 @@ struct Segmentation<'a> {
     progress: &'a Progress,
     /// The oldest first.
     in_flight: VecDeque<SliceId>,
-    /// Without a ROI all slices have the same tiles.
+    /// Without a ROI all slices have the same tiles, or parts of these.
     tiles: Option<SliceTiles>,
     timings: Timings,
     tally: Tally<'a>,
     nonfinite_voxels: u64,
+    body_voxels: u64,
 }
 
 impl Segmentation<'_> {
-    fn submit(&mut self, z: usize) -> Result<(), Error> {
+    fn submit(&mut self, volume: &Volume<'_>, z: usize) -> Result<(), Error> {
         self.call.control.cancel.check()?;
         self.progress.enter(Stage::Intensity, self.fraction(z, 0.0));
         let slice = timed(&mut self.timings.intensity, || self.engine.slice(z))?;
@@ -80,6 +84,9 @@ impl Segmentation<'_> {
             Some(tiles) => Some(tiles),
             None => self.tiles_of(&selection)?,
         };
+        // The tiles of what is in the body are parts of these, so that the estimate holds, which does not know the body.
+        let (selection, body_voxels) = self.call.within_body(selection, volume, z)?;
+        self.body_voxels += body_voxels;
         self.timings.plan += began.elapsed();
         match &tiles {
             None => {}
@@ -89,7 +96,7 @@ impl Segmentation<'_> {
             Some(SliceTiles::OneByOne(cut)) => {
                 let tiling = self.call.tiling(self.plans);
                 let mut tiles = tiling.tiles(cut, &selection);
-                let patches = cut.patches() as f64;
+                let patches = selection.count(&tiling.grid) as f64;
                 let mut done = 0;
                 loop {
                     let began = Instant::now();
@@ -103,7 +110,7 @@ impl Segmentation<'_> {
                 }
             }
         }
-        if !self.call.geometry.roi {
+        if self.call.is_cut_once() {
             self.tiles = tiles;
         }
         self.in_flight.push_back(slice);

@@ -43,6 +43,12 @@ impl<'a> Tally<'a> {
         self.tiles.device = self.tiles.device.max(bytes);
     }
 
+    /// Counts what parts of the largest tile may take, and plans of all of them.
+    pub fn reserve_any_part(&mut self, largest: Bytes, plans: &AxisPlans) {
+        self.tiles = self.tiles.max(largest);
+        self.plans = plans.limit() as u64;
+    }
+
     /// Maximum bytes held at once, with `held` for the whole call.
     pub fn peak(&self, held: Bytes) -> Bytes {
         held + self.tiles + Bytes::host(self.plans)

@@ -12,9 +12,7 @@ use crate::engine::{Bytes, EngineInfo};
 use crate::error::Error;
 use crate::memory::{try_insert, try_with_capacity};
 use crate::network::CONVOLUTIONS;
-use crate::patch_grid::{
-    Axis, Padding, PatchBlock, PatchGrid, SelectedPatches, Selection, StripLimits, Strips, interleaved, splits,
-};
+use crate::patch_grid::{Axis, Padding, PatchBlock, PatchGrid, Selection, StripLimits, Strips, interleaved, splits};
 use crate::plan::{AxisPlan, AxisPlans, AxisSizes, MaxRuns, PlannedTile, STEPS, Step, TilePlan};
 
 /// Without sharing: maximum patches at a time, and maximum bytes of activations for them.
@@ -39,7 +37,8 @@ impl Tile {
 
 /// The way a slice's patches are cut into tiles.
 pub(super) struct Cut {
-    selected: SelectedPatches,
+    /// Rows and columns of the grid.
+    selected: Axes<Vec<usize>>,
     shape: Shape,
     /// Memory of the largest tile.
     pub largest: Bytes,
@@ -50,13 +49,6 @@ enum Shape {
     Blocks(Axes<usize>),
     /// So many patches at a time, each by itself.
     Stacks(usize),
-}
-
-impl Cut {
-    /// Patches of all tiles.
-    pub fn patches(&self) -> usize {
-        self.selected.count
-    }
 }
 
 /// Numbers of phases that are tried, see [`interleaved`].
@@ -100,24 +92,21 @@ impl Tiling<'_> {
     /// Cuts the wanted patches of a slice into tiles that fit the budget; `None`: there are none.
     pub fn cut(&self, selection: &Selection, plans: &mut AxisPlans) -> Result<Option<Cut>, Error> {
         let mut selected = selection.selected(&self.grid, self.cancel)?;
-        if selected.count == 0 {
+        if selected.rows.is_empty() {
             return Ok(None);
         }
-        let (shape, largest) = if self.sharing {
-            self.blocks(&mut selected.axes, plans)?
-        } else {
-            self.stacks(as_slices(&selected.axes), plans)?
-        };
+        let (shape, largest) =
+            if self.sharing { self.blocks(&mut selected, plans)? } else { self.stacks(as_slices(&selected), plans)? };
         Ok(Some(Cut { selected, shape, largest }))
     }
 
-    /// The tiles, one after another.
+    /// The tiles, one after another. `selection`: that which was cut, or a part of it, whose tiles are parts of the others.
     pub fn tiles<'t>(
         &'t self,
         cut: &'t Cut,
         selection: &'t Selection,
     ) -> Box<dyn Iterator<Item = Result<Tile, Error>> + 't> {
-        let wanted = as_slices(&cut.selected.axes);
+        let wanted = as_slices(&cut.selected);
         match cut.shape {
             Shape::Blocks(lengths) => {
                 let Axes { rows, columns } = wanted

@@ -134,6 +134,7 @@ static void options(void) {
     BAD_OPTION("std", std[2], NAN);
     BAD_OPTION("equalize 2", equalize, 2);
     BAD_OPTION("sharing -1", sharing, -1);
+    BAD_OPTION("body 2", body, 2);
     BAD_OPTION("lesion_class 2", lesion_class, 2);
     BAD_OPTION("lesion_class 4294967295", lesion_class, UINT32_MAX);
     BAD_OPTION("device 3", device, 3);

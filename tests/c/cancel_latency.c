@@ -20,7 +20,7 @@
 
 enum { MASK = 1, PROBABILITY = 2, COVERAGE = 4, LOGITS = 8, ALL = 15 };
 enum { EVERYWHERE, STRIPES, NOISE, ONE_VOXEL };
-enum { IMAGE = 1, UNSHARED = 2, EQUALIZE = 4, LINEAR = 8, ESTIMATE = 16, LOW_MEMORY = 32, SHORT = 64 };
+enum { IMAGE = 1, UNSHARED = 2, EQUALIZE = 4, LINEAR = 8, ESTIMATE = 16, LOW_MEMORY = 32, SHORT = 64, BODY = 128 };
 
 typedef struct scenario {
     const char* name;
@@ -37,6 +37,8 @@ static const scenario SCENARIOS[] = {
     {"larger_estimate", 20000, 20000, 1, 257, 7, EVERYWHERE, ESTIMATE | LOW_MEMORY, 0, 0, 2},
     {"larger_unshared", 20000, 20000, 1, 64, 7, EVERYWHERE, UNSHARED, MASK, 0, 2},
     {"larger_roi", 20000, 20000, 1, 65, 16, NOISE, IMAGE, MASK, 0, 3},
+    {"large_body", 4000, 4000, 1, 65, 16, EVERYWHERE, BODY | SHORT, MASK, 0, 2},
+    {"larger_body", 10000, 10000, 1, 65, 16, NOISE, BODY | LINEAR, MASK, 0, 2},
     {"dense", 8000, 8000, 1, 257, 1, EVERYWHERE, 0, MASK | LOGITS, 0, 2},
     {"dense_roi", 8000, 8000, 1, 64, 1, STRIPES, SHORT, MASK | LOGITS, 0, 2},
     {"dense_noise", 6000, 6000, 1, 64, 1, NOISE, EQUALIZE, MASK, 0, 2},
@@ -46,12 +48,14 @@ static const scenario SCENARIOS[] = {
     {"one_voxel", 8000, 8000, 1, 32, 1, ONE_VOXEL, LINEAR | EQUALIZE | SHORT, ALL, 0, 2},
     {"many_classes", 3000, 3000, 1, 32, 2, ONE_VOXEL, LINEAR, ALL, 0, 255},
     {"wide", 1 << 24, 4, 1, 32, 16, EVERYWHERE, EQUALIZE | SHORT, ALL, 0, 2},
+    {"wide_body", 1 << 24, 1, 1, 32, 16, EVERYWHERE, BODY | SHORT, MASK, 0, 2},
     {"wide_estimate", 1 << 24, 4, 1, 32, 16, EVERYWHERE, ESTIMATE, 0, 0, 2},
     {"wide_roi", 1 << 24, 4, 1, 32, 5, STRIPES, LINEAR, ALL, 0, 2},
     {"wide_one_voxel", 1 << 24, 4, 1, 32, 5, ONE_VOXEL, 0, ALL, 0, 2},
     {"wide_coarse_estimate", 1 << 24, 4, 1, 1024, 1024, EVERYWHERE, ESTIMATE, 0, 0, 2},
     {"wide_fine_estimate", 1 << 24, 1, 1, 1024, 1, EVERYWHERE, ESTIMATE, 0, 0, 2},
     {"tall", 4, 1 << 24, 1, 32, 16, EVERYWHERE, EQUALIZE, ALL, 0, 2},
+    {"tall_body", 4, 1 << 24, 1, 32, 16, EVERYWHERE, BODY, MASK, 0, 2},
     {"tall_noise_estimate", 4, 1 << 24, 1, 64, 3, NOISE, ESTIMATE, 0, 0, 2},
     {"line", 4000000, 1, 1, 64, 1, EVERYWHERE, SHORT, MASK, 0, 2},
     {"line_estimate", 4000000, 1, 1, 257, 1, EVERYWHERE, ESTIMATE | SHORT, 0, 0, 2},
@@ -177,6 +181,7 @@ static bool keeps_the_limit(const scenario* s, int moments, double longest) {
     options.interpolation = s->how & LINEAR ? PATCHMASK_INTERPOLATION_LINEAR : PATCHMASK_INTERPOLATION_NEAREST;
     options.sharing = !(s->how & UNSHARED);
     options.equalize = (s->how & EQUALIZE) != 0;
+    options.body = (s->how & BODY) != 0;
     options.threads = s->threads;
     options.progress = tell;
     options.progress_user_data = &c;
@@ -190,6 +195,8 @@ static bool keeps_the_limit(const scenario* s, int moments, double longest) {
     int16_t* hu = buffer(line, sizeof *hu);
     uint8_t* inside = buffer(s->roi == ONE_VOXEL ? voxels : line, 1);
     for (size_t i = 0; i < line; i++) hu[i] = synthetic_hu(i, i / 7, 0);
+    if (s->how & BODY) /* stripes and specks of tissue in air */
+        for (size_t i = 0; i < line; i++) hu[i] = i % 1009 < 400 && hu[i] % 3 != 0 ? 40 : -1000;
     c.volume = slanted(s, hu, PATCHMASK_VOXEL_I16, sizeof *hu);
     c.roi = slanted(s, inside, PATCHMASK_VOXEL_U8, 1);
     if (s->roi == ONE_VOXEL) {

@@ -2,7 +2,7 @@
  * A child must end by itself with OUT_OF_MEMORY or success, print nothing, and give the same bits afterwards.
  *
  *     out_of_memory          every 37th allocation of one geometry, both ways
- *     out_of_memory soak     every allocation, four geometries, with and without ROI, 1 and 2 threads; every 17th of a long line,
+ *     out_of_memory soak     every allocation, four geometries, with and without ROI and body, 1 and 2 threads; every 17th of a long line,
  *                            whose plans are megabytes
  */
 #define _GNU_SOURCE
@@ -48,7 +48,7 @@ enum { GEOMETRY_COUNT = sizeof GEOMETRIES / sizeof *GEOMETRIES, MAX_VOXELS = 120
 
 typedef struct scenario {
     geometry of;
-    bool roi;
+    bool roi, body;
     uint32_t threads;
 } scenario;
 
@@ -95,6 +95,7 @@ static patchmask_status life(const scenario* s) {
         options.window_low = 0;
         options.window_high = 127;
         options.threads = s->threads;
+        options.body = s->body;
         options.device = PATCHMASK_DEVICE_CPU;
         status = patchmask_session_new(model, &options, &session);
     }
@@ -172,8 +173,8 @@ static void every(const scenario* s, long step) {
             }
         }
     }
-    printf("   patches of %u every %u, %s, threads %u: %ld faults, %ld not reached\n", s->of.patch_size, s->of.stride,
-           s->roi ? "ROI" : "no ROI", s->threads, tried, not_reached);
+    printf("   patches of %u every %u, %s%s, threads %u: %ld faults, %ld not reached\n", s->of.patch_size, s->of.stride,
+           s->roi ? "ROI" : "no ROI", s->body ? ", body" : "", s->threads, tried, not_reached);
     /* Threads that work side by side allocate now a few times more, now a few less. */
     CHECK(not_reached * 20 <= tried);
 }
@@ -193,9 +194,10 @@ int main(int count, char** words) {
     for (int g = 0; g < (soak ? GEOMETRY_COUNT : 1); g++) {
         for (int with_roi = 0; with_roi <= 1; with_roi++)
             for (uint32_t threads = 1; threads <= (soak ? 2 : 1); threads++)
-                every(&(scenario){GEOMETRIES[g], with_roi, threads}, soak ? 1 : 37);
+                every(&(scenario){GEOMETRIES[g], with_roi, false, threads}, soak ? 1 : 37);
+        every(&(scenario){GEOMETRIES[g], true, true, 1}, soak ? 1 : 37);
     }
-    if (soak) every(&(scenario){LINE, false, 2}, 17);
+    if (soak) every(&(scenario){LINE, false, false, 2}, 17);
     CHECK(failures == 0);
     printf("ok every_allocation_may_fail\n");
     return 0;

@@ -1,6 +1,7 @@
 /* Inputs and outputs: voxel types, strides, rescaling, non-finite voxels, ROI, crop, fill,
  * output buffers of every kind. Results are compared bit by bit with those of a plain volume. */
 #include <math.h>
+#include <stdbool.h>
 
 #include "check.h"
 #include "segmentation.h"
@@ -158,6 +159,57 @@ static void roi_restricts(void) {
     segmentation_free(&linear);
 }
 
+/* An oval with a hole, and a couch below: as the oval without its hole as a ROI, but for what is beside `body`. */
+static void body_restricts(void) {
+    static int16_t with_air[VOXELS];
+    static uint8_t inside[VOXELS];
+    size_t body = 0;
+    for (size_t i = 0; i < VOXELS; i++) {
+        int x = (int)(i % WIDTH) - 24, y = (int)(i / WIDTH % HEIGHT) - 16;
+        inside[i] = 4 * x * x + 9 * y * y < 1500;
+        bool tissue = (inside[i] && x * x + y * y > 20) || y == HEIGHT - 18;
+        with_air[i] = tissue ? hu[i] : -950;
+        body += inside[i];
+    }
+    patchmask_volume volume = plain, roi;
+    volume.data = with_air;
+    CHECK_OK(patchmask_volume_init(&roi, sizeof roi, inside, PATCHMASK_VOXEL_U8, WIDTH, HEIGHT, DEPTH));
+    patchmask_options with = options;
+    with.body = 1;
+    segmentation by_roi = segment_all(model, &options, &volume, &roi),
+                 by_body = segment_all(model, &with, &volume, NULL);
+    check_same(&by_roi, &by_body, "a body and the same ROI");
+    CHECK(by_body.result.patches == by_roi.result.patches && by_body.result.patches < by_body.estimate.patches);
+    CHECK(by_body.result.macs < by_body.estimate.macs && by_body.result.peak_bytes <= by_body.estimate.peak_bytes);
+    CHECK(by_roi.result.body_share == 1 && by_body.result.body_share == (double)body / VOXELS);
+    segmentation_free(&by_roi);
+    segmentation_free(&by_body);
+}
+
+static void count_warnings(int32_t level, const char* message, void* user_data) {
+    if (level == PATCHMASK_LOG_WARNING) ++*(int*)user_data;
+    CHECK(level != PATCHMASK_LOG_WARNING || strstr(message, "-500 HU") != NULL);
+}
+
+/* Voxels as scanners store them, with 1024 added but not said to be: all are in the body. With 1024 taken twice none is. */
+static void a_body_of_nothing_is_a_warning(void) {
+    int warnings = 0;
+    patchmask_options with = options;
+    with.body = 1;
+    with.log = count_warnings;
+    with.log_user_data = &warnings;
+    patchmask_volume volume = plain;
+    volume.intercept = 1024;
+    segmentation all = segment_all(model, &with, &volume, NULL);
+    CHECK(all.result.body_share == 1 && warnings == 0);
+    volume.intercept = -1024;
+    segmentation none = segment_all(model, &with, &volume, NULL);
+    CHECK(none.result.body_share == 0 && none.result.patches == 0 && warnings == 1);
+    for (size_t i = 0; i < VOXELS; i++) CHECK(none.mask[i] == 0 && none.coverage[i] == 0 && none.probability[i] == 0);
+    segmentation_free(&all);
+    segmentation_free(&none);
+}
+
 /* A crop is the volume cut to it: outside is black, the patch grid starts at its corner. */
 static void crop_is_a_smaller_volume(void) {
     enum { X0 = 9, Y0 = 4, X1 = 41, Y1 = 33 };
@@ -236,6 +288,8 @@ int main(void) {
     RUN(rescaling);
     RUN(nonfinite_voxels_are_black_and_counted);
     RUN(roi_restricts);
+    RUN(body_restricts);
+    RUN(a_body_of_nothing_is_a_warning);
     RUN(crop_is_a_smaller_volume);
     RUN(interpolation_follows_its_definition);
     segmentation_free(&expected);

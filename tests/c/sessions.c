@@ -78,6 +78,7 @@ static patchmask_status run_case(uint32_t number, uint64_t* random, progress* to
     options.padding = next(&facts, 3) == 0 ? PATCHMASK_PADDING_IMAGE : PATCHMASK_PADDING_PATCH;
     options.interpolation = (int32_t)next(&facts, 2);
     options.equalize = next(&facts, 3) == 0;
+    options.body = next(&facts, 3) == 0;
     if (next(&facts, 4) == 0) {
         options.crop_x1 = 1 + next(&facts, (uint32_t)width);
         options.crop_y1 = 1 + next(&facts, (uint32_t)height);

@@ -199,6 +199,25 @@ class Results(SegmentCase):
         self.assertEqual((report["lattice"], report["pixel_mm"]), ([6, 5], [0.703125, 0.703125]))
         self.assert_mask(maximum_model.mask(SIZES, self.voxels))
 
+    def test_body(self):
+        # In slice 0 two rows of tissue in air, and a voxel apart; air alone in slice 1; slice 2 as it is.
+        width, height, _ = SIZES
+        voxels = [-1000] * (width * height)
+        voxels[4 * width : 6 * width] = [0] * (width - 1) + [120] + [0] * width
+        voxels[30 * width] = 100
+        voxels += [-1000] * (width * height) + self.voxels[2 * width * height :]
+        volume_files.write_volume(self.path("air.nrrd"), SIZES, voxels, "int16")
+        report = self.report("--body", paths=("air.nrrd", "mask.nrrd"))
+        self.assertTrue(report["options"]["body"])
+        self.assertEqual(report["body_share"], (2 * width + width * height) / (3 * width * height))
+        self.assertEqual(report["patches"], 6 * 2 + 6 * 5)  # rows 4 and 5 are nearest to centres at 0 and 8
+        mask, whole = self.read("mask.nrrd")[1], maximum_model.mask(SIZES, voxels)
+        in_body = [4 * width <= i < 6 * width or i >= 2 * width * height for i in range(len(voxels))]
+        self.assertEqual(list(mask), [class_ if inside else 0 for class_, inside in zip(whole, in_body)])
+        self.assertIn(1, mask[: width * height])
+        report = self.report(paths=("air.nrrd", "mask.nrrd"))
+        self.assertEqual((report["options"]["body"], report["body_share"], report["patches"]), (False, 1, 6 * 5 * 3))
+
     def test_threshold(self):
         self.succeed("--threshold", "1e-6")
         self.assertEqual(set(self.read("mask.nrrd")[1]), {1})
@@ -227,7 +246,7 @@ class Reports(SegmentCase):
             self.assertNotIn(absent, report)
         options = report["options"]
         known = {"patch_size": 32, "stride": 8, "padding": "patch", "window": [-160, 240]}
-        known |= {"equalize": False, "fill": "nearest", "crop": None, "roi": None, "sharing": True}
+        known |= {"equalize": False, "fill": "nearest", "crop": None, "roi": None, "body": False, "sharing": True}
         known |= {"device": "cpu", "threads": 2, "memory_mib": 500, "lesion_class": 1}
         known |= {"model": "model.safetensors", "mean": [0, 0, 0], "std": [1, 1, 1], "spacing": None}
         known |= {"pixel_mm": 0, "resample": True, "threshold": 0}

@@ -144,6 +144,8 @@ fn wrong_addresses_are_refused() {
     let both = Options { device: patchmask::DeviceChoice::Cuda(vec![0, 1]), ..on_gpu(&case) };
     let both = Session::new(&model, both, &mut |_, _| ()).unwrap();
     refused(&both, good, "a session of that GPU alone");
+    let body = Session::new(&model, Options { body: true, ..on_gpu(&case) }, &mut |_, _| ()).unwrap();
+    refused(&body, good, "body of a volume in device memory");
     let cpu = Session::new(&model, case.options.clone(), &mut |_, _| ()).unwrap();
     refused(&cpu, good, "runs on the CPU");
     host.free(good);

@@ -44,6 +44,8 @@ fn compare(case: &Case, model: &TestModel, outcome: &Outcome) -> f64 {
     assert_eq!(outcome.report.work.patches, patches as u64);
     assert!(error <= TOLERANCE * scale, "error {error}, largest logit {scale}");
     case.check_voxels(outcome);
+    let in_body = (0..case.depth).flat_map(|z| case.scan().body(z)).filter(|&inside| inside).count();
+    assert_eq!(outcome.report.body_share, in_body as f64 / case.voxels.len() as f64);
     if scale == 0.0 { 0.0 } else { error / scale }
 }
 

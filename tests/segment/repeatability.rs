@@ -1,9 +1,9 @@
-//! The same bits for any number of threads, tile size, budget, ROI and repeat.
+//! The same bits for any number of threads, tile size, budget, ROI, body and repeat.
 
 use patchmask::Error;
 use patchmask::Extents;
 use patchmask::Padding;
-use patchmask::{Options, Session};
+use patchmask::{Interpolation, Options, Session, Work};
 
 use crate::support::{Case, Random, TestModel, bits, network};
 
@@ -92,6 +92,65 @@ fn a_roi_changes_no_bit_of_what_it_evaluates() {
         assert!(evaluated > 100 && evaluated < all.logits.len() / 2, "{evaluated} logits");
         assert!(some.report.work.macs < all.report.work.macs);
     }
+}
+
+/// A body with lungs on a couch: the bits are those of everything, and all are those of the body as a ROI, for any tiles.
+#[test]
+fn a_body_changes_no_bit_of_what_it_evaluates() {
+    let shape = |index: usize| {
+        let (x, y) = ((index % 120) as i32, (index / 120 % 97) as i32);
+        let oval = |at: (i32, i32), radii: (i32, i32)| {
+            ((x - at.0) * radii.1).pow(2) + ((y - at.1) * radii.0).pow(2) < (radii.0 * radii.1).pow(2)
+        };
+        let body = oval((60, 40), (45, 30));
+        (body, body && !oval((40, 40), (12, 15)) || y > 90)
+    };
+    for padding in [Padding::Patch, Padding::Image] {
+        for interpolation in [Interpolation::Nearest, Interpolation::Linear] {
+            let (mut case, model) = dense_case(padding);
+            case.options.interpolation = interpolation;
+            for (index, hu) in case.voxels.iter_mut().enumerate().filter(|(index, _)| !shape(*index).1) {
+                *hu = -900 - (index % 100) as i16;
+            }
+            let all = case.run(&model, case.options.clone());
+            let inside: Vec<u8> = (0..case.voxels.len()).map(|index| u8::from(shape(index).0)).collect();
+            let roi = Case { roi: Some(inside.clone()), ..case.clone() }.run(&model, case.options.clone());
+            case.options.body = true;
+            let mut tiles = Vec::new();
+            for (threads, memory_budget) in [(1, least_budget(&case, &model, 1)), (3, 0)] {
+                let body = case.run(&model, Options { threads, memory_budget, ..case.options.clone() });
+                assert!(bits(&body) == bits(&roi), "{threads} threads, {memory_budget}");
+                assert_eq!(body.coverage, inside);
+                assert!(body.same_as_in(&all) > all.logits.len() / 3);
+                assert!(body.report.work.patches < all.report.work.patches);
+                tiles.push(body.report.work.tiles);
+            }
+            assert!(tiles[0] > tiles[1], "{tiles:?}");
+        }
+    }
+}
+
+/// Values that are no HU, air alone, and a body that is everything.
+#[test]
+fn a_body_of_nothing_or_everything() {
+    let (mut case, model) = dense_case(Padding::Patch);
+    let all = case.run(&model, case.options.clone());
+    case.options.body = true;
+    let session =
+        Session::new(&model, Options { memory_budget: 1 << 40, ..case.options.clone() }, &mut |_, _| ()).unwrap();
+    let large = session.estimate(Extents::new(1 << 16, 1 << 15, 1, "volume").unwrap(), None, None);
+    assert!(large.unwrap_err().to_string().contains("must be fewer than 2147483647"));
+    let body = case.run(&model, case.options.clone());
+    assert!(bits(&body) == bits(&all));
+    assert_eq!((body.report.body_share, all.report.body_share), (1.0, 1.0));
+    case.voxels[..120 * 97].fill(-1000);
+    let half = case.run(&model, case.options.clone());
+    assert_eq!((half.report.body_share, half.report.work.patches), (0.5, all.report.work.patches / 2));
+    case.voxels.fill(-1000);
+    let none = case.run(&model, case.options.clone());
+    assert_eq!((none.report.body_share, none.report.work), (0.0, Work::default()));
+    assert!(none.logits.iter().all(|logit| logit.is_nan()));
+    assert!(none.mask.iter().chain(&none.coverage).all(|&voxel| voxel == 0));
 }
 
 /// What a layer makes of black is computed once and copied, but not with a ROI: the same bits.

@@ -147,7 +147,7 @@ class Runs(SceneCase):
         region[:, :, :20] = 1
         roi, probability = self.volume(region, kind="vtkMRMLLabelMapVolumeNode"), self.node("vtkMRMLScalarVolumeNode")
         options = {"patchSize": "32", "stride": "8", "pixelMm": "5", "noResample": "true", "window": "-160,240", "fill": "linear",
-                   "threshold": "0.6", "padding": "image", "threads": "1", "memory": "256"}
+                   "threshold": "0.6", "body": "true", "padding": "image", "threads": "1", "memory": "256"}
         self.run_module(roi=roi, probability=probability, **options)
         self.assertEqual(sorted(self.flags()), sorted("--" + p["LongFlag"] for p in parameters() if p["LongFlag"]))
         for volume in (self.mask, probability):

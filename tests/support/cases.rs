@@ -4,15 +4,16 @@ use patchmask::DeviceChoice;
 use patchmask::Error;
 use patchmask::Interpolation;
 use patchmask::Model;
+use patchmask::{Bytes, Options, Outputs, Report, Session, Work};
 use patchmask::{Crop, Padding};
 use patchmask::{Extents, Spacing, Volume, VolumeMut};
-use patchmask::{Options, Outputs, Report, Session};
 
 use super::models::TestModel;
 use super::parameters::Parameters;
 use super::random::Random;
 use super::reference::Scan;
 
+#[derive(Clone)]
 pub struct Case {
     pub options: Options,
     pub width: usize,
@@ -74,6 +75,12 @@ impl Case {
         }
         let count = case.voxels.len();
         case.roi = (random.below(2) == 0).then(|| (0..count).map(|_| (random.below(40) == 0) as u8).collect());
+        case.options.body = random.below(3) == 0;
+        if case.options.body {
+            // Sometimes one large component with many holes, sometimes many small ones.
+            let of_16 = 4 + random.below(8);
+            case.voxels.iter_mut().filter(|_| random.below(16) < of_16).for_each(|hu| *hu = -1000);
+        }
         case
     }
 
@@ -149,7 +156,15 @@ impl Case {
     /// Runs the library.
     pub fn run(&self, model: &Model, options: Options) -> Outcome {
         let session = Session::new(model, options, &mut |_, _| ()).expect("a session");
-        self.run_in(&session, model)
+        let estimate = session.estimate(self.extents(), self.spacing, self.roi().as_ref()).expect("an estimate");
+        let outcome = self.run_in(&session, model);
+        let Report { work, peak, .. } = outcome.report;
+        let amounts =
+            |work: Work, peak: Bytes| [work.patches, work.macs, work.macs_unshared, work.tiles, peak.host, peak.device];
+        let (have, most) = (amounts(work, peak), amounts(estimate.work, estimate.peak));
+        assert!(have.iter().zip(&most).all(|(have, most)| have <= most), "{have:?}, estimated {most:?}");
+        assert!(self.options.body || work == estimate.work, "{work:?}, estimated {:?}", estimate.work);
+        outcome
     }
 
     /// Runs the library in a session of the caller's.

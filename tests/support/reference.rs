@@ -7,6 +7,7 @@
 //! HU         HU         0 black .. 1    13 convolutions, 5 pools, dense layers     of the nearest patch, or between patches
 //! ```
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use patchmask::Interpolation;
@@ -98,11 +99,59 @@ impl Scan<'_> {
         [axis(self.height, factors[0], y0, y1), axis(self.width, factors[1], x0, x1)]
     }
 
-    /// In the crop and the ROI: only there voxels get a class.
-    fn is_inside(&self, z: usize, y: usize, x: usize) -> bool {
+    /// In the crop, the ROI and the body: only there voxels get a class. [depth][height][width]
+    fn inside(&self) -> Vec<bool> {
         let [rows, columns] = self.grid();
-        let in_roi = || self.roi.is_none_or(|roi| roi[(z * self.height + y) * self.width + x] != 0);
-        rows.voxel_crop.contains(&y) && columns.voxel_crop.contains(&x) && in_roi()
+        let mut inside = Vec::new();
+        for z in 0..self.depth {
+            let body = self.body(z);
+            for (y, x) in (0..self.height).flat_map(|y| (0..self.width).map(move |x| (y, x))) {
+                let in_roi = self.roi.is_none_or(|roi| roi[inside.len()] != 0);
+                let in_crop = rows.voxel_crop.contains(&y) && columns.voxel_crop.contains(&x);
+                inside.push(in_crop && in_roi && body[y * self.width + x]);
+            }
+        }
+        inside
+    }
+
+    /// Slice `z`, [height][width]: everything, or the largest component of what is above -500 HU and what that encloses.
+    pub fn body(&self, z: usize) -> Vec<bool> {
+        let slice = &self.voxels[z * self.height * self.width..][..self.height * self.width];
+        if !self.options.body {
+            return vec![true; slice.len()];
+        }
+        let tissue: Vec<bool> = slice.iter().map(|&hu| hu > -500.0 && hu.is_finite()).collect();
+        let components = self.components(&tissue);
+        let size = |first: usize| components.iter().filter(|&&component| component == first).count();
+        let firsts = (0..slice.len()).filter(|&i| tissue[i] && components[i] == i);
+        let largest = firsts.rev().max_by_key(|&first| size(first));
+        let body: Vec<bool> = components.iter().map(|&component| Some(component) == largest).collect();
+        let outside = self.components(&body);
+        let is_border = |i: usize| {
+            let (y, x) = (i / self.width, i % self.width);
+            y == 0 || x == 0 || y + 1 == self.height || x + 1 == self.width
+        };
+        let reached: BTreeSet<usize> =
+            (0..slice.len()).filter(|&i| is_border(i) && !body[i]).map(|i| outside[i]).collect();
+        (0..slice.len()).map(|i| body[i] || !reached.contains(&outside[i])).collect()
+    }
+
+    /// For each pixel the first one that it is connected with by sides of equal pixels.
+    fn components(&self, pixels: &[bool]) -> Vec<usize> {
+        let mut first: Vec<usize> = (0..pixels.len()).collect();
+        loop {
+            let before = first.clone();
+            for (a, b) in (0..pixels.len()).flat_map(|i| [(i, i + 1), (i, i + self.width)]) {
+                let are_neighbours = b < pixels.len() && (b == a + self.width || b % self.width != 0);
+                if are_neighbours && pixels[a] == pixels[b] {
+                    let least = first[a].min(first[b]);
+                    (first[a], first[b]) = (least, least);
+                }
+            }
+            if first == before {
+                return first;
+            }
+        }
     }
 
     /// Patches that decide a voxel, each with its share: (grid row, grid column, share).
@@ -136,11 +185,11 @@ impl Scan<'_> {
     /// evaluated: NaN.
     pub fn logits(&self, parameters: &Parameters) -> Vec<f64> {
         let [rows, columns] = self.grid().map(|axis| axis.count());
-        let mut logits = Vec::new();
+        let (mut logits, inside) = (Vec::new(), self.inside());
         for z in 0..self.depth {
             let mut wanted = vec![false; rows * columns];
             for (y, x) in (0..self.height).flat_map(|y| (0..self.width).map(move |x| (y, x))) {
-                if self.is_inside(z, y, x) {
+                if inside[(z * self.height + y) * self.width + x] {
                     self.deciding(y, x).into_iter().for_each(|(row, column, _)| wanted[row * columns + column] = true);
                 }
             }
@@ -189,15 +238,15 @@ impl Scan<'_> {
         dense_layers(map.features(size / 32), &parameters.dense)
     }
 
-    /// Class probabilities of every voxel by these logits, [depth][height][width]; `None` outside the crop and the ROI.
+    /// Class probabilities of every voxel by these logits, [depth][height][width]; `None` outside the crop, the ROI and the body.
     /// A voxel's class is that of [`Scan::class`].
     pub fn probabilities(&self, logits: &[f64]) -> Vec<Option<Vec<f64>>> {
         let [rows, columns] = self.grid().map(|axis| axis.count());
         let classes = logits.len() / rows / columns / self.depth;
         let mut voxels = Vec::new();
-        for voxel in 0..self.voxels.len() {
+        for (voxel, inside) in self.inside().into_iter().enumerate() {
             let (z, y, x) = (voxel / self.width / self.height, voxel / self.width % self.height, voxel % self.width);
-            voxels.push(self.is_inside(z, y, x).then(|| {
+            voxels.push(inside.then(|| {
                 let mut mixed = vec![0.0; classes];
                 for (row, column, share) in self.deciding(y, x) {
                     let of_patch = softmax(&logits[((z * rows + row) * columns + column) * classes..][..classes]);

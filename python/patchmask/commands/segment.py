@@ -66,6 +66,8 @@ def run(given: argparse.Namespace) -> None:
             f"{report['options']['stride']} px, on {report['engine']}, {report['timings_s']['segment']:.1f} s; "
             f"lesion {report['lesion_mm3']:.0f} mm3"
         )
+        if report["options"]["body"]:
+            print(f"body: {100 * report['body_share']:.4g} % of the voxels")
         if report["nonfinite_voxels"]:
             print(f"{report['nonfinite_voxels']} voxels were not finite and counted as black")
 

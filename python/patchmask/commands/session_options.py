@@ -24,6 +24,9 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--crop", type=_crop, metavar="X0,Y0,X1,Y1", help="voxels of the turned slice, half-open; outside is black"
     )
     group.add_argument(
+        "--body", action="store_true", help="evaluate only the body, found in each slice: nothing in the air around it"
+    )
+    group.add_argument(
         "--fill", choices=("nearest", "linear"), default="nearest", help="how patch classes become voxels"
     )
     group.add_argument(
@@ -75,7 +78,7 @@ def add_refinement(parser: argparse.ArgumentParser) -> None:
 
 def of(given: argparse.Namespace) -> dict[str, Any]:
     """Arguments for Session."""
-    names = "patch_size stride padding window equalize crop fill sharing device threads pixel_mm resample threshold".split()
+    names = "patch_size stride padding window equalize crop body fill sharing device threads pixel_mm resample threshold".split()
     return {name: getattr(given, name) for name in names} | {
         "memory_budget": given.memory << 20 if given.memory > 0 else given.memory
     }
