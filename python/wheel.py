@@ -1,5 +1,5 @@
-"""The wheel's differences from a plain one: the shared library and, where tools/niivue.sh has fetched it, niivue inside; the platform
-in its name.
+"""The wheel's differences from a plain one: the shared library inside and, where tools/niivue.sh has fetched it, niivue;
+the platform in its name.
 
 The library is build/libpatchmask.so of this checkout (run `make` first), or what PATCHMASK_LIBRARY names. It needs
 nothing but the C library and libgcc_s, so that the oldest glibc whose symbols it asks for, and its processor, say where the wheel runs

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# niivue.sh: build/niivue/ with niivue.js, which `patchmask view --html` puts into its pages, and niivue.LICENSES.txt; made once, and again when
-# tools/niivue/package-lock.json changes, whose hashes npm checks. npm comes from PyPI where there is none. PYTHON names the interpreter.
+# niivue.sh: build/niivue/niivue.js, which `patchmask view --html` puts into its pages, and niivue.LICENSES.txt; made once,
+# and again when tools/niivue/package-lock.json changes, whose hashes npm checks. npm comes from PyPI where there is none;
+# PYTHON names the interpreter.
 set -eu
 cd "$(dirname "$0")/.."
 from=tools/niivue
@@ -12,7 +13,7 @@ mkdir -p $to
     cp $from/package.json $from/package-lock.json $from/.npmrc $to/
     (cd $to && PATH=$PATH:$PWD/node/bin npm ci)
 } >$to/log 2>&1 || {
-    echo "missing: niivue, for \`patchmask view --html\`: $(grep -v '^$' $to/log | tail -n 1)" >&2
+    echo "missing: niivue, for \`patchmask view --html\`: npm could not fetch it; $to/log says why" >&2
     exit 1
 }
 packages=$to/node_modules

@@ -1,5 +1,7 @@
-"""view.html in a headless Chromium, opened from the file system: no network, and what is seen is what is in the files."""
+"""view.html in a headless Chromium, from the file system: no network, and what is seen is what is in the files."""
 
+import base64
+import gzip
 import io
 import shutil
 
@@ -52,7 +54,7 @@ class Page:
 
     def put(self, control, value):
         """What a user does to a control."""
-        self.run(f"{{ const c = document.getElementById('{control}'); c.value = '{value}'; c.dispatchEvent(new Event('input')) }}")
+        self.run(f"element('{control}').value = '{value}'; element('{control}').dispatchEvent(new Event('input'))")
 
     def look(self, canvas="slices"):
         """Its pixels, 0 to 1, when all is drawn."""
@@ -140,8 +142,9 @@ def test_the_surface(demo):
     page.tab.check("#show-result")
 
 
-# Columns, rows and slices that are tilted, in steps of 1, 1.5 and 4 mm; HU that name the voxel; an L of lesion, which no flip leaves as it is.
 def tilted(folder, lesion_hu):
+    """A tilted grid with steps of 1, 1.5 and 4 mm, a lesion like an L, which no flip leaves as it is, and HU: those of
+    the lesion and 0 around it, or, for None, the number of the voxel."""
     z, y, x = np.indices((12, 30, 40))
     lesion = ((x > 8) & (x < 30) & (y > 5) & (y < 12) | (x > 8) & (x < 14) & (y > 5) & (y < 25)) & (z > 2) & (z < 9)
     ct = (x + 40 * (y + 30 * z)) if lesion_hu is None else np.where(lesion, lesion_hu, 0)
@@ -180,14 +183,17 @@ def test_millimetres_of_a_tilted_grid(browser, tmp_path):
     view_page.write_page(scan, surfaces.surfaces(scan), "tilted", tmp_path / "view.html")
     page = Page(browser, tmp_path / "view.html")
     for index in ((0, 0, 0), (39, 0, 5), (3, 29, 11), (17, 11, 4)):
-        place = image.TransformIndexToPhysicalPoint(index)
-        x, y, z = place
-        page.run(f"slices.scene.crosshairPos = slices.mm2frac([{-x}, {-y}, {z}], 0, true); slices.createOnLocationChange()")
-        said = page.tab.locator("#where").inner_text()
-        assert said == f"{', '.join(f'{step:.1f}' for step in place)} mm (LPS): {index[0] + 40 * (index[1] + 30 * index[2])} HU"
-    points = np.reshape(page.run("Array.from(surface.meshes.find((one) => one.name === 'result.gii').pts)"), (-1, 3)) * (-1, -1, 1)
-    inside = [image.TransformIndexToPhysicalPoint(one[::-1].tolist()) for one in np.argwhere(sitk.GetArrayViewFromImage(image))]
-    assert np.abs(points.min(0) - np.min(inside, 0)).max() < 2.5 and np.abs(points.max(0) - np.max(inside, 0)).max() < 2.5
+        x, y, z = image.TransformIndexToPhysicalPoint(index)
+        page.run(f"slices.scene.crosshairPos = slices.mm2frac([{-x}, {-y}, {z}], 0, true)")
+        page.run("slices.createOnLocationChange()")
+        hu = index[0] + 40 * (index[1] + 30 * index[2])
+        assert page.tab.locator("#where").inner_text() == f"{x:.1f}, {y:.1f}, {z:.1f} mm (LPS): {hu} HU"
+    points = page.run("Array.from(surface.meshes.find((one) => one.name === 'result.gii').pts)")
+    points = np.reshape(points, (-1, 3)) * (-1, -1, 1)
+    voxels = np.argwhere(sitk.GetArrayViewFromImage(image))
+    inside = [image.TransformIndexToPhysicalPoint(one[::-1].tolist()) for one in voxels]
+    for corner in (np.min, np.max):
+        assert np.abs(corner(points, 0) - corner(inside, 0)).max() < 2.5
 
 
 def test_too_many_voxels(monkeypatch, tmp_path):
@@ -199,14 +205,24 @@ def test_too_many_voxels(monkeypatch, tmp_path):
     assert note.startswith("40x30x12 voxels are too many") and "mean of 4x2x1" in note
     data = view_page.contents(scan, {}, "tilted")
     assert data["notes"] == [note]
-    import base64
-    import gzip
 
-    ct, mask = (nibabel.Nifti1Image.from_bytes(gzip.decompress(base64.b64decode(one))) for one in (data["ct"], data["masks"][0]["base64"]))
+    def volume(text):
+        return nibabel.Nifti1Image.from_bytes(gzip.decompress(base64.b64decode(text)))
+
+    ct, mask = volume(data["ct"]), volume(data["masks"][0]["base64"])
     x, y, z = image.TransformContinuousIndexToPhysicalPoint((1.5 + 4 * 3, 0.5 + 2 * 5, 7))
     assert np.allclose(ct.affine @ (3, 5, 7, 1), (-x, -y, z, 1), atol=1e-4)
     assert abs(ct.dataobj[3, 5, 7] - (13.5 + 40 * (10.5 + 30 * 7))) <= 0.5
     assert np.array_equal(np.asarray(mask.dataobj).T, scan.result.reshape(12, 15, 2, 10, 4).any((2, 4)))
+
+
+def test_nothing_found(tmp_path):
+    scan, image = tilted(tmp_path, 1000)
+    scan.result[:] = False
+    data = view_page.contents(scan, {}, "nothing")
+    assert data["report"].startswith("Lesions in the result: 0.") and data["meshes"] == []
+    x, y, _ = image.TransformPhysicalPointToIndex(data["start"])
+    assert (x, y) == (20, 15)
 
 
 def test_without_niivue(monkeypatch, capsys, tmp_path):

@@ -13,13 +13,13 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser = subparsers.add_parser(
         "view",
         help="pictures: slices, 3-D surface, interactive page",
-        description="Writes overlay.png (slices), surface.png (3-D) and, with --html, view.html (both, to scroll and turn).",
+        description="Writes overlay.png (slices), surface.png (3-D) and, with --html, view.html (both, interactive).",
     )
     parser.add_argument("--ct", type=Path, required=True, help="the scan: DICOM folder or file")
     parser.add_argument("--mask", type=Path, required=True, help="what segment wrote")
     parser.add_argument("--truth", type=Path, help="above 0 is lesion; drawn beside the result, with Dice")
     parser.add_argument("--out", type=Path, default=Path("."), help="folder for the pictures (default: here)")
-    parser.add_argument("--html", action="store_true", help="also view.html: one file, for any browser, without network")
+    parser.add_argument("--html", action="store_true", help="also view.html: one file that needs no network")
     parser.add_argument("--slices", type=int, default=4, metavar="N", help="rows of overlay.png (default 4)")
     parser.add_argument(
         "--lesion-class", type=between(0, 255), default=1, metavar="N", help="class of lesions in the mask (default 1)"

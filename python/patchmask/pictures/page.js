@@ -1,11 +1,16 @@
-// The page's own script: shows what is in #data, and ties the controls to niivue. niivue's millimetres are RAS, the page's LPS.
+// Shows what is in #data, and ties the controls to niivue. niivue's millimetres are RAS, the page's LPS.
 "use strict";
 const { Niivue, NVImage, NVMesh, SLICE_TYPE, DRAG_MODE, SHOW_RENDER } = niivue;
 const element = (id) => document.getElementById(id);
-const OPACITY = 0.5; // of masks in the slices, at first
 const data = JSON.parse(element("data").textContent);
 
-const common = { logLevel: "error", dragAndDropEnabled: false, crosshairWidth: 0.5, crosshairColor: [1, 1, 0.3, 0.8], fontMinPx: 18 };
+const common = {
+  logLevel: "error",
+  dragAndDropEnabled: false,
+  crosshairWidth: 0.5,
+  crosshairColor: [1, 1, 0.3, 0.8],
+  fontMinPx: 18,
+};
 const slices = new Niivue({
   ...common,
   isRadiologicalConvention: true,
@@ -36,14 +41,16 @@ function setWindow() {
   }
 }
 
-// A box to tick for what has this name, in the slices and on the surface, and for masks a slider of their opacity in the slices.
+const make = (tag, properties) => Object.assign(document.createElement(tag), properties);
+
+// A box to tick for what has this name, in slices and surface; for masks a slider, too: their opacity in the slices.
 function addControls({ name, label, colour }) {
   const volume = slices.volumes.findIndex((one) => one.name === `${name}.nii.gz`);
   const mesh = surface.meshes.find((one) => one.name === `${name}.gii`);
-  const box = Object.assign(document.createElement("input"), { type: "checkbox", checked: true, id: `show-${name}` });
-  const slider = Object.assign(document.createElement("input"), { type: "range", max: 1, step: 0.05, value: OPACITY, id: `opacity-${name}` });
-  slider.ariaLabel = `opacity of ${label} in the slices`;
-  const words = document.createElement("label");
+  const box = make("input", { type: "checkbox", checked: true, id: `show-${name}` });
+  const slider = make("input", { type: "range", max: 1, step: 0.05, id: `opacity-${name}`, ariaLabel: `opacity of ${label}` });
+  if (volume > 0) slider.value = slices.volumes[volume].opacity;
+  const words = make("label", {});
   words.style.color = colour;
   words.append(box, label);
   element("layers").append(words, ...(volume > 0 ? [slider] : []), " ");
@@ -56,17 +63,17 @@ function addControls({ name, label, colour }) {
 async function show() {
   element("name").textContent = document.title = data.name;
   element("report").textContent = data.report;
-  element("notes").append(...data.notes.map((note) => Object.assign(document.createElement("li"), { textContent: note })));
+  element("notes").append(...data.notes.map((note) => make("li", { textContent: note })));
   element("licences").textContent = data.licences;
   await slices.attachToCanvas(element("slices"));
   await surface.attachToCanvas(element("surface"));
   const addVolume = async (name, base64, look) =>
     slices.addVolume(await NVImage.loadFromBase64({ base64, name: `${name}.nii.gz`, ...look }));
   await addVolume("ct", data.ct, { colormap: "gray", cal_min: data.window[0], cal_max: data.window[1] });
-  for (const { name, base64, rgb } of data.masks) {
+  for (const { name, base64, rgb, opacity } of data.masks) {
     const [R, G, B] = rgb.map((value) => [value, value]);
     slices.addColormap(name, { R, G, B, A: [0, 255], I: [0, 255] });
-    await addVolume(name, base64, { colormap: name, opacity: OPACITY, cal_min: 0, cal_max: 1 });
+    await addVolume(name, base64, { colormap: name, opacity, cal_min: 0, cal_max: 1 });
   }
   for (const { name, gifti, rgb, opacity } of data.meshes) {
     const bytes = new TextEncoder().encode(gifti).buffer;

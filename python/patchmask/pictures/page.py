@@ -3,8 +3,8 @@
 CT, masks --> shrunk where too large --> NIfTI --+
 meshes    --> decimated              --> GIFTI --+--> JSON, with page.css, page.js and niivue.js, in page.html
 
-Everything is in patient space: NIfTI and GIFTI in right-anterior-superior mm, JSON in left-posterior-superior mm. The page's
-content security policy allows its own two scripts and nothing from outside.
+Everything is in patient space: NIfTI and GIFTI in right-anterior-superior mm, JSON in left-posterior-superior mm. The
+page's content security policy allows its own two scripts and nothing from outside.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ HERE = Path(__file__).resolve().parent
 NIIVUE = (HERE, HERE.parents[2] / "build/niivue")  # in the wheel; of the sources
 MAX_VOXELS = 2**25  # 512 x 512 x 128
 AIR_HU = -1024
+OPACITY = {"result": 0.5, "truth": 0.35}  # in the slices, at first
 TO_RAS = np.diag([-1.0, -1, 1, 1])
 NO_DEVICE = "For research: patchmask is no medical device."
 
@@ -43,7 +44,8 @@ def niivue() -> tuple[str, str]:
             script, licences = ((folder / name).read_text("utf-8") for name in ("niivue.js", "niivue.LICENSES.txt"))
             return script, licences
     raise FileNotFoundError(
-        "--html: niivue, which draws the page, is not here: install a wheel from `make wheel`, or run tools/niivue.sh in a checkout"
+        "--html: niivue, which draws the page, is not here: install a wheel that `make wheel` made, or run tools/niivue.sh "
+        "in a checkout"
     )
 
 
@@ -62,8 +64,8 @@ def too_large(scan: Scan) -> list[str]:
         return []
     size, block = ("x".join(map(str, sizes)) for sizes in (scan.ct.shape[::-1], factors))
     return [
-        f"{size} voxels are too many for a page: each voxel of view.html is the mean of {block}, and lesion where one of them is; "
-        "surfaces and numbers are those of all voxels"
+        f"{size} voxels are too many for a page: each voxel of view.html is the mean of {block}, and lesion "
+        "where one of them is; surfaces and numbers are those of all voxels"
     ]
 
 
@@ -93,8 +95,8 @@ def report(scan: Scan) -> str:
         return f"Lesions in the result: {count}. {NO_DEVICE}"
     found = compare(scan.result, scan.truth, scan.spacing)
     return (
-        f"Dice {found.dice:.3f}. Lesions in the truth: {found.lesions}, found: {found.lesions_found}; in the result: {count}, "
-        f"false: {found.false_positives}. {NO_DEVICE}"
+        f"Dice {found.dice:.3f}. Lesions in the truth: {found.lesions}, found: {found.lesions_found}; "
+        f"in the result: {count}, false: {found.false_positives}. {NO_DEVICE}"
     )
 
 
@@ -107,7 +109,7 @@ def start(scan: Scan) -> list[float]:
     return millimetres
 
 
-def contents(scan: Scan, meshes: dict[str, Mesh], name: str) -> dict[str, Any]:
+def contents(scan: Scan, meshes: dict[str, Mesh], title: str) -> dict[str, Any]:
     """What page.js shows."""
     factors = shrinking(scan)
     offset = np.eye(4)
@@ -121,26 +123,31 @@ def contents(scan: Scan, meshes: dict[str, Mesh], name: str) -> dict[str, Any]:
 
     ct = shrunk(np.nan_to_num(scan.ct, nan=AIR_HU)).round().clip(-32768, 32767).astype(np.int16)
     masks = {"result": scan.result} if scan.truth is None else {"result": scan.result, "truth": scan.truth}
-    drawn = [mesh for mesh in ("result", "truth", "bone", "body") if mesh in meshes]  # translucent ones last, the outer after the inner
+    drawn = [name for name in ("result", "truth", "bone", "body") if name in meshes]  # translucent ones from the inner out
     return dict(
-        name=name,
+        name=title,
         report=report(scan),
         notes=scan.notes + too_large(scan),
         window=WINDOW,
         start=start(scan),
         ct=nifti(ct, grid),
         masks=[
-            dict(name=mask, base64=nifti((shrunk(voxels) > 0).astype(np.uint8), grid), rgb=rgb(STYLE[mask][0]))
-            for mask, voxels in masks.items()
+            dict(
+                name=name,
+                base64=nifti((shrunk(mask) > 0).astype(np.uint8), grid),
+                rgb=rgb(STYLE[name][0]),
+                opacity=OPACITY[name],
+            )
+            for name, mask in masks.items()
         ],
         meshes=[
-            dict(name=mesh, gifti=gifti(meshes[mesh], TRIANGLES[mesh]), rgb=rgb(STYLE[mesh][0]), opacity=STYLE[mesh][1])
-            for mesh in drawn
+            dict(name=name, gifti=gifti(meshes[name], TRIANGLES[name]), rgb=rgb(STYLE[name][0]), opacity=STYLE[name][1])
+            for name in drawn
         ],
         layers=[
-            dict(name=layer, label=label, colour=colour)
-            for layer, (colour, _, label) in STYLE.items()
-            if layer in drawn or layer in masks
+            dict(name=name, label=label, colour=colour)
+            for name, (colour, _, label) in STYLE.items()
+            if name in drawn or name in masks
         ],
     )
 
@@ -155,7 +162,7 @@ def write_page(scan: Scan, meshes: dict[str, Mesh], name: str, path: Path) -> No
         return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
     parts = dict(
-        policy=f"default-src 'none'; script-src {allowed(script)} {allowed(own)}; style-src {allowed(style)}; img-src data: blob:",
+        policy=f"default-src 'none'; script-src {allowed(script)} {allowed(own)}; style-src {allowed(style)}; img-src data:",
         data=json.dumps(data).replace("<", r"\u003c"),  # no name ends the script
         niivue=script,
         script=own,
