@@ -182,6 +182,10 @@ def test_millimetres_of_a_tilted_grid(browser, tmp_path):
     scan, image = tilted(tmp_path, None)
     view_page.write_page(scan, surfaces.surfaces(scan), "tilted", tmp_path / "view.html")
     page = Page(browser, tmp_path / "view.html")
+    x, y, z = view_page.start(scan)
+    assert page.tab.locator("#where").inner_text().startswith(f"{x:.1f}, {y:.1f}, {z:.1f} mm")
+    crosshair = page.run("Array.from(surface.frac2mm(surface.scene.crosshairPos))")
+    assert np.allclose(crosshair[:3], (-x, -y, z), atol=0.01)
     for index in ((0, 0, 0), (39, 0, 5), (3, 29, 11), (17, 11, 4)):
         x, y, z = image.TransformIndexToPhysicalPoint(index)
         page.run(f"slices.scene.crosshairPos = slices.mm2frac([{-x}, {-y}, {z}], 0, true)")
