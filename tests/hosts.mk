@@ -42,7 +42,7 @@ test-python: all
 	@tools/need.sh chromium chromium || true
 	$(call with_wheel,Python package,\
 	  $(PYTHON_VENV)/bin/mypy --config-file python/pyproject.toml python/patchmask && \
-	  $(PYTHON_VENV)/bin/python -m pytest $(PYTHON_TESTS) --quiet -p no:cacheprovider --durations=5)
+	  $(PYTHON_VENV)/bin/python -m pytest $(PYTHON_TESTS) --quiet -rs -p no:cacheprovider --durations=5)
 
 # The plugin for Orthanc, in one on loopback with folders of its own. Debian's service, which comes with the package, is
 # stopped where it has been installed just now.

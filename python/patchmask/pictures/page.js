@@ -7,7 +7,8 @@ const data = JSON.parse(element("data").textContent);
 const common = {
   logLevel: "error",
   dragAndDropEnabled: false,
-  crosshairWidth: 0.5,
+  crosshairWidth: 0.8,
+  crosshairWidthUnit: "mm",
   crosshairColor: [1, 1, 0.3, 0.8],
   fontMinPx: 18,
 };
