@@ -62,12 +62,13 @@ DEMO := examples/demo
 demo: all
 	@tools/need.sh /usr/lib/$(shell $(CC) -dumpmachine)/libEGL.so.1 libegl1 libgl1-mesa-dri libxrender1 || true
 	@PYTHON=$(PYTHON) tools/venv.sh .venv $(DEMO)/requirements.txt
+	@tools/niivue.sh || true
 	@mkdir -p build/demo
 	build/segment --model $(DEMO)/model.safetensors --stride 4 --fill linear \
 	  --truth $(DEMO)/truth.nrrd --probability build/demo/probability.nrrd --report build/demo/report.json \
 	  $(DEMO)/ct.nrrd build/demo/mask.nrrd
 	.venv/bin/python $(DEMO)/render.py --ct $(DEMO)/ct.nrrd --truth $(DEMO)/truth.nrrd \
-	  --mask build/demo/mask.nrrd --out build/demo
+	  --mask build/demo/mask.nrrd --out build/demo $$([ ! -e build/niivue/niivue.js ] || echo --html)
 
 # ---------------------------------------------------------------------------------------- make test
 

@@ -1,4 +1,5 @@
-"""The wheel's one difference from a plain one: the shared library inside, and the platform in its name.
+"""The wheel's differences from a plain one: the shared library inside and, where tools/niivue.sh has fetched it, niivue;
+the platform in its name.
 
 The library is build/libpatchmask.so of this checkout (run `make` first), or what PATCHMASK_LIBRARY names. It needs
 nothing but the C library and libgcc_s, so that the oldest glibc whose symbols it asks for, and its processor, say where the wheel runs
@@ -42,5 +43,7 @@ class LibraryInside(BuildHookInterface):
         build_data["tag"] = f"py3-none-{platform_tag(library)}"
         if version != "editable":  # which finds it in build/
             build_data["force_include"][str(library)] = f"patchmask/{name}"
+        for file in (top / "build/niivue").glob("niivue.*"):
+            build_data["force_include"][str(file)] = f"patchmask/pictures/{file.name}"
         for notice in ("LICENSE-MIT", "LICENSE-APACHE", "THIRD-PARTY-NOTICES.txt"):
             build_data["force_include"][str(top / notice)] = f"patchmask/licenses/{notice}"

@@ -19,6 +19,7 @@ PYTHON_TESTS ?= tests/python
 # build/python/patchmask-*.whl, with the library inside.
 wheel: library
 	@PYTHON=$(PYTHON) tools/venv.sh $(PYTHON_VENV) tests/python/requirements.txt
+	@tools/niivue.sh || true
 	@rm -rf build/python
 	@$(PYTHON_VENV)/bin/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir build/python ./python
 	@echo "to install: pip install \"patchmask[view,cluster] @ file://$$(echo $(CURDIR)/build/python/patchmask-*.whl)\""
@@ -38,9 +39,10 @@ endef
 # Ends with the slowest tests, so that one knows what takes the time.
 test-python: all
 	@tools/need.sh dciodvfy dicom3tools || true
+	@tools/need.sh chromium chromium || true
 	$(call with_wheel,Python package,\
 	  $(PYTHON_VENV)/bin/mypy --config-file python/pyproject.toml python/patchmask && \
-	  $(PYTHON_VENV)/bin/python -m pytest $(PYTHON_TESTS) --quiet -p no:cacheprovider --durations=5)
+	  $(PYTHON_VENV)/bin/python -m pytest $(PYTHON_TESTS) --quiet -rs -p no:cacheprovider --durations=5)
 
 # The plugin for Orthanc, in one on loopback with folders of its own. Debian's service, which comes with the package, is
 # stopped where it has been installed just now.

@@ -26,6 +26,7 @@ name=patchmask-$VERSION-linux-$machine
 install_to "$work/tree" "/$name"
 tar --sort=name --owner=0 --group=0 --numeric-owner --mtime="@$SOURCE_DATE_EPOCH" -C "$work/tree" -c "$name" | gzip -n >"$out/$name.tar.gz"
 
+tools/niivue.sh
 PATCHMASK_LIBRARY=$PWD/$work/libpatchmask.so pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation \
     --wheel-dir "$out" ./python
 

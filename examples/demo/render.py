@@ -3,8 +3,8 @@
     python render.py --ct ct.nrrd --truth truth.nrrd --mask mask.nrrd --out pictures/
 
 is `patchmask view` of the Python package (../../python), from the sources and without the library:
-overlay.png (per slice: input, truth, result), surface.png (truth translucent, result solid, the body faint) and
-surface.html (the same, interactive, in one file that needs no network).
+overlay.png (per slice: input, truth, result), surface.png (truth translucent, result solid, the body faint) and, with
+--html, view.html (both, interactive, in one file that needs no network).
 """
 
 import sys

@@ -68,7 +68,7 @@ for name in ("a.pth", "a.h5", "a.onnx"):
     assert main(["convert", name, "b.safetensors"]) == 1
 main(["--help"])
 """
-    heavy = ("SimpleITK", "nibabel", "pydicom", "highdicom", "matplotlib", "vtk", "plotly", "dask", "distributed", "tqdm")
+    heavy = ("SimpleITK", "nibabel", "pydicom", "highdicom", "matplotlib", "vtk", "dask", "distributed", "tqdm")
     heavy += ("torch", "h5py", "onnx", "safetensors")
     line = [sys.executable, "-c", program, MODEL, *heavy]
     done = subprocess.run(line, cwd=tmp_path, capture_output=True, encoding="utf-8")

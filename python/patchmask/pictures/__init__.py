@@ -1,4 +1,4 @@
-"""Pictures of a segmentation: slices with outlines, the lesions in 3-D, and a page to turn them on.
+"""Pictures of a segmentation: slices with outlines, the lesions in 3-D, and a page to scroll and turn them on.
 
 Whatever the axes of the files, everything is shown in patient space: in slices the patient's left is on the right
 and the front is up.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 from .scan import Scan, read_scan
 
@@ -17,32 +18,38 @@ NO_VTK = (
 )
 
 
-def draw(scan: Scan, folder: Path, slices: int = 4, surfaces: bool = True) -> list[Path]:
-    """Writes overlay.png and, with `surfaces`, surface.png and surface.html; returns their paths."""
+def draw(scan: Scan, folder: Path, slices: int = 4, surfaces: bool = True, page: str = "") -> list[Path]:
+    """Writes overlay.png, with `surfaces` surface.png, and view.html where the `page` has a name; returns their paths."""
     from .slices import overlay
 
     folder.mkdir(parents=True, exist_ok=True)
     written = [folder / "overlay.png"]
     overlay(scan, slices, written[0])
+    meshes = {}
     if surfaces:
-        written += draw_surfaces(scan, folder)
+        from .surfaces import surfaces as surfaces_of
+
+        meshes = surfaces_of(scan)
+        written.append(folder / "surface.png")
+        draw_surfaces(meshes, scan.title, written[-1])
+    if page:
+        from .page import write_page
+
+        written.append(folder / "view.html")
+        write_page(scan, meshes, page, written[-1])
     return written
 
 
-def draw_surfaces(scan: Scan, folder: Path) -> list[Path]:
-    """Writes surface.png and surface.html; says on stderr where vtk cannot draw."""
+def draw_surfaces(meshes: dict[str, Any], title: str, path: Path) -> None:
+    """Writes surface.png; says on stderr where vtk cannot draw."""
     from . import surfaces
 
-    meshes = surfaces.surfaces(scan)
-    picture, page = folder / "surface.png", folder / "surface.html"
     if meshes and surfaces.vtk_draws():
-        surfaces.render_vtk(meshes, scan.title, picture)
+        surfaces.render_vtk(meshes, title, path)
     else:
         if meshes:
             print(NO_VTK, file=sys.stderr)
-        surfaces.render_matplotlib(meshes, scan.title, picture)
-    surfaces.write_page(meshes, scan.title, page)
-    return [picture, page]
+        surfaces.render_matplotlib(meshes, title, path)
 
 
-__all__ = ["Scan", "draw", "draw_surfaces", "read_scan"]
+__all__ = ["Scan", "draw", "read_scan"]

@@ -1,7 +1,7 @@
-"""The lesions in 3-D: surfaces in mm (vtk), as a picture and as an interactive page (plotly).
+"""The lesions in 3-D: surfaces in mm (vtk), and a picture of them.
 
 masks, CT --> blurred, contoured, smoothed meshes in patient space --+--> surface.png (vtk, else matplotlib)
-                                                                    +--> surface.html, one file, no network
+                                                                    +--> view.html (`page`)
 """
 
 from __future__ import annotations
@@ -226,36 +226,3 @@ def render_matplotlib(meshes: dict[str, Mesh], title: str, path: Path) -> None:
     axes.view_init(20, -115)
     axes.set(xlabel="left, mm", ylabel="posterior, mm", zlabel="superior, mm", title=title)
     figure.savefig(path, dpi=120)
-
-
-def write_page(meshes: dict[str, Mesh], title: str, path: Path) -> None:
-    """surface.html: plotly with its JavaScript inside."""
-    import plotly.graph_objects as go
-
-    figure = go.Figure()
-    for name in ("result", "truth", "bone", "body"):
-        if name not in meshes:
-            continue
-        points, faces = triangles(meshes[name], TRIANGLES[name])
-        mesh = dict(zip("xyzijk", (*points.astype(np.float32).round(2).T, *faces.astype(np.int32).T)))
-        colour, opacity, label = STYLE[name]
-        light = dict(ambient=0.45, diffuse=0.8, specular=0.2)
-        trace = go.Mesh3d(**mesh, color=colour, opacity=opacity, name=label, hoverinfo="name", lighting=light)
-        figure.add_trace(trace.update(showlegend=True))
-    hidden = dict(visible=False)
-    figure.update_layout(
-        title=dict(text=f"{title}. Drag to turn, scroll to zoom, click a name to hide it.", x=0.02, font_size=16),
-        template="plotly_dark",
-        scene=dict(
-            aspectmode="data",
-            xaxis=hidden,
-            yaxis=hidden,
-            zaxis=hidden,
-            camera=dict(eye=dict(x=-0.65, y=-1.45, z=0.6), up=dict(x=0, y=0, z=1)),
-        ),
-        legend=dict(itemsizing="constant", font_size=16),
-        margin=dict(l=0, r=0, t=50, b=0),
-    )
-    config = dict(displaylogo=False, responsive=True)
-    page = figure.to_html(include_plotlyjs=True, default_height="100vh", config=config)
-    path.write_text(page.replace("<body>", '<body style="margin: 0; background: #111">', 1), encoding="utf-8")
