@@ -14,6 +14,7 @@
 
 use std::ops::Range;
 
+use super::value_numbering::in_order;
 use super::winograd_runs::MaxRuns;
 use crate::network::POOL_AFTER;
 use crate::patch_grid::{Axis, StripLimits};
@@ -21,6 +22,9 @@ use crate::patch_grid::{Axis, StripLimits};
 /// Pixels that the longest tile covers, and those of its patches added up: longer ones have hardly less work.
 const MAX_COVERED: usize = 1 << 16;
 const MAX_ADDED_UP: usize = 1 << 20;
+
+/// Pixels of the coarsest layer that has runs.
+const COARSEST: usize = 16;
 
 /// Pixels of the slice from a cut of each convolution's runs to the next.
 fn cuts(max_runs: &MaxRuns) -> impl Iterator<Item = usize> {
@@ -54,7 +58,7 @@ impl Neighbourhood {
             count,
             left: (patch_size / 2 + reach).div_ceil(stride).min(count),
             right: inside.map_or(0, |inside| inside / stride + 1),
-            margin: (patch_size + 2 * reach + cuts(max_runs).sum::<usize>()).div_ceil(stride),
+            margin: (patch_size + 2 * reach + cuts(max_runs).sum::<usize>()).div_ceil(stride) + before(stride),
             period: period(max_runs, stride),
         }
     }
@@ -75,6 +79,11 @@ impl Neighbourhood {
             vec![first..first + around]
         }
     }
+}
+
+/// Patches from one to the next that has coarse pixels in common with it and decides which of its values are new.
+fn before(stride: usize) -> usize {
+    if in_order(stride) { COARSEST >> stride.trailing_zeros().min(COARSEST.trailing_zeros()) } else { 0 }
 }
 
 /// Limits of the strips of `axis` that are planned at a time.

@@ -186,7 +186,8 @@ impl PatchRow {
                 let max = max_runs[convolution];
                 let patches = self.starts().zip(patches(&needed, index + 1, &values));
                 let patches = patches.map(|(start, (needed, values))| (start, needed[index + 1].clone(), values));
-                let runs = WinogradRuns::cut(patches, &interior[index], pools, &black, max, cancel)?;
+                let interior = (!in_order(self.stride as usize)).then_some(&interior[index]);
+                let runs = WinogradRuns::cut(patches, interior, pools, &black, max, cancel)?;
                 keys = renumbered(&runs.order, &keys, &mut values, cancel)?;
                 black = black_among(runs.order.iter().map(std::slice::from_ref), &black)?;
                 bounds = runs.bounds;
@@ -199,6 +200,11 @@ impl PatchRow {
         layers.push(TapTable { taps, table: values, runs: Vec::new() });
         Ok(AxisPlan { sources, layers })
     }
+}
+
+/// True where each patch's new values are cut into Winograd runs in order, see [`winograd_runs`](super::winograd_runs).
+pub(super) fn in_order(stride: usize) -> bool {
+    stride > 0 && stride >> stride.trailing_zeros() >= 5
 }
 
 /// Values of each convolution that a patch by itself needs along an axis.

@@ -17,6 +17,10 @@
 //! counted from the border. Interior values are shared with all patches around: they are cut at multiples of the
 //! longest run on the layer's own pixels. Every value is in one run: the first that wants it.
 //!
+//! Where the next patch that shares pixels of a coarse layer has 5 or more that its neighbour has not (the stride's odd part), that
+//! many and the edge beside them fill runs better than either alone: each patch's new values are cut in order, the first runs long.
+//! At 257/7 that leaves 4 % less to multiply in a slice, and a fifth less for a few patches of a ROI.
+//!
 //! Where the stride is no multiple of 4, values that depend on no pixel have runs of their own: neighbouring patches have little
 //! else in common there, and a run with a pixel in it is one patch's.
 
@@ -46,12 +50,13 @@ pub(super) struct WinogradRuns {
 }
 
 impl WinogradRuns {
-    /// Cuts the layer's values into runs of up to `max`; `black`: which of them depend on no pixel. `patches`: the first pixel of each, ascending, its positions that
-    /// have a value, and those values. `interior`: positions that a patch's border does not reach. `pools`: those before this layer,
-    /// whose pixels are that many times twice as coarse.
+    /// Cuts the layer's values into runs of up to `max`; `black`: which of them depend on no pixel. `patches`: the first pixel of each,
+    /// ascending, its positions that have a value, and those values. `interior`: positions that a patch's border does not reach;
+    /// `None`: each patch's new values are cut in order. `pools`: those before this layer, whose pixels are that many times twice as
+    /// coarse.
     pub fn cut<'a>(
         patches: impl Iterator<Item = (i64, Range<i64>, &'a [i32])> + Clone,
-        interior: &Range<i64>,
+        interior: Option<&Range<i64>>,
         pools: u32,
         black: &[bool],
         max: usize,
@@ -64,31 +69,41 @@ impl WinogradRuns {
             taken: try_filled(black.len(), false, WHAT)?,
         };
         try_push(&mut runs.bounds, 0, WHAT)?;
+        let Some(interior) = interior else {
+            for (.., values) in patches {
+                cancel.check()?;
+                runs.add(values, black, |count, run| count.min(run * max))?;
+            }
+            return Ok(runs);
+        };
+        // Lengths as equal as can be.
+        let even = |count: usize, run| count * run / count.div_ceil(max);
         let mut values = Vec::with_capacity(max);
         let segment = |at: i64| at.div_euclid(max as i64);
         for pixels in interior_pixels(patches.clone(), interior, 1 << pools, cancel)? {
             for run in pixels.chunk_by(|a, b| segment(a.0) == segment(b.0) && a.0 + 1 == b.0) {
                 values.clear();
                 values.extend(run.iter().map(|pixel| pixel.1));
-                runs.add(&values, black)?;
+                runs.add(&values, black, even)?;
             }
         }
         for (_, needed, values) in patches {
             cancel.check()?;
             let entry = |position: i64| (position.clamp(needed.start, needed.end) - needed.start) as usize;
             if interior.is_empty() {
-                runs.add(values, black)?;
+                runs.add(values, black, even)?;
             } else {
-                runs.add(&values[..entry(interior.start)], black)?;
-                runs.add(&values[entry(interior.end)..], black)?;
+                runs.add(&values[..entry(interior.start)], black, even)?;
+                runs.add(&values[entry(interior.end)..], black, even)?;
             }
         }
         debug_assert_eq!(runs.order.len(), black.len());
         Ok(runs)
     }
 
-    /// Makes runs of those `values`, neighbours all, that are in none yet.
-    fn add(&mut self, values: &[i32], black: &[bool]) -> Result<(), Error> {
+    /// Makes runs of those `values`, neighbours all, that are in none yet. `end(count, n)`: how many of `count` neighbours the first `n`
+    /// runs have.
+    fn add(&mut self, values: &[i32], black: &[bool], end: impl Fn(usize, usize) -> usize) -> Result<(), Error> {
         let mut from = 0;
         while from < values.len() {
             let first = self.order.len();
@@ -103,11 +118,9 @@ impl WinogradRuns {
                 self.taken[value as usize] = true;
                 self.order.push(value);
             }
-            // Lengths as equal as can be.
             let count = self.order.len() - first;
-            let runs = count.div_ceil(self.max);
-            for run in 1..=runs {
-                try_push(&mut self.bounds, (first + count * run / runs) as u32, WHAT)?;
+            for run in 1..=count.div_ceil(self.max) {
+                try_push(&mut self.bounds, (first + end(count, run)) as u32, WHAT)?;
             }
         }
         Ok(())
