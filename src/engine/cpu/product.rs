@@ -159,15 +159,21 @@ impl Product {
             self.fetched = self.fetched.wrapping_add(step);
             // SAFETY: within the panel and the rows, as `product` has checked.
             unsafe {
-                let weights = self.panel.add(i * PANEL);
-                let mut w = [S::splat(0.0); 8];
-                for (v, w) in w[..registers].iter_mut().enumerate() {
-                    *w = S::load(weights.add(v * S::LANES));
-                }
-                for (row, sums) in sums.iter_mut().enumerate() {
-                    let x = S::splat(*self.a.add(row * self.a_stride + i));
-                    for (sum, &w) in sums[..registers].iter_mut().zip(&w) {
-                        *sum = sum.add_product(x, w);
+                let row = |row| S::splat(*self.a.add(row * self.a_stride + i));
+                let weight = |v| S::load(self.panel.add(i * PANEL + v * S::LANES));
+                // The fewer of the two stay in registers, the others come one at a time.
+                if registers > ROWS {
+                    let x: [S; ROWS] = std::array::from_fn(row);
+                    for v in 0..registers {
+                        let w = weight(v);
+                        sums.iter_mut().zip(x).for_each(|(sums, x)| sums[v] = sums[v].add_product(x, w));
+                    }
+                } else {
+                    let mut w = [S::splat(0.0); 8];
+                    w[..registers].iter_mut().enumerate().for_each(|(v, w)| *w = weight(v));
+                    for (number, sums) in sums.iter_mut().enumerate() {
+                        let x = row(number);
+                        sums[..registers].iter_mut().zip(w).for_each(|(sum, w)| *sum = sum.add_product(x, w));
                     }
                 }
             }
