@@ -225,4 +225,28 @@ mod tests {
             }
         }
     }
+
+    /// The bits are those of plain loops, so they are the same on every machine that rounds a product and its sum once.
+    #[test]
+    fn sums_are_taken_in_one_order() {
+        for instructions in Instructions::available().into_iter().filter(|instructions| instructions.fuse()) {
+            for (rows, inputs) in (1..15).zip([300, 128, 129].into_iter().cycle()) {
+                let noise = |i: usize| (i * 7919 % 1009) as f32 / 1009.0 - 0.5;
+                let a: Vec<f32> = (0..rows * inputs).map(noise).collect();
+                let panel: Vec<f32> = (0..inputs * PANEL).map(|i| noise(i + 31)).collect();
+                let mut into = vec![0.1; rows * PANEL];
+                let sums = Sums { data: &mut into, stride: PANEL, outputs: PANEL, add: true };
+                product(instructions, Rows { data: &a, stride: inputs }, rows, &panel, None, sums);
+                for (index, &have) in into.iter().enumerate() {
+                    let (row, output) = (index / PANEL, index % PANEL);
+                    let mut want = 0.1_f32;
+                    for first in (0..inputs).step_by(SUMMED) {
+                        let terms = first..inputs.min(first + SUMMED);
+                        want += terms.fold(0.0, |sum, i| a[row * inputs + i].mul_add(panel[i * PANEL + output], sum));
+                    }
+                    assert_eq!(have.to_bits(), want.to_bits(), "{instructions:?} row {row} of {rows}, output {output}");
+                }
+            }
+        }
+    }
 }
