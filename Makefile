@@ -220,18 +220,23 @@ test-install: library
 	@PYTHON=$(PYTHON) tools/venv.sh .venv tests/install/requirements.txt || true
 	$(PYTHON) tests/install/check.py
 
-# A release in build/dist: for every Linux on x86-64 with glibc 2.17 or newer. Compiles all of it with zig's libc.
+# A release in DIST, for every Linux with glibc 2.17 or newer on these MACHINES. Compiles all of it with zig's libc.
 .PHONY: dist test-dist
+DIST ?= build/dist
+MACHINES ?= x86_64 aarch64
 dist:
 	@PYTHON=$(PYTHON) tools/venv.sh build/venv-dist packaging/requirements.txt
-	@VERSION=$(VERSION) SONAME=$(SONAME) tools/dist.sh build/dist build/venv-dist
+	@rm -rf $(DIST)
+	@set -e; for machine in $(MACHINES); do \
+	  VERSION=$(VERSION) SONAME=$(SONAME) tools/dist.sh $(DIST) build/venv-dist $$machine; \
+	done
 
-# What is in build/dist, with Debian 11's C library and by lintian.
+# What is in it: the files, by lintian, and the one for x86-64 with Debian 11's C library. `make test-aarch64` runs the other.
 test-dist: dist build/segment
 	@tools/need.sh pkg-config pkg-config || true
 	@tools/need.sh lintian lintian || true
 	@PYTHON=$(PYTHON) tools/venv.sh .venv tests/install/requirements.txt || true
-	$(PYTHON) tests/install/dist.py
+	DIST=$(DIST) MACHINES="$(MACHINES)" $(PYTHON) tests/install/dist.py
 
 include tests/cpp.mk
 include tests/hosts.mk

@@ -156,7 +156,8 @@ impl Scores {
         self.logits[index * self.classes..][..self.classes].copy_from_slice(logits);
     }
 
-    /// Probabilities from logits, patch by patch, in f64; patches that were not evaluated keep theirs.
+    /// Probabilities from logits, patch by patch, in f64; patches that were not evaluated keep theirs. Every C library has an
+    /// exponential of its own: this one gives the same bits everywhere.
     pub fn softmax(&mut self, cancel: &Cancel) -> Result<(), Error> {
         for (logits, probabilities) in
             self.logits.chunks_exact(self.classes).zip(self.probabilities.chunks_exact_mut(self.classes))
@@ -166,7 +167,7 @@ impl Scores {
                 continue;
             }
             let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            let exponential = |logit: f32| f64::from(logit - largest).exp();
+            let exponential = |logit: f32| libm::exp(f64::from(logit - largest));
             let sum: f64 = logits.iter().map(|&logit| exponential(logit)).sum();
             for (probability, &logit) in probabilities.iter_mut().zip(logits) {
                 *probability = (exponential(logit) / sum) as f32;

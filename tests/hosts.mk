@@ -1,7 +1,7 @@
 # make test-hosts: the programs that patchmask is at home in. What is missing is installed into build/, or from Debian's
 # packages where that needs no password; a part whose packages cannot be had says SKIPPED and why.
 
-HOSTS := python orthanc itk vtk slicer convert training
+HOSTS := python orthanc itk vtk slicer convert training aarch64
 
 .PHONY: test-hosts wheel $(HOSTS:%=test-%)
 
@@ -137,3 +137,15 @@ test-training: all
 	    PYTHON=$(PYTHON) tools/venv.sh $(FRAMEWORKS) tests/training/requirements.txt; } 2>&1); then \
 	  echo "SKIPPED training: its packages could not be installed: $$(echo "$$why" | tail -n 1)"; \
 	else SEGMENT=build/segment $(FRAMEWORKS)/bin/python tests/training/run.py; fi
+
+# -------------------------------------------------------------------------------------------- aarch64
+
+# A release for aarch64, under qemu.
+test-aarch64: build/segment
+	@if ! tools/need.sh qemu-aarch64 qemu-user || \
+	    ! tools/need.sh /usr/aarch64-linux-gnu/lib/libc.so.6 libc6-dev-arm64-cross gcc-aarch64-linux-gnu; then \
+	  echo "SKIPPED aarch64: the emulator or the compiler could not be installed"; \
+	elif ! why=$$($(MAKE) --no-print-directory dist MACHINES=aarch64 DIST=build/aarch64 2>&1); then \
+	  case "$$why" in *"missing:"*|*"No matching distribution"*|*"onnection"*) \
+	    echo "SKIPPED aarch64: $$(echo "$$why" | tail -n 2)" ;; *) echo "$$why"; exit 1 ;; esac; \
+	else DIST=build/aarch64 $(PYTHON) tests/aarch64/run.py; fi

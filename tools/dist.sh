@@ -1,22 +1,39 @@
 #!/usr/bin/env bash
-# dist.sh OUT ZIG: a release in the folder OUT, for glibc 2.17 and newer: a tarball, a wheel and packages for Debian. ZIG is a Python
-# environment with packaging/requirements.txt; VERSION and SONAME are the Makefile's. Times in the files are the last commit's.
-# DEBFULLNAME and DEBEMAIL are the maintainer of Debian's packages.
+# dist.sh OUT ZIG MACHINE: a release in the folder OUT, for glibc 2.17 and newer on a MACHINE as uname has it (x86_64, aarch64): a
+# tarball, a wheel and packages for Debian. ZIG is a Python environment with packaging/requirements.txt; VERSION and SONAME are the
+# Makefile's. Times in the files are the last commit's. DEBFULLNAME and DEBEMAIL are the maintainer of Debian's packages.
 set -eu
 cd "$(dirname "$0")/.."
 out=$1
 PATH=$PWD/$2/bin:$PATH
-work=target/dist
-machine=x86_64
-export RUST_TARGET=$machine-unknown-linux-gnu.2.17
+machine=$3
+gnu=$machine-linux-gnu
+case $machine in
+    x86_64) arch=amd64 ;;
+    aarch64) arch=arm64 ;;
+    *) echo "$machine: must be x86_64 or aarch64" >&2 && exit 2 ;;
+esac
+work=target/dist/$machine
+strip=strip
+if [ "$machine" != "$(uname -m)" ]; then
+    tools/need.sh "$gnu-gcc" "gcc-${gnu/_/-}"
+    strip=$gnu-strip
+    export CC=$gnu-gcc LD=$gnu-ld OBJCOPY=$gnu-objcopy AR=$gnu-ar # of tools/static_library.sh
+fi
+rust=$machine-unknown-linux-gnu
+[ -d "$(rustc --print sysroot)/lib/rustlib/$rust" ] || rustup --quiet target add "$rust" || {
+    echo "missing: Rust's standard library for $rust. Install it with: rustup target add $rust"
+    exit 1
+}
+export RUST_TARGET=$rust.2.17
 export SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
 
-rm -rf "$work" "$out"
+rm -rf "$work"
 mkdir -p "$work" "$out"
 tools/library.sh target/zig "$work" # not target: cargo would compile all anew after it
-strip --strip-unneeded "$work/libpatchmask.so.$VERSION"
+$strip --strip-unneeded "$work/libpatchmask.so.$VERSION"
 # shellcheck disable=SC2046
-python -m ziglang cc -target $machine-linux-gnu.2.17 -std=c11 -O2 -fPIE -pie -s -Wall -Wextra -Iinclude cli/*.c "$work/libpatchmask.a" \
+python -m ziglang cc -target $gnu.2.17 -std=c11 -O2 -fPIE -pie -s -Wall -Wextra -Iinclude cli/*.c "$work/libpatchmask.a" \
     -o "$work/segment" $(sed -n 's/^[^#]/-l&/p' packaging/static_libraries.txt)
 
 # install FOLDER PREFIX [LIBDIR]
@@ -31,8 +48,7 @@ PATCHMASK_LIBRARY=$PWD/$work/libpatchmask.so pip wheel --quiet --disable-pip-ver
     --wheel-dir "$out" ./python
 
 # ------------------------------------------------------------------------------------------------------- Debian
-arch=amd64
-lib=lib/x86_64-linux-gnu
+lib=lib/$gnu
 install_to "$work/deb" /usr $lib
 shared=${SONAME/.so./} # libpatchmask0.1
 
@@ -75,5 +91,5 @@ files=(usr/include "usr/$lib/libpatchmask.so" "usr/$lib/libpatchmask.a" "usr/$li
 package libpatchmask-dev libdevel "$shared (= $VERSION), libc6-dev" "development files"
 files=(usr/bin/segment)
 package patchmask science "libc6 (>= 2.17)" "program"
-(cd "$out" && sha256sum -- * >SHA256SUMS)
+(cd "$out" && rm -f SHA256SUMS && sha256sum -- * >SHA256SUMS)
 ls -l "$out"

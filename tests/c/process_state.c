@@ -37,9 +37,10 @@ static void the_hosts_arithmetic(void) {
             CHECK(fesetround(ROUNDING[i]) == 0);
             feclearexcept(FE_ALL_EXCEPT);
             if (traps) feenableexcept(FE_ALL_EXCEPT);
+            int trapped = fegetexcept(); /* none where the processor has no traps, as on most aarch64 */
             segmentation done = whole_life();
             CHECK(fegetround() == ROUNDING[i]);
-            CHECK(fegetexcept() == (traps ? FE_ALL_EXCEPT : 0));
+            CHECK(fegetexcept() == trapped);
             fedisableexcept(FE_ALL_EXCEPT);
             CHECK(fesetround(FE_TONEAREST) == 0);
             check_same(&expected, &done, "under another rounding mode");
@@ -84,8 +85,8 @@ static void signals_are_the_hosts(void) {
 int main(void) {
     hu = synthetic_volume(WIDTH, HEIGHT, DEPTH);
     volume = dense_volume(hu, WIDTH, HEIGHT, DEPTH);
-    if (getenv("PATCHMASK_SLOW") == NULL) RUN(the_hosts_arithmetic);
-    RUN(signals_are_the_hosts);
+    RUN(the_hosts_arithmetic);
+    if (getenv("PATCHMASK_SLOW") == NULL) RUN(signals_are_the_hosts);
     free(hu);
     return 0;
 }

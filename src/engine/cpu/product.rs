@@ -162,15 +162,21 @@ impl Product {
             self.fetched = self.fetched.wrapping_add(step);
             // SAFETY: within the panel and the rows, as `product` has checked.
             unsafe {
-                let weights = self.panel.add(i * PANEL);
-                let mut w = [S::splat(0.0); 8];
-                for (v, w) in w[..registers].iter_mut().enumerate() {
-                    *w = S::load(weights.add(v * S::LANES));
-                }
-                for (row, sums) in sums.iter_mut().enumerate() {
-                    let x = S::splat(*self.a.add(row * self.a_stride + i));
-                    for (sum, &w) in sums[..registers].iter_mut().zip(&w) {
-                        *sum = sum.add_product(x, w);
+                let row = |row| S::splat(*self.a.add(row * self.a_stride + i));
+                let weight = |v| S::load(self.panel.add(i * PANEL + v * S::LANES));
+                // The fewer of the two stay in registers, the others come one at a time.
+                if registers > ROWS {
+                    let x: [S; ROWS] = std::array::from_fn(row);
+                    for v in 0..registers {
+                        let w = weight(v);
+                        sums.iter_mut().zip(x).for_each(|(sums, x)| sums[v] = sums[v].add_product(x, w));
+                    }
+                } else {
+                    let mut w = [S::splat(0.0); 8];
+                    w[..registers].iter_mut().enumerate().for_each(|(v, w)| *w = weight(v));
+                    for (number, sums) in sums.iter_mut().enumerate() {
+                        let x = row(number);
+                        sums[..registers].iter_mut().zip(w).for_each(|(sum, w)| *sum = sum.add_product(x, w));
                     }
                 }
             }
@@ -218,6 +224,30 @@ mod tests {
                         }
                         assert_eq!(have, want, "{instructions:?} row {row} of {rows}, output {output}");
                     }
+                }
+            }
+        }
+    }
+
+    /// The bits are those of plain loops, so they are the same on every machine that rounds a product and its sum once.
+    #[test]
+    fn sums_are_taken_in_one_order() {
+        for instructions in Instructions::available().into_iter().filter(|instructions| instructions.fuse()) {
+            for (rows, inputs) in (1..15).zip([300, 128, 129, 31].into_iter().cycle()) {
+                let noise = |i: usize| (i * 7919 % 1009) as f32 / 1009.0 - 0.5;
+                let a: Vec<f32> = (0..rows * inputs).map(noise).collect();
+                let panel: Vec<f32> = (0..inputs * PANEL).map(|i| noise(i + 31)).collect();
+                let mut into = vec![0.1; rows * PANEL];
+                let sums = Sums { data: &mut into, stride: PANEL, outputs: PANEL, add: true };
+                product(instructions, Rows { data: &a, stride: inputs }, rows, &panel, None, sums);
+                for (index, &have) in into.iter().enumerate() {
+                    let (row, output) = (index / PANEL, index % PANEL);
+                    let mut want = 0.1_f32;
+                    for first in (0..inputs).step_by(summed(inputs)) {
+                        let terms = first..inputs.min(first + summed(inputs));
+                        want += terms.fold(0.0, |sum, i| a[row * inputs + i].mul_add(panel[i * PANEL + output], sum));
+                    }
+                    assert_eq!(have.to_bits(), want.to_bits(), "{instructions:?} row {row} of {rows}, output {output}");
                 }
             }
         }

@@ -44,6 +44,12 @@ impl Instructions {
         }
     }
 
+    /// A product and the sum that it is added to are rounded once: such instruction sets give the same bits.
+    #[cfg(test)]
+    pub fn fuse(self) -> bool {
+        self != Self::Portable || FUSES
+    }
+
     /// Before other threads read what this one has [streamed](Simd::stream).
     pub(super) fn fence(self) {
         #[cfg(target_arch = "x86_64")]
@@ -113,6 +119,9 @@ pub(super) trait Simd: Copy {
     fn relu(self) -> Self;
 }
 
+/// Elsewhere `mul_add` may be a call of a library.
+const FUSES: bool = cfg!(any(target_arch = "aarch64", target_feature = "fma"));
+
 /// Four lanes in plain Rust, which compilers make one register of.
 #[derive(Clone, Copy)]
 pub(super) struct Portable([f32; 4]);
@@ -162,8 +171,7 @@ impl Simd for Portable {
 
     #[inline(always)]
     fn add_product(self, a: Self, b: Self) -> Self {
-        // Elsewhere `mul_add` may be a call of a library.
-        if cfg!(any(target_arch = "aarch64", target_feature = "fma")) {
+        if FUSES {
             self.each(|lane, x| a.0[lane].mul_add(b.0[lane], x))
         } else {
             self.each(|lane, x| x + a.0[lane] * b.0[lane])
@@ -265,4 +273,51 @@ mod x86 {
         Avx2, 8, 3, _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_stream_ps, _mm256_add_ps,
         _mm256_fmadd_ps, _mm256_max_ps, _mm256_setzero_ps
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Sums, sums with products and rectified values of 16 numbers.
+    struct Operations<'a>([&'a [f32; 16]; 3], &'a mut [[f32; 16]; 3]);
+
+    impl Kernel for Operations<'_> {
+        #[inline(always)]
+        unsafe fn run<S: Simd>(self) {
+            let Self(numbers, into) = self;
+            for lane in (0..16).step_by(S::LANES) {
+                // SAFETY: 16 is a multiple of every number of lanes.
+                unsafe {
+                    let [x, y, z] = numbers.map(|numbers| S::load(numbers.as_ptr().add(lane)));
+                    let results = [x.add(y), x.add_product(y, z), x.relu()];
+                    into.iter_mut().zip(results).for_each(|(into, result)| result.store(into.as_mut_ptr().add(lane)));
+                }
+            }
+        }
+    }
+
+    /// Kernels have the same order of operations on all of them; so results have the same bits.
+    #[test]
+    fn instruction_sets_that_fuse_give_the_same_bits() {
+        let special = [0.0, -0.0, 1e-45, -1e-45, 3e38, -3e38, 1e-38, f32::INFINITY, f32::NAN];
+        let number = |i: usize| *special.get(i % 23).unwrap_or(&((i * 7919 % 1009) as f32 / 1009.0 - 0.5));
+        for instructions in Instructions::available().into_iter().filter(|instructions| instructions.fuse()) {
+            for trial in 0..1000 {
+                let [x, y, z] =
+                    [0, 5, 11].map(|k| std::array::from_fn(|lane| number((trial * 16 + lane) * (k + 1) + k)));
+                let mut have = [[0.0; 16]; 3];
+                // SAFETY: the machine has these instructions.
+                unsafe { instructions.run(Operations([&x, &y, &z], &mut have)) };
+                for lane in 0..16 {
+                    let (x, y, z) = (x[lane], y[lane], z[lane]);
+                    let want = [x + y, y.mul_add(z, x), if x < 0.0 { 0.0 } else { x }];
+                    for (have, want) in have.iter().zip(want) {
+                        let same = have[lane].to_bits() == want.to_bits() || have[lane].is_nan() && want.is_nan();
+                        assert!(same, "{instructions:?}, {x}, {y}, {z}: {}, must be {want}", have[lane]);
+                    }
+                }
+            }
+        }
+    }
 }

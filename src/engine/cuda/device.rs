@@ -7,6 +7,7 @@
 //! ```
 //! A kernel that traps takes its context with it: in the self-test that is one which nobody else uses.
 
+use std::ffi::c_char;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Weak};
 
@@ -57,7 +58,7 @@ pub(super) type SelfTest = fn(&Arc<Device>) -> Result<Verdict, Error>;
 struct Gpu {
     index: u32,
     handle: sys::CUdevice,
-    uuid: [i8; 16],
+    uuid: [c_char; 16],
     name: String,
     limits: Limits,
 }
@@ -69,7 +70,7 @@ struct Known {
     /// Until the driver has been initialised every session tries again.
     driver: bool,
     devices: Vec<(u64, u32, Weak<Device>)>,
-    tested: Vec<(u64, [i8; 16], Vec<LeftOut>)>,
+    tested: Vec<(u64, [c_char; 16], Vec<LeftOut>)>,
 }
 
 static KNOWN: ForkMutex<Known> = ForkMutex::new(Known { driver: false, devices: Vec::new(), tested: Vec::new() });
