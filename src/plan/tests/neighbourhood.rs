@@ -35,7 +35,8 @@ fn a_neighbourhood_decides_what_all_patches_decide() {
     let mut parts = 0;
     for case in 0..if cfg!(debug_assertions) { 4 } else { 40 } {
         let patch_size = [32, 33, 47, 64, 65, 96, 129][random.below(7)];
-        let stride = [1, 2, 3, 5, 7, 8, 16, 24, 31, 32, patch_size - 1, patch_size][random.below(12)].min(patch_size);
+        let stride =
+            [1, 2, 3, 5, 7, 8, 10, 16, 20, 24, 31, 32, patch_size - 1, patch_size][random.below(14)].min(patch_size);
         let (max_runs, padding) =
             ([[4; CONVOLUTIONS], MIXED][case % 2], [Padding::Patch, Padding::Image][case / 2 % 2]);
         let axis = Axis {
