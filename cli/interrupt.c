@@ -9,9 +9,23 @@ static volatile sig_atomic_t stop_requested;
 
 /* Runs on any thread, the library's workers too, and therefore only sets the flag. */
 static void note_signal(int number) {
+#ifdef _WIN32
+    signal(number, note_signal); /* which serves once */
+#else
     (void)number;
+#endif
     stop_requested = 1;
 }
+
+#ifdef _WIN32
+
+void interrupt_install(void) {
+    signal(SIGINT, note_signal);
+    signal(SIGBREAK, note_signal); /* Ctrl-Break; the window is closed */
+    signal(SIGTERM, note_signal);
+}
+
+#else
 
 static void handle(int number, void (*handler)(int)) {
     struct sigaction action;
@@ -30,5 +44,7 @@ void interrupt_install(void) {
     handle(SIGXFSZ, SIG_IGN);
     handle(SIGPIPE, SIG_IGN);
 }
+
+#endif
 
 bool interrupted(void) { return stop_requested != 0; }

@@ -19,8 +19,8 @@ static bool check_length(const nrrd_header* header, FILE* file, const char* path
     if (start < 0 || fstat(fileno(file), &status) != 0) return fail(problem, "%s: %s", path, strerror(errno));
     uint64_t there = status.st_size > start ? (uint64_t)(status.st_size - start) : 0;
     if (there != header->data_bytes) {
-        return fail(problem, "%s: the header promises %zu bytes of voxels, the file has %" PRIu64 ": %s", path,
-                    header->data_bytes, there,
+        return fail(problem, "%s: the header promises %" PRIu64 " bytes of voxels, the file has %" PRIu64 ": %s", path,
+                    (uint64_t)header->data_bytes, there,
                     there < header->data_bytes ? "it is cut off, copy it again" : "its sizes or its type are wrong");
     }
     return true;
@@ -66,7 +66,8 @@ static bool read_volume(nrrd_volume* out, FILE* file, const char* path, problem*
         return false;
     }
     out->data = malloc(header->data_bytes);
-    if (out->data == NULL) return fail(problem, "%s: %zu bytes could not be allocated", path, header->data_bytes);
+    if (out->data == NULL)
+        return fail(problem, "%s: %" PRIu64 " bytes could not be allocated", path, (uint64_t)header->data_bytes);
     if (!read_data(out->data, header->data_bytes, file, path, problem)) return false;
     if (header->swapped) swap_bytes(out->data, header->voxel_count, header->voxel_bytes);
     return true;

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "interrupt.h"
+#include "system.h"
 
 enum {
     CHUNK_BYTES = 1 << 24, /* between two looks at the interrupt flag */
@@ -17,41 +18,37 @@ enum {
 /* Which file a path means, whether it exists yet or not. */
 typedef struct file_identity {
     bool known;
-    dev_t device;
-    ino_t number;     /* of the file, or of its directory */
+    system_file file; /* the file, or its directory */
     const char* name; /* in that directory; "" where the file exists */
 } file_identity;
 
 static const char* name_in(const char* path) {
-    const char* slash = strrchr(path, '/');
-    return slash != NULL ? slash + 1 : path;
+    const char* name = path;
+    for (const char* c = path; *c != '\0'; c++)
+        if (strchr(SYSTEM_SEPARATORS, *c) != NULL) name = c + 1;
+    return name;
 }
 
 static file_identity identify(const char* path) {
-    struct stat status;
     file_identity identity = {.name = ""};
-    identity.known = stat(path, &status) == 0;
+    identity.known = system_find(&identity.file, path);
     if (!identity.known) {
         char* directory = strdup(path);
         if (directory != NULL) {
             size_t length = (size_t)(name_in(path) - path);
             strcpy(directory + length, length == 0 ? "." : "");
-            identity.known = stat(directory, &status) == 0;
+            identity.known = system_find(&identity.file, directory);
             identity.name = name_in(path);
             free(directory);
         }
-    }
-    if (identity.known) {
-        identity.device = status.st_dev;
-        identity.number = status.st_ino;
     }
     return identity;
 }
 
 static bool same_file(const char* a, const char* b) {
     file_identity first = identify(a), second = identify(b);
-    return strcmp(a, b) == 0 || (first.known && second.known && first.device == second.device &&
-                                 first.number == second.number && strcmp(first.name, second.name) == 0);
+    return strcmp(a, b) == 0 || (first.known && second.known && first.file.device == second.file.device &&
+                                 first.file.number == second.file.number && system_same_name(first.name, second.name));
 }
 
 bool outputs_check_paths(const char* const outputs[], size_t count, const char* const inputs[], size_t input_count,
@@ -81,10 +78,8 @@ static char* temporary_name(const char* target) {
 static FILE* create(char* temporary) {
     int descriptor = mkstemp(temporary);
     if (descriptor < 0) return NULL;
-    mode_t mask = umask(0);
-    umask(mask);
     FILE* stream = NULL;
-    if (fchmod(descriptor, 0666 & ~mask) == 0) stream = fdopen(descriptor, "wb");
+    if (system_permit(descriptor)) stream = fdopen(descriptor, "wb");
     if (stream == NULL) {
         int reason = errno;
         close(descriptor);
@@ -114,7 +109,7 @@ output_file* outputs_add(output_set* set, const char* path, problem* problem) {
         return NULL;
     }
     output_file* file = &set->file[set->count++];
-    *file = (output_file){.path = path, .target = realpath(path, NULL)};
+    *file = (output_file){.path = path, .target = system_resolve(path)};
     if (file->target == NULL) file->target = strdup(path); /* does not exist yet */
     if (!outputs_open(file, problem)) return NULL;
     remove_temporary(file);
@@ -147,8 +142,7 @@ bool outputs_close(output_file* file, problem* problem) {
     FILE* stream = file->stream;
     file->stream = NULL;
     errno = EIO; /* for an error that an earlier write left in the stream */
-    bool good =
-        !ferror(stream) && fflush(stream) == 0 && (fsync(fileno(stream)) == 0 || errno == EINVAL || errno == ENOTSUP);
+    bool good = !ferror(stream) && fflush(stream) == 0 && system_sync(fileno(stream));
     int reason = errno;
     if (fclose(stream) != 0 && good) {
         good = false;
@@ -160,7 +154,7 @@ bool outputs_close(output_file* file, problem* problem) {
 bool outputs_commit(output_set* set, problem* problem) {
     for (size_t i = 0; i < set->count; i++) {
         output_file* file = &set->file[i];
-        if (rename(file->temporary, file->target) != 0) return fail(problem, "%s: %s", file->path, strerror(errno));
+        if (!system_replace(file->temporary, file->target)) return fail(problem, "%s: %s", file->path, strerror(errno));
         file->renamed = true;
     }
     for (size_t i = 0; i < set->count; i++) {

@@ -4,11 +4,11 @@
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "interrupt.h"
 #include "patchmask.h"
 #include "slicer.h"
+#include "system.h"
 
 enum { BAR_CELLS = 30 };
 static const double REDRAW_SECONDS = 0.1;
@@ -20,7 +20,7 @@ double seconds_now(void) {
 }
 
 void progress_start(progress* bar, progress_style style) {
-    bar->style = style == PROGRESS_BAR && !isatty(STDERR_FILENO) ? PROGRESS_NONE : style;
+    bar->style = style == PROGRESS_BAR && !system_stderr_is_terminal() ? PROGRESS_NONE : style;
     bar->started = seconds_now();
     if (bar->style == PROGRESS_SLICER) slicer_print_start();
 }

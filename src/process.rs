@@ -5,8 +5,7 @@
 
 use std::cell::UnsafeCell;
 use std::ops::{Deref, DerefMut};
-use std::ptr::null_mut;
-use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// A number, not 0, that the parent and each child of `fork` have for themselves.
@@ -28,6 +27,9 @@ pub(crate) fn generation() -> u64 {
 fn wiped_in_children() -> Option<&'static AtomicU64> {
     #[cfg(target_os = "linux")]
     {
+        use std::ptr::null_mut;
+        use std::sync::atomic::AtomicPtr;
+
         static PAGE: AtomicPtr<AtomicU64> = AtomicPtr::new(null_mut());
         let mut page = PAGE.load(Ordering::Acquire);
         if page.is_null() {

@@ -1,7 +1,7 @@
 # make test-hosts: the programs that patchmask is at home in. What is missing is installed into build/, or from Debian's
 # packages where that needs no password; a part whose packages cannot be had says SKIPPED and why.
 
-HOSTS := python orthanc itk vtk slicer convert training aarch64
+HOSTS := python orthanc itk vtk slicer convert training aarch64 windows
 
 .PHONY: test-hosts wheel $(HOSTS:%=test-%)
 
@@ -149,3 +149,20 @@ test-aarch64: build/segment
 	  case "$$why" in *"missing:"*|*"No matching distribution"*|*"onnection"*) \
 	    echo "SKIPPED aarch64: $$(echo "$$why" | tail -n 2)" ;; *) echo "$$why"; exit 1 ;; esac; \
 	else DIST=build/aarch64 $(PYTHON) tests/aarch64/run.py; fi
+
+# -------------------------------------------------------------------------------------------- Windows
+
+# build/windows: patchmask.dll, the import library libpatchmask.dll.a and segment.exe.
+.PHONY: windows
+windows:
+	tools/windows.sh build/windows
+
+# The same under Wine, of which the part for 64 bits is enough.
+WINE ?= /usr/lib/wine/wine64
+test-windows: build/segment
+	@if ! tools/need.sh $(WINE) wine64; then \
+	  echo "SKIPPED Windows: Wine could not be installed"; \
+	elif ! why=$$($(MAKE) --no-print-directory windows 2>&1); then \
+	  case "$$why" in *"missing:"*|*"onnection"*) echo "SKIPPED Windows: $$(echo "$$why" | tail -n 2)" ;; \
+	    *) echo "$$why"; exit 1 ;; esac; \
+	else WINE=$(WINE) $(PYTHON) tests/windows/run.py; fi

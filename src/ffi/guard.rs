@@ -2,7 +2,9 @@
 //! panics, keeps the error's text for the calling thread and returns the status number.
 
 use std::cell::UnsafeCell;
-use std::ffi::{c_char, c_int};
+use std::ffi::c_char;
+#[cfg(unix)]
+use std::ffi::c_int;
 use std::fmt::{self, Write};
 
 use super::constants::*;
