@@ -35,7 +35,7 @@ class Aarch64(dist.Release):
     def test_c(self):
         at = dist.unpack(MACHINE, self.folder)
         volume = self.folder / "volume.raw"
-        volume.write_bytes(bytes(40 * 40 * 2))
+        volume.write_bytes(bytes(16 * 16 * 2))
         parts = ["tests/c/tiny_model.c", "tests/c/segmentation.c"]
         sources = {name: [f"tests/c/{name}.c", *parts] for name in C_TESTS} | {"minimal": ["examples/c/minimal.c"]}
         for name, files in sources.items():
@@ -43,7 +43,7 @@ class Aarch64(dist.Release):
                 program, began = self.folder / name, time.monotonic()
                 library = [f"-I{at}/include", f"-L{at}/lib", "-lpatchmask", f"-Wl,-rpath,{at}/lib", "-lm", "-lpthread"]
                 run("aarch64-linux-gnu-gcc", "-std=c11", "-O2", "-Wall", "-Wextra", "-Werror", *files, "-o", program, *library)
-                words = ["tests/golden/odd_patch/model.safetensors", volume, "40", "40", "1"] if name == "minimal" else []
+                words = ["examples/demo/model.safetensors", volume, "16", "16", "1"] if name == "minimal" else []
                 slow = {"PATCHMASK_SLOW": "1"} if name in ("cancel", "process_state") else {}
                 run(*emulated(C_LIBRARY, program, *words), **slow)
                 print(f"ok {name}, {time.monotonic() - began:.0f} s")
