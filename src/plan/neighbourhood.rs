@@ -14,8 +14,7 @@
 
 use std::ops::Range;
 
-use super::value_numbering::in_order;
-use super::winograd_runs::MaxRuns;
+use super::winograd_runs::{MaxRuns, in_order};
 use crate::network::POOL_AFTER;
 use crate::patch_grid::{Axis, StripLimits};
 

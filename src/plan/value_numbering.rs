@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use super::axis::{AxisPlan, BLACK, TapTable};
 use super::steps::{HEAD, STEPS, Step, ZERO};
-use super::winograd_runs::{MaxRuns, WinogradRuns};
+use super::winograd_runs::{MaxRuns, WinogradRuns, in_order};
 use crate::cancel::{AT_A_TIME, Cancel};
 use crate::error::Error;
 use crate::memory::{try_filled, try_push, try_reserve, try_with_capacity};
@@ -200,11 +200,6 @@ impl PatchRow {
         layers.push(TapTable { taps, table: values, runs: Vec::new() });
         Ok(AxisPlan { sources, layers })
     }
-}
-
-/// True where each patch's new values are cut into Winograd runs in order, see [`winograd_runs`](super::winograd_runs).
-pub(super) fn in_order(stride: usize) -> bool {
-    stride > 0 && stride >> stride.trailing_zeros() >= 5
 }
 
 /// Values of each convolution that a patch by itself needs along an axis.

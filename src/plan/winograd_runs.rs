@@ -39,6 +39,11 @@ pub(crate) type MaxRuns = [usize; CONVOLUTIONS];
 
 const WHAT: &str = "Winograd runs of an axis";
 
+/// True where each patch's new values are cut in order.
+pub(super) fn in_order(stride: usize) -> bool {
+    stride > 0 && stride >> stride.trailing_zeros() >= 5
+}
+
 /// All values of a layer, run by run.
 pub(super) struct WinogradRuns {
     /// Values.

@@ -11,11 +11,11 @@ import unittest
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE.parent / "install"), str(HERE.parent / "cli")]
+sys.path[:0] = [str(HERE.parent / "install"), str(HERE.parent / "golden")]
 import debian  # noqa: E402
 import dist  # noqa: E402
-import volume_files  # noqa: E402
 from check import ROOT, SHARED, run  # noqa: E402
+from runs import runs  # noqa: E402
 
 MACHINE = "aarch64"
 C_LIBRARY = "/usr/aarch64-linux-gnu"
@@ -60,16 +60,7 @@ class Aarch64(dist.Release):
 
     def test_bits(self):
         """The golden cases, and four slices of the demo."""
-        demo, cases = ROOT / "examples/demo", {}
-        slices, few = (demo / "ct.nrrd").read_bytes().split(b"\n\n", 1)[1], self.folder / "ct.nrrd"
-        bytes_of_slice = 240 * 180 * 2
-        volume_files.write(few, volume_files.header([240, 180, 4]), slices[14 * bytes_of_slice : 18 * bytes_of_slice])
-        crop = ["--crop", "60,40,140,120", "--stride", "12", "--fill", "linear", "--no-resample"]
-        cases["demo"] = ["--model", demo / "model.safetensors", *crop, few]
-        for case in sorted((ROOT / "tests/golden").glob("*/case.json")):
-            words = json.loads(case.read_text())["segment"]
-            words = [case.parent / word if (case.parent / word).is_file() else word for word in words]
-            cases[case.parent.name] = ["--model", case.parent / "model.safetensors", *words, case.parent / "ct.nrrd"]
+        cases = runs(self.folder / "ct.nrrd")
         here = [ROOT / "build/segment"]
         there = emulated(C_LIBRARY, dist.unpack(MACHINE, self.folder) / "bin/segment")
         for name, words in cases.items():

@@ -3,7 +3,6 @@ is that of tests/cli.
 
     python3 tests/windows/run.py      needs WINE, a wine64; x86_64-w64-mingw32-gcc; build/windows and build/segment"""
 
-import json
 import os
 import re
 import signal
@@ -22,10 +21,10 @@ os.environ |= {"SEGMENT": str(PROGRAM), "WINEPREFIX": str(BUILT / "prefix"), "WI
 os.environ |= {"WINEDLLOVERRIDES": "mscoree,mshtml="}  # neither asks to be downloaded
 os.environ.pop("DISPLAY", None)
 
-sys.path[:0] = [str(ROOT / "tests/cli"), str(ROOT / "tests/install")]
+sys.path[:0] = [str(ROOT / "tests" / folder) for folder in ("cli", "install", "golden")]
 import segment_cli  # noqa: E402
-import volume_files  # noqa: E402
 from check import run  # noqa: E402
+from runs import runs  # noqa: E402
 
 C_TESTS = "header layout struct_sizes arguments models outputs segmenting repeating".split()
 # Of the contract, what needs nothing of Linux's.
@@ -91,16 +90,7 @@ class Segment(segment_cli.SegmentCase):
 
     def test_bits(self):
         """The golden cases, and four slices of the demo, whose file has a name beyond Latin-1; a second run replaces the first's."""
-        demo, cases = ROOT / "examples/demo", {}
-        slices, name = (demo / "ct.nrrd").read_bytes().split(b"\n\n", 1)[1], "Lärm 測.nrrd"
-        size = 240 * 180 * 2
-        volume_files.write(self.path(name), volume_files.header([240, 180, 4]), slices[14 * size : 18 * size])
-        crop = ["--crop", "60,40,140,120", "--stride", "12", "--fill", "linear", "--no-resample"]
-        cases["demo"] = ["--model", demo / "model.safetensors", *crop, name]
-        for case in sorted((ROOT / "tests/golden").glob("*/case.json")):
-            words = json.loads(case.read_text())["segment"]
-            words = [case.parent / word if (case.parent / word).is_file() else word for word in words]
-            cases[case.parent.name] = ["--model", case.parent / "model.safetensors", *words, case.parent / "ct.nrrd"]
+        cases = runs(self.path("Lärm 測.nrrd"))
         for case, words in cases.items():
             with self.subTest(case):
                 want = self.outputs(ROOT / "build/segment", "linux", words)

@@ -3,7 +3,7 @@
 use crate::axes::Axes;
 use crate::cancel::Cancel;
 use crate::patch_grid::{Padding, PatchGrid, interleaved};
-use crate::plan::{AxisPlans, MacsPerOutput, MaxRuns, STEPS, Step, TilePlan};
+use crate::plan::{AxisPlans, MacsPerOutput, MaxRuns, STEPS, Step, TilePlan, values_of_a_patch};
 use crate::resampling::Scale;
 use crate::volume::Extents;
 
@@ -117,6 +117,8 @@ fn winograd_runs_leave_a_quarter_of_the_work() {
 /// A patch of 65 pixels has 8 values of the fourth stage: runs of 8 on one axis and of 4 on the other.
 #[test]
 fn longer_runs_leave_less() {
+    assert_eq!(values_of_a_patch(65)[6..], [16, 8, 8, 8, 4, 4, 4]);
+    assert_eq!(values_of_a_patch(72)[6..], [18, 9, 9, 8, 4, 4, 4]);
     let mut max_runs = Axes { rows: [6; 13], columns: [6; 13] };
     max_runs.rows[7..10].fill(8);
     max_runs.columns[7..10].fill(4);

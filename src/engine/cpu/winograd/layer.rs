@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::points::kernels;
+use super::points::{kernels, long};
 use crate::axes::Axes;
 use crate::engine::cpu::product::{PANEL, padded};
 use crate::error::Error;
@@ -60,7 +60,7 @@ impl WinogradLayer {
 
     /// Rows have the list of points for runs of 8.
     pub fn long(&self) -> bool {
-        self.max_run.rows > 6
+        long(self.max_run.rows)
     }
 
     /// Points of the largest run pair.

@@ -31,8 +31,8 @@ impl Points for Six {
     const COORDINATES: &'static [f64] = &[0.0, INFINITY, 1.0, -1.0, 0.5, -2.0, -0.5, 2.0];
 }
 
-/// For layers with runs of up to [`MAX_RUN`](crate::plan::MAX_RUN) values: five times the rounding errors. With a point its negative and its inverse;
-/// found by search.
+/// For layers with longer runs, up to [`MAX_RUN`](crate::plan::MAX_RUN) values: five times the rounding errors. With a point its
+/// negative and its inverse; found by search.
 pub(super) struct Eight;
 
 impl Points for Eight {
@@ -50,9 +50,15 @@ impl Points for Eight {
     ];
 }
 
-/// G for runs of up to `max_run` values: the taps' polynomial at each point, at points beyond 1 scaled to keep all weights of one size.
+/// True where layers with runs of up to `max_run` values take [`Eight`], else [`Six`].
+pub(super) const fn long(max_run: usize) -> bool {
+    max_run + 2 > Six::COORDINATES.len()
+}
+
+/// G for runs of up to `max_run` values: the taps' polynomial at each point, at points beyond 1 scaled to keep all weights of one
+/// size.
 pub(super) fn kernels(max_run: usize) -> impl Iterator<Item = [f64; 3]> + Clone {
-    let points = if max_run > 6 { Eight::COORDINATES } else { Six::COORDINATES };
+    let points = if long(max_run) { Eight::COORDINATES } else { Six::COORDINATES };
     let kernel = |&p: &f64| if p == INFINITY { [0.0, 0.0, 1.0] } else { [1.0, p, p * p].map(|power| scale(p) * power) };
     points[..max_run + 2].iter().map(kernel)
 }
