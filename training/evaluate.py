@@ -56,10 +56,7 @@ def main():
     args = parser.parse_args()
 
     labels = None if args.lesion_label is None else scans.Labels(args.lesion_label, args.organ_label)
-    sources = scans.find(args.scans, args.pattern, labels)
-    sources = [s for s in sources if s.name not in args.leave_out and (args.only is None or s.name in args.only)]
-    if not sources:
-        raise ValueError(f"{args.scans}: no scan is left by --only and --leave-out")
+    sources = scans.choose(scans.find(args.scans, args.pattern, labels), args.only, args.leave_out)
     if str(args.model) == "hu":
         model = BelowMedian()
     else:

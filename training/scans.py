@@ -103,6 +103,17 @@ def find(folder, patterns=None, labels=None):
     raise ValueError(f"{folder}: no scans ({tried}); make phantoms with phantom.py, or name yours with --pattern")
 
 
+def choose(sources, only=None, leave_out=()):
+    """Those of these names but not of those. A name that no scan has is refused: it may be a scan that was to be set aside."""
+    names = [source.name for source in sources]
+    if unknown := [name for name in (*(only or ()), *leave_out) if name not in names]:
+        raise ValueError(f"{', '.join(unknown)}: no scan of this name; there are {', '.join(names)}")
+    chosen = [source for source in sources if source.name not in leave_out and (only is None or source.name in only)]
+    if not chosen:
+        raise ValueError("no scans are left by --only and --leave-out")
+    return chosen
+
+
 class Scan:
     """One scan: windowed intensities, classes, and the voxels of each stratum.
 

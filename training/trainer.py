@@ -104,9 +104,7 @@ class Training:
         """(training scans, Sources of held-out ones): two folders, or one that is split into folds of patients."""
         args, group = self.args, self.group
         labels = None if args.lesion_label is None else scans.Labels(args.lesion_label, args.organ_label)
-        sources = [source for source in scans.find(args.train, args.pattern, labels) if source.name not in args.leave_out]
-        if not sources:
-            raise ValueError(f"{args.train}: no scans are left by --leave-out {','.join(args.leave_out)}")
+        sources = scans.choose(scans.find(args.train, args.pattern, labels), leave_out=args.leave_out)
         raw = Intensity(args.window, args.equalize)
 
         def load(which):

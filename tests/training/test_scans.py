@@ -144,6 +144,9 @@ class Refused(TrainingCase):
         self.refused(self.scans, "--fold", "4/4", text="3 scans in 4 folds: leaves none")
         self.refused(self.scans, "--leave-out", "0,1,2", text="no scans are left")
 
+    def test_names_that_no_scan_has(self):
+        self.refused(self.scans, "--leave-out", "0,9,volume-1", text="9, volume-1: no scan of this name; there are 0, 1, 2")
+
     def test_broken_files(self):
         whole = (self.scans / "volume-1.nii").read_bytes()
         for content, text in ((whole[:2000], "truncated: 2000 bytes"), (b"no image", "")):
