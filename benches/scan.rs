@@ -16,10 +16,10 @@
 #[path = "../tests/support/mod.rs"]
 mod support;
 
-use std::ffi::{CStr, c_int};
 use std::path::PathBuf;
 use std::time::Instant;
 
+use cudarc::driver::{DriverError, result, sys};
 use nvml_wrapper::Nvml;
 use patchmask::{DeviceChoice, Options, Outputs, Padding, Report, Session, Span, Volume, VolumeMut};
 use serde_json::json;
@@ -221,10 +221,10 @@ fn measure(given: &Given, row: &str, nvml: Option<&Nvml>) -> Result<(), String> 
     };
     run().map_err(failed)?;
     if given.profile {
-        profiler(c"cuProfilerStart");
+        start_profiler(given.gpus[0]).map_err(|error| format!("starting the profiler: {error}"))?;
         run().map_err(failed)?;
-        profiler(c"cuProfilerStop");
-        return Ok(());
+        // SAFETY: the driver is loaded.
+        return unsafe { sys::cuProfilerStop() }.result().map_err(|error| format!("stopping the profiler: {error}"));
     }
     let mut runs: Vec<Run> = (0..RUNS).map(|_| run()).collect::<Result<_, _>>().map_err(failed)?;
     runs.sort_by(|a, b| a.seconds.total_cmp(&b.seconds));
@@ -254,16 +254,13 @@ fn measure(given: &Given, row: &str, nvml: Option<&Nvml>) -> Result<(), String> 
     Ok(())
 }
 
-/// Calls this function of the driver, if it has it.
-fn profiler(name: &CStr) {
-    // SAFETY: the library has loaded the driver, whose function takes nothing.
+/// From here on a profiler looks (`ncu --profile-from-start off`): the driver heeds this in a thread with a current context only.
+fn start_profiler(gpu: u32) -> Result<(), DriverError> {
+    // SAFETY: the library has loaded the driver; the context is kept until the process ends.
     unsafe {
-        let library = libc::dlopen(c"libcuda.so.1".as_ptr(), libc::RTLD_NOW | libc::RTLD_NOLOAD);
-        let function = libc::dlsym(library, name.as_ptr());
-        if !library.is_null() && !function.is_null() {
-            let function: unsafe extern "C" fn() -> c_int = std::mem::transmute(function);
-            function();
-        }
+        let context = result::primary_ctx::retain(result::device::get(gpu as i32)?)?;
+        result::ctx::set_current(context)?;
+        sys::cuProfilerStart().result()
     }
 }
 

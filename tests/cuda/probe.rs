@@ -26,7 +26,7 @@ struct Machine {
     says: &'static [&'static str],
 }
 
-const MACHINES: [Machine; 13] = [
+const MACHINES: [Machine; 14] = [
     Machine { settings: "init=34", device: "0", says: &["CUDA_ERROR_STUB_LIBRARY (34)", "stub", "library path"] },
     Machine { settings: "init=100", device: "0", says: &["CUDA_ERROR_NO_DEVICE (100)", "no NVIDIA GPU"] },
     Machine { settings: "devices=0", device: "0", says: &["CUDA_ERROR_NO_DEVICE (100)", "no NVIDIA GPU"] },
@@ -45,7 +45,13 @@ const MACHINES: [Machine; 13] = [
     Machine {
         settings: "spoil=gather_max_pool:2",
         device: "0",
-        says: &["gather_max_pool failed", "ILLEGAL_INSTRUCTION (715)"],
+        says: &["gather_max_pool failed", "LAUNCH_FAILED (719)"],
+    },
+    // The process has lost CUDA, so that the others cannot be tried without it.
+    Machine {
+        settings: "spoil=conv3_16_64:2",
+        device: "0",
+        says: &["conv3_16_64 failed in the self-test: ", "LAUNCH_FAILED (719)", "PATCHMASK_WITHOUT=conv3_16_64"],
     },
     // Even a convolution: the GPU is not free while its kernel is at work.
     Machine {

@@ -152,7 +152,7 @@ CUresult cuDevicePrimaryCtxRetain(CUcontext* context, CUdevice number) {
         if (context == nullptr) return CUDA_ERROR_INVALID_VALUE;
         if (!is_device(number)) return CUDA_ERROR_INVALID_DEVICE;
         Device& device = world().devices[number];
-        if (device.lost) return CUDA_ERROR_DEVICE_UNAVAILABLE;
+        if (device.lost) return CUDA_ERROR_LAUNCH_FAILED;
         if (device.primary == nullptr) device.primary = make_context(number);
         ++device.retains;
         *context = device.primary->handle;
@@ -179,7 +179,7 @@ CUresult cuCtxCreate_v2(CUcontext* out, unsigned, CUdevice device) {
     return in_driver(__func__, [&] {
         if (out == nullptr) return CUDA_ERROR_INVALID_VALUE;
         if (!is_device(device)) return CUDA_ERROR_INVALID_DEVICE;
-        if (world().devices[device].lost) return CUDA_ERROR_DEVICE_UNAVAILABLE;
+        if (world().devices[device].lost) return CUDA_ERROR_LAUNCH_FAILED;
         *out = make_context(device)->handle;
         push_context(*out);
         return CUDA_SUCCESS;
@@ -229,3 +229,7 @@ CUresult cuCtxSynchronize() {
         return context->state();
     });
 }
+
+// There is no profiler; they need a context, as the real ones do.
+CUresult cuProfilerStart() { return in_context(__func__, [](const auto&) { return CUDA_SUCCESS; }); }
+CUresult cuProfilerStop() { return in_context(__func__, [](const auto&) { return CUDA_SUCCESS; }); }

@@ -34,9 +34,10 @@ void fake_driver_fail(const char* call, uint64_t nth, int cuda_error);
 // host, 2 traps, 3 never ends, 4 its module cannot be loaded. 0: no longer.
 void fake_driver_spoil(const char* kernel, int fault);
 
-// The device is lost after so many more kernel runs (0: now). From then on every call in its contexts does nothing
-// but return CUDA_ERROR_LAUNCH_FAILED, save that what is freed no longer counts as live; a retain returns
-// CUDA_ERROR_DEVICE_UNAVAILABLE. Getting, setting, pushing and popping the current context always work.
+// The device is lost after so many more kernel runs (0: now), as it is to the process after a trap. From then on every call
+// in its contexts, and every one that wants a context, does nothing but return CUDA_ERROR_LAUNCH_FAILED (as an H200 does with
+// driver 580), save that what is freed no longer counts as live. Getting, setting, pushing and popping the current context
+// always work.
 void fake_driver_lose_device(int device, uint64_t after_launches);
 
 // When work runs. 0 eager: when it is enqueued. 1 lazy: only when it is waited for, and only what that wait needs.

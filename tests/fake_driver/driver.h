@@ -11,7 +11,6 @@
     X(CUDA_ERROR_OUT_OF_MEMORY, 2, "out of memory") \
     X(CUDA_ERROR_NOT_INITIALIZED, 3, "initialization error") \
     X(CUDA_ERROR_STUB_LIBRARY, 34, "CUDA driver is a stub library") \
-    X(CUDA_ERROR_DEVICE_UNAVAILABLE, 46, "device is busy or unavailable") \
     X(CUDA_ERROR_NO_DEVICE, 100, "no CUDA-capable device is detected") \
     X(CUDA_ERROR_INVALID_DEVICE, 101, "invalid device ordinal") \
     X(CUDA_ERROR_INVALID_IMAGE, 200, "device kernel image is invalid") \
@@ -27,7 +26,6 @@
     X(CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES, 701, "too many resources requested for launch") \
     X(CUDA_ERROR_LAUNCH_TIMEOUT, 702, "the launch timed out and was terminated") \
     X(CUDA_ERROR_CONTEXT_IS_DESTROYED, 709, "context is destroyed") \
-    X(CUDA_ERROR_ILLEGAL_INSTRUCTION, 715, "an illegal instruction was encountered") \
     X(CUDA_ERROR_MISALIGNED_ADDRESS, 716, "misaligned address") \
     X(CUDA_ERROR_LAUNCH_FAILED, 719, "unspecified launch failure") \
     X(CUDA_ERROR_NOT_PERMITTED, 800, "operation not permitted") \
@@ -94,6 +92,8 @@ CUresult cuCtxSetCurrent(CUcontext context);
 CUresult cuCtxPushCurrent_v2(CUcontext context);
 CUresult cuCtxPopCurrent_v2(CUcontext* context);
 CUresult cuCtxSynchronize();
+CUresult cuProfilerStart();
+CUresult cuProfilerStop();
 
 CUresult cuMemGetInfo_v2(size_t* free, size_t* total);
 CUresult cuMemAlloc_v2(CUdeviceptr* pointer, size_t bytes);

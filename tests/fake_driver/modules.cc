@@ -76,7 +76,7 @@ void run(const Launch& launch, Context& context) {
     std::string text = complaint(launch, context);
     const Fault fault = launch.kernel == nullptr ? Fault::Traps : world().faults.of(launch.name);
     if (fault == Fault::Traps) {
-        context.error = CUDA_ERROR_ILLEGAL_INSTRUCTION;
+        device.lost = true;
         return;
     }
     if (fault == Fault::Hangs) {

@@ -37,6 +37,11 @@ class Rehearsal(unittest.TestCase):
             self.assertRegex(summary, f"(?m)^{part}.* ok ")
         self.assertNotIn("FAILED", summary)
 
+    def test_profile(self):
+        """What the profiler looks at: ncu itself needs a GPU."""
+        environment = dict(os.environ, LD_LIBRARY_PATH=str(DRIVER))
+        subprocess.run([ROOT / "build" / "gpu" / "gpu_scan", "33/16", "--profile", "--small"], env=environment, check=True)
+
     def fails(self, fault, reason):
         kernel = "conv3_wgmma_128"
         status, summary = run("every_kernel", spoil=f"{kernel}:{fault}")
@@ -52,7 +57,7 @@ class Rehearsal(unittest.TestCase):
         self.fails(1, "left out: gave a wrong result")
 
     def test_traps(self):
-        self.fails(2, r"left out: .*CUDA_ERROR_ILLEGAL_INSTRUCTION \(715\)")
+        self.fails(2, r"failed in the self-test: .*CUDA_ERROR_LAUNCH_FAILED \(719\)")
 
     def test_hangs(self):
         self.fails(3, "does not end")

@@ -233,26 +233,6 @@ impl FakeDriver {
         context
     }
 
-    /// Retains the primary context of device 0, as a host program does.
-    pub fn retain_primary_context(&self) -> usize {
-        let mut context = 0;
-        succeed!(self, "cuDevicePrimaryCtxRetain", (&raw mut context => *mut usize, 0 => c_int));
-        context
-    }
-
-    pub fn release_primary_context(&self) {
-        succeed!(self, "cuDevicePrimaryCtxRelease_v2", (0 => c_int));
-    }
-
-    /// The CUDA error of this context, 0 if it has none.
-    pub fn synchronize(&self, context: usize) -> i32 {
-        let mut popped = 0_usize;
-        succeed!(self, "cuCtxPushCurrent_v2", (context => usize));
-        let error = call!(self.handle, "cuCtxSynchronize", () -> c_int);
-        succeed!(self, "cuCtxPopCurrent_v2", (&raw mut popped => *mut usize));
-        error
-    }
-
     /// The context that is current on this thread.
     pub fn current_context(&self) -> usize {
         let mut context = 0;
