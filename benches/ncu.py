@@ -36,32 +36,26 @@ def last_slice(text):
 
 
 ACTIVE, ELAPSED = ".avg.pct_of_peak_sustained_active", ".avg.pct_of_peak_sustained_elapsed"
-TENSOR = "sm__pipe_tensor_cycles_active", "sm__pipe_tensor_op_hmma_cycles_active", "sm__inst_executed_pipe_tensor"
 # Column of the table -> metrics that tell it; their names differ between GPUs and versions.
 FIGURES = {
-    # wgmma and mma.sync together, then by the instructions of either.
-    "tensor %": [name + ACTIVE for name in TENSOR],
-    "gmma %": ["sm__inst_executed_pipe_tensor_op_gmma" + ACTIVE],
-    "hmma %": ["sm__inst_executed_pipe_tensor_op_hmma" + ACTIVE],
+    # wgmma and mma.sync.
+    "tensor %": [name + ACTIVE for name in ("sm__pipe_tensor_cycles_active", "sm__pipe_tensor_op_hmma_cycles_active")],
     "sm %": ["sm__throughput" + ELAPSED],
     "l1 %": ["l1tex__throughput" + ACTIVE],
     "l2 %": ["lts__throughput" + ELAPSED],
     "dram %": ["gpu__dram_throughput" + ELAPSED, "dram__throughput" + ELAPSED],
     "warps %": ["sm__warps_active" + ACTIVE],
-    "issued %": ["smsp__issue_active" + ACTIVE, "sm__inst_issued" + ACTIVE],
+    "issued %": ["sm__issue_active" + ELAPSED],
     "registers": ["launch__registers_per_thread"],
-    "bank conflicts": ["l1tex__data_bank_conflicts_pipe_lsu.sum"],
-    "local bytes": ["launch__local_mem_per_thread", "smsp__inst_executed_op_local.sum"],
+    "bank conflicts": ["l1tex__data_bank_conflicts_pipe_lsu_mem_shared.sum"],
+    "local stores": ["sass__inst_executed_local_stores", "smsp__sass_inst_executed_op_local_st.sum"],
 }
 HEADER = ["kernel", "grid", "us", *FIGURES, "stalls"]
 # Warps that wait for this, for each instruction issued.
 STALL = re.compile(r"smsp__average_warps_issue_stalled_(\w+)_per_issue_active\.ratio")
-# ncu's options for these figures. Names by regular expression may match nothing on a GPU.
-COLLECT = [*"--section SpeedOfLight --section WarpStateStats --section LaunchStats --metrics".split()]
-COLLECT.append(
-    "gpu__time_duration.sum,regex:^sm__pipe_tensor.*cycles_active$,regex:^sm__inst_executed_pipe_tensor(_op_[gh]mma)?$,"
-    "regex:^l1tex__data_bank_conflicts_pipe_lsu$",
-)
+SECTIONS = "SpeedOfLight", "ComputeWorkloadAnalysis", "MemoryWorkloadAnalysis_Tables", "WarpStateStats", "LaunchStats"
+# ncu's options for these figures: sections are there on every GPU, while a metric that one lacks would end the profile.
+COLLECT = [word for section in SECTIONS for word in ("--section", section)]
 
 
 def stalls(launch):
