@@ -38,7 +38,7 @@ fn all_layers(driver: &Driver) -> Result<(), String> {
         modules.push(gpu.module(HOPPER)?);
         kernels.extend(gpu.kernels(modules[1], &FOR_HOPPER)?);
     }
-    // A kernel that traps here takes the context with it: those that PATCHMASK_WITHOUT names stay out here, too.
+    // A kernel that traps here takes the GPU with it: those that PATCHMASK_WITHOUT names stay out here, too.
     kernels.retain(|kernel| !driver::is_left_out(kernel.shape.name));
     print_header();
     for [values, inputs, outputs] in LAYERS {
