@@ -23,6 +23,7 @@ is what to use.
 """
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -37,20 +38,34 @@ MISSED_BELOW = -1.0  # and of lesions: clear misses, since on a lesion's border 
 LARGEST_OFFSET = 4.0  # nats; beyond this, rare strata would only add variance
 
 
+@dataclass
+class Patients:
+    """Scans that patches are drawn from: for background all alike, for lesions by `chances`."""
+
+    scans: list
+    with_lesions: list
+    chances: np.ndarray
+
+    @classmethod
+    def of(cls, scans, by_size=0.0):
+        with_lesions = [scan for scan in scans if scan.lesions]
+        if not with_lesions:
+            raise ValueError("no lesion in any training scan: are the labels those of --lesion-label?")
+        size = np.array([scan.counts["lesion"] for scan in with_lesions], float) ** by_size
+        return cls(scans, with_lesions, size / size.sum())
+
+
 class BalancedSampler:
     """Draws batches from a list of scans. All randomness comes from `rng` and torch's generator.
 
     side, margin: of the windows. outside: share of the background that is drawn from outside the organ. by_size: the
-    exponent of a patient's lesion voxels in how often it is drawn for lesions; 0 is every patient alike.
+    exponent of a patient's lesion voxels in how often it is drawn for lesions; 0 is every patient alike. Of the patches a share
+    `mixed` is from the scans `others`, such as phantoms, which do not count in the offsets.
     """
 
-    def __init__(self, scans, side, margin, rng, outside=0.42, by_size=0.0):
-        self.scans, self.side, self.margin, self.rng = scans, side, margin, rng
-        self.with_lesions = [scan for scan in scans if scan.lesions]
-        if not self.with_lesions:
-            raise ValueError("no lesion in any training scan: are the labels those of --lesion-label?")
-        size = np.array([scan.counts["lesion"] for scan in self.with_lesions], float) ** by_size
-        self.chances = size / size.sum()
+    def __init__(self, scans, side, margin, rng, outside=0.42, by_size=0.0, others=(), mixed=0.0):
+        self.side, self.margin, self.rng, self.mixed = side, margin, rng, mixed
+        self.patients, self.others = Patients.of(scans, by_size), Patients.of(others) if mixed else None
         within, without = sum(WITHIN.values()), sum(OUTSIDE.values())
         shares = {name: share * (1 - outside) / within for name, share in WITHIN.items()}
         shares |= {name: share * outside / without for name, share in OUTSIDE.items()}
@@ -118,11 +133,14 @@ class BalancedSampler:
         rng = self.rng
         if name in self.mined:
             return self.mined[name][rng.integers(len(self.mined[name]))]
+        of = self.others if self.mixed and rng.random() < self.mixed else self.patients
+        if not any(scan.counts[name] for scan in of.scans):
+            of = self.patients
         while True:
             if name in ("lesion", "shell"):
-                scan = self.with_lesions[rng.choice(len(self.with_lesions), p=self.chances)]
+                scan = of.with_lesions[rng.choice(len(of.with_lesions), p=of.chances)]
             else:
-                scan = self.scans[rng.integers(len(self.scans))]
+                scan = of.scans[rng.integers(len(of.scans))]
             voxels = scan.strata[name]
             if name == "lesion" and rng.random() < 0.5:
                 voxels = scan.lesions[rng.integers(len(scan.lesions))]

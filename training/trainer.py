@@ -56,6 +56,7 @@ class Training:
         start = load(args.start) if args.start else None
         settled(args, start)
         self.scans, self.held_out = self.read()
+        self.others = self.read_others()
         if start:
             self.intensity = start.intensity if args.equalize else start.intensity.rewindowed(args.window)
         elif args.imagenet:
@@ -122,9 +123,16 @@ class Training:
             raise ValueError(f"{min(both)}: both in {args.train} and in {args.held_out}, which is to be held out")
         return load(sources), with_lesions(held_out)
 
+    def read_others(self):
+        """The scans of --mix."""
+        args = self.args
+        raw = Intensity(args.window, args.equalize)
+        return scans.load(scans.find(args.mix), raw, args.pixel_mm, args.cache, not self.group.first) if args.mix else []
+
     def new_sampler(self, seed):
-        args, margin = self.args, self.how.margin(self.side)
-        return BalancedSampler(self.scans, self.side, margin, np.random.default_rng(seed), args.outside, args.by_size)
+        args, margin, rng = self.args, self.how.margin(self.side), np.random.default_rng(seed)
+        share = args.mix_share if self.others else 0.0
+        return BalancedSampler(self.scans, self.side, margin, rng, args.outside, args.by_size, self.others, share)
 
     def network(self, start):
         """A fresh network, or one that goes on from `start` or from ImageNet's convolutions."""

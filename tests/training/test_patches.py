@@ -135,7 +135,7 @@ class Sampled(TrainingCase):
         """Lesions come from all patients alike, or by their voxels."""
         big = self.loaded[0]
         big.counts["lesion"] *= 20
-        draws = {x: self.drawn(by_size=x)[0].chances for x in (0.0, 1.0)}
+        draws = {x: self.drawn(by_size=x)[0].patients.chances for x in (0.0, 1.0)}
         np.testing.assert_allclose(draws[0.0], 1 / 3)
         self.assertGreater(draws[1.0][0], 0.8)
 
