@@ -142,7 +142,8 @@ fn main() {
     println!("| layer | GMAC, each output once | GMAC done | s | GMAC/s | GB/s | % of limit |");
     println!("|---|---|---|---|---|---|---|");
     let (mut seconds, mut limits) = (0.0, 0.0);
-    for (before, both) in first.iter().zip(both) {
+    // Pools are a part of the convolutions before them.
+    for (before, both) in first.iter().zip(both).filter(|(layer, _)| layer.bytes > 0) {
         let layer = LayerWork { seconds: both.seconds - before.seconds, ..before.clone() };
         let limit = (layer.products as f64 / flops).max(layer.bytes as f64 / bytes);
         println!(

@@ -144,7 +144,7 @@ impl Tiling<'_> {
     /// or of those with hardly more the ones that need the least memory, for memory that is not taken is soonest there. `wanted`
     /// is interleaved where that is better.
     fn blocks(&self, wanted: &mut Axes<Vec<usize>>, plans: &mut AxisPlans) -> Result<(Shape, Bytes), Error> {
-        const MORE_WORK: f64 = 1.02;
+        const MORE_WORK: f64 = 1.03;
         let mut least_work = f64::INFINITY;
         let mut chosen: Option<Choice> = None;
         // Memory of the last try that did not fit.

@@ -1,11 +1,11 @@
-//! The forward pass of one tile: two halves of an arena, one read and one written by each layer, swapped after it.
+//! The forward pass of one tile: each layer reads what lies at one end of an arena, and writes at the other end.
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::black::Black;
 use super::gather_conv::GatherConv;
-use super::gather_max_pool::gather_max_pool;
+use super::max_pool::MaxPool;
 use super::simd::Instructions;
 use super::weights::PackedWeights;
 use super::winograd::Winograd;
@@ -72,65 +72,76 @@ impl Forward {
     ) -> Result<(&[f32], usize), Error> {
         let plan = &tile.plan;
         let weights = &self.weights;
-        let floats = weights.activation_floats(plan);
-        let needed = floats[0].saturating_add(floats[1]);
+        let needed = weights.activation_floats(plan);
         if self.arena.len() < needed {
             self.arena = Zeros::default(); // gives the old one back before the new one is taken
             self.arena = Zeros::touched(needed, "activations of a tile", &control.cancel)?;
         }
-        let (mut from, mut into) = self.arena[..needed].split_at_mut(floats[0]);
-        fill_input(tile, grid, image, width, from, &control.cancel)?;
-        let mut black = Black::of_input(plan, &from[..])?;
+        let arena = &mut self.arena[..needed];
+        let (mut read, mut at_start) = (plan.input_of(0).len() * INPUT_CHANNELS, true);
+        fill_input(tile, grid, image, width, &mut arena[..read], &control.cancel)?;
+        let mut black = Black::of_input(plan, &arena[..read])?;
         let workspace = &self.workspace;
         let gather = |layer, macs| GatherConv { layer, macs, workspace, control };
         let mut channels = INPUT_CHANNELS;
         for (index, &step) in STEPS.iter().enumerate() {
-            let (began, read) = (Instant::now(), plan.input_of(index).len() * channels);
+            if step == Step::Pool {
+                continue; // a part of the convolution before it
+            }
+            let began = Instant::now();
+            let output = plan.output_of(index + usize::from(MaxPool::follows(index)));
+            channels = weights.channels_after(step, channels);
+            let written = output.len() * channels;
+            let (from, into) = ends(arena, at_start, read, written);
             let macs = weights.macs_per_output.step(step);
             let mut products = plan.step_macs(index, &weights.macs_per_output);
             match step {
-                Step::Convolution(0) => {
-                    gather(&weights.first, macs).step(plan, index, from, into)?;
-                    channels = weights.first.outputs();
-                }
-                Step::Convolution(i) => {
+                Step::Convolution(i @ 1..) => {
                     let layer = &weights.convolutions[i - 1];
                     let winograd = Winograd { layer, macs, workspace, control };
                     let (taken, black_outputs) =
                         winograd.step(plan, index, black.as_ref(), from, into, &mut self.scratch)?;
                     (products, black) = (taken * macs / 9, black_outputs);
-                    channels = layer.outputs();
                 }
-                Step::Pool => gather_max_pool(plan, index, channels, from, into, &control.cancel)?,
-                Step::Head => {
-                    gather(&weights.dense[0], macs).step(plan, index, from, into)?;
-                    channels = weights.dense[0].outputs();
+                _ => {
+                    let layer = if step == Step::Head { &weights.dense[0] } else { &weights.first };
+                    gather(layer, macs).step(plan, index, from, into)?;
+                    black = match black {
+                        Some(black) if step != Step::Head => black.after(plan, index, &control.cancel)?,
+                        _ => None,
+                    };
                 }
-            }
-            std::mem::swap(&mut from, &mut into);
-            if matches!(step, Step::Convolution(0) | Step::Pool) {
-                black = match black {
-                    Some(black) => black.after(plan, index, &control.cancel)?,
-                    None => None,
-                };
             }
             let layer = &mut self.layers[index];
             layer.seconds += began.elapsed().as_secs_f64();
-            layer.bytes += 4 * (read + plan.output_of(index).len() * channels) as u64;
+            layer.bytes += 4 * (read + written) as u64;
             layer.macs += plan.step_macs(index, &weights.macs_per_output);
             layer.products += products;
+            (at_start, read) = (!at_start, written);
         }
         let began = Instant::now();
         let patches = plan.patches().len();
         for layer in &weights.dense[1..] {
+            let written = patches * layer.outputs();
+            let (from, into) = ends(arena, at_start, read, written);
             // Its work is counted with the head.
             gather(layer, 0).patchwise(patches, from, into)?;
-            std::mem::swap(&mut from, &mut into);
+            (at_start, read) = (!at_start, written);
         }
         self.layers[HEAD].seconds += began.elapsed().as_secs_f64();
         let padded = weights.dense[weights.dense.len() - 1].outputs();
-        Ok((&from[..patches * padded], padded))
+        let (logits, _) = ends(arena, at_start, read, 0);
+        Ok((logits, padded))
     }
+}
+
+/// The floats that a layer reads, at the start of the arena or else at its end, and those that it writes, at the other end.
+fn ends(arena: &mut [f32], read_start: bool, read: usize, written: usize) -> (&mut [f32], &mut [f32]) {
+    let (first, last) = if read_start { (read, written) } else { (written, read) };
+    let (first, rest) = arena.split_at_mut(first);
+    let at = rest.len() - last;
+    let last = &mut rest[at..];
+    if read_start { (first, last) } else { (last, first) }
 }
 
 /// No work yet, for every step.

@@ -3,7 +3,7 @@
 //! ```text
 //! convolutions but the first   `winograd`: a quarter of the multiplications, on the Winograd runs of the plan
 //! first convolution, dense     `gather_conv`: taps gathered into rows, then a matrix product
-//! pools                        `gather_max_pool`
+//! pools                        `max_pool`, in the convolution before
 //! ```
 //! All of them come down to `product` (rows by a packed panel of weights), written once over `simd` for every
 //! instruction set. Activations are [stored pixels][channels], channels padded to a multiple of 16 with zeros.
@@ -15,7 +15,7 @@
 mod black;
 mod forward;
 mod gather_conv;
-mod gather_max_pool;
+mod max_pool;
 mod product;
 mod runs;
 mod simd;

@@ -117,6 +117,9 @@ pub(super) trait Simd: Copy {
 
     /// Negative lanes become 0; NaN stays.
     fn relu(self) -> Self;
+
+    /// The larger of both, of which none is below 0; NaN stays.
+    fn larger(self, other: Self) -> Self;
 }
 
 /// Elsewhere `mul_add` may be a call of a library.
@@ -182,6 +185,12 @@ impl Simd for Portable {
     fn relu(self) -> Self {
         self.each(|_, x| if x < 0.0 { 0.0 } else { x })
     }
+
+    #[inline(always)]
+    fn larger(self, other: Self) -> Self {
+        // As integers such numbers have the same order, and NaN is above them.
+        self.each(|lane, x| f32::from_bits(x.to_bits().max(other.0[lane].abs().to_bits())))
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -216,7 +225,7 @@ mod x86 {
 
     macro_rules! simd {
         ($name:ident, $lanes:literal, $rows:literal, $set:ident, $load:ident, $store:ident, $stream:ident, $add:ident,
-         $fmadd:ident, $max:ident, $zero:ident) => {
+         $fmadd:ident, $max:ident, $zero:ident, $bits:ident, $of_bits:ident, $and:ident, $set_bits:ident, $max_bits:ident) => {
             impl Simd for $name {
                 const LANES: usize = $lanes;
                 const ROWS: usize = $rows;
@@ -262,16 +271,23 @@ mod x86 {
                     // max(0, NaN) is the second operand.
                     Self(unsafe { $max($zero(), self.0) })
                 }
+
+                #[inline(always)]
+                fn larger(self, other: Self) -> Self {
+                    Self(unsafe { $of_bits($max_bits($bits(self.0), $and($bits(other.0), $set_bits(i32::MAX)))) })
+                }
             }
         };
     }
     simd!(
         Avx512, 16, 12, _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_stream_ps, _mm512_add_ps,
-        _mm512_fmadd_ps, _mm512_max_ps, _mm512_setzero_ps
+        _mm512_fmadd_ps, _mm512_max_ps, _mm512_setzero_ps, _mm512_castps_si512, _mm512_castsi512_ps, _mm512_and_si512,
+        _mm512_set1_epi32, _mm512_max_epi32
     );
     simd!(
         Avx2, 8, 3, _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_stream_ps, _mm256_add_ps,
-        _mm256_fmadd_ps, _mm256_max_ps, _mm256_setzero_ps
+        _mm256_fmadd_ps, _mm256_max_ps, _mm256_setzero_ps, _mm256_castps_si256, _mm256_castsi256_ps, _mm256_and_si256,
+        _mm256_set1_epi32, _mm256_max_epi32
     );
 }
 
@@ -279,8 +295,8 @@ mod x86 {
 mod tests {
     use super::*;
 
-    /// Sums, sums with products and rectified values of 16 numbers.
-    struct Operations<'a>([&'a [f32; 16]; 3], &'a mut [[f32; 16]; 3]);
+    /// Sums, sums with products, rectified values and the larger ones of two of these, of 16 numbers.
+    struct Operations<'a>([&'a [f32; 16]; 3], &'a mut [[f32; 16]; 4]);
 
     impl Kernel for Operations<'_> {
         #[inline(always)]
@@ -290,7 +306,8 @@ mod tests {
                 // SAFETY: 16 is a multiple of every number of lanes.
                 unsafe {
                     let [x, y, z] = numbers.map(|numbers| S::load(numbers.as_ptr().add(lane)));
-                    let results = [x.add(y), x.add_product(y, z), x.relu()];
+                    let results =
+                        [x.add(y), x.add_product(y, z), x.relu(), S::splat(0.0).larger(x.relu()).larger(y.relu())];
                     into.iter_mut().zip(results).for_each(|(into, result)| result.store(into.as_mut_ptr().add(lane)));
                 }
             }
@@ -306,12 +323,14 @@ mod tests {
             for trial in 0..1000 {
                 let [x, y, z] =
                     [0, 5, 11].map(|k| std::array::from_fn(|lane| number((trial * 16 + lane) * (k + 1) + k)));
-                let mut have = [[0.0; 16]; 3];
+                let mut have = [[0.0; 16]; 4];
                 // SAFETY: the machine has these instructions.
                 unsafe { instructions.run(Operations([&x, &y, &z], &mut have)) };
                 for lane in 0..16 {
                     let (x, y, z) = (x[lane], y[lane], z[lane]);
-                    let want = [x + y, y.mul_add(z, x), if x < 0.0 { 0.0 } else { x }];
+                    let relu = |x: f32| if x < 0.0 { 0.0 } else { x };
+                    let larger = if x.is_nan() || y.is_nan() { f32::NAN } else { relu(x).max(relu(y)).abs() };
+                    let want = [x + y, y.mul_add(z, x), relu(x), larger];
                     for (have, want) in have.iter().zip(want) {
                         let same = have[lane].to_bits() == want.to_bits() || have[lane].is_nan() && want.is_nan();
                         assert!(same, "{instructions:?}, {x}, {y}, {z}: {}, must be {want}", have[lane]);

@@ -1,6 +1,8 @@
 //! All layers' fp16 parameters, packed as f32 panels that the matrix product reads as they lie.
 
 use super::gather_conv::GatherLayer;
+use super::max_pool::MaxPool;
+use super::product::LANES;
 use super::winograd::WinogradLayer;
 use crate::axes::Axes;
 use crate::engine::Settings;
@@ -71,6 +73,16 @@ impl PackedWeights {
         outputs.chain(self.plain().map(GatherLayer::outputs)).max().unwrap_or(0)
     }
 
+    /// Channels that a step writes, padding included, if it reads so many.
+    pub fn channels_after(&self, step: Step, channels: usize) -> usize {
+        match step {
+            Step::Convolution(0) => self.first.outputs(),
+            Step::Convolution(i) => self.convolutions[i - 1].outputs(),
+            Step::Pool => channels,
+            Step::Head => self.dense[0].outputs(),
+        }
+    }
+
     /// Bytes of a tile's activations.
     pub fn activation_bytes(&self, plan: &TilePlan) -> u64 {
         let black = if plan.patches().listed().is_some() { 0 } else { black_bytes(pixels_of(plan)) };
@@ -86,34 +98,31 @@ impl PackedWeights {
         float_bytes(self.floats(pixels)).saturating_add(black_bytes(pixels))
     }
 
-    /// Floats of a tile's activations, in each half of the arena.
-    pub fn activation_floats(&self, plan: &TilePlan) -> [usize; 2] {
+    /// Floats of a tile's activations.
+    pub fn activation_floats(&self, plan: &TilePlan) -> usize {
         self.floats(pixels_of(plan))
     }
 
-    /// The same, given how many pixels each image stores. The dense layers follow the head as further images of its
-    /// size.
-    fn floats(&self, pixels: impl Fn(usize) -> usize) -> [usize; 2] {
-        let mut floats = [pixels(0) * INPUT_CHANNELS, 0];
+    /// The same, given how many pixels each image stores: the most that any layer reads and writes. The dense layers follow the
+    /// head as further images of its size.
+    fn floats(&self, pixels: impl Fn(usize) -> usize) -> usize {
         let mut channels = INPUT_CHANNELS;
-        let mut into = 1;
-        let mut need = |count: usize, channels: usize| {
-            floats[into] = floats[into].max(count.saturating_mul(channels));
-            into = 1 - into;
+        let (mut read, mut most) = (pixels(0) * INPUT_CHANNELS, 0);
+        let mut writes = |pixels: usize, channels: usize| {
+            let written = pixels.saturating_mul(channels);
+            most = most.max(written.saturating_add(read));
+            read = written;
         };
         for (index, &step) in STEPS.iter().enumerate() {
-            channels = match step {
-                Step::Convolution(0) => self.first.outputs(),
-                Step::Convolution(i) => self.convolutions[i - 1].outputs(),
-                Step::Pool => channels,
-                Step::Head => self.dense[0].outputs(),
-            };
-            need(pixels(index + 1), channels);
+            channels = self.channels_after(step, channels);
+            if !MaxPool::follows(index) {
+                writes(pixels(index + 1), channels);
+            }
         }
         for dense in &self.dense[1..] {
-            need(pixels(STEPS.len()), dense.outputs());
+            writes(pixels(STEPS.len()), dense.outputs());
         }
-        floats
+        most.next_multiple_of(LANES)
     }
 }
 
@@ -144,12 +153,13 @@ fn pixels_of(plan: &TilePlan) -> impl Fn(usize) -> usize {
 
 /// Bytes of what is known of black pixels, see [`super::black`]: flags of a step's input and output, and of its pairs.
 fn black_bytes(pixels: impl Fn(usize) -> usize) -> u64 {
-    let step = |index| 2 * pixels(index) as u64 + 6 * pixels(index + 1) as u64;
+    let pooled = |index| if MaxPool::follows(index) { pixels(index + 2) as u64 } else { 0 };
+    let step = |index| 2 * pixels(index) as u64 + 6 * (pixels(index + 1) as u64 + pooled(index));
     (0..HEAD).map(step).max().unwrap_or(0)
 }
 
-fn float_bytes(floats: [usize; 2]) -> u64 {
-    (floats[0] as u64).saturating_add(floats[1] as u64).saturating_mul(4)
+fn float_bytes(floats: usize) -> u64 {
+    (floats as u64).saturating_mul(4)
 }
 
 fn first_layer(convolution: &Convolution, settings: &Settings<'_>) -> Result<GatherLayer, Error> {

@@ -7,6 +7,7 @@
 //!     sums[point][panel][pair][output] = inputs[point][pair][..] * weights[panel][point]
 //!                                                         in parallel over points and panels of outputs
 //!     out = relu(A sums A^T + bias)                       in parallel over pairs
+//!     or, where a pool follows, into the pooled pixels    in parallel over panels
 //! ```
 //! A point (i, j) has only the pairs with m + 2 > i and n + 2 > j. All threads work on one block, so that each
 //! weight is fetched once for it. Pairs and blocks do not mix sums: results depend on neither.
@@ -23,12 +24,13 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::black::Black;
+use super::max_pool::{MaxPool, Pooled};
 use super::product::{LANES, PANEL, Rows, Sums, product};
 use super::workspace::Workspace;
 use crate::engine::Control;
 use crate::error::Error;
 use crate::memory::try_with_capacity;
-use crate::plan::{TilePlan, ZERO};
+use crate::plan::{MAX_RUN, TilePlan, ZERO};
 pub(super) use layer::WinogradLayer;
 use points::SIDE;
 use run_pairs::{RunPair, RunPairs};
@@ -126,8 +128,9 @@ impl Block {
 }
 
 impl Winograd<'_> {
-    /// Step `index` of the plan, of which these inputs are `black`. `scratch`: [`WinogradLayer::scratch_floats`] floats. Returns
-    /// the products of one input and one output that it took, and which of its outputs are black.
+    /// Step `index` of the plan, of which these inputs are `black`, and the pool that follows, if one does. `scratch`:
+    /// [`WinogradLayer::scratch_floats`] floats. Returns the products of one input and one output that it took, and which of its
+    /// outputs are black.
     pub fn step(
         &self,
         plan: &TilePlan,
@@ -137,43 +140,43 @@ impl Winograd<'_> {
         into: &mut [f32],
         scratch: &mut [f32],
     ) -> Result<(u64, Option<Black>), Error> {
-        let pairs = RunPairs::new(plan, index, black, &self.control.cancel)?;
+        let pool = MaxPool::after(plan, index)?;
+        let pairs = RunPairs::new(plan, index, pool.as_ref(), black, &self.control.cancel)?;
+        if let Some(pool) = &pool {
+            pool.clear(into, self.layer.outputs(), &self.control.cancel)?;
+        }
         let into = SharedRows::new(into);
-        let mut products = 0;
+        let (mut products, mut pixels) = (0, 0);
         for numbers in pairs.blocks(self.layer.block_rows(self.workspace.threads()), &self.control.cancel)? {
             let block = Block::new(&pairs, numbers)?;
             let (inputs, sums) = scratch.split_at_mut(block.rows * self.layer.input_stride());
             self.transform_inputs(&pairs, &block, from, SharedRows::new(inputs));
             self.multiply(&block, inputs, sums)?;
-            self.transform_sums(&pairs, &block, sums, into);
+            match &pool {
+                Some(pool) => self.pool_sums(&pairs, &block, sums, pool, into)?,
+                None => self.transform_sums(&pairs, &block, sums, into),
+            }
             self.control.add_macs(self.macs * block.pixels as u64);
             products += block.rows as u64;
+            pixels += block.pixels;
         }
-        self.copy_black(&pairs, into)?;
-        Ok((products, pairs.black()?))
+        self.copy_black(&pairs, pool.as_ref().map_or(pairs.output, |pool| pool.output).len(), into)?;
+        self.control.add_macs(self.macs * (pairs.output.len() - pixels) as u64);
+        Ok((products, pairs.into_black()))
     }
 
-    /// Fills the pixels of pairs that are copies of others.
-    fn copy_black(&self, pairs: &RunPairs<'_>, into: SharedRows<'_>) -> Result<(), Error> {
+    /// Fills those of the `pixels` that are copies of others.
+    fn copy_black(&self, pairs: &RunPairs<'_>, pixels: usize, into: SharedRows<'_>) -> Result<(), Error> {
         let outputs = self.layer.outputs();
-        assert!(pairs.row_runs().is_empty() || into.len >= pairs.output.len() * outputs);
-        pairs.row_runs().into_par_iter().try_for_each(|row| {
+        assert!(into.len >= pixels * outputs);
+        pairs.rows_with_copies().into_par_iter().try_for_each(|row| {
             self.control.cancel.check()?;
-            for (copy, original) in pairs.copies(row) {
-                for i in 0..copy.rows.len {
-                    let pixel = |of: &RunPair<'_>| {
-                        let index = pairs.output.index_of(of.rows.first + i, of.columns.first);
-                        into.start().wrapping_add(index * outputs)
-                    };
-                    // SAFETY: a run's pixels of a row lie side by side in an image that stores all, within `into`; no pair is
-                    // both an original and a copy, and each copy has one writer.
-                    unsafe {
-                        let (from, to) = (pixel(&original).cast_const(), pixel(&copy));
-                        std::ptr::copy_nonoverlapping(from, to, copy.columns.len * outputs);
-                    }
-                }
-                self.control.add_macs(self.macs * copy.pixels() as u64);
-            }
+            pairs.copies(row, |to, from, count| {
+                let pixel = |index: usize| into.start().wrapping_add(index * outputs);
+                // SAFETY: pixels of an image that stores all, within `into`; none is both an original and a copy, and each copy has
+                // one writer.
+                unsafe { std::ptr::copy_nonoverlapping(pixel(from).cast_const(), pixel(to), count * outputs) }
+            });
             Ok(())
         })
     }
@@ -271,6 +274,7 @@ impl Winograd<'_> {
                     counts: &block.count,
                     into: &pixels,
                     values: [rows.len, columns.len],
+                    panel: 0,
                     bias: &layer.bias,
                     stream,
                     long: layer.long(),
@@ -283,6 +287,70 @@ impl Winograd<'_> {
             }
             self.workspace.instructions.fence();
         });
+    }
+
+    /// Puts output pixels of `sums` into the pooled ones that read them. Each thread has panels of its own, since pairs have pooled
+    /// pixels in common.
+    fn pool_sums(
+        &self,
+        pairs: &RunPairs<'_>,
+        block: &Block,
+        sums: &[f32],
+        pool: &MaxPool<'_>,
+        into: SharedRows<'_>,
+    ) -> Result<(), Error> {
+        let (layer, instructions) = (self.layer, self.workspace.instructions);
+        let (outputs, panels) = (layer.outputs(), layer.panels());
+        assert!(sums.len() >= block.rows * panels * PANEL && into.len >= pool.output.len() * outputs);
+        let panels_at_a_time = panels.div_ceil(self.workspace.threads());
+        (0..panels.div_ceil(panels_at_a_time)).into_par_iter().with_max_len(1).try_for_each(|task| {
+            let mut pixels = [0.0_f32; MAX_RUN * MAX_RUN * PANEL];
+            let pixel = |i: usize, j: usize| (i * MAX_RUN + j) * PANEL;
+            let start = pixels.as_mut_ptr();
+            let local = each(|i, j| start.wrapping_add(pixel(i.min(MAX_RUN - 1), j.min(MAX_RUN - 1))));
+            let mut readers = try_with_capacity(MAX_RUN * MAX_RUN * pool.most_readers(), "pools of a tile")?;
+            for batch in &block.batches {
+                let mut points = each(|i, j| {
+                    let row = block.before[i][j] * panels + batch.first[i][j];
+                    sums.as_ptr().cast_mut().wrapping_add(row * PANEL)
+                });
+                for pair in pairs.select(batch.pairs.clone()) {
+                    let RunPair { rows, columns } = pair;
+                    readers.clear();
+                    for i in 0..rows.len {
+                        for j in 0..columns.len {
+                            let of = pool.readers(rows.first + i, columns.first + j);
+                            readers.extend(of.map(|index| (pixel(i, j), index * outputs)));
+                        }
+                    }
+                    readers.sort_unstable_by_key(|&(_, into)| into);
+                    for panel in (task * panels_at_a_time..panels).take(panels_at_a_time) {
+                        let bias = &layer.bias[panel * PANEL..outputs.min((panel + 1) * PANEL)];
+                        let transform = OutputTransform {
+                            from: &points,
+                            counts: &block.count,
+                            into: &local,
+                            values: [rows.len, columns.len],
+                            panel,
+                            bias,
+                            stream: false,
+                            long: layer.long(),
+                        };
+                        let into = into.start().wrapping_add(panel * PANEL);
+                        let pooled = Pooled { from: start, into, pixels: &readers, floats: bias.len() };
+                        // SAFETY: the machine has these instructions; every point has a row in every panel for each of its
+                        // pairs, which all lie in `sums`; pooled pixels lie in `into`, and no other thread has this panel of
+                        // theirs.
+                        unsafe {
+                            instructions.run(transform);
+                            instructions.run(pooled);
+                        }
+                    }
+                    pair.advance(&mut points, PANEL);
+                }
+            }
+            Ok(())
+        })
     }
 }
 

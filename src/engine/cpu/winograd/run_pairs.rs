@@ -8,6 +8,7 @@ use super::points::SIDE;
 use crate::axes::Axes;
 use crate::cancel::{AT_A_TIME, Cancel};
 use crate::engine::cpu::black::{Black, BlackPairs};
+use crate::engine::cpu::max_pool::MaxPool;
 use crate::engine::cpu::runs::{Run, runs};
 use crate::error::Error;
 use crate::memory::{try_filled, try_push, try_reserve, try_with_capacity};
@@ -47,9 +48,23 @@ pub(super) struct RunPairs<'a> {
     groups: Vec<Group>,
     pub input: &'a Image,
     pub output: &'a Image,
-    black: Option<BlackPairs>,
-    /// For each pair, [row runs][column runs], its own index here, or that of the pair which it is a copy of. Empty: none is.
-    originals: Vec<u32>,
+    /// Black pixels of the output, or of the pool that follows.
+    black: Option<Black>,
+    copies: Copies,
+}
+
+/// What is not computed, since it is black and the same as something that is.
+enum Copies {
+    Nothing,
+    /// For each pair, [row runs][column runs], its own index, or that of the pair which it is a copy of.
+    Pairs(Vec<u32>),
+    /// For each pair whether none but copies among the pooled pixels read it; for each of those, [rows][columns], its own index, or
+    /// that of the pixel which it is a copy of.
+    Pooled {
+        unread: Vec<bool>,
+        originals: Vec<u32>,
+        columns: usize,
+    },
 }
 
 /// Row runs of one length with column runs of one length, as ranges of `by_length`.
@@ -61,14 +76,25 @@ struct Group {
 }
 
 impl<'a> RunPairs<'a> {
-    /// The pairs of step `index` of the plan, which reads an image with these pixels `black`.
-    pub fn new(plan: &'a TilePlan, index: usize, black: Option<&Black>, cancel: &Cancel) -> Result<Self, Error> {
+    /// The pairs of step `index` of the plan, which reads an image with these pixels `black`, and which this pool follows.
+    pub fn new(
+        plan: &'a TilePlan,
+        index: usize,
+        pool: Option<&MaxPool<'_>>,
+        black: Option<&Black>,
+        cancel: &Cancel,
+    ) -> Result<Self, Error> {
         let Axes { rows, columns } = plan.axes.layer(index).try_map(runs)?;
-        let black = match black {
-            Some(black) => black.pairs(Axes { rows: &rows, columns: &columns }, cancel)?,
-            None => None,
+        let runs_of = Axes { rows: &rows[..], columns: &columns[..] };
+        let (black, copies) = match black.map_or(Ok(None), |black| black.pairs(runs_of, cancel))? {
+            Some(black) => match pool {
+                Some(pool) => pooled_copies(&black, runs_of, pool, cancel)?,
+                None => {
+                    (Some(black.output(runs_of)?), originals(&black, cancel)?.map_or(Copies::Nothing, Copies::Pairs))
+                }
+            },
+            None => (None, Copies::Nothing),
         };
-        let originals = black.as_ref().map_or(Ok(Vec::new()), |black| originals(black, cancel))?;
         let by_length = Axes { rows: &rows, columns: &columns }.try_map(|runs| by_length(runs))?;
         let groups = groups(Axes { rows: &rows, columns: &columns }, by_length.as_ref())?;
         Ok(Self {
@@ -79,14 +105,13 @@ impl<'a> RunPairs<'a> {
             input: plan.input_of(index),
             output: plan.output_of(index),
             black,
-            originals,
+            copies,
         })
     }
 
-    /// Black pixels of the output.
-    pub fn black(&self) -> Result<Option<Black>, Error> {
-        let runs = Axes { rows: &self.rows[..], columns: &self.columns[..] };
-        self.black.as_ref().map(|black| black.output(runs)).transpose()
+    /// Black pixels of the output, or of the pool that follows.
+    pub fn into_black(self) -> Option<Black> {
+        self.black
     }
 
     fn len(&self) -> usize {
@@ -109,22 +134,42 @@ impl<'a> RunPairs<'a> {
 
     /// The pairs `numbers` that are to be computed: no copies, and those whose pixels are stored: whole pairs are or are not.
     pub fn select(&self, numbers: Range<usize>) -> impl Iterator<Item = RunPair<'_>> {
-        let computed = |index: &usize| self.originals.get(*index).is_none_or(|&original| original as usize == *index);
+        let computed = |index: &usize| match &self.copies {
+            Copies::Nothing => true,
+            Copies::Pairs(originals) => originals[*index] as usize == *index,
+            Copies::Pooled { unread, .. } => !unread[*index],
+        };
         let stored = |pair: &RunPair<'_>| self.output.stores(pair.rows.first, pair.columns.first);
         numbers.map(|number| self.index(number)).filter(computed).map(|index| self.pair(index)).filter(stored)
     }
 
-    /// Row runs, whose pairs with all column runs may be copied side by side.
-    pub fn row_runs(&self) -> Range<usize> {
-        0..if self.originals.is_empty() { 0 } else { self.rows.len() }
+    /// Rows of run pairs, or of pooled pixels, of which some are copies.
+    pub fn rows_with_copies(&self) -> Range<usize> {
+        0..match &self.copies {
+            Copies::Nothing => 0,
+            Copies::Pairs(_) => self.rows.len(),
+            Copies::Pooled { originals, columns, .. } => originals.len() / columns,
+        }
     }
 
-    /// The pairs of row run `row` that are copies, with what they are copies of.
-    pub fn copies(&self, row: usize) -> impl Iterator<Item = (RunPair<'_>, RunPair<'_>)> {
-        let indices = row * self.columns.len()..(row + 1) * self.columns.len();
-        let originals = self.originals[indices.clone()].iter().map(|&original| original as usize);
-        let copies = indices.zip(originals).filter(|(index, original)| index != original);
-        copies.map(|(index, original)| (self.pair(index), self.pair(original)))
+    /// Calls `copy(to, from, count)` with indices of pixels, `count` side by side, for all copies of such a row.
+    pub fn copies(&self, row: usize, mut copy: impl FnMut(usize, usize, usize)) {
+        let of_row = |originals: &[u32], columns: usize, copy: &mut dyn FnMut(usize, usize)| {
+            let indices = row * columns..(row + 1) * columns;
+            let originals = originals[indices.clone()].iter().map(|&original| original as usize);
+            indices.zip(originals).filter(|(index, original)| index != original).for_each(|(to, from)| copy(to, from));
+        };
+        match &self.copies {
+            Copies::Nothing => (),
+            Copies::Pairs(originals) => of_row(originals, self.columns.len(), &mut |to, from| {
+                let (to, from) = (self.pair(to), self.pair(from));
+                for i in 0..to.rows.len {
+                    let pixel = |of: &RunPair<'_>| self.output.index_of(of.rows.first + i, of.columns.first);
+                    copy(pixel(&to), pixel(&from), to.columns.len);
+                }
+            }),
+            Copies::Pooled { originals, columns, .. } => of_row(originals, *columns, &mut |to, from| copy(to, from, 1)),
+        }
     }
 
     /// Points of pair `number`, if it is stored.
@@ -175,9 +220,46 @@ fn groups(runs: Axes<&Vec<Run>>, by_length: Axes<&Vec<u32>>) -> Result<Vec<Group
     Ok(groups)
 }
 
-/// For each pair the index of the first that is black and of the same kinds, else its own. Empty: all are themselves.
-fn originals(black: &BlackPairs, cancel: &Cancel) -> Result<Vec<u32>, Error> {
-    const WHAT: &str = "black pixels of a tile";
+const WHAT: &str = "black pixels of a tile";
+
+/// Black pixels of the pool that follows run pairs of which some are `black`, and what need not be computed for it.
+fn pooled_copies(
+    black: &BlackPairs,
+    of: Axes<&[Run]>,
+    pool: &MaxPool<'_>,
+    cancel: &Cancel,
+) -> Result<(Option<Black>, Copies), Error> {
+    let pools = pool.taps.try_map(runs)?;
+    let pools = pools.as_ref().map(|pools| &pools[..]);
+    let Some(pooled) = black.output(of)?.pairs(pools, cancel)? else { return Ok((None, Copies::Nothing)) };
+    let black = Some(pooled.output(pools)?);
+    let Some(originals) = originals(&pooled, cancel)? else { return Ok((black, Copies::Nothing)) };
+    let run_of = of.try_map(|runs| {
+        let mut run_of = try_filled(runs.last().map_or(0, |run| run.first + run.len), 0, WHAT)?;
+        for (index, run) in runs.iter().enumerate() {
+            run_of[run.first..][..run.len].fill(index);
+        }
+        Ok::<_, Error>(run_of)
+    })?;
+    let columns = pools.columns.len();
+    let mut unread = try_filled(of.rows.len() * of.columns.len(), true, WHAT)?;
+    for (row, line) in originals.chunks_exact(columns).enumerate() {
+        cancel.check()?;
+        for (column, _) in
+            line.iter().enumerate().filter(|&(column, &original)| original as usize == row * columns + column)
+        {
+            for &r in pool.taps.rows.taps_of(row) {
+                for &c in pool.taps.columns.taps_of(column) {
+                    unread[run_of.rows[r as usize] * of.columns.len() + run_of.columns[c as usize]] = false;
+                }
+            }
+        }
+    }
+    Ok((black, Copies::Pooled { unread, originals, columns }))
+}
+
+/// For each pair the index of the first that is black and of the same kinds, else its own; `None`: all are themselves.
+fn originals(black: &BlackPairs, cancel: &Cancel) -> Result<Option<Vec<u32>>, Error> {
     let columns = &black.kinds.columns;
     let mut first = HashMap::new();
     let mut originals = try_filled(black.pairs.len(), 0, WHAT)?;
@@ -196,8 +278,5 @@ fn originals(black: &BlackPairs, cancel: &Cancel) -> Result<Vec<u32>, Error> {
             }
         }
     }
-    if !copies {
-        originals = Vec::new();
-    }
-    Ok(originals)
+    Ok(copies.then_some(originals))
 }

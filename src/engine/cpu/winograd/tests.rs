@@ -7,6 +7,7 @@ use super::{Winograd, WinogradLayer};
 use crate::axes::Axes;
 use crate::cancel::Cancel;
 use crate::engine::Control;
+use crate::engine::cpu::max_pool::MaxPool;
 use crate::engine::cpu::simd::Instructions;
 use crate::engine::cpu::workspace::Workspace;
 use crate::network::{CONVOLUTIONS, Convolution};
@@ -51,7 +52,7 @@ fn plan(len: usize, patch_size: usize, stride: usize, wanted: usize, max_run: Ax
     TilePlan::new(Axes { rows, columns }, (wanted > 1).then_some(&patches), &Cancel::default()).unwrap()
 }
 
-/// Largest and mean square error of step `index`, relative to the root of the mean square output.
+/// Largest and mean square error of step `index`, and of the pool that follows, relative to the root of the mean square output.
 fn errors(
     plan: &TilePlan,
     index: usize,
@@ -62,7 +63,8 @@ fn errors(
     let layer = convolution(inputs, outputs);
     let channels = inputs.next_multiple_of(16);
     let packed = WinogradLayer::new(&layer, channels, max_run).unwrap();
-    let (input, output) = (plan.input_of(index), plan.output_of(index));
+    let pooled = MaxPool::follows(index);
+    let (input, output) = (plan.input_of(index), plan.output_of(index + usize::from(pooled)));
     let mut noise = noise(7);
     // Activations are what a ReLU leaves.
     let from: Vec<f32> = (0..input.len())
@@ -75,22 +77,34 @@ fn errors(
     let winograd = Winograd { layer: &packed, macs: 1, workspace: &workspace, control: &Control::default() };
     winograd.step(plan, index, None, &from, &mut into, &mut scratch).unwrap();
     let Axes { rows, columns } = plan.axes.layer(index);
-    let (mut worst, mut squares, mut scale) = (0.0_f64, 0.0, 0.0);
-    for pixel in 0..output.len() {
-        let (row, column) = output.position(pixel);
-        for k in 0..outputs {
-            let mut sum = layer.bias[k].to_f64();
-            for (i, &r) in rows.taps_of(row).iter().enumerate() {
-                for (j, &c) in columns.taps_of(column).iter().enumerate() {
-                    if r != ZERO && c != ZERO {
-                        let from = &from[input.index_of(r as usize, c as usize) * channels..];
-                        for (channel, &x) in from[..inputs].iter().enumerate() {
-                            sum += layer.weight[[k, channel, i, j]].to_f64() * f64::from(x);
-                        }
+    let convolved = |row: usize, column: usize, k: usize| {
+        let mut sum = layer.bias[k].to_f64();
+        for (i, &r) in rows.taps_of(row).iter().enumerate() {
+            for (j, &c) in columns.taps_of(column).iter().enumerate() {
+                if r != ZERO && c != ZERO {
+                    let from = &from[input.index_of(r as usize, c as usize) * channels..];
+                    for (channel, &x) in from[..inputs].iter().enumerate() {
+                        sum += layer.weight[[k, channel, i, j]].to_f64() * f64::from(x);
                     }
                 }
             }
-            let want = sum.max(0.0);
+        }
+        sum.max(0.0)
+    };
+    let (mut worst, mut squares, mut scale) = (0.0_f64, 0.0, 0.0);
+    for pixel in 0..output.len() {
+        let (row, column) = output.position(pixel);
+        let [rows, columns] = match pooled {
+            true => {
+                let pool = plan.axes.layer(index + 1);
+                [pool.rows.taps_of(row).to_vec(), pool.columns.taps_of(column).to_vec()]
+            }
+            false => [vec![row as i32], vec![column as i32]],
+        };
+        for k in 0..outputs {
+            let of = |&r: &i32| columns.iter().map(move |&c| (r, c));
+            let pixels = rows.iter().flat_map(of);
+            let want = pixels.map(|(r, c)| convolved(r as usize, c as usize, k)).fold(0.0, f64::max);
             let error = (f64::from(into[pixel * packed.outputs() + k]) - want).abs();
             assert!(error < 1e-3, "row {row} column {column} output {k}: {error} from {want}");
             worst = worst.max(error);

@@ -55,13 +55,15 @@ impl InputTransform<'_> {
 
 /// A run pair's outputs, A z A^T + bias, negative ones made 0.
 pub(super) struct OutputTransform<'a> {
-    /// Point (i, j) of the pair: its sums in the first panel. Those of the next panel are `counts[i][j]` rows on.
+    /// Point (i, j) of the pair: its sums in the first panel of all. Those of the next panel are `counts[i][j]` rows on.
     pub from: &'a [[*mut f32; SIDE]; SIDE],
     pub counts: &'a [[usize; SIDE]; SIDE],
-    /// Pixel (i, j) of the pair: space for all outputs.
+    /// Pixel (i, j) of the pair: space for these outputs.
     pub into: &'a [[*mut f32; SIDE]; SIDE],
     /// Values of the row run and of the column run.
     pub values: [usize; 2],
+    /// The panel of the first of these outputs.
+    pub panel: usize,
     /// [outputs]; a multiple of 16.
     pub bias: &'a [f32],
     /// Past the caches: pixels are aligned to the widest register.
@@ -88,7 +90,7 @@ impl OutputTransform<'_> {
             // first loop has written is read.
             unsafe {
                 let bias = S::load(self.bias.as_ptr().add(output));
-                let (panel, offset) = (output / PANEL, output % PANEL);
+                let (panel, offset) = (self.panel + output / PANEL, output % PANEL);
                 for (j, half) in half[..columns + 2].iter_mut().enumerate() {
                     let load = |i: usize| {
                         let sum = self.from[i][j].add(panel * self.counts[i][j] * PANEL + offset);
