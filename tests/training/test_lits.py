@@ -1,4 +1,4 @@
-"""The commands of lits.sh and those of docs/accuracy.md, on a small stand-in for LiTS' folder."""
+"""The commands of lits.sh and of the pages on models for the liver, on a small stand-in for LiTS' folder."""
 
 import json
 import os
@@ -15,12 +15,12 @@ SMALL = "--patch-size 32 --widths 4,4,6,6,8,8,8,12,12,12,16,16,16 --dense 16 --b
 class Lits(TrainingCase):
     def setUp(self):
         super().setUp()
-        write_lits(self.folder / "Training Batch 1")
+        self.first = write_lits(self.folder / "Training Batch 1")
         write_lits(self.folder / "Training Batch 2", [4])
 
     def run_here(self, *command, **more):
         python = Path(sys.executable).parent
-        places = dict(LITS=str(self.folder), TEST="4", PATH=f"{python}:{os.environ['PATH']}", PYTHONPATH=str(ROOT / "python"))
+        places = dict(LITS=str(self.first), TEST="4", PATH=f"{python}:{os.environ['PATH']}", PYTHONPATH=str(ROOT / "python"))
         done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=os.environ | places | more)
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
         return done.stdout
@@ -36,5 +36,5 @@ class Lits(TrainingCase):
         self.assertEqual(names[2], ["4"])
         self.assertEqual(len(list((out / "phantoms").glob("*_ct.nrrd"))), 1)
 
-    def test_page(self):
-        self.run_here(sys.executable, "tests/docs/page.py", "docs/accuracy.md")
+    def test_pages(self):
+        self.run_here(sys.executable, "tests/docs/page.py", "docs/accuracy.md", "models/README.md")
