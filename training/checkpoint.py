@@ -12,13 +12,14 @@ import numpy as np
 import torch
 
 # These may differ between the run that stopped and the one that goes on. Scans may have moved: names are compared.
-FREE = {"out", "resume", "stop_after", "device", "cache", "patience", "train", "held_out"}
+FREE = {"out", "resume", "stop_after", "device", "cache", "patience", "train", "held_out", "mix"}
 
 
-def settings(args, scans):
+def settings(args, scans, others):
     """The settings that decide the result, as plain values."""
     decisive = {key: value for key, value in sorted(vars(args).items()) if key not in FREE}
-    return {key: _plain(value) for key, value in decisive.items()} | {"scans": [scan.name for scan in scans]}
+    names = {"scans": [scan.name for scan in scans], "mix": [scan.name for scan in others]}
+    return {key: _plain(value) for key, value in decisive.items()} | names
 
 
 def _plain(value):

@@ -55,8 +55,7 @@ class Training:
         torch.manual_seed(args.seed)
         start = load(args.start) if args.start else None
         settled(args, start)
-        self.scans, self.held_out = self.read()
-        self.others = self.read_others()
+        self.scans, self.held_out, self.others = self.read()
         if start:
             self.intensity = start.intensity if args.equalize else start.intensity.rewindowed(args.window)
         elif args.imagenet:
@@ -70,7 +69,8 @@ class Training:
         if args.prior:
             self.say("prior offsets in nats:", {name: round(value, 2) for name, value in self.sampler.offsets.items()})
         mean, std = self.intensity.mean, self.intensity.std
-        self.say(f"mean {mean}, std {std}; {len(self.scans)} scans, held out:",
+        others = f" and {len(self.others)} of {args.mix}" if self.others else ""
+        self.say(f"mean {mean}, std {std}; {len(self.scans)} scans{others}, held out:",
                  " ".join(source.name for source in self.held_out) or "none")  # fmt: skip
         self.model = self.network(start).to(self.device, memory_format=torch.channels_last)
         self.frozen = blocks(self.model)[: args.freeze]
@@ -102,32 +102,32 @@ class Training:
         return hu / (high - low)
 
     def read(self):
-        """(training scans, Sources of held-out ones): two folders, or one that is split into folds of patients."""
+        """(training scans, Sources of held-out ones, scans of --mix): held out are a second folder, or a fold of patients."""
         args, group = self.args, self.group
         labels = None if args.lesion_label is None else scans.Labels(args.lesion_label, args.organ_label)
-        sources = scans.choose(scans.find(args.train, args.pattern, labels), leave_out=args.leave_out)
+        found = scans.find(args.train, args.pattern, labels)
+        held_out = scans.find(args.held_out, args.pattern, labels) if args.held_out else []
+        mixed = scans.find(args.mix) if args.mix else []
+        sources = scans.choose(found, leave_out=args.leave_out)
+        apart(args.train, sources, args.held_out, held_out)
+        apart(args.train, found, args.mix, mixed)  # what is set aside, too
+        apart(args.held_out, held_out, args.mix, mixed)
         raw = Intensity(args.window, args.equalize)
 
         def load(which):
             return scans.load(which, raw, args.pixel_mm, args.cache, quiet=not group.first)
 
         if args.cache and group.size > 1:  # each computes its share, then all read everything
-            load(sources[group.rank :: group.size])
+            load((sources + mixed)[group.rank :: group.size])
             group.wait()
+        training, others = load(sources), load(mixed)
+        if mixed and not any(scan.lesions for scan in others):
+            raise ValueError(f"{args.mix}: no lesion in any of {len(mixed)} scans: nothing to draw from there")
         if args.held_out is None:
-            training, held_out = split(load(sources), args.fold)
-            names = {scan.name for scan in held_out}
-            return training, with_lesions([source for source in sources if source.name in names])
-        held_out = scans.find(args.held_out, args.pattern, labels)
-        if both := {source.image.resolve() for source in sources} & {source.image.resolve() for source in held_out}:
-            raise ValueError(f"{min(both)}: both in {args.train} and in {args.held_out}, which is to be held out")
-        return load(sources), with_lesions(held_out)
-
-    def read_others(self):
-        """The scans of --mix."""
-        args = self.args
-        raw = Intensity(args.window, args.equalize)
-        return scans.load(scans.find(args.mix), raw, args.pixel_mm, args.cache, not self.group.first) if args.mix else []
+            training, fold = split(training, args.fold)
+            names = {scan.name for scan in fold}
+            held_out = [source for source in sources if source.name in names]
+        return training, with_lesions(held_out), others
 
     def new_sampler(self, seed):
         args, margin, rng = self.args, self.how.margin(self.side), np.random.default_rng(seed)
@@ -303,14 +303,14 @@ class Training:
 
     def record(self):
         """Curves, history and checkpoint of the epochs so far."""
-        states = self.group.gather(checkpoint.random_state(self.sampler, self.scans, self.device))
+        states = self.group.gather(checkpoint.random_state(self.sampler, self.scans + self.others, self.device))
         if not self.group.first:
             return
         out = self.args.out
         draw_curves(out / "curves.png", self.history)
         (out / "history.json").write_text(json.dumps(self.history, indent=1) + "\n")
         parts = {name: getattr(self, name).state_dict() for name in CHECKPOINTED}
-        settings = checkpoint.settings(self.args, self.scans)
+        settings = checkpoint.settings(self.args, self.scans, self.others)
         checkpoint.save(
             out / "checkpoint.pt",
             dict(settings=settings, **parts, history=self.history, best=self.best, random=states),
@@ -318,14 +318,14 @@ class Training:
 
     def go_on(self, path):
         """From a checkpoint. With another number of processes the epochs to come draw other patches."""
-        content = checkpoint.load(path, checkpoint.settings(self.args, self.scans))
+        content = checkpoint.load(path, checkpoint.settings(self.args, self.scans, self.others))
         for name in CHECKPOINTED:
             getattr(self, name).load_state_dict(content[name])
         self.history, self.best = content["history"], content["best"]
         self.spent = self.history[-1]["minutes"] * 60
         states = content["random"]
         if len(states) == self.group.size:
-            checkpoint.set_random_state(states[self.group.rank], self.sampler, self.scans, self.device)
+            checkpoint.set_random_state(states[self.group.rank], self.sampler, self.scans + self.others, self.device)
         else:
             self.say(f"{len(states)} processes before, {self.group.size} now: goes on with other patches")
             self.sampler.rng = np.random.default_rng([self.args.seed, len(self.history), self.group.rank])
@@ -367,6 +367,12 @@ def averaged(average, model, decay):
                 mean.lerp_(value, 1 - decay)
             else:
                 mean.copy_(value)
+
+
+def apart(one, ours, other, theirs):
+    """A ValueError if the Sources `ours` and `theirs` of two folders have a scan in common."""
+    if both := {source.image.resolve() for source in ours} & {source.image.resolve() for source in theirs}:
+        raise ValueError(f"{min(both)}: both in {one} and in {other}: must be in one of them")
 
 
 def with_lesions(sources):

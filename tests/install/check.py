@@ -247,6 +247,12 @@ class Install(Checks):
                      "--conf=tools.cmake.cmake_layout:test_folder=$TMP", **home)  # fmt: skip
         self.assertEqual(len(re.findall(r"[1-9]\d* of 15360 voxels are lesion", output)), 4)
 
+    def test_crate_without_models(self):
+        """Their licence is not the code's. What else is packed are lists of files, and the trees above."""
+        packed = run("cargo", "package", "--list", "--allow-dirty").split()
+        self.assertIn("examples/demo/model.safetensors", packed)
+        self.assertEqual([name for name in packed if name.startswith("models")], [])
+
     def test_vcpkg_has_this_version(self):
         port = json.loads((ROOT / "packaging/vcpkg/patchmask/vcpkg.json").read_text(encoding="utf-8"))
         self.assertEqual(port["version"], VERSION)

@@ -33,7 +33,7 @@ def test_contents(wheel):
         "patchmask/licenses/THIRD-PARTY-NOTICES.txt",
         "patchmask/commands/segment.py",
     } <= names
-    assert not [name for name in names if "__pycache__" in name or name.endswith("wheel.py")]
+    assert not [name for name in names if "__pycache__" in name or name.endswith(("wheel.py", ".safetensors"))]
 
 
 def test_stands_alone(wheel, tmp_path):

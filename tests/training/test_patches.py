@@ -17,7 +17,7 @@ from export import Settings, export, load
 from intensity import Intensity
 from patches import BalancedSampler
 from scipy import ndimage
-from training_case import TRAINING, TrainingCase, patchmask
+from training_case import TRAINING, TrainingCase, patchmask, write_lits
 from vgg import DENSE_STEP, Vgg16, folded
 
 STILL = Augmentation(turn=0, zoom=(1, 1), gain=0, shift=0, noise=0)
@@ -139,6 +139,22 @@ class Sampled(TrainingCase):
         np.testing.assert_allclose(draws[0.0], 1 / 3)
         self.assertGreater(draws[1.0][0], 0.8)
 
+    def test_others(self):
+        """Their share of the patches is what was asked for, in each stratum; offsets are those of the scans."""
+        for k, scan in enumerate(others := scans.load(scans.find(write_lits(self.folder, [5, 6])), Intensity(), quiet=True)):
+            scan.counts = {name: count * (k + 2) for name, count in scan.counts.items()}
+        for share in (0.1, 0.6):
+            sampler = BalancedSampler(self.loaded, 1, 0, np.random.default_rng(1), others=others, mixed=share)
+            self.assertEqual(sampler.offsets, self.drawn()[0].offsets)
+            for name in ("lesion", *sampler.shares):
+                drawn = [sampler._draw(name)[0] for _ in range(2000)]
+                self.assertAlmostEqual(np.mean([scan in others for scan in drawn]), share, delta=0.05, msg=name)
+                self.assertEqual(len(set(drawn)), 5, name)
+        # A stratum that the others lack is drawn from the scans.
+        for scan in others:
+            scan.counts["lookalike"], scan.strata["lookalike"] = 0, []
+        self.assertFalse({sampler._draw("lookalike")[0] for _ in range(100)} & set(others))
+
     def test_prior_of_the_average_patient(self):
         """A scan with many more voxels of the same kind changes nothing."""
         before = self.drawn()[0].offsets
@@ -228,24 +244,6 @@ class Chosen(TrainingCase):
             given = "background,organ,lesion" if value == 3 else value
             self.refused(self.lits, *start, option, value, text=f"{option} {given}: {start[1]} has")
         self.assertEqual(self.training(self.lits, *start, "--window", "-100,200").intensity.window, (-100, 200))
-
-    def test_average(self):
-        """Of a model and its start, in another window: half way between them."""
-        average = self.folder / "average.safetensors"
-        for name, more in (("one", []), ("two", ["--start", self.folder / "one/model.safetensors", "--window", "-100,200"])):
-            self.train(self.lits, "--out", self.folder / name, "--epochs", 1, "--steps", 3, *more)
-        models = [self.folder / name / "model.safetensors" for name in ("two", "one")]
-        command = [sys.executable, TRAINING / "average.py", *models, "--out", average]
-        self.assertEqual(subprocess.run(command, capture_output=True, text=True).returncode, 0)
-        two, one, made = (load(path) for path in (*models, average))
-        self.assertEqual(made.intensity, two.intensity)
-        for name, value in made.model.state_dict().items():
-            between = (two.model.state_dict()[name] + one.model.state_dict()[name]) / 2
-            torch.testing.assert_close(value, between, atol=1e-3, rtol=1e-3)
-        self.train(self.lits, "--out", self.folder / "other", "--epochs", 1, "--steps", 3, "--window", "0,50")
-        command[3] = self.folder / "other/model.safetensors"
-        failed = subprocess.run(command, capture_output=True, text=True)
-        self.assertIn("not one's start", failed.stderr)
 
     def test_programs(self):
         """Scores of a model without training, and a threshold written into it."""

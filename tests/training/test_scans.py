@@ -140,6 +140,21 @@ class Refused(TrainingCase):
     def test_held_out_from_training(self):
         self.refused(self.scans, self.folder, text="volume-0.nii: both in")
 
+    def test_mixed_from_training(self):
+        """Nothing that is held out or set aside comes in by the side door."""
+        self.refused(self.scans, "--mix", self.scans, text="volume-0.nii: both in")
+        (only := self.folder / "other").mkdir()
+        for name in ("volume-1.nii", "segmentation-1.nii"):
+            (only / name).symlink_to(self.scans / name)
+        self.refused(self.scans, "--mix", only, "--leave-out", 1, text="volume-1.nii: both in")
+        self.refused(write_lits(self.folder / "more", [5]), only, "--mix", only, text="volume-1.nii: both in")
+
+    def test_mixed_without_lesions(self):
+        self.refused(self.scans, "--mix", self.folder / "none", text=f"{self.folder / 'none'}: no scans (")
+        healthy = write_lits(self.folder / "healthy", [5])
+        write_nifti(healthy / "segmentation-5.nii", np.minimum(scan(5)[1], 1))
+        self.refused(self.scans, "--mix", healthy, text=f"{healthy}: no lesion in any of 1 scans")
+
     def test_nothing_held_out(self):
         self.refused(self.scans, "--fold", "4/4", text="3 scans in 4 folds: leaves none")
         self.refused(self.scans, "--leave-out", "0,1,2", text="no scans are left")
@@ -182,6 +197,7 @@ class Refused(TrainingCase):
             (["--dropout", 1], "--dropout 1.0: must be"),
             (["--labels", 2], "--labels 2: must be odd"),
             (["--outside", 2], "--outside 2.0: must be at most 1"),
+            (["--mix-share", 0], "--mix-share 0.0: must be at least 0.01"),
             (["--threshold", -1], "--threshold -1.0: must be at least 0.01"),
             (["--patch-size", 31], "--patch-size 31: must be at least 32"),
             (["--organ-label", 1], "--organ-label: needs --lesion-label"),

@@ -60,6 +60,22 @@ class Trained(TrainingCase):
         self.assertGreater(histories[0][-1]["missed"] + histories[0][-1]["mistaken"], 0)  # mined patches too went on
         self.assert_same_models(self.whole, self.folder)
 
+    def test_others(self):
+        """Scans of --mix are drawn from, and mined places in them survive a stop."""
+        others = write_lits(self.folder / "others", [5, 6])
+        options = ["--mix", others, "--mix-share", 0.8, "--resume"]
+        printed = self.train(self.lits, *options, "--out", self.folder / "once")
+        self.assertIn(f"; 2 scans and 2 of {others}, held out: 2", printed)
+        self.train(self.lits, *options, "--out", self.folder / "twice", "--stop-after", 3)
+        mined = torch.load(self.folder / "twice/checkpoint.pt", weights_only=True)["random"][0]["mined"]
+        self.assertLessEqual({2, 3}, {int(scan) for places in mined.values() for scan in places[:, 0]})
+        moved = others.rename(self.folder / "moved")
+        self.train(self.lits, "--mix", moved, *options[2:], "--out", self.folder / "twice")
+        self.assert_same_models(self.folder / "once", self.folder / "twice")
+        fewer = ["--mix", write_lits(self.folder / "fewer", [5]), *options[2:], "--out", self.folder / "twice"]
+        self.refused(self.lits, *fewer, text="checkpoint.pt: made with --mix ['5', '6'], now ['5']")
+        self.refused(self.lits, *fewer[-3:], text="checkpoint.pt: made with --mix ['5', '6'], now []")
+
     def test_resumed_with_other_options(self):
         self.train(self.lits, "--out", self.folder, "--epochs", 2, "--stop-after", 1)
         resume = ["--out", self.folder, "--resume"]
