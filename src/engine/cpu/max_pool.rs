@@ -3,11 +3,12 @@
 
 use rayon::prelude::*;
 
+use super::runs::{Run, run_of_values, runs};
 use super::simd::{Kernel, Simd};
 use crate::axes::Axes;
 use crate::cancel::Cancel;
 use crate::error::Error;
-use crate::memory::try_filled;
+use crate::memory::{try_filled, try_with_capacity};
 use crate::plan::{Image, STEPS, Step, TapTable, TilePlan};
 
 const WHAT: &str = "pools of a tile";
@@ -21,36 +22,55 @@ pub(super) struct MaxPool<'a> {
     readers: Axes<Readers>,
 }
 
-/// For each value of an axis of the convolution the pooled values that read it.
+/// A pooled value that reads values of a run.
+#[derive(Clone, Copy)]
+struct Reader {
+    value: u32,
+    /// Places in the run of the two values that it reads; where it reads only one of this run, that one twice.
+    places: [u8; 2],
+}
+
+/// The readers of each run of the convolution on one axis.
 struct Readers {
-    /// Number of the first of each, and the end.
+    /// Number of the first of each run, and the end.
     first: Vec<u32>,
-    values: Vec<u32>,
+    readers: Vec<Reader>,
 }
 
 impl Readers {
-    fn new(table: &TapTable, values: usize) -> Result<Self, Error> {
+    fn new(pool: &TapTable, runs: &[Run]) -> Result<Self, Error> {
+        let run_of = run_of_values(runs)?;
         // Every tap of a pool exists: a pool that is not complete is dropped by the plan.
-        let mut first = try_filled(values + 1, 0, WHAT)?;
-        table.all().iter().for_each(|&tap| first[tap as usize] += 1);
-        let mut count = 0;
-        first.iter_mut().for_each(|first| {
-            count += *first;
-            *first = count;
-        });
-        let mut readers = try_filled(table.all().len(), 0, WHAT)?;
-        for value in (0..table.len()).rev() {
-            for &tap in table.taps_of(value) {
-                let first = &mut first[tap as usize];
-                *first -= 1;
-                readers[*first as usize] = value as u32;
+        let of_value = |value: usize| {
+            let [a, b] = [0, 1].map(|tap| pool.taps_of(value)[tap] as usize);
+            let [of_a, of_b] = [a, b].map(|tap| run_of[tap]);
+            let reader = move |run: usize, taps: [usize; 2]| {
+                let places = taps.map(|tap| (tap - runs[run].first) as u8);
+                (run, Reader { value: value as u32, places })
+            };
+            match of_a == of_b {
+                true => [Some(reader(of_a, [a, b])), None],
+                false => [Some(reader(of_a, [a, a])), Some(reader(of_b, [b, b]))],
             }
+        };
+        let all = || (0..pool.len()).flat_map(of_value).flatten();
+        let mut first = try_filled(runs.len() + 1, 0_u32, WHAT)?;
+        all().for_each(|(run, _)| first[run + 1] += 1);
+        for run in 0..runs.len() {
+            first[run + 1] += first[run];
         }
-        Ok(Self { first, values: readers })
+        let mut next = try_with_capacity(runs.len(), WHAT)?;
+        next.extend_from_slice(&first[..runs.len()]);
+        let mut readers = try_filled(first[runs.len()] as usize, Reader { value: 0, places: [0; 2] }, WHAT)?;
+        for (run, reader) in all() {
+            readers[next[run] as usize] = reader;
+            next[run] += 1;
+        }
+        Ok(Self { first, readers })
     }
 
-    fn of(&self, value: usize) -> &[u32] {
-        &self.values[self.first[value] as usize..self.first[value + 1] as usize]
+    fn of(&self, run: &Run) -> &[Reader] {
+        &self.readers[self.first[run.index] as usize..self.first[run.index + 1] as usize]
     }
 
     fn most(&self) -> usize {
@@ -69,22 +89,26 @@ impl<'a> MaxPool<'a> {
         if !Self::follows(index) {
             return Ok(None);
         }
-        let (taps, input) = (plan.axes.layer(index + 1), plan.input_of(index + 1));
-        let values = Axes { rows: input.rows, columns: input.columns };
-        let readers = taps.zip(values).try_map(|(table, values)| Readers::new(table, values))?;
+        let (taps, runs) = (plan.axes.layer(index + 1), plan.axes.layer(index).try_map(runs)?);
+        let readers = taps.zip(runs).try_map(|(pool, runs)| Readers::new(pool, &runs))?;
         Ok(Some(Self { taps, output: plan.output_of(index + 1), readers }))
     }
 
-    /// Indices of the pooled pixels that read pixel (row, column).
-    pub fn readers(&self, row: usize, column: usize) -> impl Iterator<Item = usize> {
-        let rows = self.readers.rows.of(row).iter().map(|&row| row as usize);
-        let pixels = rows.flat_map(move |row| self.readers.columns.of(column).iter().map(move |&c| (row, c as usize)));
-        pixels
-            .filter(|&(row, column)| self.output.stores(row, column))
-            .map(|(row, column)| self.output.index_of(row, column))
+    /// The pooled pixels that read a pair of these runs: their indices, and the places, in the run of rows and in that of columns, of
+    /// what they read of it.
+    pub fn readers(&self, rows: &Run, columns: &Run) -> impl Iterator<Item = (usize, [(usize, usize); 4])> {
+        let of_row = |row: &'_ Reader| {
+            let row = *row;
+            self.readers.columns.of(columns).iter().map(move |column| (row, *column))
+        };
+        let stored = |&(row, column): &(Reader, Reader)| self.output.stores(row.value as usize, column.value as usize);
+        self.readers.rows.of(rows).iter().flat_map(of_row).filter(stored).map(|(row, column)| {
+            let place = |k: usize| (usize::from(row.places[k / 2]), usize::from(column.places[k % 2]));
+            (self.output.index_of(row.value as usize, column.value as usize), [0, 1, 2, 3].map(place))
+        })
     }
 
-    /// Pixels that read one, at most.
+    /// Pixels that read one pair, at most.
     pub fn most_readers(&self) -> usize {
         self.readers.as_ref().map(Readers::most).product()
     }
@@ -98,12 +122,12 @@ impl<'a> MaxPool<'a> {
     }
 }
 
-/// Makes each pixel of `into` the larger of itself and of one in `from`.
+/// Makes each of some pixels of `into` the largest of itself and of four in `from`.
 pub(super) struct Pooled<'a> {
     pub from: *const f32,
     pub into: *mut f32,
-    /// Where in `from`, and where in `into`: those of one pixel there side by side.
-    pub pixels: &'a [(usize, usize)],
+    /// Where in `into`, and where in `from`.
+    pub pixels: &'a [(usize, [usize; 4])],
     /// Of a pixel: a multiple of 16.
     pub floats: usize,
 }
@@ -111,15 +135,14 @@ pub(super) struct Pooled<'a> {
 impl Kernel for Pooled<'_> {
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        for pixels in self.pixels.chunk_by(|a, b| a.1 == b.1) {
-            let into = self.into.wrapping_add(pixels[0].1);
+        for &(into, from) in self.pixels {
             for float in (0..self.floats).step_by(S::LANES) {
                 // SAFETY: as the caller promises.
                 unsafe {
-                    let into = into.add(float);
+                    let into = self.into.add(into + float);
                     S::prefetch(into.wrapping_add(self.floats)); // of the next panel
-                    let largest = |largest: S, &(from, _): &_| largest.larger(S::load(self.from.add(from + float)));
-                    pixels.iter().fold(S::load(into), largest).store(into);
+                    let [a, b, c, d] = from.map(|from| S::load(self.from.add(from + float)));
+                    S::load(into).larger(a).larger(b).larger(c).larger(d).store(into);
                 }
             }
         }

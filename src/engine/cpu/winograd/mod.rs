@@ -308,7 +308,7 @@ impl Winograd<'_> {
             let pixel = |i: usize, j: usize| (i * MAX_RUN + j) * PANEL;
             let start = pixels.as_mut_ptr();
             let local = each(|i, j| start.wrapping_add(pixel(i.min(MAX_RUN - 1), j.min(MAX_RUN - 1))));
-            let mut readers = try_with_capacity(MAX_RUN * MAX_RUN * pool.most_readers(), "pools of a tile")?;
+            let mut readers = try_with_capacity(pool.most_readers(), "pools of a tile")?;
             for batch in &block.batches {
                 let mut points = each(|i, j| {
                     let row = block.before[i][j] * panels + batch.first[i][j];
@@ -317,13 +317,8 @@ impl Winograd<'_> {
                 for pair in pairs.select(batch.pairs.clone()) {
                     let RunPair { rows, columns } = pair;
                     readers.clear();
-                    for i in 0..rows.len {
-                        for j in 0..columns.len {
-                            let of = pool.readers(rows.first + i, columns.first + j);
-                            readers.extend(of.map(|index| (pixel(i, j), index * outputs)));
-                        }
-                    }
-                    readers.sort_unstable_by_key(|&(_, into)| into);
+                    let of = pool.readers(rows, columns);
+                    readers.extend(of.map(|(index, places)| (index * outputs, places.map(|(i, j)| pixel(i, j)))));
                     for panel in (task * panels_at_a_time..panels).take(panels_at_a_time) {
                         let bias = &layer.bias[panel * PANEL..outputs.min((panel + 1) * PANEL)];
                         let transform = OutputTransform {

@@ -9,7 +9,7 @@ use crate::axes::Axes;
 use crate::cancel::{AT_A_TIME, Cancel};
 use crate::engine::cpu::black::{Black, BlackPairs};
 use crate::engine::cpu::max_pool::MaxPool;
-use crate::engine::cpu::runs::{Run, runs};
+use crate::engine::cpu::runs::{Run, run_of_values, runs};
 use crate::error::Error;
 use crate::memory::{try_filled, try_push, try_reserve, try_with_capacity};
 use crate::plan::{Image, TilePlan};
@@ -234,13 +234,7 @@ fn pooled_copies(
     let Some(pooled) = black.output(of)?.pairs(pools, cancel)? else { return Ok((None, Copies::Nothing)) };
     let black = Some(pooled.output(pools)?);
     let Some(originals) = originals(&pooled, cancel)? else { return Ok((black, Copies::Nothing)) };
-    let run_of = of.try_map(|runs| {
-        let mut run_of = try_filled(runs.last().map_or(0, |run| run.first + run.len), 0, WHAT)?;
-        for (index, run) in runs.iter().enumerate() {
-            run_of[run.first..][..run.len].fill(index);
-        }
-        Ok::<_, Error>(run_of)
-    })?;
+    let run_of = of.try_map(run_of_values)?;
     let columns = pools.columns.len();
     let mut unread = try_filled(of.rows.len() * of.columns.len(), true, WHAT)?;
     for (row, line) in originals.chunks_exact(columns).enumerate() {
