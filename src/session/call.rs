@@ -71,10 +71,10 @@ impl<'a> Call<'a> {
             logits: outputs.logits.as_mut().map(|o| o.view(patches, "logits")).transpose()?,
         };
         let written = [
-            views.mask.as_ref().map(|view| ("mask", view.footprint())),
-            views.probability.as_ref().map(|view| ("probability", view.footprint())),
-            views.coverage.as_ref().map(|view| ("coverage", view.footprint())),
-            views.logits.as_ref().map(|view| ("logits", view.footprint())),
+            views.mask.as_ref().map(|view| ("mask", view.memory_reach())),
+            views.probability.as_ref().map(|view| ("probability", view.memory_reach())),
+            views.coverage.as_ref().map(|view| ("coverage", view.memory_reach())),
+            views.logits.as_ref().map(|view| ("logits", view.memory_reach())),
         ];
         let written: Vec<_> = written.into_iter().flatten().collect();
         if written.is_empty() {
@@ -84,11 +84,11 @@ impl<'a> Call<'a> {
                     .into(),
             ));
         }
-        let mut others = vec![("volume", volume.footprint())];
-        others.extend(self.roi.map(|roi| ("roi", roi.footprint())));
-        for (index, (name, footprint)) in written.iter().enumerate() {
+        let mut others = vec![("volume", volume.memory_reach())];
+        others.extend(self.roi.map(|roi| ("roi", roi.memory_reach())));
+        for (index, (name, reach)) in written.iter().enumerate() {
             for (other, theirs) in others.iter().chain(&written[..index]) {
-                if footprint.overlaps(theirs) {
+                if reach.overlaps(theirs) {
                     return Err(Error::invalid(format!(
                         "{name} overlaps {other}: every buffer needs memory of its own"
                     )));

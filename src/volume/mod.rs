@@ -5,7 +5,7 @@
 //! twice. Rows are copied out and in with unaligned accesses: any stride and any address will do.
 
 mod extents;
-mod footprint;
+mod memory_reach;
 mod output;
 mod reading;
 

@@ -3,7 +3,7 @@
 use std::marker::PhantomData;
 
 use super::extents::{AXES, Memory, checked_strides};
-use super::footprint::Footprint;
+use super::memory_reach::MemoryReach;
 use crate::error::Error;
 
 /// An output buffer of the caller, whose shape is not known yet.
@@ -126,8 +126,8 @@ impl<T: Copy> OutputView<'_, T> {
     }
 
     /// The bytes that this output reaches, for overlap checks.
-    pub(crate) fn footprint(&self) -> Footprint {
-        Footprint::new(self.data as usize, self.strides, self.shape, size_of::<T>())
+    pub(crate) fn memory_reach(&self) -> MemoryReach {
+        MemoryReach::new(self.data as usize, self.strides, self.shape, size_of::<T>())
     }
 }
 

@@ -3,7 +3,7 @@
 use std::marker::PhantomData;
 
 use super::extents::{Extents, Memory, Spacing, Strides};
-use super::footprint::Footprint;
+use super::memory_reach::MemoryReach;
 use crate::error::Error;
 
 /// Type of the caller's voxels.
@@ -189,10 +189,10 @@ impl<'a> Volume<'a> {
     }
 
     /// The bytes that this volume reaches, for overlap checks.
-    pub(crate) fn footprint(&self) -> Footprint {
+    pub(crate) fn memory_reach(&self) -> MemoryReach {
         let Extents { width, height, depth } = self.extents;
         let strides = [0, self.strides.x, self.strides.y, self.strides.z];
-        Footprint::new(self.data as usize, strides, [1, width, height, depth], self.voxel.size())
+        MemoryReach::new(self.data as usize, strides, [1, width, height, depth], self.voxel.size())
     }
 }
 

@@ -26,8 +26,8 @@ mkdir -p "$bundle"/{build,benches,tests/cli,tests/parity,examples/demo}
 cp "$tests" "$bundle/gpu_tests"
 cp "$scan" "$bundle/gpu_scan"
 cp "$layers" "$bundle/cpu_layers"
-strip "$bundle"/{gpu_tests,gpu_scan,cpu_layers}
 cp -P build/segment build/libpatchmask.so* "$bundle/build/"
+strip "$bundle"/{gpu_tests,gpu_scan,cpu_layers} "$bundle/build/segment" "$bundle"/build/libpatchmask.so
 cp benches/{gpu,timeline,exact_plan,ncu,torch_vgg}.py "$bundle/benches/"
 cp tests/cli/volume_files.py "$bundle/tests/cli/"
 cp tests/parity/synthetic.py "$bundle/tests/parity/"

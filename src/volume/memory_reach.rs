@@ -2,14 +2,14 @@
 
 /// The bytes that a strided array reaches.
 #[derive(Clone, Copy)]
-pub(crate) struct Footprint {
+pub(crate) struct MemoryReach {
     start: usize,
     strides: [usize; 4],
     shape: [usize; 4],
     element: usize,
 }
 
-impl Footprint {
+impl MemoryReach {
     pub(super) fn new(start: usize, strides: [usize; 4], shape: [usize; 4], element: usize) -> Self {
         Self { start, strides, shape, element }
     }
@@ -84,7 +84,7 @@ mod tests {
 
     #[test]
     fn interleaved_arrays_do_not_overlap() {
-        let at = |start, strides| Footprint::new(start, strides, [1, 5, 4, 3], 4);
+        let at = |start, strides| MemoryReach::new(start, strides, [1, 5, 4, 3], 4);
         let strides = [0, 12, 60, 240];
         let first = at(1000, strides);
         assert!(!first.overlaps(&at(1004, strides)));
@@ -93,15 +93,15 @@ mod tests {
         assert!(first.overlaps(&at(1012, strides)));
         assert!(!first.overlaps(&at(1004, [0, 12, 60, 300])) && first.overlaps(&at(1004, [0, 12, 60, 305])));
         // A byte and a float beside each other in a struct of 8 bytes.
-        let of = |start, element| Footprint::new(start, [0, 8, 40, 160], [1, 5, 4, 3], element);
+        let of = |start, element| MemoryReach::new(start, [0, 8, 40, 160], [1, 5, 4, 3], element);
         assert!(!of(0, 1).overlaps(&of(4, 4)) && !of(1, 1).overlaps(&of(4, 4)));
         assert!(of(2, 4).overlaps(&of(5, 1)) && !of(0, 4).overlaps(&of(7, 1)));
         // Planes one behind the other in each slice.
-        let plane = |start| Footprint::new(start, [0, 4, 20, 240], [1, 5, 4, 3], 4);
+        let plane = |start| MemoryReach::new(start, [0, 4, 20, 240], [1, 5, 4, 3], 4);
         assert!(!plane(0).overlaps(&plane(80)) && !plane(0).overlaps(&plane(160)));
         assert!(plane(0).overlaps(&plane(76)) && plane(0).overlaps(&plane(164)));
         // The end of a row of one is the beginning of a row of the other.
-        let tight = |start| Footprint::new(start, [0, 2, 5, 100], [1, 3, 4, 1], 1);
+        let tight = |start| MemoryReach::new(start, [0, 2, 5, 100], [1, 3, 4, 1], 1);
         assert!(tight(0).overlaps(&tight(1)));
         assert!(!first.overlaps(&at(1000 + 240 * 2 + 60 * 3 + 12 * 4 + 4, strides)));
     }
@@ -121,10 +121,10 @@ mod tests {
                 let shape = [1 + below(3), 1 + below(4), 1 + below(4), 1 + below(3)];
                 let unit = [1, 2, 4, 12][below(4)];
                 let strides = std::array::from_fn(|axis| unit * (1 + below([3, 12, 40, 100][axis])));
-                Footprint::new(below(200), strides, shape, element)
+                MemoryReach::new(below(200), strides, shape, element)
             };
             let (a, b) = (array(), array());
-            let bytes = |of: &Footprint| {
+            let bytes = |of: &MemoryReach| {
                 let mut bytes = std::collections::BTreeSet::new();
                 for index in 0..of.shape.iter().product::<usize>() {
                     let mut at = of.start;
@@ -152,7 +152,7 @@ mod tests {
     /// Arrays of which that cannot be told soon are taken to overlap; this would take hours.
     #[test]
     fn the_answer_comes_soon() {
-        let of = |start, strides| Footprint::new(start, strides, [255, 4001, 4001, 4001], 1);
+        let of = |start, strides| MemoryReach::new(start, strides, [255, 4001, 4001, 4001], 1);
         let (a, b) = (of(0, [30030, 39270, 46410, 51870]), of(15, [43890, 53130, 60060, 66990]));
         assert!(!a.overlaps(&b)); // all strides are multiples of 30
         let odd = |start, least: usize| of(start, [least, 3, 5, 7].map(|factor| (factor * least) << 20 | 1));
