@@ -1,6 +1,8 @@
 //! 2x2 max pooling as a part of the convolution before it, whose pixels are never stored: each goes into the pooled ones that read
 //! it. These begin as zeros, and no ReLU leaves less.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use super::runs::{Run, run_of_values, runs};
@@ -94,12 +96,17 @@ impl<'a> MaxPool<'a> {
         Ok(Some(Self { taps, output: plan.output_of(index + 1), readers }))
     }
 
-    /// The pooled pixels that read a pair of these runs: their indices, and the places, in the run of rows and in that of columns, of
-    /// what they read of it.
-    pub fn readers(&self, rows: &Run, columns: &Run) -> impl Iterator<Item = (usize, [(usize, usize); 4])> {
-        let of_row = |row: &'_ Reader| {
-            let row = *row;
-            self.readers.columns.of(columns).iter().map(move |column| (row, *column))
+    /// The pooled pixels in columns `within` that read a pair of these runs: their indices, and the places, in the run of rows and in
+    /// that of columns, of what they read of it.
+    pub fn readers(
+        &self,
+        rows: &Run,
+        columns: &Run,
+        within: &Range<u32>,
+    ) -> impl Iterator<Item = (usize, [(usize, usize); 4])> {
+        let of_row = move |&row: &Reader| {
+            let columns = self.readers.columns.of(columns).iter().filter(|column| within.contains(&column.value));
+            columns.map(move |&column| (row, column))
         };
         let stored = |&(row, column): &(Reader, Reader)| self.output.stores(row.value as usize, column.value as usize);
         self.readers.rows.of(rows).iter().flat_map(of_row).filter(stored).map(|(row, column)| {

@@ -7,7 +7,7 @@
 //!     sums[point][panel][pair][output] = inputs[point][pair][..] * weights[panel][point]
 //!                                                         in parallel over points and panels of outputs
 //!     out = relu(A sums A^T + bias)                       in parallel over pairs
-//!     or, where a pool follows, into the pooled pixels    in parallel over panels
+//!     or, where a pool follows, into the pooled pixels    in parallel over panels, and parts of the columns
 //! ```
 //! A point (i, j) has only the pairs with m + 2 > i and n + 2 > j. All threads work on one block, so that each
 //! weight is fetched once for it. Pairs and blocks do not mix sums: results depend on neither.
@@ -289,8 +289,8 @@ impl Winograd<'_> {
         });
     }
 
-    /// Puts output pixels of `sums` into the pooled ones that read them. Each thread has panels of its own, since pairs have pooled
-    /// pixels in common.
+    /// Puts output pixels of `sums` into the pooled ones that read them. Pairs have pooled pixels in common: each task has panels of
+    /// its own, or, if threads are more than panels, some pooled columns of one. The pairs between these are then made twice.
     fn pool_sums(
         &self,
         pairs: &RunPairs<'_>,
@@ -302,8 +302,12 @@ impl Winograd<'_> {
         let (layer, instructions) = (self.layer, self.workspace.instructions);
         let (outputs, panels) = (layer.outputs(), layer.panels());
         assert!(sums.len() >= block.rows * panels * PANEL && into.len >= pool.output.len() * outputs);
-        let panels_at_a_time = panels.div_ceil(self.workspace.threads());
-        (0..panels.div_ceil(panels_at_a_time)).into_par_iter().with_max_len(1).try_for_each(|task| {
+        let threads = self.workspace.threads();
+        let (panels_at_a_time, parts) = (panels.div_ceil(threads), threads.div_ceil(panels));
+        let end = |part: usize| (pool.output.columns * part / parts) as u32;
+        (0..panels.div_ceil(panels_at_a_time) * parts).into_par_iter().with_max_len(1).try_for_each(|task| {
+            let (task, part) = (task / parts, task % parts);
+            let within = end(part)..end(part + 1);
             let mut pixels = [0.0_f32; MAX_RUN * MAX_RUN * PANEL];
             let pixel = |i: usize, j: usize| (i * MAX_RUN + j) * PANEL;
             let start = pixels.as_mut_ptr();
@@ -317,9 +321,10 @@ impl Winograd<'_> {
                 for pair in pairs.select(batch.pairs.clone()) {
                     let RunPair { rows, columns } = pair;
                     readers.clear();
-                    let of = pool.readers(rows, columns);
+                    let of = pool.readers(rows, columns, &within);
                     readers.extend(of.map(|(index, places)| (index * outputs, places.map(|(i, j)| pixel(i, j)))));
-                    for panel in (task * panels_at_a_time..panels).take(panels_at_a_time) {
+                    let wanted = if readers.is_empty() { 0 } else { panels_at_a_time };
+                    for panel in (task * panels_at_a_time..panels).take(wanted) {
                         let bias = &layer.bias[panel * PANEL..outputs.min((panel + 1) * PANEL)];
                         let transform = OutputTransform {
                             from: &points,
