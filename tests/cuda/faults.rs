@@ -16,8 +16,8 @@ const LAUNCH_FAILED: i32 = 719;
 
 /// Calls that the engine makes, but for those that give back and those that make a context current: without them nothing
 /// can be given back.
-const CALLS: [&str; 28] = [
-    "cuDeviceGetUuid", "cuDeviceGet", "cuDeviceGetName", "cuDeviceGetAttribute", "cuDeviceGetCount",
+const CALLS: [&str; 29] = [
+    "cuCtxCreate_v2", "cuDeviceGetUuid", "cuDeviceGet", "cuDeviceGetName", "cuDeviceGetAttribute", "cuDeviceGetCount",
     "cuDevicePrimaryCtxRetain", "cuMemGetInfo_v2", "cuMemHostAlloc", "cuMemcpyHtoD_v2", "cuMemcpyDtoH_v2",
     "cuMemcpyHtoDAsync_v2", "cuMemcpyDtoHAsync_v2", "cuMemcpyDtoDAsync_v2", "cuMemsetD32Async", "cuModuleLoadDataEx",
     "cuModuleGetFunction", "cuFuncSetAttribute", "cuLaunchKernel", "cuStreamBeginCapture_v2", "cuStreamEndCapture",

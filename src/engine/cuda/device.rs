@@ -1,11 +1,12 @@
 //! One GPU of this process: its context and its kernels, shared by all sessions that use it.
 //!
 //! ```text
-//! once per process and GPU, until nothing is wrong any more:
-//!     load the kernels, run the self-test; a convolution kernel that is wrong is left out
+//! once per process and GPU:   in a context of its own, until nothing is wrong any more:
+//!                                 load the kernels, run the self-test; a convolution kernel that is wrong is left out
+//! then, for sessions:         retain the primary context, load the kernels that are left
 //! ```
-//! A context of its own for the self-test would save nothing: after a trap in any context the driver gives every other one of the
-//! process the same error, and makes no new ones (seen on an H200, driver 580).
+//! A kernel that writes where it should not, or never ends, does not reach what the host has in its own context. One that traps does:
+//! the driver then gives every context of the process the same error, and makes no new ones (seen on an H200, driver 580).
 
 use std::ffi::c_char;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -94,12 +95,15 @@ impl Device {
             }
             let gpu = Gpu::find(index)?;
             let tested = known.tested.iter().find(|(of, uuid, _)| (*of, *uuid) == (process, gpu.uuid));
-            if let Some((_, _, left_out)) = tested {
-                return gpu.load(left_out.clone());
-            }
-            let device = gpu.test(self_test)?;
-            known.tested.push((process, gpu.uuid, device.kernels.left_out.clone()));
-            Ok(device)
+            let left_out = match tested {
+                Some((_, _, left_out)) => left_out.clone(),
+                None => {
+                    let left_out = gpu.test(self_test)?;
+                    known.tested.push((process, gpu.uuid, left_out.clone()));
+                    left_out
+                }
+            };
+            gpu.load(Context::retain(gpu.handle), left_out)
         }));
         let device = opened.unwrap_or_else(|panic| match lacking(said(panic.as_ref())) {
             Some(function) => Err(Error::NoDevice(format!(
@@ -132,18 +136,18 @@ impl Gpu {
         })
     }
 
-    /// With the kernels that the self-test does not find wrong, but for those left out on request.
-    fn test(&self, self_test: SelfTest) -> Result<Arc<Device>, Error> {
-        let mut left_out = on_request(&std::env::var(WITHOUT).unwrap_or_default());
-        let mut device = self.load(left_out)?;
+    /// The kernels that are to be left out: on request, or since the self-test found them wrong.
+    fn test(&self, self_test: SelfTest) -> Result<Vec<LeftOut>, Error> {
+        let left_out = on_request(&std::env::var(WITHOUT).unwrap_or_default());
+        let mut device = self.load(Context::create(self.handle), left_out)?;
         loop {
             match self_test(&device)? {
-                Verdict::Passed => return Ok(device),
+                Verdict::Passed => return Ok(device.kernels.left_out.clone()),
                 Verdict::Wrong { kernel, why } => match device.kernels.convolution(&kernel) {
                     Some(kernel) => {
-                        left_out = device.kernels.left_out.clone();
+                        let mut left_out = device.kernels.left_out.clone();
                         left_out.push(LeftOut { kernel, why: why.clone() });
-                        device = self.load(left_out).map_err(|error| match error {
+                        device = self.load(Context::create(self.handle), left_out).map_err(|error| match error {
                             Error::NoDevice(_) => self.without(kernel, &format!("{why}, after which CUDA is lost")),
                             other => other,
                         })?;
@@ -168,8 +172,12 @@ impl Gpu {
         )
     }
 
-    fn load(&self, left_out: Vec<LeftOut>) -> Result<Arc<Device>, Error> {
-        let context = Context::retain(self.handle).map_err(|error| unusable(self.index, describe(error)))?;
+    fn load(
+        &self,
+        context: Result<Arc<Context>, result::DriverError>,
+        left_out: Vec<LeftOut>,
+    ) -> Result<Arc<Device>, Error> {
+        let context = context.map_err(|error| unusable(self.index, describe(error)))?;
         let kernels = Kernels::new(&context, self.limits, left_out).map_err(|error| match error {
             Error::DeviceFailed(why) => unusable(self.index, why),
             other => other,

@@ -12,6 +12,7 @@
 //! A point (i, j) has only the pairs with m + 2 > i and n + 2 > j. All threads work on one block, so that each
 //! weight is fetched once for it. Pairs and blocks do not mix sums: results depend on neither.
 
+mod copies;
 mod layer;
 mod points;
 mod run_pairs;
@@ -339,8 +340,8 @@ impl Winograd<'_> {
                         let into = into.start().wrapping_add(panel * PANEL);
                         let pooled = Pooled { from: start, into, pixels: &readers, floats: bias.len() };
                         // SAFETY: the machine has these instructions; every point has a row in every panel for each of its
-                        // pairs, which all lie in `sums`; pooled pixels lie in `into`, and no other thread has this panel of
-                        // theirs.
+                        // pairs, which all lie in `sums`; pooled pixels lie in `into`, and no other task has this panel of
+                        // theirs: those with the same panels have other columns.
                         unsafe {
                             instructions.run(transform);
                             instructions.run(pooled);

@@ -1,4 +1,4 @@
-//! The context of a device, and when it is current.
+//! Contexts of a device, and when they are current.
 
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -9,10 +9,18 @@ use cudarc::driver::sys;
 use super::failure::failed;
 use crate::error::Error;
 
-/// The primary context of a device, shared with everything in this process that uses the CUDA runtime.
+/// A context of a device.
 pub(in crate::engine::cuda) struct Context {
     device: sys::CUdevice,
     context: sys::CUcontext,
+    kind: Kind,
+}
+
+enum Kind {
+    /// Shared with everything in this process that uses the CUDA runtime.
+    Primary,
+    /// Used here alone, with an address space of its own.
+    Own,
 }
 
 // SAFETY: contexts may be used from any thread.
@@ -32,12 +40,21 @@ impl Context {
     pub fn retain(device: sys::CUdevice) -> Result<Arc<Self>, DriverError> {
         // SAFETY: a device handle from the driver.
         let context = unsafe { result::primary_ctx::retain(device) }?;
-        Ok(Arc::new(Self { device, context }))
+        Ok(Arc::new(Self { device, context, kind: Kind::Primary }))
+    }
+
+    /// Makes a context apart from the primary one.
+    pub fn create(device: sys::CUdevice) -> Result<Arc<Self>, DriverError> {
+        let mut context = std::ptr::null_mut();
+        // SAFETY: writes a handle, and makes the context current, which is undone right away.
+        unsafe { sys::cuCtxCreate_v2(&raw mut context, 0, device) }.result()?;
+        drop(Entered { context: PhantomData, thread: PhantomData });
+        Ok(Arc::new(Self { device, context, kind: Kind::Own }))
     }
 
     /// Makes the context current until the guard is dropped.
     pub fn enter(&self) -> Result<Entered<'_>, Error> {
-        // SAFETY: retained, so alive.
+        // SAFETY: retained or created, so alive.
         unsafe { sys::cuCtxPushCurrent_v2(self.context) }
             .result()
             .map_err(|error| failed("entering the CUDA context", error))?;
@@ -125,15 +142,20 @@ impl Context {
 
 impl Drop for Context {
     fn drop(&mut self) {
-        // SAFETY: retained once by `retain`. A lost device has nothing left to release.
-        let _ = unsafe { result::primary_ctx::release(self.device) };
+        // A lost device has nothing left to release.
+        let _ = match self.kind {
+            // SAFETY: retained once by `retain`.
+            Kind::Primary => unsafe { result::primary_ctx::release(self.device) },
+            // SAFETY: made by `create`, destroyed once, current nowhere.
+            Kind::Own => unsafe { sys::cuCtxDestroy_v2(self.context) }.result(),
+        };
     }
 }
 
 impl Drop for Entered<'_> {
     fn drop(&mut self) {
         let mut popped = std::ptr::null_mut();
-        // SAFETY: pops what `enter` pushed on this thread.
+        // SAFETY: pops what `enter` or `create` pushed on this thread.
         let _ = unsafe { sys::cuCtxPopCurrent_v2(&raw mut popped) };
     }
 }

@@ -6,8 +6,9 @@
 //!                 what the device had as input
 //! then the mask against that of `mask`, from the device's own logits
 //! ```
-//! `device` leaves out a convolution kernel that is wrong or times out, and begins again without it. Any other kernel that
-//! fails, or one that does not end, makes the GPU unusable, and so does one that traps: the driver then refuses the whole process.
+//! `device` runs this in a context of its own. A convolution kernel that is wrong or times out is left out, and the test
+//! begins again without it. Any other kernel that fails, or one that does not end, makes the GPU unusable, and so does one that
+//! traps: the driver then refuses the whole process.
 
 mod model;
 mod reference;
