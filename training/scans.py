@@ -26,6 +26,7 @@ from scipy import ndimage
 
 import resampling
 import stack
+from painted import painted
 from progress import Progress
 from volume_io import Volume, read_volume
 
@@ -119,15 +120,15 @@ class Scan:
 
     image [slices][rows][columns] is 0..1, black outside: `window` cuts where a patch reaches over the border.
     classes: 0 background, 1 organ, 2 lesion. counts: voxels of each stratum; strata: (part of) their flat indices;
-    lesions: those of each connected lesion.
+    lesions: those of each connected lesion. copy: 0 is the scan itself, the others have lesions painted into the organ.
     """
 
-    def __init__(self, source, intensity, pixel_mm=None, cache=None):
-        self.name = source.name
+    def __init__(self, source, intensity, pixel_mm=None, cache=None, copy=0):
+        self.name = f"{source.name}-{copy}" if copy else source.name
         if cache is None:
-            parts = _computed(source, intensity, pixel_mm)
+            parts = _computed(source, intensity, pixel_mm, copy)
         else:
-            parts = _cached(Path(cache), source, intensity, pixel_mm)
+            parts = _cached(Path(cache), source, intensity, pixel_mm, copy)
         self.image, self.classes = parts["image"], parts["classes"]
         self.shape = self.image.shape
         self.strata = {key.removeprefix("stratum_"): parts[key] for key in parts if key.startswith("stratum_")}
@@ -151,18 +152,23 @@ class Scan:
         return cut
 
 
-def _computed(source, intensity, pixel_mm):
+def _computed(source, intensity, pixel_mm, copy):
     """Everything about one scan, as arrays by name."""
     image, truth, organ = source.read()
+    if copy and organ is None:
+        raise ValueError(f"{source.label}: no organ is labelled that lesions could be painted into")
     organ = truth if organ is None else organ | truth
     hu = image.voxels
     if pixel_mm:
         rows, columns = (resampling.length_at(n, s, pixel_mm) for n, s in zip(hu.shape[1:], image.spacing[1:]))
         hu = resampling.resized(hu, rows, columns)
         truth, organ = (resampling.resized(mask, rows, columns) >= 0.5 for mask in (truth, organ))
+    rng = np.random.default_rng([copy, int.from_bytes(hashlib.sha256(source.name.encode()).digest()[:8], "little")])
+    if copy:
+        hu, truth = painted(hu, organ, truth, pixel_mm or float(np.mean(image.spacing[1:])), rng)
     # Training keeps many scans in memory: fp16, 1/2000 of the window, is enough.
     parts = dict(image=intensity.windowed(hu).astype(np.float16), classes=organ.astype(np.uint8) + truth)
-    return parts | _strata(source, hu, truth, organ | truth)
+    return parts | _strata(hu, truth, organ | truth, rng)
 
 
 def _on_grid(image, path):
@@ -177,7 +183,7 @@ def _on_grid(image, path):
     return volume.voxels
 
 
-def _strata(source, hu, truth, organ):
+def _strata(hu, truth, organ, rng):
     near = ndimage.binary_dilation(truth, np.ones((1, 3, 3)), iterations=SHELL)
     local = ndimage.gaussian_filter(hu.astype(np.float32), (0, 1.2, 1.2))
     lookalike = (local > LOOKALIKE_HU[0]) & (local < LOOKALIKE_HU[1]) & ~organ
@@ -189,7 +195,6 @@ def _strata(source, hu, truth, organ):
         "lookalike": lookalike & background & ~near,
         "anywhere": background,
     }
-    rng = np.random.default_rng(int.from_bytes(hashlib.sha256(source.name.encode()).digest()[:8], "little"))
     parts, counts = {}, []
     for name, mask in masks.items():
         voxels = np.flatnonzero(mask).astype(np.int32 if mask.size < 1 << 31 else np.int64)
@@ -203,17 +208,17 @@ def _strata(source, hu, truth, organ):
     return parts | {"counts": np.array(counts), "lesion_voxels": voxels, "lesion_ends": ends}
 
 
-def _cached(cache, source, intensity, pixel_mm):
+def _cached(cache, source, intensity, pixel_mm, copy):
     """_computed, from the cache where it is there; a change of files, labels or intensity makes a new entry."""
     files = [path for path in (source.image, source.label, source.organ) if path]
     facts = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
-    facts = [facts, asdict(source.labels), list(intensity.window), intensity.equalize, pixel_mm, KEPT]
+    facts = [facts, asdict(source.labels), list(intensity.window), intensity.equalize, pixel_mm, KEPT, copy]
     folder = cache / f"{source.name}-{hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]}"
     if not folder.exists():
         cache.mkdir(parents=True, exist_ok=True)
         building = Path(tempfile.mkdtemp(prefix=".building-", dir=cache))
         try:
-            for name, array in _computed(source, intensity, pixel_mm).items():
+            for name, array in _computed(source, intensity, pixel_mm, copy).items():
                 np.save(building / f"{name}.npy", array)
             os.rename(building, folder)
         except BaseException as failed:
@@ -226,6 +231,7 @@ def _cached(cache, source, intensity, pixel_mm):
     return {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in order}
 
 
-def load(sources, intensity, pixel_mm=None, cache=None, quiet=False):
-    """Scans of Sources, with a progress bar."""
-    return [Scan(source, intensity, pixel_mm, cache) for source in Progress(sources, "reading", "scans", quiet)]
+def load(sources, intensity, pixel_mm=None, cache=None, quiet=False, copies=()):
+    """Scans of Sources, with a progress bar; or their copies of these numbers."""
+    wanted = [(source, copy) for source in sources for copy in copies or (0,)]
+    return [Scan(source, intensity, pixel_mm, cache, copy) for source, copy in Progress(wanted, "reading", "scans", quiet)]

@@ -30,7 +30,7 @@ from trainer import PRECISIONS, WIDTHS, Training  # noqa: E402
 from vgg import FULL_WIDTHS  # noqa: E402
 
 MINIMUM = dict(patch_size=32, stride=1, pixel_mm=0.05, epochs=1, steps=1, batch=2, mine=0, learning_rate=0, freeze=0,
-               weight_decay=0, patience=1, minutes=0, mix_share=0.01, validate_every=1, labels=1, outside=0, by_size=0, turn=0, gain=0,
+               weight_decay=0, patience=1, minutes=0, painted=0, mix_share=0.01, validate_every=1, labels=1, outside=0, by_size=0, turn=0, gain=0,
                shift_hu=0, blur=0, noise_hu=0, average=0, threshold=0.01)  # fmt: skip
 MAXIMUM = dict(freeze=5, outside=1, mix_share=0.99, average=1, gain=1, threshold=1)
 CLASSES = {2: ("background", "lesion"), 3: ("background", "organ", "lesion")}
@@ -90,7 +90,10 @@ def parser():
          "of their lesions; 0/N holds none out and exports the last epoch (default 1/5)")  # fmt: skip
     data("--leave-out", type=lambda text: text.split(","), default=[], metavar="NAME,...", help="scans set aside")
     data("--mix", type=Path, metavar="FOLDER", help="other scans, such as phantoms, to draw patches from as well")
-    data("--mix-share", type=float, default=0.4, metavar="X", help="the share of patches from there (default 0.4)")
+    data("--painted", type=int, default=0, metavar="N", help="copies of every training scan with lesions painted into its "
+         "organ, to draw patches from as well (default 0)")  # fmt: skip
+    data("--mix-share", type=float, default=0.4, metavar="X", help="the share of patches from --mix and --painted, every "
+         "scan there alike (default 0.4)")  # fmt: skip
     data("--pattern", nargs=2, metavar=("IMAGE", "LABEL"), help="file names of other layouts, * for the scan's name")
     data("--lesion-label", type=int, metavar="N", help="of lesions (default: 2 in LiTS' layout, else any above 0)")
     data("--organ-label", type=int, metavar="N", help="of the organ around them (default: 1 in LiTS' layout)")

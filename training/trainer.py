@@ -69,7 +69,7 @@ class Training:
         if args.prior:
             self.say("prior offsets in nats:", {name: round(value, 2) for name, value in self.sampler.offsets.items()})
         mean, std = self.intensity.mean, self.intensity.std
-        others = f" and {len(self.others)} of {args.mix}" if self.others else ""
+        others = f" and {len(self.others)} others" if self.others else ""
         self.say(f"mean {mean}, std {std}; {len(self.scans)} scans{others}, held out:",
                  " ".join(source.name for source in self.held_out) or "none")  # fmt: skip
         self.model = self.network(start).to(self.device, memory_format=torch.channels_last)
@@ -102,7 +102,7 @@ class Training:
         return hu / (high - low)
 
     def read(self):
-        """(training scans, Sources of held-out ones, scans of --mix): held out are a second folder, or a fold of patients."""
+        """(training scans, Sources of held-out ones, others to draw from): held out are a second folder, or a fold of patients."""
         args, group = self.args, self.group
         labels = None if args.lesion_label is None else scans.Labels(args.lesion_label, args.organ_label)
         found = scans.find(args.train, args.pattern, labels)
@@ -114,11 +114,14 @@ class Training:
         apart(args.held_out, held_out, args.mix, mixed)
         raw = Intensity(args.window, args.equalize)
 
-        def load(which):
-            return scans.load(which, raw, args.pixel_mm, args.cache, quiet=not group.first)
+        def load(which, copies=()):
+            return scans.load(which, raw, args.pixel_mm, args.cache, not group.first, copies)
+
+        copies = range(1, args.painted + 1)
 
         if args.cache and group.size > 1:  # each computes its share, then all read everything
             load((sources + mixed)[group.rank :: group.size])
+            load(sources[group.rank :: group.size], copies)
             group.wait()
         training, others = load(sources), load(mixed)
         if mixed and not any(scan.lesions for scan in others):
@@ -127,6 +130,8 @@ class Training:
             training, fold = split(training, args.fold)
             names = {scan.name for scan in fold}
             held_out = [source for source in sources if source.name in names]
+            sources = [source for source in sources if source.name not in names]
+        others += load(sources, copies) if copies else []
         return training, with_lesions(held_out), others
 
     def new_sampler(self, seed):

@@ -118,7 +118,7 @@ sanitize() { # NAME SECONDS TOOL...
 memcheck() { sanitize memcheck 70 memcheck; }
 second() { profile; memcheck; }
 
-# ---------------------------------------------------------------------------------------------- third: 590 s
+# ---------------------------------------------------------------------------------------------- third: 420 s
 
 scans() {
     part "scan, more" 90 ./gpu_scan "${more_rows[@]}" "${small[@]}" --trace "$work/trace"
@@ -138,13 +138,16 @@ races() {
     sanitize "racecheck with wgmma, informs" 60 racecheck
     failures=$before
 }
+third() { scans; races; }
+
+# ------------------------------------------------------------------------------------------------ cpu: 265 s
+
 cpu() {
-    local threads limits=([16]=15 [8]=20 [4]=25 [2]=40 [1]=70)
+    local threads limits=([16]=25 [8]=30 [4]=40 [2]=60 [1]=110)
     for threads in 16 8 4 2 1; do
         part "CPU engine, $threads threads" "${limits[threads]}" ./cpu_layers "$row" $threads
     done
 }
-third() { scans; races; cpu; }
 
 # With a GPU nothing may be skipped for want of one.
 if gpu=$(nvidia-smi --query-gpu=name,driver_version,memory.used --format=csv,noheader 2>/dev/null); then
