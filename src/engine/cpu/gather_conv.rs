@@ -196,7 +196,7 @@ impl GatherConv<'_> {
                     outputs: PANEL.min(outputs - panel * PANEL),
                     add: true,
                 };
-                product(self.workspace.instructions, rows, count, weights, None, sums);
+                product(self.workspace.instructions, rows, count, weights, [&[]; 2], sums);
             }
         }
         if layer.relu {

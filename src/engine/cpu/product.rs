@@ -54,14 +54,14 @@ pub(super) struct Sums<'a> {
     pub add: bool,
 }
 
-/// Multiplies `rows` rows of `a` by `panel`, [inputs][PANEL]. Meanwhile `next`, the panel that this thread will most likely
-/// need afterwards, is fetched from memory.
+/// Multiplies `rows` rows of `a` by `panel`, [inputs][PANEL]. Meanwhile `next`, what this thread will most likely need afterwards,
+/// is fetched from memory, first things first.
 pub(super) fn product(
     instructions: Instructions,
     a: Rows<'_>,
     rows: usize,
     panel: &[f32],
-    next: Option<&[f32]>,
+    next: [&[f32]; 2],
     sums: Sums<'_>,
 ) {
     if rows == 0 {
@@ -71,15 +71,15 @@ pub(super) fn product(
     assert!(a.data.len() >= (rows - 1) * a.stride + inputs);
     assert!(sums.outputs <= PANEL && sums.outputs.is_multiple_of(16));
     assert!(sums.data.len() >= (rows - 1) * sums.stride + sums.outputs);
-    let next = next.unwrap_or_default();
+    let [next, after] = next.map(|floats| (floats.as_ptr(), floats.len().div_ceil(LINE)));
     let product = Product {
         a: a.data.as_ptr(),
         a_stride: a.stride,
         rows,
         panel: panel.as_ptr(),
         inputs,
-        fetched: next.as_ptr(),
-        lines: next.len().div_ceil(LINE),
+        next,
+        after,
         into: sums.data.as_mut_ptr(),
         stride: sums.stride,
         outputs: sums.outputs,
@@ -95,9 +95,9 @@ struct Product {
     rows: usize,
     panel: *const f32,
     inputs: usize,
-    /// What is to be fetched.
-    fetched: *const f32,
-    lines: usize,
+    /// What is to be fetched, and how many lines of it; and what then.
+    next: (*const f32, usize),
+    after: (*const f32, usize),
     into: *mut f32,
     stride: usize,
     outputs: usize,
@@ -155,11 +155,12 @@ impl Product {
         let mut sums = [[S::splat(0.0); 8]; ROWS];
         let registers = PANEL / S::LANES;
         // After the last line the same address again and again, which costs nothing and spares a branch.
-        let lines = self.lines.min(inputs.len());
+        let (mut fetched, left) = self.next;
+        let lines = left.min(inputs.len());
         let step = if lines > 0 { LINE } else { 0 };
         for i in inputs {
-            S::prefetch(self.fetched);
-            self.fetched = self.fetched.wrapping_add(step);
+            S::prefetch(fetched);
+            fetched = fetched.wrapping_add(step);
             // SAFETY: within the panel and the rows, as `product` has checked.
             unsafe {
                 let row = |row| S::splat(*self.a.add(row * self.a_stride + i));
@@ -181,7 +182,8 @@ impl Product {
                 }
             }
         }
-        self.lines -= lines;
+        self.next =
+            if lines < left { (fetched, left - lines) } else { std::mem::replace(&mut self.after, (fetched, 0)) };
         for (row, sums) in sums.iter().enumerate() {
             for (v, &sum) in sums[..registers].iter().enumerate() {
                 if v * S::LANES >= self.outputs {
@@ -214,7 +216,7 @@ mod tests {
                     let mut into = vec![0.5; 30 * stride];
                     let sums = Sums { data: &mut into, stride, outputs, add };
                     let a_rows = Rows { data: &a, stride: a_stride };
-                    product(instructions, a_rows, rows, &panel, add.then_some(&panel), sums);
+                    product(instructions, a_rows, rows, &panel, [if add { &panel } else { &[] }, &a], sums);
                     for (index, &have) in into.iter().enumerate() {
                         let (row, output) = (index / stride, index % stride);
                         let mut want = 0.5;
@@ -239,7 +241,7 @@ mod tests {
                 let panel: Vec<f32> = (0..inputs * PANEL).map(|i| noise(i + 31)).collect();
                 let mut into = vec![0.1; rows * PANEL];
                 let sums = Sums { data: &mut into, stride: PANEL, outputs: PANEL, add: true };
-                product(instructions, Rows { data: &a, stride: inputs }, rows, &panel, None, sums);
+                product(instructions, Rows { data: &a, stride: inputs }, rows, &panel, [&[], &panel], sums);
                 for (index, &have) in into.iter().enumerate() {
                     let (row, output) = (index / PANEL, index % PANEL);
                     let mut want = 0.1_f32;

@@ -232,16 +232,28 @@ impl Winograd<'_> {
         }
         (products.into_par_iter().with_max_len(1)).try_for_each(|(point, panel, sums)| {
             self.control.cancel.check()?;
-            let (i, j) = (point / points.columns, point % points.columns);
-            let rows = Rows { data: &inputs[block.before[i][j] * stride..], stride };
-            let sums = Sums { data: sums, stride: PANEL, outputs: PANEL, add: false };
-            let weights = self.layer.weights(point, panel);
-            let next = match (point, panel + 1) {
-                (point, panel) if panel < self.layer.panels() => Some(self.layer.weights(point, panel)),
-                (point, _) if point + 1 < points.product() => Some(self.layer.weights(point + 1, 0)),
-                _ => None,
+            let rows = |point: usize| {
+                let (i, j) = (point / points.columns, point % points.columns);
+                (&inputs[block.before[i][j] * stride..], block.count[i][j])
             };
-            product(self.workspace.instructions, rows, block.count[i][j], weights, next, sums);
+            let (data, count) = rows(point);
+            let sums = Sums { data: sums, stride: PANEL, outputs: PANEL, add: false };
+            let panels = self.layer.panels();
+            let next = match point + 1 < points.product() {
+                _ if panel + 1 < panels => self.layer.weights(point, panel + 1),
+                true => self.layer.weights(point + 1, 0),
+                false => &[],
+            };
+            // Of the next point's rows, this panel's share.
+            let after = match point + 1 < points.product() {
+                true => {
+                    let (data, count) = rows(point + 1);
+                    &data[count * stride * panel / panels..count * stride * (panel + 1) / panels]
+                }
+                false => &[],
+            };
+            let weights = self.layer.weights(point, panel);
+            product(self.workspace.instructions, Rows { data, stride }, count, weights, [next, after], sums);
             Ok(())
         })
     }
