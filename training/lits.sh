@@ -3,9 +3,10 @@
 #
 #     ./lits.sh LITS OUT [IMAGENET]       OUT: not in LITS. IMAGENET: a file for train.py's --imagenet; else weights start at random
 #
-# Each of the three trainings took 4 minutes on an H200 that ran nine at once; two CPU cores would take more than a day for each.
-# Two fifths of the patches are from phantoms, which are made in OUT unless they are there. Two folds of patients give the
-# threshold; the last training takes all of both. The patients in TEST are set aside for the end.
+# Each of the three trainings takes 4 minutes on an H200 that runs nine at once; two CPU cores take more than a day for each.
+# Two fifths of the patches are from copies of the scans with painted lesions, and from phantoms, which are made in OUT unless
+# they are there. Two folds of patients give the threshold; the last training takes all of both. The patients in TEST are set
+# aside for the end.
 # OPTIONS: more options of train.py, which override those below. PHANTOMS: how many.
 set -euo pipefail
 lits=$(realpath "$1") out=$(realpath -m "$2") imagenet=${3:+$(realpath "$3")}
@@ -16,14 +17,14 @@ run() {
 }
 train() {
     # shellcheck disable=SC2086
-    run train.py "$lits" --leave-out "$test" --mix "$out/phantoms" --mix-share 0.4 ${imagenet:+--imagenet "$imagenet"} \
+    run train.py "$lits" --leave-out "$test" --mix "$out/phantoms" --painted 4 --mix-share 0.4 ${imagenet:+--imagenet "$imagenet"} \
         --widths full --dense 256,128 --patch-size 96 --stride 4 --pixel-mm 1.5 --window -40,160 --outside 0.1 --by-size 0.3 \
         --flip --turn 30 --zoom 0.7,2 --gain 0.25 --shift-hu 30 --noise-hu 8 --blur 0.7 --mine 2000 \
         --batch 256 --steps 100 --epochs 15 --validate-every 15 --learning-rate 3e-4 --weight-decay 0.05 --dropout 0.5 \
         --average 0.997 ${OPTIONS:-} "$@"
 }
 if [ ! -d "$out/phantoms" ]; then
-    run phantom.py "$out/unfinished" --count "${PHANTOMS:-110}" --first-seed 1 --vary-spacing 0.08
+    run phantom.py "$out/unfinished" --count "${PHANTOMS:-36}" --first-seed 1 --vary-spacing 0.08
     mv "$out/unfinished" "$out/phantoms"
 fi
 for fold in 1 2; do
