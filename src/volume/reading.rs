@@ -2,8 +2,8 @@
 
 use std::marker::PhantomData;
 
+use super::array::StridedArray;
 use super::extents::{Extents, Memory, Spacing, Strides};
-use super::memory_reach::MemoryReach;
 use crate::error::Error;
 
 /// Type of the caller's voxels.
@@ -163,12 +163,6 @@ impl<'a> Volume<'a> {
         self.memory
     }
 
-    /// Address of slice `z`, and the strides of a slice.
-    pub(crate) fn slice_at(&self, z: usize) -> (usize, Strides) {
-        assert!(z < self.extents.depth);
-        (self.data as usize + z * self.strides.z, self.strides)
-    }
-
     /// Type of the voxels, and (slope, intercept) to HU.
     pub(crate) fn voxel(&self) -> (VoxelType, (f64, f64)) {
         (self.voxel, (self.slope, self.intercept))
@@ -188,11 +182,16 @@ impl<'a> Volume<'a> {
         }
     }
 
-    /// The bytes that this volume reaches, for overlap checks.
-    pub(crate) fn memory_reach(&self) -> MemoryReach {
-        let Extents { width, height, depth } = self.extents;
-        let strides = [0, self.strides.x, self.strides.y, self.strides.z];
-        MemoryReach::new(self.data as usize, strides, [1, width, height, depth], self.voxel.size())
+    /// Where it lies.
+    pub(crate) fn array(&self) -> StridedArray {
+        let (Extents { width, height, depth }, Strides { x, y, z }) = (self.extents, self.strides);
+        StridedArray {
+            memory: self.memory,
+            address: self.data as usize,
+            strides: [0, x, y, z],
+            shape: [1, width, height, depth],
+            element: self.voxel.size(),
+        }
     }
 }
 

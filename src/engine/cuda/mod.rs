@@ -37,7 +37,7 @@ use crate::engine::{
     Span, TileMemory,
 };
 use crate::error::Error;
-use crate::mask::Wanted;
+use crate::mask::PerOutput;
 use crate::memory::automatic_budget;
 use crate::plan::AxisSizes;
 use crate::process::generation;
@@ -144,7 +144,7 @@ impl MemoryModel for CudaMemory {
                 )));
             }
         }
-        Ok(BufferLayout::new(geometry, LARGEST_VOXEL, Wanted::EVERYTHING).bytes())
+        Ok(BufferLayout::new(geometry, LARGEST_VOXEL, PerOutput::default().map(|_: bool| true)).bytes())
     }
 
     fn tile(&self, axes: &Axes<AxisSizes>) -> TileMemory {

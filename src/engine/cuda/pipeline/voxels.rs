@@ -10,7 +10,7 @@ use crate::engine::cuda::params::{
 };
 use crate::engine::cuda::status::Status;
 use crate::error::Error;
-use crate::volume::{Memory, VoxelType};
+use crate::volume::{Memory, StridedArray, VoxelType};
 
 /// A quiet NaN, as bits.
 const NAN: u32 = 0x7fc0_0000;
@@ -52,8 +52,8 @@ impl CudaCall<'_> {
                 (slot.voxels.device.address(), [size, size * extents.width])
             }
             Memory::Cuda { .. } => {
-                let (data, strides) = volume.slice_at(slice.z);
-                (data as u64, [strides.x, strides.y])
+                let StridedArray { address, strides, .. } = volume.array();
+                ((address + slice.z * strides[3]) as u64, [strides[1], strides[2]])
             }
         };
         Voxels {

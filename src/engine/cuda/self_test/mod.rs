@@ -37,7 +37,7 @@ use crate::mask::{Decision, Interpolation, MaskWriter, OutputViews, Scores};
 use crate::patch_grid::{Padding, PatchGrid, Selection};
 use crate::plan::{AxisPlans, PlannedTile, STEPS, Step, TilePlan};
 use crate::resampling::Scale;
-use crate::volume::{Volume, VolumeMut};
+use crate::volume::{Memory, Volume, VolumeMut};
 use model::{CLASSES, HEIGHT, Random, WIDTH, tiny_model};
 use reference::{first_layer, layer};
 
@@ -99,8 +99,8 @@ pub(super) fn run(device: &Arc<Device>) -> Result<Verdict, Error> {
             classes: CLASSES,
         },
         volume: &volume,
-        wanted: outputs.wanted(),
-        planes: None,
+        outputs: outputs.arrays(),
+        outputs_memory: Memory::Host,
         intensity: Intensity::new((-160.0, 240.0), true)?,
         decision: Decision { interpolation: Interpolation::Nearest, lesion_class: 1, threshold: Some(0.5) },
         control: &control,
