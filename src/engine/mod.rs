@@ -189,11 +189,17 @@ pub(crate) struct EngineInfo {
     pub memory: Arc<dyn MemoryModel>,
 }
 
-/// Something that the caller should hear when a session is made.
-pub(crate) enum Note {
-    Info(String),
-    Warning(String),
+/// Importance of a log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogLevel {
+    /// The caller should know.
+    Warning,
+    /// A choice that was made.
+    Info,
 }
+
+/// A log line for the caller when a session is made.
+pub(crate) type Note = (LogLevel, String);
 
 /// The memory that an engine needs, besides [`EngineInfo::fixed`].
 pub(crate) trait MemoryModel: Send + Sync {

@@ -9,9 +9,9 @@ use super::guard::{guard, guard_value};
 use super::model::patchmask_model;
 use super::pointers::{borrow, check_out, read_struct, struct_size, write_struct};
 use super::types::*;
-use crate::engine::DeviceKind;
+use crate::engine::{DeviceKind, LogLevel};
 use crate::float_modes::as_host;
-use crate::session::{LogLevel, Session, Stage};
+use crate::session::{Session, Stage};
 
 /// Workspace and threads for segmenting with one model and one set of options. Runs one call at a
 /// time; use one session per thread. Cancelling and asking for progress are allowed from any thread.

@@ -34,8 +34,7 @@ pub(super) struct Device {
     pub context: Arc<Context>,
     /// Such as "NVIDIA H100 (sm_90)".
     pub name: String,
-    pub capability: (i32, i32),
-    pub multiprocessors: usize,
+    pub limits: Limits,
 }
 
 /// A self-test that did not pass.
@@ -186,13 +185,8 @@ impl Gpu {
             other => other,
         })?;
         let (major, minor) = self.limits.capability;
-        Ok(Arc::new(Device {
-            kernels,
-            context,
-            name: format!("{} (sm_{major}{minor})", self.name),
-            capability: self.limits.capability,
-            multiprocessors: self.limits.multiprocessors,
-        }))
+        let name = format!("{} (sm_{major}{minor})", self.name);
+        Ok(Arc::new(Device { kernels, context, name, limits: self.limits }))
     }
 }
 

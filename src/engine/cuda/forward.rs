@@ -139,7 +139,7 @@ impl Launches<'_> {
 
     unsafe fn convolution(&self, index: usize, number: usize, tables: &StepTables) -> Result<(), Error> {
         let layer = &self.weights.convolutions[number - 1];
-        let kernel = &self.device.kernels.convolutions()[layer.kernel];
+        let kernel = &self.device.kernels.convolutions[layer.kernel];
         let tiles = match tables.wanted {
             Some(tiles) => tiles.len,
             None => tables.rows.len * tables.columns.len,

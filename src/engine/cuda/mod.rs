@@ -33,8 +33,8 @@ use std::sync::Arc;
 
 use crate::axes::Axes;
 use crate::engine::{
-    Bytes, DeviceKind, Engine, EngineCall, EngineInfo, Geometry, MemoryModel, Note, Request, Reservation, Settings,
-    Span, TileMemory,
+    Bytes, DeviceKind, Engine, EngineCall, EngineInfo, Geometry, LogLevel, MemoryModel, Note, Request, Reservation,
+    Settings, Span, TileMemory,
 };
 use crate::error::Error;
 use crate::mask::PerOutput;
@@ -43,6 +43,7 @@ use crate::plan::AxisSizes;
 use crate::process::generation;
 use buffers::{BufferLayout, MAX_PIXELS, SLOTS, region_bytes, wanted_bytes};
 use device::Device;
+use driver::Module;
 use pipeline::Pipeline;
 use pipeline::staging::{cached_bytes, host_bytes};
 use tables::TileTables;
@@ -78,18 +79,20 @@ impl CudaEngine {
     pub fn notes(&self) -> Vec<Note> {
         let gpu = self.pipeline.index;
         let kernels = &self.device.kernels;
-        let left_out = kernels.left_out.iter();
-        let left_out = left_out
-            .map(|out| Note::Warning(format!("cuda:{gpu}: the kernel {} is left out: {}", out.kernel, out.why)));
-        let remarks = kernels.remarks();
-        let remarks =
-            remarks.map(|(module, text)| Note::Info(format!("cuda:{gpu}: the driver on the kernels {module}: {text}")));
+        let left_out = kernels
+            .left_out
+            .iter()
+            .map(|out| (LogLevel::Warning, format!("cuda:{gpu}: the kernel {} is left out: {}", out.kernel, out.why)));
+        let remarks = kernels.modules.iter().filter(|module| !module.remarks.is_empty()).map(|module| {
+            let Module { name, remarks, .. } = module;
+            (LogLevel::Info, format!("cuda:{gpu}: the driver on the kernels {name}: {remarks}"))
+        });
         left_out.chain(remarks).collect()
     }
 
     /// Such as (9, 0): GPUs of one architecture run the same kernels.
     pub fn architecture(&self) -> (i32, i32) {
-        self.device.capability
+        self.device.limits.capability
     }
 }
 
@@ -106,7 +109,7 @@ impl Engine for CudaEngine {
             macs_per_output: self.weights.macs_per_output.clone(),
             memory: Arc::new(CudaMemory {
                 weights: Arc::clone(&self.weights),
-                multiprocessors: self.device.multiprocessors,
+                multiprocessors: self.device.limits.multiprocessors,
             }),
         }
     }

@@ -176,7 +176,7 @@ fn hidden_layer(device: &Arc<Device>, convolution: &Convolution, inputs: usize) 
     let weight = &convolution.weight;
     let outputs = convolution.bias.len();
     let index = device.kernels.choose(inputs, padded(outputs))?;
-    let kernel = device.kernels.convolutions()[index].shape;
+    let kernel = device.kernels.convolutions[index].shape;
     let packed = Packing {
         taps: 9,
         inputs: weight.dim().1,

@@ -11,6 +11,7 @@ use crate::error::Error;
 
 /// Compiled device code.
 pub(in crate::engine::cuda) struct Module {
+    pub name: &'static str,
     module: Owned<sys::CUmodule>,
     /// The driver's compiler's remarks, mostly none.
     pub remarks: String,
@@ -18,7 +19,7 @@ pub(in crate::engine::cuda) struct Module {
 
 impl Module {
     /// Compiles PTX for the device. `name` is the module's in errors, which carry the compiler's log.
-    pub fn new(context: &Arc<Context>, name: &str, ptx: &str) -> Result<Self, Error> {
+    pub fn new(context: &Arc<Context>, name: &'static str, ptx: &str) -> Result<Self, Error> {
         use sys::CUjit_option as Jit;
         const LOG_BYTES: usize = 4096;
         let _entered = context.enter()?;
@@ -46,7 +47,7 @@ impl Module {
             failed(format_args!("loading the CUDA kernels {name}{log}"))(error)
         })?;
         // SAFETY: just loaded.
-        Ok(Self { module: unsafe { Owned::new(context, module, result::module::unload) }, remarks })
+        Ok(Self { name, module: unsafe { Owned::new(context, module, result::module::unload) }, remarks })
     }
 
     /// A kernel that is launched with `threads` threads and `shared_bytes` of dynamic shared memory.

@@ -181,7 +181,7 @@ fn try_layers(
         let is_last = index == launches.last();
         let kernel = match STEPS.get(index) {
             Some(Step::Convolution(i)) => {
-                device.kernels.convolutions()[call.weights.convolutions[i - 1].kernel].kernel.name
+                device.kernels.convolutions[call.weights.convolutions[i - 1].kernel].kernel.name
             }
             Some(Step::Pool) => "gather_max_pool",
             _ if is_last => "gemm or scores",
