@@ -86,10 +86,7 @@ impl Intensity {
 /// Levels 0..=255 (whole numbers) in, equalised intensities 0..=1 out.
 fn equalize_levels(image: &mut [f32], cancel: &Cancel) -> Result<(), Error> {
     let mut histogram = [0usize; LEVELS];
-    for pixels in image.chunks(AT_A_TIME) {
-        cancel.check()?;
-        pixels.iter().for_each(|&level| histogram[level as usize] += 1);
-    }
+    cancel.each(image, |_, level| histogram[*level as usize] += 1)?;
     let lowest = histogram.iter().position(|&count| count > 0).unwrap_or(0);
     let others = image.len() - histogram[lowest];
     let mut table: [f32; LEVELS] = std::array::from_fn(|level| level as f32 / 255.0);
@@ -103,11 +100,7 @@ fn equalize_levels(image: &mut [f32], cancel: &Cancel) -> Result<(), Error> {
             table[level] = (below as f32 * factor).round_ties_even().min(255.0) / 255.0;
         }
     }
-    for pixels in image.chunks_mut(AT_A_TIME) {
-        cancel.check()?;
-        pixels.iter_mut().for_each(|pixel| *pixel = table[*pixel as usize]);
-    }
-    Ok(())
+    cancel.each(image, |_, pixel| *pixel = table[*pixel as usize])
 }
 
 #[cfg(test)]

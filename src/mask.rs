@@ -121,11 +121,7 @@ impl Scores {
 
     /// Before a slice of which only some patches are evaluated: none is yet.
     pub fn clear(&mut self, cancel: &Cancel) -> Result<(), Error> {
-        for logits in self.logits.chunks_mut(AT_A_TIME) {
-            cancel.check()?;
-            logits.fill(f32::NAN);
-        }
-        Ok(())
+        cancel.each(&mut self.logits, |_, logit| *logit = f32::NAN)
     }
 
     /// Stores the logits of patch `index`.

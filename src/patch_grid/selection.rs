@@ -33,19 +33,7 @@ impl Selection {
         interpolated: bool,
         cancel: &Cancel,
     ) -> Result<Self, Error> {
-        let Extents { width, height, .. } = roi.extents();
-        let mut inside = Zeros::new(width * height, "ROI of a slice")?;
-        let mut values = try_filled(width.min(AT_A_TIME), 0.0, "ROI row")?;
-        for (y, row) in inside.chunks_exact_mut(width).enumerate() {
-            for (part, inside) in row.chunks_mut(AT_A_TIME).enumerate() {
-                cancel.check()?;
-                let values = &mut values[..inside.len()];
-                roi.read([part * AT_A_TIME, y, z], values);
-                for (inside, &value) in inside.iter_mut().zip(&*values) {
-                    *inside = value != 0.0 && !value.is_nan();
-                }
-            }
-        }
+        let inside = roi.select(z, |value| value != 0.0 && !value.is_nan(), "ROI of a slice", cancel)?;
         Self::of(inside, grid, interpolated, cancel)
     }
 
@@ -57,9 +45,8 @@ impl Selection {
         interpolated: bool,
         cancel: &Cancel,
     ) -> Result<Self, Error> {
-        for (body, inside) in body.chunks_mut(AT_A_TIME).zip(self.inside.chunks(AT_A_TIME)) {
-            cancel.check()?;
-            body.iter_mut().zip(inside).for_each(|(body, &inside)| *body &= inside);
+        if !self.is_everything() {
+            cancel.each(&mut body, |i, body| *body &= self.inside[i])?;
         }
         Self::of(body, grid, interpolated, cancel)
     }

@@ -4,7 +4,9 @@ use std::marker::PhantomData;
 
 use super::array::StridedArray;
 use super::extents::{Extents, Memory, Spacing, Strides};
+use crate::cancel::{AT_A_TIME, Cancel};
 use crate::error::Error;
+use crate::memory::{Zeros, try_filled};
 
 /// Type of the caller's voxels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,6 +134,28 @@ impl<'a> Volume<'a> {
             VoxelType::F32 => self.read_as::<f32>(from, values, f64::from),
             VoxelType::F64 => self.read_as::<f64>(from, values, |value| value),
         }
+    }
+
+    /// [height][width] of slice `z`: true where the voxel, in HU, `is_wanted`.
+    pub(crate) fn select(
+        &self,
+        z: usize,
+        is_wanted: impl Fn(f64) -> bool,
+        what: &str,
+        cancel: &Cancel,
+    ) -> Result<Zeros<bool>, Error> {
+        let Extents { width, height, .. } = self.extents;
+        let mut selected = Zeros::new(width * height, what)?;
+        let mut values = try_filled(width.min(AT_A_TIME), 0.0, what)?;
+        for (y, row) in selected.chunks_exact_mut(width).enumerate() {
+            for (part, selected) in row.chunks_mut(AT_A_TIME).enumerate() {
+                cancel.check()?;
+                let values = &mut values[..selected.len()];
+                self.read([part * AT_A_TIME, y, z], values);
+                selected.iter_mut().zip(&*values).for_each(|(selected, &hu)| *selected = is_wanted(hu));
+            }
+        }
+        Ok(selected)
     }
 
     /// Copies the voxels of row `y` of slice `z` as they are to `row`, one behind the other.

@@ -50,8 +50,6 @@ use tables::TileTables;
 use weights::PackedWeights;
 
 pub(super) struct CudaEngine {
-    device: Arc<Device>,
-    weights: Arc<PackedWeights>,
     pipeline: Pipeline,
     automatic_budget: Bytes,
 }
@@ -70,15 +68,13 @@ impl CudaEngine {
                 // Tiles shrink where other programs take memory later.
                 device: free / 10 * 9 + weights.bytes(),
             },
-            weights,
-            device,
         })
     }
 
     /// What the caller should know about the device.
     pub fn notes(&self) -> Vec<Note> {
         let gpu = self.pipeline.index;
-        let kernels = &self.device.kernels;
+        let kernels = &self.pipeline.device.kernels;
         let left_out = kernels
             .left_out
             .iter()
@@ -92,24 +88,24 @@ impl CudaEngine {
 
     /// Such as (9, 0): GPUs of one architecture run the same kernels.
     pub fn architecture(&self) -> (i32, i32) {
-        self.device.limits.capability
+        self.pipeline.device.limits.capability
     }
 }
 
 impl Engine for CudaEngine {
     fn info(&self) -> EngineInfo {
         EngineInfo {
-            name: format!("cuda:{} ({})", self.pipeline.index, self.device.name),
+            name: format!("cuda:{} ({})", self.pipeline.index, self.pipeline.device.name),
             device: DeviceKind::Cuda,
             automatic_budget: self.automatic_budget,
-            fixed: Bytes { host: 0, device: self.weights.bytes() },
+            fixed: Bytes { host: 0, device: self.pipeline.weights.bytes() },
             max_runs: Axes::default(),
             pipeline_depth: SLOTS - 1,
             preferred_tile_bytes: u64::MAX,
-            macs_per_output: self.weights.macs_per_output.clone(),
+            macs_per_output: self.pipeline.weights.macs_per_output.clone(),
             memory: Arc::new(CudaMemory {
-                weights: Arc::clone(&self.weights),
-                multiprocessors: self.device.limits.multiprocessors,
+                weights: Arc::clone(&self.pipeline.weights),
+                multiprocessors: self.pipeline.device.limits.multiprocessors,
             }),
         }
     }

@@ -42,8 +42,8 @@ pub(super) struct Pipeline {
     buffers: Option<Buffers>,
     arena: Arena,
     streams: Streams,
-    weights: Arc<PackedWeights>,
-    device: Arc<Device>,
+    pub weights: Arc<PackedWeights>,
+    pub device: Arc<Device>,
 }
 
 impl Pipeline {
