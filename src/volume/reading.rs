@@ -8,23 +8,23 @@ use crate::cancel::{AT_A_TIME, Cancel};
 use crate::error::Error;
 use crate::memory::{Zeros, try_filled};
 
-/// Type of the caller's voxels.
+/// Type of the caller's voxels, with the number that it has in the C interface and in the kernels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VoxelType {
     /// Signed 8-bit.
-    I8,
+    I8 = 1,
     /// Unsigned 8-bit.
-    U8,
+    U8 = 2,
     /// Signed 16-bit.
-    I16,
+    I16 = 3,
     /// Unsigned 16-bit.
-    U16,
+    U16 = 4,
     /// Signed 32-bit.
-    I32,
+    I32 = 5,
     /// Single precision.
-    F32,
+    F32 = 6,
     /// Double precision.
-    F64,
+    F64 = 7,
 }
 
 impl VoxelType {

@@ -4,7 +4,6 @@
 //! Addresses are of device memory.
 
 use crate::resampling::MAX_TAPS;
-use crate::volume::VoxelType;
 
 /// Channels are padded with zeros to a multiple of this.
 pub(super) const CHANNEL_GRAIN: usize = 16;
@@ -186,17 +185,10 @@ mirrored! {
     }
 }
 
-/// The number that the kernels know a voxel type by.
-pub(super) fn voxel_number(voxel: VoxelType) -> i32 {
-    match voxel {
-        VoxelType::I8 => 1,
-        VoxelType::U8 => 2,
-        VoxelType::I16 => 3,
-        VoxelType::U16 => 4,
-        VoxelType::I32 => 5,
-        VoxelType::F32 => 6,
-        VoxelType::F64 => 7,
-    }
+/// Bytes of structs of the above or of integers: none of them has padding.
+pub(super) fn bytes_of<T: Copy>(values: &[T]) -> &[u8] {
+    // SAFETY: as said.
+    unsafe { std::slice::from_raw_parts(values.as_ptr().cast::<u8>(), size_of_val(values)) }
 }
 
 #[cfg(test)]
@@ -207,6 +199,7 @@ mod tests {
     use std::process::Command;
 
     use super::*;
+    use crate::volume::VoxelType;
 
     /// The fields of a block of either axis.
     fn block<const VALUES: usize, const INPUTS: usize>() -> [Field; 5] {
@@ -280,16 +273,9 @@ mod tests {
                 number(&format!("conv_shared_bytes({chunk}, {outputs})"), bytes);
             }
         }
-        for voxel in [
-            (VoxelType::I8, "I8"),
-            (VoxelType::U8, "U8"),
-            (VoxelType::I16, "I16"),
-            (VoxelType::U16, "U16"),
-            (VoxelType::I32, "I32"),
-            (VoxelType::F32, "F32"),
-            (VoxelType::F64, "F64"),
-        ] {
-            number(voxel.1, voxel_number(voxel.0) as usize);
+        use VoxelType::*;
+        for voxel in [I8, U8, I16, U16, I32, F32, F64] {
+            number(&format!("{voxel:?}"), voxel as usize);
         }
         let Some(of_the_kernels) = run(&program) else {
             return;

@@ -3,7 +3,7 @@
 
 use super::blocks::{block_of_values, blocks, even_blocks, listed_pixels, max_blocks, wanted_tiles};
 use super::params::{
-    BLACK, ColumnBlock, RowBlock, Start, TILE_COLUMNS, TILE_INPUT_COLUMNS, TILE_INPUT_ROWS, TILE_ROWS, Tile,
+    BLACK, ColumnBlock, RowBlock, Start, TILE_COLUMNS, TILE_INPUT_COLUMNS, TILE_INPUT_ROWS, TILE_ROWS, Tile, bytes_of,
 };
 use crate::axes::Axes;
 use crate::cancel::Cancel;
@@ -133,8 +133,7 @@ impl TileTables {
         to.copy_from_slice(&self.bytes);
         let starts = to[self.starts.offset..].chunks_exact_mut(size_of::<Start>());
         for (to, &(row, column)) in starts.zip(&tile.starts) {
-            to[..4].copy_from_slice(&(row as i32).to_ne_bytes());
-            to[4..].copy_from_slice(&(column as i32).to_ne_bytes());
+            to.copy_from_slice(bytes_of(&[Start { row: row as i32, column: column as i32 }]));
         }
         let indices = to[self.patch_indices.offset..].chunks_exact_mut(size_of::<i32>());
         for (to, &patch) in indices.zip(&tile.patches) {
@@ -151,9 +150,7 @@ struct Writer {
 impl Writer {
     fn table<T: Copy>(&mut self, values: &[T]) -> Table {
         let offset = self.align();
-        // SAFETY: every `T` is a repr(C) struct of integers without padding, or an integer.
-        let bytes = unsafe { std::slice::from_raw_parts(values.as_ptr().cast::<u8>(), size_of_val(values)) };
-        self.bytes.extend_from_slice(bytes);
+        self.bytes.extend_from_slice(bytes_of(values));
         Table { offset, len: values.len() }
     }
 

@@ -11,11 +11,12 @@ use std::sync::Arc;
 use super::arena::{Region, SLOTS};
 use crate::axes::Axes;
 use crate::engine::cuda::driver::{Context, DeviceMemory, Event, HostMemory};
-use crate::engine::cuda::params::{AxisSample, AxisTaps, LEVELS};
+use crate::engine::cuda::params::{AxisSample, AxisTaps, LEVELS, bytes_of};
 use crate::engine::cuda::status::Status;
 use crate::engine::{Bytes, Geometry};
 use crate::error::Error;
 use crate::mask::PerOutput;
+use crate::resampling::Taps;
 
 /// One for every slot.
 pub(in crate::engine::cuda) fn of_each_slot<T>(
@@ -200,19 +201,14 @@ pub(in crate::engine::cuda) fn write_axes(
     let samples = axes.map(|axis| (0..axis.scale.voxels).map(move |x| axis.centres(x, interpolated)));
     for (to, centres) in to.chunks_exact_mut(size_of::<AxisSample>()).zip(samples.rows.chain(samples.columns)) {
         let (low, high, weight) = centres.map_or((-1, -1, 0.0), |c| (c.low as i32, c.high as i32, c.weight));
-        to[..4].copy_from_slice(&low.to_ne_bytes());
-        to[4..8].copy_from_slice(&high.to_ne_bytes());
-        to[8..].copy_from_slice(&weight.to_ne_bytes());
+        to.copy_from_slice(bytes_of(&[AxisSample { low, high, weight }]));
     }
     if layout.is_resampled() {
         let taps = axes.map(|axis| (0..axis.scale.pixels).map(move |i| axis.scale.taps(i)));
         let to = to[layout.taps_at()[0]..].chunks_exact_mut(size_of::<AxisTaps>());
         for (to, taps) in to.zip(taps.rows.chain(taps.columns)) {
-            to[..4].copy_from_slice(&(taps.first as i32).to_ne_bytes());
-            to[4..8].copy_from_slice(&(taps.count as i32).to_ne_bytes());
-            for (to, weight) in to[8..].chunks_exact_mut(8).zip(taps.weights()) {
-                to.copy_from_slice(&weight.to_ne_bytes());
-            }
+            let Taps { first, count, weights } = taps;
+            to.copy_from_slice(bytes_of(&[AxisTaps { first: first as i32, count: count as i32, weights }]));
         }
     }
 }
