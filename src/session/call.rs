@@ -1,7 +1,7 @@
 //! One call with its volume's geometry checked: the dry run, and what segmenting begins with.
 
 use super::options::{Centres, Estimate, Options, Outputs};
-use super::slice_tiles::{CachedTiles, SliceTiles};
+use super::slice_tiles::SliceTiles;
 use super::tally::Tally;
 use super::tiling::Tiling;
 use crate::body::{bytes_for_body, find_body};
@@ -188,7 +188,7 @@ impl<'a> Call<'a> {
                 tally.reserve_any_part(cut.largest, plans);
             }
             match SliceTiles::new(&tiling, cut, &selection, plans)? {
-                SliceTiles::Cached(CachedTiles { tiles, bytes }) => {
+                SliceTiles::Cached { tiles, bytes } => {
                     tally.add(&tiles, bytes, plans);
                 }
                 SliceTiles::OneByOne(cut) => {

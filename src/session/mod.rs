@@ -89,19 +89,16 @@ impl Session {
             0 => info.automatic_budget,
             bytes => Bytes { host: bytes, device: if info.fixed.device > 0 { bytes } else { 0 } },
         };
-        let too_small = |memory: &str, budget: u64, fixed: u64| {
-            (fixed > 0 && fixed >= budget).then(|| {
-                format!(
+        for (memory, budget, fixed, out_of) in [
+            ("host", budget.host, info.fixed.host, Error::OutOfMemory as fn(_) -> _),
+            ("device", budget.device, info.fixed.device, Error::DeviceOutOfMemory),
+        ] {
+            if fixed > 0 && fixed >= budget {
+                return Err(out_of(format!(
                     "memory_budget {budget} bytes of the {memory}: the packed weights alone take \
                      {fixed}; allow some hundreds of MiB more than that, or 0 for automatic"
-                )
-            })
-        };
-        if let Some(text) = too_small("host", budget.host, info.fixed.host) {
-            return Err(Error::OutOfMemory(text));
-        }
-        if let Some(text) = too_small("device", budget.device, info.fixed.device) {
-            return Err(Error::DeviceOutOfMemory(text));
+                )));
+            }
         }
         notes.iter().for_each(|(level, text)| log(*level, text));
         log(LogLevel::Info, &format!("engine {}, memory budget {budget}", info.name));
