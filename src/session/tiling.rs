@@ -91,7 +91,7 @@ pub(super) struct Tiling<'a> {
 impl Tiling<'_> {
     /// Cuts the wanted patches of a slice into tiles that fit the budget; `None`: there are none.
     pub fn cut(&self, selection: &Selection, plans: &mut AxisPlans) -> Result<Option<Cut>, Error> {
-        let mut selected = selection.selected(&self.grid, self.cancel)?;
+        let mut selected = selection.among(self.grid.axes().map(|axis| 0..axis.count()), &self.grid, self.cancel)?;
         if selected.rows.is_empty() {
             return Ok(None);
         }

@@ -150,8 +150,7 @@ pub(super) mod tests {
     pub fn axis(patch_size: u32, stride: u32, side: u64, padding: Padding) -> Arc<AxisPlan> {
         let extents = Extents::new(side, side, 1, "volume").unwrap();
         let grid = PatchGrid::new(Scale::same_axes(extents), patch_size, stride, None).unwrap();
-        let all: Vec<usize> = (0..grid.x.count()).collect();
-        AxisPlans::new(0).tile(&grid.x, None, &all, padding, &Cancel::default()).unwrap()
+        AxisPlans::new(0).whole(&grid.x, None, padding, &Cancel::default()).unwrap()
     }
 
     /// Blocks say of every value's taps what the tap table says.

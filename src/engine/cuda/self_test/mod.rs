@@ -276,11 +276,7 @@ fn views<'a>(
 /// All patches of the slice as one tile.
 fn whole_slice(grid: &PatchGrid) -> Result<PlannedTile, Error> {
     let mut plans = AxisPlans::new(0);
-    let mut axis = |axis: &crate::patch_grid::Axis| {
-        let all: Vec<usize> = (0..axis.count()).collect();
-        plans.tile(axis, None, &all, Padding::Patch, &Cancel::default())
-    };
-    let axes = Axes { rows: axis(&grid.y)?, columns: axis(&grid.x)? };
+    let axes = grid.axes().try_map(|axis| plans.whole(&axis, None, Padding::Patch, &Cancel::default()))?;
     Ok(PlannedTile {
         plan: TilePlan::new(axes, None, &Cancel::default())?,
         starts: vec![(grid.y.start(0), grid.x.start(0))],
