@@ -39,7 +39,7 @@ use crate::plan::{AxisPlans, PlannedTile, STEPS, Step, TilePlan};
 use crate::resampling::Scale;
 use crate::volume::{Memory, Volume, VolumeMut};
 use model::{CLASSES, HEIGHT, Random, WIDTH, tiny_model};
-use reference::{first_layer, layer};
+use reference::{first_input, layer};
 
 /// Of the slice, which is resampled to [`WIDTH`] x [`HEIGHT`] pixels: fewer along one axis, more along the other.
 const VOXELS: Axes<usize> = Axes { rows: 9, columns: 31 };
@@ -166,20 +166,13 @@ fn try_layers(
     let mut image = vec![0.0; WIDTH * HEIGHT];
     let scale = request.geometry.grid.voxels.map(|axis| axis.scale);
     request.intensity.slice(request.volume, scale, 0, &mut image, &Cancel::default())?;
-    let kernel = "resample, histogram, equalize or conv3_first";
     let (voxels, table) = call.input(slice);
-    // SAFETY: all of it lives until `finish`, or for ever.
-    of_kernel(kernel, unsafe { launches.first(voxels, table) })?;
-    finish(call, kernel)?;
-    let mut last = of_kernel(kernel, read_f16(&launches, 0))?;
-    check_status(call, slice, kernel)?;
-    if !close(&last, &first_layer(tile, &request.geometry.grid, &image, settings)) {
-        return Err(wrong(kernel, WRONG_RESULT));
-    }
     let [logits, probabilities] = call.slot(slice).score_addresses();
-    for index in 1..=launches.last() {
+    let mut last = first_input(&launches, &image);
+    for index in 0..=launches.last() {
         let is_last = index == launches.last();
         let kernel = match STEPS.get(index) {
+            Some(Step::Convolution(0)) => "resample, histogram, equalize or conv3_first",
             Some(Step::Convolution(i)) => {
                 device.kernels.convolutions[call.weights.convolutions[i - 1].kernel].kernel.name
             }
@@ -188,7 +181,7 @@ fn try_layers(
             _ => "gemm or split_k_reduce",
         };
         // SAFETY: all of it lives until `finish`, or for ever.
-        of_kernel(kernel, unsafe { launches.layer(index) })?;
+        of_kernel(kernel, unsafe { if index == 0 { launches.first(voxels, table) } else { launches.layer(index) } })?;
         if is_last {
             // SAFETY: as above.
             of_kernel(kernel, unsafe { launches.scores(logits, probabilities) })?;
@@ -202,7 +195,7 @@ fn try_layers(
             of_kernel(kernel, read_f16(&launches, index))?
         };
         check_status(call, slice, kernel)?;
-        if !close(&output, &layer(&launches, index, &last, settings.model)?) {
+        if !close(&output, &layer(&launches, index, &last, settings)?) {
             return Err(wrong(kernel, WRONG_RESULT));
         }
         last = output;
