@@ -13,7 +13,7 @@ use std::sync::Arc;
 use super::driver::{Context, Kernel, Module};
 use super::params::{
     EQUALIZE_SHARED_BYTES, FIRST_SHARED_BYTES, GEMM_SHARED_BYTES, GEMM_THREADS, HISTOGRAM_SHARED_BYTES,
-    HISTOGRAM_THREADS, LEVELS, THREADS, WGMMA_THREADS, WGMMA_TILES, conv_shared_bytes, wgmma_shared_bytes,
+    HISTOGRAM_THREADS, LEVELS, THREADS, WGMMA_SUBTILES, WGMMA_THREADS, conv_shared_bytes, wgmma_shared_bytes,
 };
 use crate::error::Error;
 
@@ -90,19 +90,19 @@ pub(super) struct LeftOut {
 pub(super) struct Convolution {
     pub kernel: Kernel,
     pub shape: Shape,
-    /// As many blocks as there are multiprocessors go from tile to tile; else each tile has blocks of its own.
+    /// As many blocks as there are multiprocessors go from subtile to subtile; else each has blocks of its own.
     goes_on: bool,
 }
 
 impl Convolution {
     /// The grid for a layer.
-    pub fn blocks(&self, tiles: usize, output_channels: usize, multiprocessors: usize) -> [usize; 2] {
+    pub fn blocks(&self, subtiles: usize, output_channels: usize, multiprocessors: usize) -> [usize; 2] {
         let across = output_channels.div_ceil(self.shape.outputs);
         if self.goes_on {
-            let items = tiles.div_ceil(WGMMA_TILES).saturating_mul(across);
+            let items = subtiles.div_ceil(WGMMA_SUBTILES).saturating_mul(across);
             [items.min(multiprocessors), 1]
         } else {
-            [tiles, across]
+            [subtiles, across]
         }
     }
 }

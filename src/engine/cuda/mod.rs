@@ -11,12 +11,11 @@
 //! status weights
 //! device
 //! kernels tables
-//! blocks
+//! sections
 //! driver params
 //! ```
 //! Every output is summed in one order whatever tile it is in, so results do not depend on tiles, budget or ROI.
 
-mod blocks;
 mod buffers;
 mod device;
 mod driver;
@@ -24,6 +23,7 @@ mod forward;
 mod kernels;
 mod params;
 mod pipeline;
+mod sections;
 mod self_test;
 mod status;
 mod tables;

@@ -40,11 +40,11 @@ fn before(needed: &[bool], rows: &TapTable, columns: &TapTable, width: usize) ->
 /// The stored pixels are those that the wanted patches need, no more, and lie where they are said to.
 #[test]
 fn as_pixel_by_pixel() {
-    // A disc, a ring with a hole, single points, two opposite corners.
+    // A disc, a ring with a hole, single patches, two opposite corners.
     let rois: [fn(f64, f64, usize) -> bool; 4] = [
         |y, x, _| y * y + x * x < 20.0,
         |y, x, _| (6.0..30.0).contains(&(y * y + x * x)),
-        |_, _, point| point % 13 == 5,
+        |_, _, patch| patch % 13 == 5,
         |y, x, _| (y - x).abs() < 1.0 && y * x > 12.0,
     ];
     for (patch_size, stride, padding) in

@@ -1,4 +1,4 @@
-//! Queues of work, points in them, and work that is recorded to be done again.
+//! Queues of work, marks in them, and work that is recorded to be done again.
 
 use std::ffi::c_void;
 use std::sync::Arc;
@@ -145,7 +145,7 @@ impl Stream {
     }
 }
 
-/// A point in the work of a stream.
+/// A mark in the work of a stream.
 pub(in crate::engine::cuda) struct Event(Owned<sys::CUevent>);
 
 impl Event {
@@ -171,7 +171,7 @@ impl Event {
         unsafe { result::event::record(self.0.handle, stream.0.handle) }.map_err(failed("recording an event"))
     }
 
-    /// Seconds from this point to `later`; both are timed and have been reached.
+    /// Seconds from this mark to `later`; both are timed and have been reached.
     pub fn seconds_until(&self, later: &Event) -> Result<f64, Error> {
         // SAFETY: both are alive.
         let milliseconds = unsafe { result::event::elapsed(self.0.handle, later.0.handle) }
@@ -179,7 +179,7 @@ impl Event {
         Ok(f64::from(milliseconds) / 1e3)
     }
 
-    /// Whether the work up to this point is done.
+    /// Whether the work up to this mark is done.
     pub fn is_done(&self) -> Result<bool, Error> {
         // SAFETY: alive.
         match unsafe { result::event::query(self.0.handle) } {

@@ -153,7 +153,7 @@ fn try_layers(
     let tables_at = call.arena.at(region.bytes.start);
     let compute = &call.streams.compute[0];
     let mut launches = call.launches(slice, tile, tables, region);
-    // So that a block has several tiles to go through, small as the images are.
+    // So that a block has several subtiles to go through, small as the images are.
     launches.multiprocessors = 1;
     let mut bytes = vec![0; tables.len()];
     tables.write(tile, &mut bytes);

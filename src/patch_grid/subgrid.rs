@@ -1,4 +1,4 @@
-//! Blocks of patches, and the strips of rows and columns that they are the products of.
+//! Subgrids, and the strips of rows and columns that they are the products of.
 
 use super::grid::PatchGrid;
 use super::selection::Selection;
@@ -9,14 +9,14 @@ use crate::memory::try_with_capacity;
 
 /// Patches that are evaluated together: the product of some rows and columns of the grid.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct PatchBlock {
+pub(crate) struct Subgrid {
     pub rows: Vec<usize>,
     pub columns: Vec<usize>,
     /// The wanted ones, row-major over the product; `None`: all.
     pub wanted: Option<Vec<bool>>,
 }
 
-impl PatchBlock {
+impl Subgrid {
     /// The wanted rows and columns among `rows` x `columns`; `None` if nothing is wanted.
     pub fn new(
         rows: &[usize],
