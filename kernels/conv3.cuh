@@ -1,7 +1,7 @@
-// What the 3x3 gather convolutions on tensor cores share: the tile, the pixels that a lane's taps read, how weights are
+// What the 3x3 gather convolutions on tensor cores share: the subtile, the pixels that a lane's taps read, how weights are
 // packed, how results are stored.
 //
-// The taps of a tile meet in few input pixels (the halo, at most HALO_PIXELS): they are loaded once per CHUNK of
+// The taps of a subtile meet in few input pixels (the halo, at most HALO_PIXELS): they are loaded once per CHUNK of
 // channels to shared memory, pixel row * halo width + column, and all 9 taps read them where they lie: ldmatrix takes
 // one address per pixel, so the gather costs nothing. Behind the halo lies a pixel of zeros, for taps that read none.
 //
@@ -21,31 +21,32 @@
 
 constexpr int ZERO_PIXEL = HALO_PIXELS;
 
-// A tile: its blocks, and which of its pixels are wanted, or null: all.
-class ConvTile {
+// A subtile: its sections, and which of its pixels are wanted, or null: all.
+class ConvSubtile {
 public:
-    __device__ ConvTile(const RowBlock& rows, const ColumnBlock& columns, const uint32_t* wanted)
+    __device__ ConvSubtile(const RowSection& rows, const ColumnSection& columns, const uint32_t* wanted)
         : rows(rows), columns(columns), wanted(wanted) {}
 
-    // Tile `number` of `tiles`, or of all pairs of blocks, columns fastest.
-    __device__ ConvTile(const ConvParams& p, int number) : ConvTile(p, number, p.tiles ? p.tiles + number : nullptr) {}
+    // Subtile `number` of `subtiles`, or of all pairs of sections, columns fastest.
+    __device__ ConvSubtile(const ConvParams& p, int number)
+        : ConvSubtile(p, number, p.subtiles ? p.subtiles + number : nullptr) {}
 
-    // Whether the image has this pixel of the tile and it is wanted.
+    // Whether the image has this pixel of the subtile and it is wanted.
     __device__ bool wants(int row, int column) const {
-        const int bit = row * TILE_COLUMNS + column;
+        const int bit = row * SUBTILE_COLUMNS + column;
         const bool exists = row < rows.count && column < columns.count;
         return exists && (!wanted || (wanted[bit / 32] >> bit % 32 & 1));
     }
 
-    const RowBlock& rows;
-    const ColumnBlock& columns;
+    const RowSection& rows;
+    const ColumnSection& columns;
     const uint32_t* const wanted;
 
 private:
-    __device__ ConvTile(const ConvParams& p, int number, const Tile* tile)
-        : ConvTile(p.row_blocks[tile ? tile->row_block : number / p.column_block_count],
-                   p.column_blocks[tile ? tile->column_block : number % p.column_block_count],
-                   tile ? tile->wanted : nullptr) {}
+    __device__ ConvSubtile(const ConvParams& p, int number, const Subtile* subtile)
+        : ConvSubtile(p.row_sections[subtile ? subtile->row_section : number / p.column_section_count],
+                      p.column_sections[subtile ? subtile->column_section : number % p.column_section_count],
+                      subtile ? subtile->wanted : nullptr) {}
 };
 
 // Begins to copy a chunk of pixels [first, end) of the halo, whose sources are pixels of the input: CHUNK / 8 threads
@@ -67,18 +68,18 @@ __device__ inline void copy_halo(uint32_t halo, const SharedArray<int32_t>& sour
 template <int CHUNK, int ROWS, int STRIDE>
 class LanePixels {
 public:
-    __device__ LanePixels(const ConvTile& tile, int first_row, uint32_t lane)
-        : halo_width(uint32_t(tile.columns.inputs)), piece(a_piece(lane)) {
+    __device__ LanePixels(const ConvSubtile& subtile, int first_row, uint32_t lane)
+        : halo_width(uint32_t(subtile.columns.inputs)), piece(a_piece(lane)) {
         const uint32_t nowhere = 0xffffffffu;
 #pragma unroll
         for (int i = 0; i < ROWS; i++) {
             const int row = first_row + i * STRIDE;
             row_taps[i] =
-                row < tile.rows.count ? *reinterpret_cast<const uint32_t*>(tile.rows.tap[row]) : nowhere;
+                row < subtile.rows.count ? *reinterpret_cast<const uint32_t*>(subtile.rows.tap[row]) : nowhere;
         }
         const int column = int(a_row(lane));
-        column_taps = column < tile.columns.count
-                          ? *reinterpret_cast<const uint32_t*>(tile.columns.tap[column])
+        column_taps = column < subtile.columns.count
+                          ? *reinterpret_cast<const uint32_t*>(subtile.columns.tap[column])
                           : nowhere;
     }
 
@@ -88,7 +89,7 @@ public:
 #pragma unroll
         for (int i = 0; i < ROWS; i++) {
             const uint32_t row_tap = row_taps[i] >> (tap / 3 * 8) & 255;
-            const bool zero = row_tap == BLOCK_ZERO || column_tap == BLOCK_ZERO;
+            const bool zero = row_tap == SECTION_ZERO || column_tap == SECTION_ZERO;
             const uint32_t pixel = zero ? ZERO_PIXEL : row_tap * halo_width + column_tap;
             addresses[i] = halo + piece_byte<CHUNK>(pixel, piece);
         }
@@ -110,18 +111,18 @@ __device__ inline void load_bias(float2 (&bias)[PAIRS], const float* first, uint
     }
 }
 
-// Bias, ReLU and store for 8 PAIRS outputs of a row of the tile, from a warp's fragments; returns whether a value that
+// Bias, ReLU and store for 8 PAIRS outputs of a row of the subtile, from a warp's fragments; returns whether a value that
 // was stored overflows fp16.
 template <int PAIRS>
-__device__ inline bool store_row(const ConvParams& p, const ConvTile& tile, int row, int first_output,
+__device__ inline bool store_row(const ConvParams& p, const ConvSubtile& subtile, int row, int first_output,
                                  const float (&sums)[PAIRS][4], const float2 (&bias)[PAIRS], uint32_t lane) {
     bool overflow = false;
 #pragma unroll
     for (int half = 0; half < 2; half++) {
         const int column = int(lane / 4) + half * 8;
-        const bool wanted = tile.wants(row, column);
+        const bool wanted = subtile.wants(row, column);
         uint16_t* const pixel =
-            p.output + (int64_t(tile.rows.first + row) * p.columns + tile.columns.first + column) * p.output_channels;
+            p.output + (int64_t(subtile.rows.first + row) * p.columns + subtile.columns.first + column) * p.output_channels;
 #pragma unroll
         for (int group = 0; group < PAIRS; group += 4) {
             uint32_t words[4];

@@ -9,33 +9,33 @@
 // lies outside and adds nothing at all. f32, taps in order, the intensity before the one. Mirrors the first step of
 // src/engine/cpu, whose input is src/intensity.rs.
 //
-// One tile of 8 x 16 pixels a block:
+// One subtile of 8 x 16 pixels a block:
 //
-//     number the tile's distinct input rows and columns
+//     number the subtile's distinct input rows and columns
 //     shared memory: the intensity of each pair, once (double arithmetic is slow)
-//     8 threads share a column of the tile, 8 outputs each at a time for its 8 pixels: each weight serves 8 pixels
+//     8 threads share a column of the subtile, 8 outputs each at a time for its 8 pixels: each weight serves 8 pixels
 
 #include "results.cuh"
 #include "shared_bytes.h"
-#include "tiles.cuh"
+#include "subtiles.cuh"
 #include "voxels.cuh"
 
 constexpr int FIRST_TAPS = FIRST_ROW_TAPS + FIRST_COLUMN_TAPS;
 
-// The taps of a tile's rows and columns, and their distinct values.
-struct TileTaps {
+// The taps of a subtile's rows and columns, and their distinct values.
+struct SubtileTaps {
     SharedArray<int32_t> value;     // [FIRST_TAPS], rows' taps first, or ZERO
     SharedArray<int32_t> local;     // [FIRST_TAPS], index among the distinct values of the axis, or ZERO
     SharedArray<int32_t> distinct;  // [FIRST_TAPS], rows' first
     SharedArray<uint32_t> count;    // of distinct rows, columns
 
-    __device__ TileTaps(uint8_t* shared, int byte)
+    __device__ SubtileTaps(uint8_t* shared, int byte)
         : value(shared, byte),
           local(shared, byte + FIRST_TAPS * 4),
           distinct(shared, byte + 2 * FIRST_TAPS * 4),
           count(shared, byte + 3 * FIRST_TAPS * 4) {}
 
-    __device__ void find(const FirstParams& p, const TilePlace& place) {
+    __device__ void find(const FirstParams& p, const SubtilePlace& place) {
         const int tap = threadIdx.x;
         const int axis = tap < FIRST_ROW_TAPS ? 0 : 1;
         if (tap < FIRST_TAPS) {
@@ -107,11 +107,11 @@ extern "C" __global__ void __launch_bounds__(FIRST_THREADS, 3) conv3_first(const
         return;
     }
 
-    // ---- the tile's distinct inputs
+    // ---- the subtile's distinct inputs
     SHARED_MEMORY(shared);
     const SharedArray<float> intensities(shared, 0);  // [distinct rows][distinct columns]
-    const TilePlace place(p.tiles, p.rows, p.columns);
-    TileTaps taps(shared, FIRST_PIXELS * 4);
+    const SubtilePlace place(p.subtiles, p.rows, p.columns);
+    SubtileTaps taps(shared, FIRST_PIXELS * 4);
     taps.find(p, place);
     const int width = taps.count[1], inputs = taps.count[0] * width;
     for (int i = threadIdx.x; i < inputs; i += FIRST_THREADS) {
@@ -123,7 +123,7 @@ extern "C" __global__ void __launch_bounds__(FIRST_THREADS, 3) conv3_first(const
     const int column = threadIdx.x / 8;
     bool overflow = false;
     for (int output = threadIdx.x % 8 * 8; output < p.channels; output += 64) {
-        float sums[TILE_ROWS][8] = {};
+        float sums[SUBTILE_ROWS][8] = {};
 #pragma unroll 1
         for (int tap = 0; tap < 9; tap++) {
             float of_intensity[8], of_one[8];
@@ -131,7 +131,7 @@ extern "C" __global__ void __launch_bounds__(FIRST_THREADS, 3) conv3_first(const
             read_eight(of_one, p.weights + (tap * 2 + 1) * p.channels + output);
             const int32_t x = taps.local[FIRST_ROW_TAPS + column * 3 + tap % 3];
 #pragma unroll
-            for (int row = 0; row < TILE_ROWS; row++) {
+            for (int row = 0; row < SUBTILE_ROWS; row++) {
                 const int32_t y = taps.local[row * 3 + tap / 3];
                 const bool inside = x != ZERO && y != ZERO;
                 const float value = inside ? intensities[y * width + x] : 0.0f;
@@ -146,7 +146,7 @@ extern "C" __global__ void __launch_bounds__(FIRST_THREADS, 3) conv3_first(const
         float bias[8];
         read_eight(bias, p.bias + output);
 #pragma unroll
-        for (int row = 0; row < TILE_ROWS; row++) {
+        for (int row = 0; row < SUBTILE_ROWS; row++) {
             uint32_t words[4];
 #pragma unroll
             for (int i = 0; i < 4; i++) {

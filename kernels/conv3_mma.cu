@@ -5,7 +5,7 @@
 //
 // mirrors `GatherConv` of src/engine/cpu/gather_conv.rs. fp16 in and out, sums in f32.
 //
-// A block makes OUTPUTS outputs of a tile of 8 x 16 pixels (conv3.cuh: tile, halo, how weights are packed).
+// A block makes OUTPUTS outputs of a subtile of 8 x 16 pixels (conv3.cuh: subtile, halo, how weights are packed).
 //
 //     sums = 0
 //     for chunk in chunks of CHUNK input channels:
@@ -15,10 +15,10 @@
 //             sums += halo[pixels of the tap][CHUNK] * weights[OUTPUTS][CHUNK]
 //     store relu(sums + bias) of the pixels that exist and are wanted
 //
-// Grid: x tiles (of `tiles`, or all pairs of blocks, columns fastest), y blocks of OUTPUTS outputs. 4 warps: with 128
-// outputs 2 x 2 of 64 pixels x 64 outputs each, with 64 outputs 4 x 1 of 32 x 64. An m16 of mma is a row of the tile.
+// Grid: x subtiles (of `subtiles`, or all pairs of sections, columns fastest), y blocks of OUTPUTS outputs. 4 warps: with 128
+// outputs 2 x 2 of 64 pixels x 64 outputs each, with 64 outputs 4 x 1 of 32 x 64. An m16 of mma is a row of the subtile.
 //
-// Every output is summed in one order (chunk, tap, 16 channels) whatever tile it is in: same bits for any tiling.
+// Every output is summed in one order (chunk, tap, 16 channels) whatever subtile it is in: same bits for any tiling.
 
 #include "conv3.cuh"
 
@@ -30,27 +30,27 @@ __device__ inline void conv3(const ConvParams& p) {
     constexpr int HALO_BYTES = conv_halo_bytes(CHUNK);
     constexpr int WARP_OUTPUTS = 64;
     constexpr int WARP_ROWS = OUTPUTS / 32;
-    constexpr int WARPS_DOWN = TILE_ROWS / WARP_ROWS;
+    constexpr int WARPS_DOWN = SUBTILE_ROWS / WARP_ROWS;
     constexpr int HALO_STEPS = 8;  // taps that load a part of the next halo: the last may be too late to wait for
 
     if (cancelled(p.cancel)) {
         return;
     }
 
-    // ---- the tile
+    // ---- the subtile
     const int thread = threadIdx.x;
     const uint32_t lane = thread % 32;
     const int warp = thread / 32;
-    const ConvTile tile(p, int(blockIdx.x));
+    const ConvSubtile subtile(p, int(blockIdx.x));
 
     SHARED_MEMORY(shared);
     const uint32_t weights_at = shared_address(shared);
     const uint32_t halos_at = weights_at + STAGES * STAGE_BYTES;
     const SharedArray<int32_t> sources(shared, STAGES * STAGE_BYTES + 2 * HALO_BYTES);
-    const int halo_width = tile.columns.inputs;
-    const int halo_pixels = tile.rows.inputs * halo_width;
+    const int halo_width = subtile.columns.inputs;
+    const int halo_pixels = subtile.rows.inputs * halo_width;
     for (int i = thread; i < halo_pixels; i += CONV_THREADS) {
-        sources[i] = tile.rows.input[i / halo_width] * p.input_columns + tile.columns.input[i % halo_width];
+        sources[i] = subtile.rows.input[i / halo_width] * p.input_columns + subtile.columns.input[i % halo_width];
     }
     if (thread < 2 * PIECES) {
         const int zero = STAGES * STAGE_BYTES + thread / PIECES * HALO_BYTES + ZERO_PIXEL * CHUNK * 2;
@@ -85,7 +85,7 @@ __device__ inline void conv3(const ConvParams& p) {
 
     const int first_row = warp % WARPS_DOWN * WARP_ROWS;
     const int first_output = warp / WARPS_DOWN * WARP_OUTPUTS;
-    const LanePixels<CHUNK, WARP_ROWS, 1> lane_pixels(tile, first_row, lane);
+    const LanePixels<CHUNK, WARP_ROWS, 1> lane_pixels(subtile, first_row, lane);
     const uint32_t lane_weights = weights_at + piece_byte<CHUNK>(first_output + b_row(lane), b_piece(lane));
 
     float sums[WARP_ROWS][WARP_OUTPUTS / 8][4];
@@ -121,7 +121,7 @@ __device__ inline void conv3(const ConvParams& p) {
     bool overflow = false;
 #pragma unroll
     for (int i = 0; i < WARP_ROWS; i++) {
-        overflow |= store_row(p, tile, first_row + i, block_output, sums[i], bias, lane);
+        overflow |= store_row(p, subtile, first_row + i, block_output, sums[i], bias, lane);
     }
     report_overflow(p.overflow, p.layer, overflow);
 }

@@ -3,18 +3,18 @@
 //     output[r][c][o] = relu(bias[o] + sum over taps (y, x) and channels i of
 //                            input[row_taps[r][y]][column_taps[c][x]][i] * weights[o][i][y][x])      no tap: 0
 //
-// mirrors `GatherConv` of src/engine/cpu/gather_conv.rs. fp16 in and out, sums in f32. conv3.cuh: tile, halo, weights.
+// mirrors `GatherConv` of src/engine/cpu/gather_conv.rs. fp16 in and out, sums in f32. conv3.cuh: subtile, halo, weights.
 //
-// An item is OUTPUTS outputs of two tiles of 8 x 16 pixels. There is one block per multiprocessor, which goes from
+// An item is OUTPUTS outputs of two subtiles of 8 x 16 pixels. There is one block per multiprocessor, which goes from
 // item to item. Its warps have roles, and hand each other what lies in shared memory through pairs of phase barriers:
 // `full`, what a reader waits for, and `empty`, what a writer waits for.
 //
 //     scheduler (a warp)           for each item, until the last, or until the call is cancelled:
-//                                      hand it to all others, with what is to be known of its tiles
+//                                      hand it to all others, with what is to be known of its subtiles
 //     weights (a warp)             for each item, chunk, tap: when a stage is empty: begin to copy the step's weights
-//     halo (a warp per tile)       for each item, chunk: when one of two halos is empty: begin to copy the chunk's
+//     halo (a warp per subtile)       for each item, chunk: when one of two halos is empty: begin to copy the chunk's
 //     products (a warpgroup        for each item:
-//       per tile)                      sums[128][OUTPUTS] = 0
+//       per subtile)                      sums[128][OUTPUTS] = 0
 //                                      for each chunk, for each tap:
 //                                          begin sums += pixels of the tap[128][64] * weights[OUTPUTS][64]
 //                                          wait for the step before: its stage is empty
@@ -23,20 +23,20 @@
 //
 // A warp that times out goes on without the data, to the end of its item, and says so; the others then time out too.
 //
-// Every output is summed in one order (chunk, tap, 16 channels) whatever tile it is in: same bits for any tiling.
+// Every output is summed in one order (chunk, tap, 16 channels) whatever subtile it is in: same bits for any tiling.
 //
-// Items of the same tiles follow each other, so that blocks that run at a time read the same input. Grid: x blocks, at
+// Items of the same subtiles follow each other, so that blocks that run at a time read the same input. Grid: x blocks, at
 // most one per multiprocessor. 3 warpgroups: two of products, then one with the other roles.
 //
 // Shared memory, which wgmma reads weights from, moves 128 bytes a clock; a multiprocessor makes 2048 products a clock.
 // A step with 128 outputs is 2 x 128 x 128 x 64 products, 1024 clocks, and moves:
 //
-//     weights read by wgmma    2 tiles x 2 halves of 64 pixels x 16 KiB    65536 bytes     64 a clock
+//     weights read by wgmma    2 subtiles x 2 halves of 64 pixels x 16 KiB    65536 bytes     64 a clock
 //     pixels read by ldmatrix  2 x 128 x 64 x 2                            32768           32
 //     weights written          16 KiB                                      16384           16
 //     halos written            2 x 180 pixels x 128 / 9 taps                5120            5      = 117 of 128
 //
-// A tile for each warpgroup is what keeps that below 128. With one tile for both, 128 outputs would write twice as many
+// A subtile for each warpgroup is what keeps that below 128. With one subtile for both, 128 outputs would write twice as many
 // weights for the same products (133 a clock), and 256 outputs (115) would read twice as many from L2: 35 bytes a clock
 // instead of 21, and 132 multiprocessors at 1.7 GHz ask for 7.8 TB/s of L2 instead of 4.7. With 64 outputs a pixel that
 // is read is worth half the products: 154 bytes a clock, or at best 5/6 of the tensor cores' rate.
@@ -77,9 +77,9 @@ private:
 
 // What the scheduler hands out: in shared memory, so that nobody waits for tables when an item begins.
 struct WorkItem {
-    RowBlock rows[WGMMA_TILES];
-    ColumnBlock columns[WGMMA_TILES];
-    uint32_t wanted[WGMMA_TILES][TILE_PIXELS / 32];  // where not all pixels are
+    RowSection rows[WGMMA_SUBTILES];
+    ColumnSection columns[WGMMA_SUBTILES];
+    uint32_t wanted[WGMMA_SUBTILES][SUBTILE_PIXELS / 32];  // where not all pixels are
     int32_t number;                                  // or STOP
 };
 static_assert(sizeof(WorkItem) == WGMMA_ITEM_BYTES, "shared_bytes.h");
@@ -97,17 +97,17 @@ private:
     static constexpr int STAGE_BYTES = OUTPUTS * CHUNK * 2;
     static constexpr int HALO_BYTES = wgmma_halo_bytes();
     static constexpr int PIECES = CHUNK / 8;
-    static constexpr int ROWS = 2;  // a warp has row w and row w + 4 of its tile, as m16 of two products
+    static constexpr int ROWS = 2;  // a warp has row w and row w + 4 of its subtile, as m16 of two products
     static constexpr int STOP = -1;
 
-    static constexpr int PRODUCT_WARPS = WGMMA_TILES * 4;
-    static constexpr int READERS_OF_ITEMS = PRODUCT_WARPS + 1 + WGMMA_TILES;
+    static constexpr int PRODUCT_WARPS = WGMMA_SUBTILES * 4;
+    static constexpr int READERS_OF_ITEMS = PRODUCT_WARPS + 1 + WGMMA_SUBTILES;
 
     // Bytes of shared memory, from the first multiple of WGMMA_ALIGNMENT.
     static constexpr int HALOS = STAGES * STAGE_BYTES;
-    static constexpr int STAGE_BARRIERS = HALOS + WGMMA_TILES * 2 * HALO_BYTES;
+    static constexpr int STAGE_BARRIERS = HALOS + WGMMA_SUBTILES * 2 * HALO_BYTES;
     static constexpr int HALO_BARRIERS = STAGE_BARRIERS + STAGES * 16;
-    static constexpr int ITEM_BARRIERS = HALO_BARRIERS + WGMMA_TILES * 2 * 16;
+    static constexpr int ITEM_BARRIERS = HALO_BARRIERS + WGMMA_SUBTILES * 2 * 16;
     static constexpr int ITEMS = ITEM_BARRIERS + WGMMA_ITEMS * 16;
     static constexpr int SOURCES = ITEMS + WGMMA_ITEMS * WGMMA_ITEM_BYTES;
 
@@ -121,7 +121,7 @@ public:
           item_ring(start + ITEM_BARRIERS),
           stages(start + STAGE_BARRIERS),
           steps(p.input_channels / CHUNK * 9),
-          output_blocks((p.output_channels + OUTPUTS - 1) / OUTPUTS) {}
+          output_panels((p.output_channels + OUTPUTS - 1) / OUTPUTS) {}
 
     // Barriers and zero pixels, by all threads of the block.
     __device__ void prepare() const {
@@ -130,7 +130,7 @@ public:
             for (int i = 0; i < STAGES; i++) {
                 init_ring_slot(STAGE_BARRIERS, i, 1, PRODUCT_WARPS);
             }
-            for (int i = 0; i < WGMMA_TILES * 2; i++) {
+            for (int i = 0; i < WGMMA_SUBTILES * 2; i++) {
                 init_ring_slot(HALO_BARRIERS, i, 32, 4);
             }
             for (int i = 0; i < WGMMA_ITEMS; i++) {
@@ -138,7 +138,7 @@ public:
             }
             publish_to_async();
         }
-        if (thread < WGMMA_TILES * 2 * PIECES) {
+        if (thread < WGMMA_SUBTILES * 2 * PIECES) {
             const uint32_t zero = HALOS + thread / PIECES * HALO_BYTES + ZERO_PIXEL * CHUNK * 2;
             SharedArray<uint4>(shared, shared_byte(zero))[thread % PIECES] = uint4{0, 0, 0, 0};
         }
@@ -147,17 +147,17 @@ public:
 
     // Hands out the block's items, and then STOP. A call that is cancelled stops here, because here it stops for all.
     __device__ void schedule() {
-        const int count = (p.tile_count + WGMMA_TILES - 1) / WGMMA_TILES * output_blocks;
+        const int count = (p.subtile_count + WGMMA_SUBTILES - 1) / WGMMA_SUBTILES * output_panels;
         for (int number = int(blockIdx.x);; number += int(gridDim.x)) {
             item_ring.wait_empty(timed_out);
             const bool stop = ballot(*p.cancel != 0 || timed_out) != 0 || number >= count;
             WorkItem& item = items[item_ring.index];
-            for (int which = 0; which < WGMMA_TILES && !stop; which++) {
-                const ConvTile tile(p, tile_of(number, which));
-                copy_words(item.rows[which], tile.rows);
-                copy_words(item.columns[which], tile.columns);
-                if (tile.wanted && lane < TILE_PIXELS / 32) {
-                    item.wanted[which][lane] = tile.wanted[lane];
+            for (int which = 0; which < WGMMA_SUBTILES && !stop; which++) {
+                const ConvSubtile subtile(p, subtile_of(number, which));
+                copy_words(item.rows[which], subtile.rows);
+                copy_words(item.columns[which], subtile.columns);
+                if (subtile.wanted && lane < SUBTILE_PIXELS / 32) {
+                    item.wanted[which][lane] = subtile.wanted[lane];
                 }
             }
             if (lane == 0) {
@@ -179,7 +179,7 @@ public:
         for (; begin_item(); end_item()) {
             if (lane == 0) {
                 const uint8_t* from = reinterpret_cast<const uint8_t*>(p.weights) +
-                                      int64_t(output_block()) * steps * STAGE_BYTES;
+                                      int64_t(output_panel()) * steps * STAGE_BYTES;
                 for (int step = 0; step < steps; step++, from += STAGE_BYTES) {
                     stages.wait_empty(timed_out);
                     arrive_expecting(stages.full(), STAGE_BYTES);
@@ -195,9 +195,9 @@ public:
         const SharedArray<int32_t> sources(shared, shared_byte(SOURCES) + which * HALO_PIXELS * 4);
         Ring<2> halos = halo_ring(which);
         for (; begin_item(); end_item()) {
-            const ConvTile tile = tile_of_item(which);
-            const int pixels = tile.rows.inputs * tile.columns.inputs;
-            find_sources(sources, tile);
+            const ConvSubtile subtile = subtile_of_item(which);
+            const int pixels = subtile.rows.inputs * subtile.columns.inputs;
+            find_sources(sources, subtile);
             for (int chunk = 0; chunk < p.input_channels / CHUNK; chunk++) {
                 halos.wait_empty(timed_out);
                 copy_halo<CHUNK, 32>(halo(which, halos.index), sources, p, chunk, 0, pixels, int(lane));
@@ -213,7 +213,7 @@ public:
         uint32_t even[ROWS][PIECES / 2][4], odd[ROWS][PIECES / 2][4];  // pixels of this step and of the next
         float sums[ROWS][OUTPUTS / 8][4];
         for (; begin_item(); end_item()) {
-            const LanePixels<CHUNK, ROWS, 4> lane_pixels(tile_of_item(which), warp, lane);
+            const LanePixels<CHUNK, ROWS, 4> lane_pixels(subtile_of_item(which), warp, lane);
             clear(sums);
 
             int tap = 0;
@@ -269,15 +269,15 @@ public:
             warpgroup_wait<0>();
             release(stages.empty_before());
 
-            if (has_tile(items[item_ring.index].number, which)) {
-                const ConvTile tile = tile_of_item(which);
-                const int first_output = output_block() * OUTPUTS;
+            if (has_subtile(items[item_ring.index].number, which)) {
+                const ConvSubtile subtile = subtile_of_item(which);
+                const int first_output = output_panel() * OUTPUTS;
                 float2 bias[OUTPUTS / 8];
                 load_bias(bias, p.bias + first_output, lane);
                 bool overflow = false;
 #pragma unroll
                 for (int row = 0; row < ROWS; row++) {
-                    overflow |= store_row(p, tile, warp + row * 4, first_output, sums[row], bias, lane);
+                    overflow |= store_row(p, subtile, warp + row * 4, first_output, sums[row], bias, lane);
                 }
                 report_overflow(p.overflow, p.layer, overflow);
             }
@@ -294,7 +294,7 @@ private:
     Ring<WGMMA_ITEMS> item_ring;
     Ring<STAGES> stages;
     const int steps;
-    const int output_blocks;
+    const int output_panels;
     bool timed_out = false;  // waiting for data
 
     // For SharedArray.
@@ -320,14 +320,14 @@ private:
     }
 
     // Where the pixels of a halo lie in the input, by a warp, which has read the old ones before end_item().
-    __device__ void find_sources(const SharedArray<int32_t>& sources, const ConvTile& tile) const {
-        static_assert(TILE_INPUT_COLUMNS <= 32, "a lane for each");
-        const int width = tile.columns.inputs;
-        const int column = int(lane) < width ? tile.columns.input[lane] : 0;
+    __device__ void find_sources(const SharedArray<int32_t>& sources, const ConvSubtile& subtile) const {
+        static_assert(SUBTILE_INPUT_COLUMNS <= 32, "a lane for each");
+        const int width = subtile.columns.inputs;
+        const int column = int(lane) < width ? subtile.columns.input[lane] : 0;
 #pragma unroll 1
-        for (int row = 0; row < tile.rows.inputs; row++) {
+        for (int row = 0; row < subtile.rows.inputs; row++) {
             if (int(lane) < width) {
-                sources[row * width + int(lane)] = tile.rows.input[row] * p.input_columns + column;
+                sources[row * width + int(lane)] = subtile.rows.input[row] * p.input_columns + column;
             }
         }
         warp_barrier();
@@ -343,18 +343,18 @@ private:
         item_ring.advance();
     }
 
-    __device__ int output_block() const { return items[item_ring.index].number % output_blocks; }
-    __device__ ConvTile tile_of_item(int which) const {
+    __device__ int output_panel() const { return items[item_ring.index].number % output_panels; }
+    __device__ ConvSubtile subtile_of_item(int which) const {
         const WorkItem& item = items[item_ring.index];
-        return ConvTile(item.rows[which], item.columns[which], p.tiles ? item.wanted[which] : nullptr);
+        return ConvSubtile(item.rows[which], item.columns[which], p.subtiles ? item.wanted[which] : nullptr);
     }
 
-    // An odd number of tiles leaves the last item one: it is then made twice and stored once.
-    __device__ bool has_tile(int item, int which) const {
-        return item / output_blocks * WGMMA_TILES + which < p.tile_count;
+    // An odd number of subtiles leaves the last item one: it is then made twice and stored once.
+    __device__ bool has_subtile(int item, int which) const {
+        return item / output_panels * WGMMA_SUBTILES + which < p.subtile_count;
     }
-    __device__ int tile_of(int item, int which) const {
-        return item / output_blocks * WGMMA_TILES + (has_tile(item, which) ? which : 0);
+    __device__ int subtile_of(int item, int which) const {
+        return item / output_panels * WGMMA_SUBTILES + (has_subtile(item, which) ? which : 0);
     }
 
     // By all lanes.
@@ -376,13 +376,13 @@ __device__ inline void conv3_wgmma(const ConvParams& p) {
     Warp warp(p, shared);
     warp.prepare();
     const int number = int(threadIdx.x) / 32;
-    if (number < WGMMA_TILES * 4) {
+    if (number < WGMMA_SUBTILES * 4) {
         take_registers<Warp::REGISTERS_OF_PRODUCTS>();
         warp.make_products(number / 4);
         return;
     }
     give_registers<REGISTERS_OF_COPIES>();
-    switch (number - WGMMA_TILES * 4) {
+    switch (number - WGMMA_SUBTILES * 4) {
         case 0: return warp.schedule();
         case 1: return warp.load_weights();
         default: return warp.load_halos(number % 2);

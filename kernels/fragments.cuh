@@ -33,38 +33,38 @@ __device__ inline uint32_t a_piece(uint32_t lane) { return lane / 16; }
 __device__ inline uint32_t b_row(uint32_t lane) { return lane % 8 + lane / 16 * 8; }
 __device__ inline uint32_t b_piece(uint32_t lane) { return lane / 8 % 2; }
 
-// A warp's sums, 16 TILES pixels x OUTPUTS outputs, += CHUNK channels. `a` is each tile's address of the lane's piece,
+// A warp's sums, 16 FRAGMENTS pixels x OUTPUTS outputs, += CHUNK channels. `a` is each fragment's address of the lane's piece,
 // `b` the address of the lane's piece of the warp's first output. Sixteen channels after sixteen.
-template <int CHUNK, int TILES, int OUTPUTS>
-__device__ inline void multiply_chunk(float (&sums)[TILES][OUTPUTS / 8][4], const uint32_t (&a)[TILES], uint32_t b) {
+template <int CHUNK, int FRAGMENTS, int OUTPUTS>
+__device__ inline void multiply_chunk(float (&sums)[FRAGMENTS][OUTPUTS / 8][4], const uint32_t (&a)[FRAGMENTS], uint32_t b) {
 #pragma unroll
     for (int k = 0; k < CHUNK / 16; k++) {
-        uint32_t pixels[TILES][4];
+        uint32_t pixels[FRAGMENTS][4];
 #pragma unroll
-        for (int tile = 0; tile < TILES; tile++) {
-            load_matrices(pixels[tile], a[tile] ^ (k * 32));
+        for (int fragment = 0; fragment < FRAGMENTS; fragment++) {
+            load_matrices(pixels[fragment], a[fragment] ^ (k * 32));
         }
 #pragma unroll
         for (int pair = 0; pair < OUTPUTS / 16; pair++) {
             uint32_t weights[4];
             load_matrices(weights, (b ^ (k * 32)) + pair * 16 * CHUNK * 2);
 #pragma unroll
-            for (int tile = 0; tile < TILES; tile++) {
-                multiply_add(sums[tile][2 * pair], pixels[tile], weights[0], weights[1]);
-                multiply_add(sums[tile][2 * pair + 1], pixels[tile], weights[2], weights[3]);
+            for (int fragment = 0; fragment < FRAGMENTS; fragment++) {
+                multiply_add(sums[fragment][2 * pair], pixels[fragment], weights[0], weights[1]);
+                multiply_add(sums[fragment][2 * pair + 1], pixels[fragment], weights[2], weights[3]);
             }
         }
     }
     sums_ready();
 }
 
-template <int TILES, int PAIRS>
-__device__ inline void clear(float (&sums)[TILES][PAIRS][4]) {
+template <int FRAGMENTS, int PAIRS>
+__device__ inline void clear(float (&sums)[FRAGMENTS][PAIRS][4]) {
 #pragma unroll
-    for (int tile = 0; tile < TILES; tile++) {
+    for (int fragment = 0; fragment < FRAGMENTS; fragment++) {
 #pragma unroll
         for (int pair = 0; pair < PAIRS; pair++) {
-            sums[tile][pair][0] = sums[tile][pair][1] = sums[tile][pair][2] = sums[tile][pair][3] = 0.0f;
+            sums[fragment][pair][0] = sums[fragment][pair][1] = sums[fragment][pair][2] = sums[fragment][pair][3] = 0.0f;
         }
     }
 }

@@ -2,11 +2,11 @@
 //
 //     output[r][c][i] = max over the taps (y, x) that are not ZERO of input[row_taps[r][y]][column_taps[c][x]][i]
 //
-// mirrors src/engine/cpu/gather_max_pool.rs. One tile a block; 8 threads share a pixel, 16 bytes (8 channels) each at a time,
-// so that a warp reads and writes runs of 128 bytes. A thread has one column of the tile. NaN stays NaN.
+// mirrors src/engine/cpu/gather_max_pool.rs. One subtile a block; 8 threads share a pixel, 16 bytes (8 channels) each at a time,
+// so that a warp reads and writes runs of 128 bytes. A thread has one column of the subtile. NaN stays NaN.
 // Bytes: 2 channels x (4 pixels read, mostly once from memory each, + 1 written).
 
-#include "tiles.cuh"
+#include "subtiles.cuh"
 
 __device__ inline uint4 max_piece(uint4 a, uint4 b) {
     return uint4{max_halves(a.x, b.x), max_halves(a.y, b.y), max_halves(a.z, b.z), max_halves(a.w, b.w)};
@@ -16,7 +16,7 @@ extern "C" __global__ void __launch_bounds__(MAX_POOL_THREADS) gather_max_pool(c
     if (cancelled(p.cancel)) {
         return;
     }
-    const TilePlace place(p.tiles, p.rows, p.columns);
+    const SubtilePlace place(p.subtiles, p.rows, p.columns);
     const int column = threadIdx.x / 8;
     if (place.first_column + column >= p.columns) {
         return;
@@ -24,7 +24,7 @@ extern "C" __global__ void __launch_bounds__(MAX_POOL_THREADS) gather_max_pool(c
     const uint4 lowest{0xfc00fc00u, 0xfc00fc00u, 0xfc00fc00u, 0xfc00fc00u};  // -infinity
     const int32_t* column_taps = p.column_taps + int64_t(place.first_column + column) * 2;
     const int32_t x[2] = {column_taps[0], column_taps[1]};
-    for (int row = 0; row < TILE_ROWS; row++) {
+    for (int row = 0; row < SUBTILE_ROWS; row++) {
         if (!place.wants(row, column)) {
             continue;
         }

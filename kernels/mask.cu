@@ -4,20 +4,20 @@
 #include "results.cuh"
 
 // Logits of a tile's patches, from the sums that gemm made, and their softmax, to their places in the patch grid.
-// f32. One point a thread.
+// f32. One patch a thread.
 extern "C" __global__ void __launch_bounds__(SCORES_THREADS) scores(const __grid_constant__ ScoresParams p) {
     if (cancelled(p.cancel)) {
         return;
     }
-    const int64_t point = int64_t(blockIdx.x) * SCORES_THREADS + threadIdx.x;
+    const int64_t patch = int64_t(blockIdx.x) * SCORES_THREADS + threadIdx.x;
     bool overflow = false;
-    if (point < p.points) {
-        const int64_t stride = int64_t(p.points) * p.padded_classes;
-        const int64_t place = int64_t(p.grid_indices[point]) * p.classes;
+    if (patch < p.patches) {
+        const int64_t stride = int64_t(p.patches) * p.padded_classes;
+        const int64_t place = int64_t(p.grid_indices[patch]) * p.classes;
         float* const logits = p.logits + place;
         float largest = 0.0f;
         for (int i = 0; i < p.classes; i++) {
-            const float logit = add_splits<1>(p.sums + point * p.padded_classes + i, stride, p.splits).of[0] + p.bias[i];
+            const float logit = add_splits<1>(p.sums + patch * p.padded_classes + i, stride, p.splits).of[0] + p.bias[i];
             logits[i] = logit;
             overflow |= !is_finite(logit);
             largest = i == 0 || logit > largest ? logit : largest;
@@ -64,12 +64,12 @@ private:
 
 // By the logits of the nearest centre.
 __device__ inline Decision decide_nearest(const WriteMaskParams& p, AxisSample row, AxisSample column) {
-    const int64_t point = (int64_t(row.low) * p.grid_columns + column.low) * p.classes;
+    const int64_t patch = (int64_t(row.low) * p.grid_columns + column.low) * p.classes;
     Choice choice(p);
     for (int i = 0; i < p.classes; i++) {
-        choice.add(i, p.logits[point + i]);
+        choice.add(i, p.logits[patch + i]);
     }
-    return choice.decide(p.probabilities[point + p.lesion_class]);
+    return choice.decide(p.probabilities[patch + p.lesion_class]);
 }
 
 // By the probabilities between four centres.

@@ -9,43 +9,43 @@
 
 constexpr int CHANNEL_GRAIN = 16;
 
-// A convolution's output tile: TILE_ROWS x TILE_COLUMNS values of the two axes.
-constexpr int TILE_ROWS = 8;
-constexpr int TILE_COLUMNS = 16;
-constexpr int TILE_PIXELS = TILE_ROWS * TILE_COLUMNS;
+// A convolution's output subtile: SUBTILE_ROWS x SUBTILE_COLUMNS values of the two axes.
+constexpr int SUBTILE_ROWS = 8;
+constexpr int SUBTILE_COLUMNS = 16;
+constexpr int SUBTILE_PIXELS = SUBTILE_ROWS * SUBTILE_COLUMNS;
 
-// Most distinct input rows and columns of a tile.
-constexpr int TILE_INPUT_ROWS = 12;
-constexpr int TILE_INPUT_COLUMNS = 22;
-constexpr int HALO_PIXELS = TILE_INPUT_ROWS * TILE_INPUT_COLUMNS;
+// Most distinct input rows and columns of a subtile.
+constexpr int SUBTILE_INPUT_ROWS = 12;
+constexpr int SUBTILE_INPUT_COLUMNS = 22;
+constexpr int HALO_PIXELS = SUBTILE_INPUT_ROWS * SUBTILE_INPUT_COLUMNS;
 
-// A tap that reads zeros, in tap tables of values and of blocks.
+// A tap that reads zeros, in tap tables of values and of sections.
 constexpr int32_t ZERO = -1;
-constexpr uint8_t BLOCK_ZERO = 255;
+constexpr uint8_t SECTION_ZERO = 255;
 
-// Consecutive values of the row axis: where their taps lie among the block's distinct input rows.
-struct RowBlock {
+// Consecutive values of the row axis: where their taps lie among the section's distinct input rows.
+struct RowSection {
     int32_t first;                       // value
-    int32_t count;                       // 1..TILE_ROWS values
-    int32_t inputs;                      // distinct input rows, 1..TILE_INPUT_ROWS
-    int32_t input[TILE_INPUT_ROWS];      // values of the previous layer
-    uint8_t tap[TILE_ROWS][4];           // index into input, or BLOCK_ZERO; the fourth is unused
+    int32_t count;                       // 1..SUBTILE_ROWS values
+    int32_t inputs;                      // distinct input rows, 1..SUBTILE_INPUT_ROWS
+    int32_t input[SUBTILE_INPUT_ROWS];   // values of the previous layer
+    uint8_t tap[SUBTILE_ROWS][4];        // index into input, or SECTION_ZERO; the fourth is unused
 };
 
 // The same along the columns.
-struct ColumnBlock {
+struct ColumnSection {
     int32_t first;
-    int32_t count;                       // 1..TILE_COLUMNS values
-    int32_t inputs;                      // distinct input columns, 1..TILE_INPUT_COLUMNS
-    int32_t input[TILE_INPUT_COLUMNS];
-    uint8_t tap[TILE_COLUMNS][4];
+    int32_t count;                       // 1..SUBTILE_COLUMNS values
+    int32_t inputs;                      // distinct input columns, 1..SUBTILE_INPUT_COLUMNS
+    int32_t input[SUBTILE_INPUT_COLUMNS];
+    uint8_t tap[SUBTILE_COLUMNS][4];
 };
 
-// A tile that is evaluated, where a ROI leaves some out.
-struct Tile {
-    int32_t row_block;
-    int32_t column_block;
-    uint32_t wanted[TILE_PIXELS / 32];   // bit row * TILE_COLUMNS + column: this pixel is stored
+// A subtile that is evaluated, where a ROI leaves some out.
+struct Subtile {
+    int32_t row_section;
+    int32_t column_section;
+    uint32_t wanted[SUBTILE_PIXELS / 32];  // bit row * SUBTILE_COLUMNS + column: this pixel is stored
 };
 
 // In every struct: `cancel` is a word of device memory, set to non-zero when the call is to stop: every block
@@ -122,7 +122,7 @@ struct Start {
 // The source of an input value: pixels from its band's start, or BLACK.
 constexpr int32_t BLACK = -2147483647 - 1;
 
-// conv3_first: the first convolution, straight from the caller's voxels, in f32. One tile a block.
+// conv3_first: the first convolution, straight from the caller's voxels, in f32. One subtile a block.
 constexpr int FIRST_THREADS = 128;
 
 struct FirstParams {
@@ -136,7 +136,7 @@ struct FirstParams {
     const int32_t* row_sources;          // [input rows]
     const int32_t* column_sources;       // [input columns]
     const Start* starts;                 // of each band
-    const Tile* tiles;                   // or null: all; blocks are 8 and 16 consecutive values here
+    const Subtile* subtiles;             // or null: all; sections are 8 and 16 consecutive values here
     const volatile uint32_t* cancel;
     uint32_t* overflow;
     int32_t rows;
@@ -153,36 +153,36 @@ struct FirstParams {
 
 // conv3_CHUNK_OUTPUTS: a 3x3 gather convolution with bias and ReLU. CHUNK input channels (64, 32 or 16, dividing
 // input_channels) are in shared memory at a time, OUTPUTS (128 or 64) output channels are made by a block.
-// Grid: x tiles, y output_channels / OUTPUTS, rounded up.
+// Grid: x subtiles, y output_channels / OUTPUTS, rounded up.
 constexpr int CONV_THREADS = 128;
 
 // conv3_wgmma_OUTPUTS: the same on sm_90 alone, with chunks of 64 input channels. A block makes OUTPUTS outputs of
-// WGMMA_TILES tiles at a time, and goes on to others. Grid: x at most one block per multiprocessor.
-constexpr int WGMMA_TILES = 2;
+// WGMMA_SUBTILES subtiles at a time, and goes on to others. Grid: x at most one block per multiprocessor.
+constexpr int WGMMA_SUBTILES = 2;
 constexpr int WGMMA_CHUNK = 64;
-constexpr int WGMMA_THREADS = (WGMMA_TILES + 1) * 128;
+constexpr int WGMMA_THREADS = (WGMMA_SUBTILES + 1) * 128;
 
 struct ConvParams {
     const uint16_t* input;               // [input rows][input_columns][input_channels]
     uint16_t* output;                    // [rows][columns][output_channels]
     const uint16_t* weights;             // packed: see conv3.cuh
     const float* bias;                   // [output_channels, padded to OUTPUTS]
-    const RowBlock* row_blocks;
-    const ColumnBlock* column_blocks;
-    const Tile* tiles;                   // or null: all pairs of blocks
+    const RowSection* row_sections;
+    const ColumnSection* column_sections;
+    const Subtile* subtiles;             // or null: all pairs of sections
     const volatile uint32_t* cancel;
     uint32_t* overflow;
-    int32_t column_block_count;
+    int32_t column_section_count;
     int32_t input_columns;
     int32_t input_channels;              // padded
     int32_t columns;
     int32_t output_channels;             // padded
     int32_t layer;
-    int32_t tile_count;                  // for conv3_wgmma_*, whose grid does not tell
+    int32_t subtile_count;               // for conv3_wgmma_*, whose grid does not tell
     int32_t unused;
 };
 
-// gather_max_pool: 2x2 maximum. One tile a block.
+// gather_max_pool: 2x2 maximum. One subtile a block.
 constexpr int MAX_POOL_THREADS = 128;
 
 struct MaxPoolParams {
@@ -190,7 +190,7 @@ struct MaxPoolParams {
     uint16_t* output;                    // [rows][columns][channels]
     const int32_t* row_taps;             // [rows][2]
     const int32_t* column_taps;          // [columns][2]
-    const Tile* tiles;                   // or null: all; blocks are 8 and 16 consecutive values here
+    const Subtile* subtiles;             // or null: all; sections are 8 and 16 consecutive values here
     const volatile uint32_t* cancel;
     int32_t rows;
     int32_t columns;
@@ -199,61 +199,61 @@ struct MaxPoolParams {
 };
 
 // gemm: a side x side gather convolution whose output pixels are patches, without the last addition: a sum
-// for each part of the rows of taps. Side 1 without tables is a dense layer of each point by itself.
-// Grid: x points / GEMM_POINTS, y output_channels / GEMM_OUTPUTS times splits, side / split_rows, all rounded up.
+// for each part of the rows of taps. Side 1 without tables is a dense layer of each patch by itself.
+// Grid: x patches / GEMM_PATCHES, y output_channels / GEMM_OUTPUTS times splits, side / split_rows, all rounded up.
 constexpr int GEMM_THREADS = 256;
-constexpr int GEMM_POINTS = 128;
+constexpr int GEMM_PATCHES = 128;
 constexpr int GEMM_OUTPUTS = 256;
 constexpr int GEMM_PACKED = 64;         // outputs whose weights lie together
 constexpr int GEMM_CHUNK = 32;
 
 struct GemmParams {
-    const uint16_t* input;               // [input rows][input_columns][input_channels], or [points][input_channels]
-    float* sums;                         // [splits][points][output_channels], aligned to 16 bytes
+    const uint16_t* input;               // [input rows][input_columns][input_channels], or [patches][input_channels]
+    float* sums;                         // [splits][patches][output_channels], aligned to 16 bytes
     const uint16_t* weights;             // packed: see gemm.cu
     const int32_t* row_taps;             // [rows][side], or null
     const int32_t* column_taps;          // [columns][side], or null
-    const int32_t* pixels;               // row * columns + column of each point, or null: in this order
+    const int32_t* pixels;               // row * columns + column of each patch, or null: in this order
     const volatile uint32_t* cancel;
-    int32_t points;
+    int32_t patches;
     int32_t columns;                     // of the patch grid
     int32_t side;
-    int32_t split_rows;                   // of taps
+    int32_t split_rows;                  // of taps
     int32_t input_columns;
     int32_t input_channels;              // padded
     int32_t output_channels;             // padded
     int32_t unused;
 };
 
-// split_k_reduce: adds the splits in order, with bias and ReLU. SPLIT_K_OUTPUTS outputs of a point a thread.
+// split_k_reduce: adds the splits in order, with bias and ReLU. SPLIT_K_OUTPUTS outputs of a patch a thread.
 constexpr int SPLIT_K_THREADS = 128;
 constexpr int SPLIT_K_OUTPUTS = 8;
 
 struct SplitKParams {
-    const float* sums;                   // [splits][points][output_channels], aligned to 16 bytes
+    const float* sums;                   // [splits][patches][output_channels], aligned to 16 bytes
     const float* bias;                   // [output_channels]
-    uint16_t* output;                    // [points][output_channels]
+    uint16_t* output;                    // [patches][output_channels]
     const volatile uint32_t* cancel;
     uint32_t* overflow;
-    int32_t points;
+    int32_t patches;
     int32_t output_channels;             // padded
     int32_t splits;
     int32_t layer;
 };
 
-// scores: logits of a tile's points from the last layer's sums, and their softmax, to their places in the slice's patch grid.
-// One point a thread.
+// scores: logits of a tile's patches from the last layer's sums, and their softmax, to their places in the slice's patch grid.
+// One patch a thread.
 constexpr int SCORES_THREADS = 128;
 
 struct ScoresParams {
-    const float* sums;                   // [splits][points][padded_classes]
+    const float* sums;                   // [splits][patches][padded_classes]
     const float* bias;                   // [classes]
     const int32_t* grid_indices;         // index of each patch in the slice's patch grid
     float* logits;                       // [patches of the slice][classes]
     float* probabilities;                // [patches of the slice][classes]
     const volatile uint32_t* cancel;
     uint32_t* overflow;
-    int32_t points;
+    int32_t patches;
     int32_t classes;
     int32_t padded_classes;
     int32_t splits;
@@ -282,8 +282,8 @@ constexpr int WRITE_MASK_THREADS = 128;
 struct WriteMaskParams {
     const float* logits;                 // [patches of the slice][classes], NaN where not evaluated
     const float* probabilities;          // [patches of the slice][classes]
-    const AxisSample* rows;                // [height]
-    const AxisSample* columns;             // [width]
+    const AxisSample* rows;              // [height]
+    const AxisSample* columns;           // [width]
     const uint8_t* roi;                  // [height][width], or null: everywhere
     Plane mask;                          // u8
     Plane probability;                   // f32, of lesion_class

@@ -10,7 +10,7 @@
 #define SIZE constexpr int
 #endif
 
-// Stages of weights in shared memory: as many taps are on their way. With the largest tiles two have to do, so that
+// Stages of weights in shared memory: as many taps are on their way. With the largest subtiles two have to do, so that
 // two blocks fit a multiprocessor of an H100; a tap is long enough there.
 SIZE conv_stages(int chunk, int outputs) { return chunk * outputs > 64 * 64 ? 2 : 3; }
 
@@ -28,36 +28,36 @@ SIZE conv_shared_bytes(int chunk, int outputs) {
 // conv3_wgmma_OUTPUTS, one block per multiprocessor:         128       64
 //   up to a multiple of 1024                                 1024     1024
 //   weights   [stages][OUTPUTS][64] fp16                    81920    65536
-//   halos     [2 tiles][2][HALO_PIXELS + 1][64] fp16,      139264   139264
+//   halos     [2 subtiles][2][HALO_PIXELS + 1][64] fp16,      139264   139264
 //             each up to a multiple of 1024
-//   barriers  [stages + 2 tiles x 2 + items][2] int64         208      256
-//   items     [items] of two tiles                           2192     2192
-//   sources   [2 tiles][HALO_PIXELS] int32                   2112     2112
+//   barriers  [stages + 2 subtiles x 2 + items][2] int64         208      256
+//   items     [items] of two subtiles                           2192     2192
+//   sources   [2 subtiles][HALO_PIXELS] int32                   2112     2112
 //   bytes                                                  226720   210384
 constexpr int WGMMA_ITEMS = 4;
 constexpr int WGMMA_ITEM_BYTES =
-    WGMMA_TILES * (sizeof(RowBlock) + sizeof(ColumnBlock) + sizeof(uint32_t) * TILE_PIXELS / 32) + 4;
+    WGMMA_SUBTILES * (sizeof(RowSection) + sizeof(ColumnSection) + sizeof(uint32_t) * SUBTILE_PIXELS / 32) + 4;
 constexpr int WGMMA_ALIGNMENT = 1024;
 SIZE wgmma_stages(int outputs) { return outputs > 64 ? 5 : 8; }
-SIZE wgmma_barriers(int outputs) { return 2 * (wgmma_stages(outputs) + WGMMA_TILES * 2 + WGMMA_ITEMS); }
+SIZE wgmma_barriers(int outputs) { return 2 * (wgmma_stages(outputs) + WGMMA_SUBTILES * 2 + WGMMA_ITEMS); }
 SIZE wgmma_halo_bytes() {
     return (conv_halo_bytes(WGMMA_CHUNK) + WGMMA_ALIGNMENT - 1) / WGMMA_ALIGNMENT * WGMMA_ALIGNMENT;
 }
 SIZE wgmma_shared_bytes(int outputs) {
     return WGMMA_ALIGNMENT + wgmma_stages(outputs) * outputs * WGMMA_CHUNK * 2 +
-           WGMMA_TILES * 2 * wgmma_halo_bytes() + wgmma_barriers(outputs) * 8 +
-           WGMMA_ITEMS * WGMMA_ITEM_BYTES + WGMMA_TILES * HALO_PIXELS * 4;
+           WGMMA_SUBTILES * 2 * wgmma_halo_bytes() + wgmma_barriers(outputs) * 8 +
+           WGMMA_ITEMS * WGMMA_ITEM_BYTES + WGMMA_SUBTILES * HALO_PIXELS * 4;
 }
 
 // gemm: 98304,
-//   [stages]([points][chunk] + [outputs][chunk]) fp16: three stages on their way, and not more than sm_86 has.
+//   [stages]([patches][chunk] + [outputs][chunk]) fp16: three stages on their way, and not more than sm_86 has.
 constexpr int GEMM_STAGES = 4;
-constexpr int GEMM_STAGE_BYTES = (GEMM_POINTS + GEMM_OUTPUTS) * GEMM_CHUNK * 2;
+constexpr int GEMM_STAGE_BYTES = (GEMM_PATCHES + GEMM_OUTPUTS) * GEMM_CHUNK * 2;
 constexpr int GEMM_SHARED_BYTES = GEMM_STAGES * GEMM_STAGE_BYTES;
 
 // conv3_first: 5480, [FIRST_PIXELS] intensities, three words for each tap, two counts.
-constexpr int FIRST_ROW_TAPS = TILE_ROWS * 3;
-constexpr int FIRST_COLUMN_TAPS = TILE_COLUMNS * 3;
+constexpr int FIRST_ROW_TAPS = SUBTILE_ROWS * 3;
+constexpr int FIRST_COLUMN_TAPS = SUBTILE_COLUMNS * 3;
 constexpr int FIRST_PIXELS = FIRST_ROW_TAPS * FIRST_COLUMN_TAPS;
 constexpr int FIRST_SHARED_BYTES = FIRST_PIXELS * 4 + 3 * (FIRST_ROW_TAPS + FIRST_COLUMN_TAPS) * 4 + 8;
 

@@ -10,7 +10,7 @@
 
 use crate::cancel::{AT_A_TIME, Cancel};
 use crate::error::Error;
-use crate::memory::{Zeros, try_filled};
+use crate::memory::Zeros;
 use crate::volume::{Extents, Volume};
 
 /// What lies above it is tissue.
@@ -34,17 +34,8 @@ pub(crate) fn bytes_for_body(extents: Extents) -> Result<u64, Error> {
 
 /// [height][width] of slice `z`: true in the body; and how many are.
 pub(crate) fn find_body(volume: &Volume<'_>, z: usize, cancel: &Cancel) -> Result<(Zeros<bool>, u64), Error> {
-    let Extents { width, height, .. } = volume.extents();
-    let mut inside = Zeros::new(width * height, WHAT)?;
-    let mut values = try_filled(width.min(AT_A_TIME), 0.0, WHAT)?;
-    for (y, row) in inside.chunks_exact_mut(width).enumerate() {
-        for (part, inside) in row.chunks_mut(AT_A_TIME).enumerate() {
-            cancel.check()?;
-            let values = &mut values[..inside.len()];
-            volume.read([part * AT_A_TIME, y, z], values);
-            inside.iter_mut().zip(&*values).for_each(|(inside, hu)| *inside = *hu > SURFACE_HU && hu.is_finite());
-        }
-    }
+    let width = volume.extents().width;
+    let mut inside = volume.select(z, |hu| hu > SURFACE_HU && hu.is_finite(), WHAT, cancel)?;
     keep_largest(&mut inside, width, cancel)?;
     let count = fill(&mut inside, width, cancel)?;
     Ok((inside, count))
@@ -54,7 +45,7 @@ fn keep_largest(inside: &mut [bool], width: usize, cancel: &Cancel) -> Result<()
     let mut links = Zeros::new(inside.len() + 1, WHAT)?;
     connect(inside, true, width, &mut links, cancel)?;
     let (mut largest, mut size) = (0, 0);
-    each(inside, cancel, |i, inside| {
+    cancel.each(inside, |i, inside| {
         if *inside {
             let root = root(&mut links, i);
             if members(links[root]) > size {
@@ -62,7 +53,7 @@ fn keep_largest(inside: &mut [bool], width: usize, cancel: &Cancel) -> Result<()
             }
         }
     })?;
-    each(inside, cancel, |i, inside| *inside = *inside && root(&mut links, i) == largest)
+    cancel.each(inside, |i, inside| *inside = *inside && root(&mut links, i) == largest)
 }
 
 /// Returns how many are inside then.
@@ -70,19 +61,11 @@ fn fill(inside: &mut [bool], width: usize, cancel: &Cancel) -> Result<u64, Error
     let mut links = Zeros::new(inside.len() + 1, WHAT)?;
     connect(inside, false, width, &mut links, cancel)?;
     let (border, mut count) = (inside.len(), 0);
-    each(inside, cancel, |i, inside| {
+    cancel.each(inside, |i, inside| {
         *inside = *inside || root(&mut links, i) != root(&mut links, border);
         count += u64::from(*inside);
     })?;
     Ok(count)
-}
-
-fn each(pixels: &mut [bool], cancel: &Cancel, mut visit: impl FnMut(usize, &mut bool)) -> Result<(), Error> {
-    for (part, pixels) in pixels.chunks_mut(AT_A_TIME).enumerate() {
-        cancel.check()?;
-        pixels.iter_mut().enumerate().for_each(|(i, pixel)| visit(part * AT_A_TIME + i, pixel));
-    }
-    Ok(())
 }
 
 /// Links all neighbours that are both inside, or (`of` is false) both outside, these with the last link too where they lie at the

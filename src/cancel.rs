@@ -25,4 +25,13 @@ impl Cancel {
     pub fn check(&self) -> Result<(), Error> {
         if self.0.load(Ordering::Relaxed) { Err(Error::Cancelled) } else { Ok(()) }
     }
+
+    /// Visits all of a long list, with their indices, and fails once a stop is requested.
+    pub fn each<T>(&self, list: &mut [T], mut visit: impl FnMut(usize, &mut T)) -> Result<(), Error> {
+        for (part, list) in list.chunks_mut(AT_A_TIME).enumerate() {
+            self.check()?;
+            list.iter_mut().enumerate().for_each(|(i, element)| visit(part * AT_A_TIME + i, element));
+        }
+        Ok(())
+    }
 }

@@ -86,10 +86,10 @@ mod process;
 
 mod error;
 
-pub use engine::{Bytes, DeviceChoice, DeviceKind, LayerWork, Span};
+pub use engine::{Bytes, DeviceChoice, DeviceKind, LayerWork, LogLevel, Span};
 pub use error::Error;
 pub use mask::Interpolation;
 pub use patch_grid::{Crop, Padding};
-pub use session::{Centres, Estimate, LogLevel, Options, Outputs, Report, Session, Stage, Timings, Work};
+pub use session::{Centres, Estimate, Options, Outputs, Report, Session, Stage, Timings, Work};
 pub use volume::{Extents, Memory, Spacing, Strides, Volume, VolumeMut, Voxel, VoxelType};
 pub use weights::{Description, Metadata, Model};

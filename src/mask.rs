@@ -13,7 +13,7 @@ use crate::cancel::{AT_A_TIME, Cancel};
 use crate::error::Error;
 use crate::memory::{Zeros, try_filled, try_with_capacity};
 use crate::patch_grid::{CentrePair, PatchGrid, Selection};
-use crate::volume::{Memory, OutputView};
+use crate::volume::{Memory, OutputView, StridedArray};
 
 /// The way from patches' classes to voxels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +22,37 @@ pub enum Interpolation {
     Nearest,
     /// Between centres.
     Linear,
+}
+
+/// One thing for each output.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct PerOutput<T> {
+    pub mask: T,
+    pub probability: T,
+    pub coverage: T,
+    pub logits: T,
+}
+
+impl<T> PerOutput<T> {
+    /// All of them, with the outputs' names.
+    pub fn named(self) -> [(&'static str, T); 4] {
+        let Self { mask, probability, coverage, logits } = self;
+        [("mask", mask), ("probability", probability), ("coverage", coverage), ("logits", logits)]
+    }
+
+    pub fn map<U>(self, mut f: impl FnMut(T) -> U) -> PerOutput<U> {
+        let [mask, probability, coverage, logits] = self.named().map(|(_, each)| f(each));
+        PerOutput { mask, probability, coverage, logits }
+    }
+
+    pub fn zip<U>(self, other: PerOutput<U>) -> PerOutput<(T, U)> {
+        PerOutput {
+            mask: (self.mask, other.mask),
+            probability: (self.probability, other.probability),
+            coverage: (self.coverage, other.coverage),
+            logits: (self.logits, other.logits),
+        }
+    }
 }
 
 /// The outputs of the caller that are wanted; [1][x][y][z], logits [class][x][y][z].
@@ -33,25 +64,19 @@ pub(crate) struct OutputViews<'a> {
 }
 
 impl OutputViews<'_> {
-    /// True for those that are there.
-    pub fn wanted(&self) -> Wanted {
-        Wanted {
-            mask: self.mask.is_some(),
-            probability: self.probability.is_some(),
-            coverage: self.coverage.is_some(),
-            logits: self.logits.is_some(),
+    /// Where they lie.
+    pub fn arrays(&self) -> PerOutput<Option<StridedArray>> {
+        PerOutput {
+            mask: self.mask.as_ref().map(|view| view.array),
+            probability: self.probability.as_ref().map(|view| view.array),
+            coverage: self.coverage.as_ref().map(|view| view.array),
+            logits: self.logits.as_ref().map(|view| view.array),
         }
     }
 
-    /// Addresses of outputs in device memory; `None`: they are in host memory.
-    pub fn on_device(&self) -> Result<Option<DevicePlanes>, Error> {
-        let memories = [
-            self.mask.as_ref().map(OutputView::memory),
-            self.probability.as_ref().map(OutputView::memory),
-            self.coverage.as_ref().map(OutputView::memory),
-            self.logits.as_ref().map(OutputView::memory),
-        ];
-        let mut memories = memories.into_iter().flatten();
+    /// The memory that all of them lie in.
+    pub fn memory(&self) -> Result<Memory, Error> {
+        let mut memories = self.arrays().named().into_iter().filter_map(|(_, array)| Some(array?.memory));
         let first = memories.next().unwrap_or(Memory::Host);
         if memories.any(|memory| memory != first) {
             return Err(Error::invalid(
@@ -60,56 +85,8 @@ impl OutputViews<'_> {
                     .into(),
             ));
         }
-        Ok(match first {
-            Memory::Host => None,
-            Memory::Cuda { stream } => Some(DevicePlanes {
-                mask: self.mask.as_ref().map(OutputView::plane),
-                probability: self.probability.as_ref().map(OutputView::plane),
-                coverage: self.coverage.as_ref().map(OutputView::plane),
-                logits: self.logits.as_ref().map(OutputView::plane),
-                stream,
-            }),
-        })
+        Ok(first)
     }
-}
-
-impl<T: Copy> OutputView<'_, T> {
-    fn plane(&self) -> DevicePlane {
-        let (address, strides) = self.slice_at(0);
-        DevicePlane { address, strides }
-    }
-}
-
-/// An output in device memory: address of its first element, strides in bytes (class, x, y, z).
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct DevicePlane {
-    pub address: usize,
-    pub strides: [usize; 4],
-}
-
-/// The outputs in device memory that are wanted.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct DevicePlanes {
-    pub mask: Option<DevicePlane>,
-    pub probability: Option<DevicePlane>,
-    pub coverage: Option<DevicePlane>,
-    pub logits: Option<DevicePlane>,
-    /// The caller's stream.
-    pub stream: usize,
-}
-
-/// True for each output that the caller has a buffer for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Wanted {
-    pub mask: bool,
-    pub probability: bool,
-    pub coverage: bool,
-    pub logits: bool,
-}
-
-impl Wanted {
-    pub const EVERYTHING: Self = Self { mask: true, probability: true, coverage: true, logits: true };
-    pub const NOTHING: Self = Self { mask: false, probability: false, coverage: false, logits: false };
 }
 
 /// The patches of one slice after the network.
@@ -144,11 +121,7 @@ impl Scores {
 
     /// Before a slice of which only some patches are evaluated: none is yet.
     pub fn clear(&mut self, cancel: &Cancel) -> Result<(), Error> {
-        for logits in self.logits.chunks_mut(AT_A_TIME) {
-            cancel.check()?;
-            logits.fill(f32::NAN);
-        }
-        Ok(())
+        cancel.each(&mut self.logits, |_, logit| *logit = f32::NAN)
     }
 
     /// Stores the logits of patch `index`.

@@ -18,7 +18,10 @@ pub(crate) fn guarded<T>(body: impl FnOnce() -> Result<T, Error>) -> Result<T, E
     let outer = GUARDED.replace(true);
     let outcome = catch_unwind(AssertUnwindSafe(body));
     GUARDED.set(outer);
-    outcome.unwrap_or_else(|payload| Err(Error::Panic(panic_text(payload.as_ref()))))
+    outcome.unwrap_or_else(|payload| {
+        let text = said(payload.as_ref());
+        Err(Error::Panic(format!("defect in patchmask {}: {text}", env!("CARGO_PKG_VERSION"))))
+    })
 }
 
 /// Marks a thread of the library, whose panics the pool carries to the caller.
@@ -27,7 +30,7 @@ pub(crate) fn mark_worker_thread() {
     GUARDED.set(true);
 }
 
-/// WinogradRuns a panic hook to the host's: silent for the library's own code, the host's for all other.
+/// Chains a panic hook to the host's: silent for the library's own code, the host's for all other.
 fn silence_own_panics() {
     // No thread waits for another here: after a fork that one may be missing.
     static INSTALLED: AtomicBool = AtomicBool::new(false);
@@ -41,17 +44,13 @@ fn silence_own_panics() {
     }
 }
 
+/// The text of a panic.
 pub(crate) fn said(payload: &(dyn Any + Send)) -> &str {
     payload
         .downcast_ref::<&str>()
         .copied()
         .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
         .unwrap_or("no text")
-}
-
-fn panic_text(payload: &(dyn Any + Send)) -> String {
-    let text = said(payload);
-    format!("defect in patchmask {}: {text}", env!("CARGO_PKG_VERSION"))
 }
 
 #[cfg(test)]

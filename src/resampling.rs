@@ -36,7 +36,8 @@ pub(crate) struct Scale {
 pub(crate) struct Taps {
     pub first: usize,
     pub count: usize,
-    weights: [f64; MAX_TAPS],
+    /// Zeros behind the first `count`.
+    pub weights: [f64; MAX_TAPS],
 }
 
 impl Taps {

@@ -45,11 +45,11 @@ pub use work::{LayerWork, Span};
 use crate::axes::Axes;
 use crate::error::Error;
 use crate::intensity::Intensity;
-use crate::mask::{Decision, DevicePlanes, OutputViews, Wanted};
+use crate::mask::{Decision, OutputViews, PerOutput};
 use crate::network::feature_side;
 use crate::patch_grid::{PatchGrid, Selection};
 use crate::plan::{AxisSizes, MacsPerOutput, MaxRuns, PlannedTile};
-use crate::volume::{Extents, Volume};
+use crate::volume::{Extents, Memory, StridedArray, Volume};
 use crate::weights::Model;
 
 /// The caller's choice of a device.
@@ -127,12 +127,19 @@ pub(crate) struct Request<'a> {
     pub geometry: Geometry,
     pub volume: &'a Volume<'a>,
     /// The outputs that the caller has buffers for.
-    pub wanted: Wanted,
-    /// The outputs' addresses, if they are in device memory.
-    pub planes: Option<DevicePlanes>,
+    pub outputs: PerOutput<Option<StridedArray>>,
+    pub outputs_memory: Memory,
     pub intensity: Intensity,
     pub decision: Decision,
     pub control: &'a Control,
+}
+
+impl Request<'_> {
+    /// What of the caller's lies in device memory, if anything.
+    pub fn on_device(&self) -> Option<&'static str> {
+        let memories = [("volume", self.volume.memory()), ("outputs", self.outputs_memory)];
+        memories.into_iter().find(|(_, memory)| *memory != Memory::Host).map(|(name, _)| name)
+    }
 }
 
 /// Tiles to be evaluated.
@@ -182,11 +189,17 @@ pub(crate) struct EngineInfo {
     pub memory: Arc<dyn MemoryModel>,
 }
 
-/// Something that the caller should hear when a session is made.
-pub(crate) enum Note {
-    Info(String),
-    Warning(String),
+/// Importance of a log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogLevel {
+    /// The caller should know.
+    Warning,
+    /// A choice that was made.
+    Info,
 }
+
+/// A log line for the caller when a session is made.
+pub(crate) type Note = (LogLevel, String);
 
 /// The memory that an engine needs, besides [`EngineInfo::fixed`].
 pub(crate) trait MemoryModel: Send + Sync {

@@ -17,7 +17,6 @@ use crate::error::Error;
 use crate::mask::OutputViews;
 use crate::patch_grid::Selection;
 use crate::plan::AxisSizes;
-use crate::volume::Memory;
 
 /// See the module. All engines are of one kind.
 pub(super) struct MultiGpu {
@@ -61,8 +60,7 @@ impl Engine for MultiGpu {
     }
 
     fn begin<'a>(&'a mut self, request: Request<'a>) -> Result<Box<dyn EngineCall + 'a>, Error> {
-        let on_device = [("volume", request.volume.memory() != Memory::Host), ("outputs", request.planes.is_some())];
-        if let Some((name, _)) = on_device.into_iter().find(|(_, on_device)| *on_device) {
+        if let Some(name) = request.on_device() {
             return Err(Error::invalid(format!(
                 "{name} in device memory: a session of several GPUs takes host memory; copy there, or make a session \
                  of that GPU alone"

@@ -3,7 +3,7 @@
 use super::cpu::CpuEngine;
 use super::cuda::CudaEngine;
 use super::multi_gpu::MultiGpu;
-use super::{DeviceChoice, Engine, Note, Settings};
+use super::{DeviceChoice, Engine, LogLevel, Note, Settings};
 use crate::error::Error;
 
 /// The engine on the GPUs that the caller asked for; `None` where `auto` does without. `notes` gets the reason, and
@@ -34,7 +34,7 @@ pub(crate) fn gpu(
                 // There is less page-locked memory than the host has.
                 | Error::OutOfMemory(_)),
             ) if *choice == DeviceChoice::Auto => {
-                notes.push(Note::Info(format!("device auto: using the CPU: {why}")));
+                notes.push((LogLevel::Info, format!("device auto: using the CPU: {why}")));
                 return Ok(None);
             }
             Err(Error::NoDevice(why)) => {
@@ -45,9 +45,8 @@ pub(crate) fn gpu(
     }
     architectures.dedup();
     if architectures.len() > 1 {
-        notes.push(Note::Warning(
-            "GPUs of different architectures: the last bits of a slice depend on which one evaluates it".into(),
-        ));
+        let text = "GPUs of different architectures: the last bits of a slice depend on which one evaluates it";
+        notes.push((LogLevel::Warning, text.into()));
     }
     Ok(Some(match engines.len() {
         1 => engines.remove(0),

@@ -73,7 +73,7 @@ pub unsafe extern "C" fn patchmask_options_init(
     guard(|| {
         // SAFETY: NULL or live by contract.
         let model = unsafe { model.as_ref() };
-        let defaults = Options::for_model(model.map(|m| m.model.as_ref()));
+        let defaults = Options::for_model(model.map(|m| &m.model));
         let options = patchmask_options::from(defaults);
         // SAFETY: by contract of this function.
         unsafe { init_struct(out_options, struct_size, "out_options", &options) }

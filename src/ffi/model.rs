@@ -3,7 +3,6 @@
 use std::ffi::{CString, c_char, c_void};
 use std::path::Path;
 use std::ptr;
-use std::sync::Arc;
 
 use super::guard::{guard, guard_value};
 use super::pointers::{borrow, check_out, invalid_null, struct_size, write_struct};
@@ -14,7 +13,7 @@ use crate::weights::Model;
 
 /// A loaded model. Immutable: any number of threads and sessions may use it at once.
 pub struct patchmask_model {
-    pub(super) model: Arc<Model>,
+    pub(super) model: Model,
     class_names: Vec<CString>,
 }
 
@@ -69,10 +68,10 @@ pub unsafe extern "C" fn patchmask_model_get_info(
 ) -> patchmask_status {
     guard(|| {
         // SAFETY: by contract of this function.
-        let model = &unsafe { borrow(model, "model") }?.model;
+        let model = unsafe { borrow(model, "model") }?;
         // SAFETY: by contract of this function.
         unsafe { struct_size(out_info, "out_info") }?;
-        let description = model.describe();
+        let description = model.model.describe();
         let mut sha256 = [0 as c_char; 65];
         for (to, from) in sha256.iter_mut().zip(description.sha256.bytes()) {
             *to = from as c_char;
@@ -124,7 +123,7 @@ pub unsafe extern "C" fn patchmask_model_free(model: *mut patchmask_model) {
 fn hand_out(model: Model, out_model: *mut *mut patchmask_model) -> Result<(), Error> {
     let class_names =
         model.describe().class_names.into_iter().map(|name| CString::new(name).unwrap_or_default()).collect();
-    let model = Box::new(patchmask_model { model: Arc::new(model), class_names });
+    let model = Box::new(patchmask_model { model, class_names });
     // SAFETY: the caller of this function has checked the pointer.
     unsafe { out_model.write(Box::into_raw(model)) };
     Ok(())

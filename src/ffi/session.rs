@@ -9,9 +9,11 @@ use super::guard::{guard, guard_value};
 use super::model::patchmask_model;
 use super::pointers::{borrow, check_out, read_struct, struct_size, write_struct};
 use super::types::*;
-use crate::engine::DeviceKind;
+use crate::engine::{DeviceKind, LogLevel};
+use crate::error::Error;
 use crate::float_modes::as_host;
-use crate::session::{LogLevel, Session, Stage};
+use crate::session::{Session, Stage};
+use crate::volume::Volume;
 
 /// Workspace and threads for segmenting with one model and one set of options. Runs one call at a
 /// time; use one session per thread. Cancelling and asking for progress are allowed from any thread.
@@ -56,9 +58,7 @@ pub unsafe extern "C" fn patchmask_session_new(
     guard(|| {
         check_out(out_session, "out_session")?;
         // SAFETY: by contract of this function.
-        let model = unsafe { borrow(model, "model") }?;
-        // SAFETY: by contract of this function.
-        let raw = unsafe { options_in(options) }?;
+        let (model, raw) = unsafe { (borrow(model, "model")?, options_in(options)?) };
         let options = raw.to_options()?;
         let log = Log { callback: raw.log, user_data: raw.log_user_data };
         let session = Session::new(&model.model, options, &mut |level, text| log.tell(level, text))?;
@@ -98,11 +98,11 @@ pub unsafe extern "C" fn patchmask_session_estimate(
 ) -> patchmask_status {
     guard(|| {
         // SAFETY: by contract of this function.
-        let session = unsafe { borrow(session, "session") }?;
-        // SAFETY: by contract of this function.
-        unsafe { struct_size(out_estimate, "out_estimate") }?;
-        // SAFETY: by contract of this function.
-        let volume = unsafe { read_struct(volume, "volume", std::mem::zeroed()) }?;
+        let (session, volume) = unsafe {
+            let session = borrow(session, "session")?;
+            struct_size(out_estimate, "out_estimate")?;
+            (session, read_struct(volume, "volume", std::mem::zeroed::<patchmask_volume>())?)
+        };
         let (extents, spacing) = (volume.extents_in("volume")?, volume.spacing_in("volume")?);
         // SAFETY: by contract of this function.
         let roi = unsafe { roi_in(roi) }?;
@@ -150,13 +150,8 @@ pub unsafe extern "C" fn patchmask_session_segment(
 ) -> patchmask_status {
     guard(|| {
         // SAFETY: by contract of this function.
-        let this = unsafe { borrow(session, "session") }?;
-        // SAFETY: by contract of this function.
-        let volume = unsafe { volume_in(volume, "volume") }?;
-        // SAFETY: by contract of this function.
-        let roi = unsafe { roi_in(roi) }?;
-        // SAFETY: by contract of this function.
-        let mut outputs = unsafe { outputs_in(outputs) }?;
+        let (this, volume, roi, mut outputs) =
+            unsafe { (borrow(session, "session")?, volume_in(volume, "volume")?, roi_in(roi)?, outputs_in(outputs)?) };
         if !out_result.is_null() {
             // SAFETY: by contract of this function.
             unsafe { struct_size(out_result, "out_result") }?;
@@ -271,7 +266,7 @@ pub unsafe extern "C" fn patchmask_session_free(session: *mut patchmask_session)
 ///
 /// # Safety
 /// NULL or a valid volume.
-unsafe fn roi_in<'a>(roi: *const patchmask_volume) -> Result<Option<crate::volume::Volume<'a>>, crate::error::Error> {
+unsafe fn roi_in<'a>(roi: *const patchmask_volume) -> Result<Option<Volume<'a>>, Error> {
     if roi.is_null() {
         return Ok(None);
     }

@@ -1,6 +1,6 @@
 //! Buffers that can be gigabytes: taken from the system as pages that it zeroes when they are first touched, by the threads that
-//! use them, and given back in a moment. Large blocks are mappings of their own, on large pages where the system has
-//! those: these go with the block, and the host's heap keeps none.
+//! use them, and given back in a moment. Large ones are mappings of their own, on large pages where the system has
+//! those: these go with the buffer, and the host's heap keeps none.
 
 use std::alloc::{Layout, alloc_zeroed};
 use std::marker::PhantomData;

@@ -1,5 +1,5 @@
-//! The patch grid: the patches' centres on each axis, the crop, the patches that a ROI asks for ([`selection`]), and the blocks of them
-//! that are evaluated together ([`blocks`]).
+//! The patch grid: the patches' centres on each axis, the crop, the patches that a ROI asks for ([`selection`]), and the subgrids
+//! that are evaluated together ([`subgrid`]).
 //!
 //! ```text
 //! centre k = origin + k * stride while inside the crop     origin: the crop's corner
@@ -9,13 +9,13 @@
 //! Pixels are the model's; crop and footprints count the caller's voxels ([`voxel_axis`]).
 
 mod axis;
-mod blocks;
 mod grid;
 mod selection;
+mod subgrid;
 mod voxel_axis;
 
 pub use axis::Axis;
-pub(crate) use blocks::{PatchBlock, StripLimits, Strips, interleaved, splits};
 pub use grid::{Crop, Padding, PatchGrid, check_patch};
 pub(crate) use selection::Selection;
+pub(crate) use subgrid::{StripLimits, Strips, Subgrid, interleaved, splits};
 pub(crate) use voxel_axis::CentrePair;

@@ -33,19 +33,7 @@ impl Selection {
         interpolated: bool,
         cancel: &Cancel,
     ) -> Result<Self, Error> {
-        let Extents { width, height, .. } = roi.extents();
-        let mut inside = Zeros::new(width * height, "ROI of a slice")?;
-        let mut values = try_filled(width.min(AT_A_TIME), 0.0, "ROI row")?;
-        for (y, row) in inside.chunks_exact_mut(width).enumerate() {
-            for (part, inside) in row.chunks_mut(AT_A_TIME).enumerate() {
-                cancel.check()?;
-                let values = &mut values[..inside.len()];
-                roi.read([part * AT_A_TIME, y, z], values);
-                for (inside, &value) in inside.iter_mut().zip(&*values) {
-                    *inside = value != 0.0 && !value.is_nan();
-                }
-            }
-        }
+        let inside = roi.select(z, |value| value != 0.0 && !value.is_nan(), "ROI of a slice", cancel)?;
         Self::of(inside, grid, interpolated, cancel)
     }
 
@@ -57,9 +45,8 @@ impl Selection {
         interpolated: bool,
         cancel: &Cancel,
     ) -> Result<Self, Error> {
-        for (body, inside) in body.chunks_mut(AT_A_TIME).zip(self.inside.chunks(AT_A_TIME)) {
-            cancel.check()?;
-            body.iter_mut().zip(inside).for_each(|(body, &inside)| *body &= inside);
+        if !self.is_everything() {
+            cancel.each(&mut body, |i, body| *body &= self.inside[i])?;
         }
         Self::of(body, grid, interpolated, cancel)
     }
@@ -126,29 +113,36 @@ impl Selection {
         if self.is_everything() { grid.patches() } else { self.count }
     }
 
-    /// Rows and columns of the grid with at least one of them.
-    pub fn selected(&self, grid: &PatchGrid, cancel: &Cancel) -> Result<Axes<Vec<usize>>, Error> {
+    /// Those of some rows and columns of the grid that have at least one of them.
+    pub fn among<I: ExactSizeIterator<Item = usize> + Clone>(
+        &self,
+        candidates: Axes<I>,
+        grid: &PatchGrid,
+        cancel: &Cancel,
+    ) -> Result<Axes<Vec<usize>>, Error> {
         const WHAT: &str = "patches of a slice";
-        let counts = grid.axes().map(|axis| axis.count());
-        let list = |used: &[bool]| {
-            let mut indices = Vec::new();
-            for (index, _) in used.iter().enumerate().filter(|&(_, &used)| used) {
-                if index % AT_A_TIME == 0 {
-                    cancel.check()?;
-                }
-                try_push(&mut indices, index, WHAT)?;
-            }
-            Ok::<_, Error>(indices)
-        };
+        let Axes { rows, columns } = candidates.clone();
+        let counts = Axes { rows: rows.len(), columns: columns.len() };
         let mut used = counts.try_map(|count| try_filled(count, self.is_everything(), WHAT))?;
-        for (used_row, row) in used.rows.iter_mut().zip(self.patches.chunks_exact(counts.columns)) {
-            for (used, wanted) in used.columns.chunks_mut(AT_A_TIME).zip(row.chunks(AT_A_TIME)) {
-                cancel.check()?;
-                for (used, _) in used.iter_mut().zip(wanted).filter(|&(_, &wanted)| wanted) {
-                    (*used, *used_row) = (true, true);
-                }
+        if !self.is_everything() {
+            for (y, used_row) in rows.zip(&mut used.rows) {
+                let mut columns = columns.clone();
+                cancel.each(&mut used.columns, |_, used| {
+                    if columns.next().is_some_and(|x| self.contains_patch(y * grid.x.count() + x)) {
+                        (*used, *used_row) = (true, true);
+                    }
+                })?;
             }
         }
-        used.try_map(|used| list(&used))
+        candidates.zip(used).try_map(|(candidates, used)| {
+            let mut list = Vec::new();
+            for (number, (index, _)) in candidates.zip(used).filter(|(_, used)| *used).enumerate() {
+                if number % AT_A_TIME == 0 {
+                    cancel.check()?;
+                }
+                try_push(&mut list, index, WHAT)?;
+            }
+            Ok(list)
+        })
     }
 }

@@ -79,6 +79,17 @@ impl AxisPlans {
         Ok(plan)
     }
 
+    /// The plan of all patches of `axis`.
+    pub fn whole(
+        &mut self,
+        axis: &Axis,
+        max_runs: Option<&MaxRuns>,
+        padding: Padding,
+        cancel: &Cancel,
+    ) -> Result<Arc<AxisPlan>, Error> {
+        self.numbered(PatchRow::new(axis, &[0..axis.count()], padding), max_runs, cancel)
+    }
+
     /// The plan of `count` patches that share nothing.
     pub fn isolated(
         &mut self,

@@ -7,7 +7,7 @@ use std::ops::Range;
 use super::axis::{AxisPlan, BLACK, TapTable};
 use super::steps::{HEAD, STEPS, Step, ZERO};
 use super::winograd_runs::{MaxRuns, WinogradRuns, in_order};
-use crate::cancel::{AT_A_TIME, Cancel};
+use crate::cancel::Cancel;
 use crate::error::Error;
 use crate::memory::{try_filled, try_push, try_reserve, try_with_capacity};
 use crate::network::{CONVOLUTIONS, feature_side};
@@ -261,10 +261,7 @@ fn renumbered(order: &[i32], keys: &[[i32; 3]], values: &mut [i32], cancel: &Can
         number[old as usize] = new as i32;
         ordered.push(keys[old as usize]);
     }
-    for values in values.chunks_mut(AT_A_TIME) {
-        cancel.check()?;
-        values.iter_mut().for_each(|value| *value = number[*value as usize]);
-    }
+    cancel.each(values, |_, value| *value = number[*value as usize])?;
     Ok(ordered)
 }
 

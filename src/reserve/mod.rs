@@ -26,7 +26,7 @@ use rlsf::Tlsf;
 const MAX_BYTES: usize = 1 << 20;
 const RESERVE_BYTES: usize = 16 << 20;
 
-/// Blocks of up to 16 MiB in 24 x 16 classes.
+/// Allocations of up to 16 MiB in 24 x 16 classes.
 type Pool = Tlsf<'static, u32, u16, 24, 16>;
 
 #[repr(align(64))]
@@ -106,7 +106,7 @@ unsafe impl GlobalAlloc for Reserve {
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
         match NonNull::new(pointer) {
             // SAFETY: allocated by the pool with this alignment.
-            Some(block) if Self::owns(pointer) => self.with(|pool| unsafe { pool.deallocate(block, layout.align()) }),
+            Some(own) if Self::owns(pointer) => self.with(|pool| unsafe { pool.deallocate(own, layout.align()) }),
             // SAFETY: by contract; it came from the system.
             _ => unsafe { System.dealloc(pointer, layout) },
         }
@@ -125,7 +125,7 @@ unsafe impl GlobalAlloc for Reserve {
         // SAFETY: by contract. Out of the reserve again where the system can.
         let memory = unsafe { self.alloc(new_layout) };
         if !memory.is_null() {
-            // SAFETY: two blocks of at least so many bytes.
+            // SAFETY: two allocations of at least so many bytes.
             unsafe {
                 std::ptr::copy_nonoverlapping(pointer, memory, layout.size().min(new_size));
                 self.dealloc(pointer, layout);

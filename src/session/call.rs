@@ -1,7 +1,7 @@
 //! One call with its volume's geometry checked: the dry run, and what segmenting begins with.
 
 use super::options::{Centres, Estimate, Options, Outputs};
-use super::slice_tiles::{CachedTiles, SliceTiles};
+use super::slice_tiles::SliceTiles;
 use super::tally::Tally;
 use super::tiling::Tiling;
 use crate::body::{bytes_for_body, find_body};
@@ -70,13 +70,8 @@ impl<'a> Call<'a> {
             coverage: outputs.coverage.as_mut().map(|o| o.view(voxels, "coverage")).transpose()?,
             logits: outputs.logits.as_mut().map(|o| o.view(patches, "logits")).transpose()?,
         };
-        let written = [
-            views.mask.as_ref().map(|view| ("mask", view.memory_reach())),
-            views.probability.as_ref().map(|view| ("probability", view.memory_reach())),
-            views.coverage.as_ref().map(|view| ("coverage", view.memory_reach())),
-            views.logits.as_ref().map(|view| ("logits", view.memory_reach())),
-        ];
-        let written: Vec<_> = written.into_iter().flatten().collect();
+        let written: Vec<_> =
+            views.arrays().named().into_iter().filter_map(|(name, array)| Some((name, array?))).collect();
         if written.is_empty() {
             return Err(Error::invalid(
                 "outputs: no buffer is given, set at least one of mask, probability, coverage and \
@@ -84,11 +79,11 @@ impl<'a> Call<'a> {
                     .into(),
             ));
         }
-        let mut others = vec![("volume", volume.memory_reach())];
-        others.extend(self.roi.map(|roi| ("roi", roi.memory_reach())));
-        for (index, (name, reach)) in written.iter().enumerate() {
-            for (other, theirs) in others.iter().chain(&written[..index]) {
-                if reach.overlaps(theirs) {
+        let mut read = vec![("volume", volume.array())];
+        read.extend(self.roi.map(|roi| ("roi", roi.array())));
+        for (index, (name, array)) in written.iter().enumerate() {
+            for (other, theirs) in read.iter().chain(&written[..index]) {
+                if array.overlaps(theirs) {
                     return Err(Error::invalid(format!(
                         "{name} overlaps {other}: every buffer needs memory of its own"
                     )));
@@ -104,26 +99,11 @@ impl<'a> Call<'a> {
     }
 
     pub fn request(&self, volume: &'a Volume<'a>, outputs: &OutputViews<'_>) -> Result<Request<'a>, Error> {
-        let planes = outputs.on_device()?;
-        let on_device = [("volume", volume.memory() != Memory::Host), ("outputs", planes.is_some())];
-        for (name, _) in on_device.into_iter().filter(|(_, on_device)| *on_device) {
-            if self.info.device == DeviceKind::Cpu {
-                return Err(Error::invalid(format!(
-                    "{name} in device memory: this session runs on the CPU; copy to host memory, or make the \
-                     session with the device cuda"
-                )));
-            }
-        }
-        if self.options.body && volume.memory() != Memory::Host {
-            return Err(Error::invalid(
-                "body of a volume in device memory: it is looked for in host memory; copy the volume there, or set body to 0".into(),
-            ));
-        }
-        Ok(Request {
+        let request = Request {
             geometry: self.geometry,
             volume,
-            wanted: outputs.wanted(),
-            planes,
+            outputs: outputs.arrays(),
+            outputs_memory: outputs.memory()?,
             intensity: Intensity::new(self.options.window, self.options.equalize)?,
             decision: Decision {
                 interpolation: self.options.interpolation,
@@ -131,7 +111,21 @@ impl<'a> Call<'a> {
                 threshold: self.options.threshold.map(|threshold| threshold as f32),
             },
             control: self.control,
-        })
+        };
+        if let Some(name) = request.on_device()
+            && self.info.device == DeviceKind::Cpu
+        {
+            return Err(Error::invalid(format!(
+                "{name} in device memory: this session runs on the CPU; copy to host memory, or make the \
+                 session with the device cuda"
+            )));
+        }
+        if self.options.body && volume.memory() != Memory::Host {
+            return Err(Error::invalid(
+                "body of a volume in device memory: it is looked for in host memory; copy the volume there, or set body to 0".into(),
+            ));
+        }
+        Ok(request)
     }
 
     /// The voxels and patches of slice `z` that are wanted, whatever lies in the body.
@@ -194,7 +188,7 @@ impl<'a> Call<'a> {
                 tally.reserve_any_part(cut.largest, plans);
             }
             match SliceTiles::new(&tiling, cut, &selection, plans)? {
-                SliceTiles::Cached(CachedTiles { tiles, bytes }) => {
+                SliceTiles::Cached { tiles, bytes } => {
                     tally.add(&tiles, bytes, plans);
                 }
                 SliceTiles::OneByOne(cut) => {

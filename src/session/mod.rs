@@ -15,14 +15,16 @@ mod tally;
 mod tiling;
 mod workers;
 
-pub use options::{Centres, Estimate, LogLevel, Options, Outputs, Report, Stage, Timings, Work};
+pub use options::{Centres, Estimate, Options, Outputs, Report, Stage, Timings, Work};
 
 use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
-use crate::engine::{Bytes, Control, DeviceChoice, Engine, EngineInfo, LayerWork, Note, Settings, Span, open};
+use crate::engine::{
+    Bytes, Control, DeviceChoice, Engine, EngineInfo, LayerWork, LogLevel, Note, Settings, Span, open,
+};
 use crate::error::Error;
 use crate::intensity::Intensity;
 use crate::mask::OutputViews;
@@ -87,26 +89,18 @@ impl Session {
             0 => info.automatic_budget,
             bytes => Bytes { host: bytes, device: if info.fixed.device > 0 { bytes } else { 0 } },
         };
-        let too_small = |memory: &str, budget: u64, fixed: u64| {
-            (fixed > 0 && fixed >= budget).then(|| {
-                format!(
+        for (memory, budget, fixed, out_of) in [
+            ("host", budget.host, info.fixed.host, Error::OutOfMemory as fn(_) -> _),
+            ("device", budget.device, info.fixed.device, Error::DeviceOutOfMemory),
+        ] {
+            if fixed > 0 && fixed >= budget {
+                return Err(out_of(format!(
                     "memory_budget {budget} bytes of the {memory}: the packed weights alone take \
                      {fixed}; allow some hundreds of MiB more than that, or 0 for automatic"
-                )
-            })
-        };
-        if let Some(text) = too_small("host", budget.host, info.fixed.host) {
-            return Err(Error::OutOfMemory(text));
-        }
-        if let Some(text) = too_small("device", budget.device, info.fixed.device) {
-            return Err(Error::DeviceOutOfMemory(text));
-        }
-        for note in notes {
-            match note {
-                Note::Info(text) => log(LogLevel::Info, &text),
-                Note::Warning(text) => log(LogLevel::Warning, &text),
+                )));
             }
         }
+        notes.iter().for_each(|(level, text)| log(*level, text));
         log(LogLevel::Info, &format!("engine {}, memory budget {budget}", info.name));
         let plans = AxisPlans::new((budget.host / 16).min(MAX_PLANS) as usize);
         Ok(Self {

@@ -226,12 +226,3 @@ pub enum Stage {
     /// Writing the caller's buffers.
     Mask = 4,
 }
-
-/// Importance of a log line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogLevel {
-    /// The caller should know.
-    Warning,
-    /// A choice that was made.
-    Info,
-}

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::call::Call;
 use super::options::{Report, Stage, Timings};
 use super::progress::Progress;
-use super::slice_tiles::{CachedTiles, SliceTiles};
+use super::slice_tiles::SliceTiles;
 use super::tally::Tally;
 use crate::engine::{Engine, EngineCall, SliceId, Tiles};
 use crate::error::Error;
@@ -90,7 +90,7 @@ impl Segmentation<'_> {
         self.timings.plan += began.elapsed();
         match &tiles {
             None => {}
-            Some(SliceTiles::Cached(CachedTiles { tiles, bytes })) => {
+            Some(SliceTiles::Cached { tiles, bytes }) => {
                 self.evaluate(slice, Tiles::Cached(tiles), *bytes, 0.0..1.0)?;
             }
             Some(SliceTiles::OneByOne(cut)) => {

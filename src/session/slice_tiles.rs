@@ -15,33 +15,19 @@ const MAX_CACHED: u64 = 256 << 20;
 pub(super) enum SliceTiles {
     /// Planned one at a time: a ROI's plans are large, stacks of single patches are many, and so may tiles be.
     OneByOne(Cut),
-    /// Planned once for all slices.
-    Cached(CachedTiles),
-}
-
-/// Planned tiles that are held together.
-pub(super) struct CachedTiles {
-    pub tiles: Vec<PlannedTile>,
-    /// Bytes of the host for all of them, with their axes and what the engine keeps for them.
-    pub bytes: u64,
+    /// Planned once for all slices; bytes of the host for all of them, with their axes and what the engine keeps for them.
+    Cached { tiles: Vec<PlannedTile>, bytes: u64 },
 }
 
 impl SliceTiles {
     /// Plans the tiles once where they serve the whole call, and the budget allows that besides the largest of them.
     pub fn new(tiling: &Tiling<'_>, cut: Cut, selection: &Selection, plans: &mut AxisPlans) -> Result<Self, Error> {
-        if tiling.lists || !tiling.sharing {
-            return Ok(Self::OneByOne(cut));
-        }
-        Ok(match CachedTiles::new(tiling, &cut, selection, plans)? {
-            Some(cached) => Self::Cached(cached),
-            None => Self::OneByOne(cut),
-        })
+        let cached = if tiling.lists || !tiling.sharing { None } else { Self::cached(tiling, &cut, selection, plans)? };
+        Ok(cached.unwrap_or(Self::OneByOne(cut)))
     }
-}
 
-impl CachedTiles {
     /// Plans all tiles; `None` where that takes too many bytes.
-    fn new(
+    fn cached(
         tiling: &Tiling<'_>,
         cut: &Cut,
         selection: &Selection,
@@ -49,26 +35,26 @@ impl CachedTiles {
     ) -> Result<Option<Self>, Error> {
         const WHAT: &str = "plans of a slice";
         let budget = tiling.budget.less(cut.largest).host.min(MAX_CACHED);
-        let mut cached = Self { tiles: Vec::new(), bytes: 0 };
+        let (mut tiles, mut bytes) = (Vec::new(), 0);
         let (mut known_axes, mut geometries) = (HashSet::new(), HashSet::new());
         for tile in tiling.tiles(cut, selection) {
             tiling.cancel.check()?;
             let planned = tiling.plan(&tile?, plans)?;
             let axes = &planned.plan.axes;
-            cached.bytes += planned.bytes();
+            bytes += planned.bytes();
             for axis in [&axes.rows, &axes.columns] {
                 if try_insert(&mut known_axes, Arc::as_ptr(axis), WHAT)? {
-                    cached.bytes += axis.bytes() as u64;
+                    bytes += axis.bytes() as u64;
                 }
             }
             if try_insert(&mut geometries, planned.plan.geometry(), WHAT)? {
-                cached.bytes += tiling.info.memory.tile(&planned.plan.sizes()).cached;
+                bytes += tiling.info.memory.tile(&planned.plan.sizes()).cached;
             }
-            if cached.bytes > budget {
+            if bytes > budget {
                 return Ok(None);
             }
-            try_push(&mut cached.tiles, planned, WHAT)?;
+            try_push(&mut tiles, planned, WHAT)?;
         }
-        Ok(Some(cached))
+        Ok(Some(Self::Cached { tiles, bytes }))
     }
 }

@@ -1,6 +1,6 @@
 //! Tiling: a slice's patches are cut into tiles, which are evaluated together.
 //!
-//! With sharing a tile is a block of patches: some rows x some columns of the patch grid. Without it a tile is a handful
+//! With sharing a tile is a subgrid: some rows x some columns of the patch grid. Without it a tile is a handful
 //! of patches stacked on the row axis, each with values of its own.
 
 use std::collections::HashSet;
@@ -12,7 +12,7 @@ use crate::engine::{Bytes, EngineInfo};
 use crate::error::Error;
 use crate::memory::{try_insert, try_with_capacity};
 use crate::network::CONVOLUTIONS;
-use crate::patch_grid::{Axis, Padding, PatchBlock, PatchGrid, Selection, StripLimits, Strips, interleaved, splits};
+use crate::patch_grid::{Axis, Padding, PatchGrid, Selection, StripLimits, Strips, Subgrid, interleaved, splits};
 use crate::plan::{AxisPlan, AxisPlans, AxisSizes, MaxRuns, PlannedTile, STEPS, Step, TilePlan};
 
 /// Without sharing: maximum patches at a time, and maximum bytes of activations for them.
@@ -21,7 +21,7 @@ const STACK_BYTES: u64 = 160 << 20;
 
 /// Patches that are evaluated together.
 pub(super) enum Tile {
-    Block(PatchBlock),
+    Subgrid(Subgrid),
     /// (row, column) in the grid, each patch by itself.
     Stack(Vec<(usize, usize)>),
 }
@@ -29,7 +29,7 @@ pub(super) enum Tile {
 impl Tile {
     pub fn patches(&self) -> usize {
         match self {
-            Self::Block(block) => block.patches(),
+            Self::Subgrid(subgrid) => subgrid.patches(),
             Self::Stack(patches) => patches.len(),
         }
     }
@@ -45,8 +45,8 @@ pub(super) struct Cut {
 }
 
 enum Shape {
-    /// Blocks of strips at most this long.
-    Blocks(Axes<usize>),
+    /// Subgrids of strips at most this long.
+    Subgrids(Axes<usize>),
     /// So many patches at a time, each by itself.
     Stacks(usize),
 }
@@ -54,7 +54,7 @@ enum Shape {
 /// Numbers of phases that are tried, see [`interleaved`].
 const PHASES: [usize; 4] = [1, 2, 4, 8];
 
-/// A way to cut into blocks.
+/// A way to cut into subgrids.
 struct Choice {
     work: f64,
     largest: Bytes,
@@ -91,12 +91,12 @@ pub(super) struct Tiling<'a> {
 impl Tiling<'_> {
     /// Cuts the wanted patches of a slice into tiles that fit the budget; `None`: there are none.
     pub fn cut(&self, selection: &Selection, plans: &mut AxisPlans) -> Result<Option<Cut>, Error> {
-        let mut selected = selection.selected(&self.grid, self.cancel)?;
+        let mut selected = selection.among(self.grid.axes().map(|axis| 0..axis.count()), &self.grid, self.cancel)?;
         if selected.rows.is_empty() {
             return Ok(None);
         }
         let (shape, largest) =
-            if self.sharing { self.blocks(&mut selected, plans)? } else { self.stacks(as_slices(&selected), plans)? };
+            if self.sharing { self.subgrids(&mut selected, plans)? } else { self.stacks(as_slices(&selected), plans)? };
         Ok(Some(Cut { selected, shape, largest }))
     }
 
@@ -108,14 +108,14 @@ impl Tiling<'_> {
     ) -> Box<dyn Iterator<Item = Result<Tile, Error>> + 't> {
         let wanted = as_slices(&cut.selected);
         match cut.shape {
-            Shape::Blocks(lengths) => {
+            Shape::Subgrids(lengths) => {
                 let Axes { rows, columns } = wanted
                     .zip(lengths.zip(self.limits))
                     .map(|(wanted, (length, limits))| Strips::new(wanted, length, limits));
-                let blocks = rows.iter().flat_map(move |rows| columns.iter().map(move |columns| (rows, columns)));
-                Box::new(blocks.filter_map(|(rows, columns)| {
-                    let block = PatchBlock::new(rows, columns, selection, &self.grid, self.cancel);
-                    block.map(|block| block.map(Tile::Block)).transpose()
+                let subgrids = rows.iter().flat_map(move |rows| columns.iter().map(move |columns| (rows, columns)));
+                Box::new(subgrids.filter_map(|(rows, columns)| {
+                    let subgrid = Subgrid::new(rows, columns, selection, &self.grid, self.cancel);
+                    subgrid.map(|subgrid| subgrid.map(Tile::Subgrid)).transpose()
                 }))
             }
             Shape::Stacks(count) => {
@@ -132,7 +132,7 @@ impl Tiling<'_> {
                     // The true neighbours of a patch are found by the plan of a tile of one patch.
                     Ok(patches) if self.padding == Padding::Image => {
                         let (rows, columns) = (vec![patches[0].0], vec![patches[0].1]);
-                        Some(Ok(Tile::Block(PatchBlock { rows, columns, wanted: None })))
+                        Some(Ok(Tile::Subgrid(Subgrid { rows, columns, wanted: None })))
                     }
                     stack => Some(stack.map(Tile::Stack)),
                 }))
@@ -143,7 +143,7 @@ impl Tiling<'_> {
     /// Strips of rows and of columns whose tiles fit the budget, and the memory of the largest tile: those with the least work,
     /// or of those with hardly more the ones that need the least memory, for memory that is not taken is soonest there. `wanted`
     /// is interleaved where that is better.
-    fn blocks(&self, wanted: &mut Axes<Vec<usize>>, plans: &mut AxisPlans) -> Result<(Shape, Bytes), Error> {
+    fn subgrids(&self, wanted: &mut Axes<Vec<usize>>, plans: &mut AxisPlans) -> Result<(Shape, Bytes), Error> {
         const MORE_WORK: f64 = 1.03;
         let mut least_work = f64::INFINITY;
         let mut chosen: Option<Choice> = None;
@@ -180,7 +180,7 @@ impl Tiling<'_> {
         }
         let Some(Choice { largest, phases, lengths, .. }) = chosen else { return Err(self.too_small(too_large)) };
         *wanted = wanted.as_ref().try_map(|wanted| interleaved(wanted, phases))?;
-        Ok((Shape::Blocks(lengths), largest))
+        Ok((Shape::Subgrids(lengths), largest))
     }
 
     /// Multiplications of all tiles of these strips, as far as they depend on them.
@@ -283,7 +283,7 @@ impl Tiling<'_> {
     pub fn plan(&self, tile: &Tile, plans: &mut AxisPlans) -> Result<PlannedTile, Error> {
         let PatchGrid { x, y, .. } = self.grid;
         match tile {
-            Tile::Block(PatchBlock { rows, columns, wanted }) => {
+            Tile::Subgrid(Subgrid { rows, columns, wanted }) => {
                 let axes = self.axes().zip(Axes { rows, columns }).try_map(|((axis, max_runs), indices)| {
                     plans.tile(&axis, max_runs.as_ref(), indices, self.padding, self.cancel)
                 })?;

@@ -145,22 +145,3 @@ pub(super) fn checked_strides(
     }
     Ok(checked)
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn extents_and_strides_that_cannot_be_are_named() {
-        let text = |outcome: Result<Strides, Error>| outcome.unwrap_err().to_string();
-        let many = Extents::new(1 << 20, 1 << 20, 1 << 20, "volume").unwrap();
-        assert_eq!(many.pixels(), 1 << 40);
-        assert!(text(Strides::dense(many, 8, "volume")).contains("address space"));
-        assert!(Extents::new(0, 1, 1, "volume").is_err());
-        assert!(Extents::new(1, SLICE_SIDE_MAX + 1, 1, "volume").is_err());
-        let small = Extents::new(4, 4, 4, "volume").unwrap();
-        assert!(text(Strides::new([1, 4, 0], small, 1, "volume")).contains("stride_z 0"));
-        let far = Strides::new([1, 4, u64::MAX / 2], small, 1, "volume");
-        assert!(text(far).contains("address space"));
-    }
-}

@@ -4,11 +4,12 @@
 //! positive, the last byte that the strides reach is addressable, and output views never reach a byte
 //! twice. Rows are copied out and in with unaligned accesses: any stride and any address will do.
 
+mod array;
 mod extents;
-mod memory_reach;
 mod output;
 mod reading;
 
+pub(crate) use array::StridedArray;
 pub(crate) use extents::SLICE_SIDE_MAX;
 pub use extents::{Extents, Memory, Spacing, Strides};
 pub(crate) use output::OutputView;

@@ -2,8 +2,8 @@
 
 use std::marker::PhantomData;
 
+use super::array::StridedArray;
 use super::extents::{AXES, Memory, checked_strides};
-use super::memory_reach::MemoryReach;
 use crate::error::Error;
 
 /// An output buffer of the caller, whose shape is not known yet.
@@ -62,17 +62,17 @@ impl<'a, T: Copy> VolumeMut<'a, T> {
             }
             reach += strides[axis] * (shape[axis] - 1);
         }
-        Ok(OutputView { data: self.data.cast(), memory: self.memory, strides, shape, element: PhantomData })
+        let (memory, address) = (self.memory, self.data as usize);
+        let array = StridedArray { memory, address, strides, shape, element: size_of::<T>() };
+        Ok(OutputView { data: self.data.cast(), array, borrow: PhantomData })
     }
 }
 
 /// An output buffer with its shape, checked: elements never overlap.
 pub(crate) struct OutputView<'a, T> {
     data: *mut u8,
-    memory: Memory,
-    strides: [usize; 4],
-    shape: [usize; 4],
-    element: PhantomData<&'a mut [T]>,
+    pub(crate) array: StridedArray,
+    borrow: PhantomData<&'a mut [T]>,
 }
 
 // SAFETY: an exclusive borrow of plain numbers.
@@ -81,9 +81,9 @@ unsafe impl<T: Send> Send for OutputView<'_, T> {}
 impl<T: Copy> OutputView<'_, T> {
     /// Writes element (class, x, y, z).
     pub(crate) fn set(&mut self, index: [usize; 4], value: T) {
-        assert!(self.memory == Memory::Host);
+        assert!(self.array.memory == Memory::Host);
         let mut offset = 0;
-        for ((index, extent), stride) in index.into_iter().zip(self.shape).zip(self.strides) {
+        for ((index, extent), stride) in index.into_iter().zip(self.array.shape).zip(self.array.strides) {
             assert!(index < extent);
             offset += index * stride;
         }
@@ -94,17 +94,15 @@ impl<T: Copy> OutputView<'_, T> {
 
     /// Writes a row of elements along x, all classes of each: `values` is [x][class].
     pub(crate) fn set_row(&mut self, y: usize, z: usize, values: &[T]) {
-        let [classes, width, height, depth] = self.shape;
-        assert!(self.memory == Memory::Host);
+        let StridedArray { strides, shape: [classes, width, height, depth], element, .. } = self.array;
+        assert!(self.array.memory == Memory::Host);
         assert!(y < height && z < depth);
         assert_eq!(values.len(), classes * width);
-        let start = y * self.strides[2] + z * self.strides[3];
-        let size = size_of::<T>();
-        let classes_touch = classes == 1 || self.strides[0] == size;
-        if classes_touch && self.strides[1] == classes * size {
+        let classes_touch = classes == 1 || strides[0] == element;
+        if classes_touch && strides[1] == classes * element {
             // SAFETY: the elements of a row follow each other, and all of them are writable, as in `set`.
             unsafe {
-                let to = self.data.add(start);
+                let to = self.data.add(y * strides[2] + z * strides[3]);
                 let from = values.as_ptr().cast::<u8>();
                 std::ptr::copy_nonoverlapping(from, to, size_of_val(values));
             }
@@ -114,37 +112,11 @@ impl<T: Copy> OutputView<'_, T> {
             self.set([index % classes, index / classes, y, z], value);
         }
     }
-
-    pub(crate) fn memory(&self) -> Memory {
-        self.memory
-    }
-
-    /// Address of slice `z`, and all strides (class, x, y, z), for a device.
-    pub(crate) fn slice_at(&self, z: usize) -> (usize, [usize; 4]) {
-        assert!(z < self.shape[3]);
-        (self.data as usize + z * self.strides[3], self.strides)
-    }
-
-    /// The bytes that this output reaches, for overlap checks.
-    pub(crate) fn memory_reach(&self) -> MemoryReach {
-        MemoryReach::new(self.data as usize, self.strides, self.shape, size_of::<T>())
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn output_elements_may_not_overlap_each_other() {
-        let mut byte = 0u8;
-        // SAFETY: `output` only checks; nothing is written.
-        let mut buffer = |strides| unsafe { VolumeMut::from_raw(&raw mut byte, Memory::Host, strides) }.unwrap();
-        assert!(buffer([0, 1, 5, 20]).view([1, 5, 4, 3], "mask").is_ok());
-        assert!(buffer([0, 12, 3, 1]).view([1, 5, 4, 3], "mask").is_ok());
-        let error = buffer([0, 1, 4, 20]).view([1, 5, 4, 3], "mask").err().unwrap();
-        assert!(error.to_string().contains("stride_y 4"), "{error}");
-    }
 
     /// In memory that ends with the last element, at an odd address.
     #[test]
@@ -155,7 +127,7 @@ mod tests {
             // SAFETY: the strides reach 600 bytes at most.
             let mut buffer = unsafe { VolumeMut::from_raw(data, Memory::Host, strides) }.unwrap();
             let mut view = buffer.view(shape, "logits").unwrap();
-            let strides = view.strides;
+            let strides = view.array.strides;
             view.set([1, 2, 3, 1], 7.0);
             for row in 0..8 {
                 view.set_row(row % 4, row / 4, &[0, 1, 2, 3, 4, 5].map(|value| (10 * row + value) as f32));

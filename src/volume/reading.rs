@@ -2,27 +2,29 @@
 
 use std::marker::PhantomData;
 
+use super::array::StridedArray;
 use super::extents::{Extents, Memory, Spacing, Strides};
-use super::memory_reach::MemoryReach;
+use crate::cancel::{AT_A_TIME, Cancel};
 use crate::error::Error;
+use crate::memory::{Zeros, try_filled};
 
-/// Type of the caller's voxels.
+/// Type of the caller's voxels, with the number that it has in the C interface and in the kernels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VoxelType {
     /// Signed 8-bit.
-    I8,
+    I8 = 1,
     /// Unsigned 8-bit.
-    U8,
+    U8 = 2,
     /// Signed 16-bit.
-    I16,
+    I16 = 3,
     /// Unsigned 16-bit.
-    U16,
+    U16 = 4,
     /// Signed 32-bit.
-    I32,
+    I32 = 5,
     /// Single precision.
-    F32,
+    F32 = 6,
     /// Double precision.
-    F64,
+    F64 = 7,
 }
 
 impl VoxelType {
@@ -134,6 +136,28 @@ impl<'a> Volume<'a> {
         }
     }
 
+    /// [height][width] of slice `z`: true where the voxel, in HU, `is_wanted`.
+    pub(crate) fn select(
+        &self,
+        z: usize,
+        is_wanted: impl Fn(f64) -> bool,
+        what: &str,
+        cancel: &Cancel,
+    ) -> Result<Zeros<bool>, Error> {
+        let Extents { width, height, .. } = self.extents;
+        let mut selected = Zeros::new(width * height, what)?;
+        let mut values = try_filled(width.min(AT_A_TIME), 0.0, what)?;
+        for (y, row) in selected.chunks_exact_mut(width).enumerate() {
+            for (part, selected) in row.chunks_mut(AT_A_TIME).enumerate() {
+                cancel.check()?;
+                let values = &mut values[..selected.len()];
+                self.read([part * AT_A_TIME, y, z], values);
+                selected.iter_mut().zip(&*values).for_each(|(selected, &hu)| *selected = is_wanted(hu));
+            }
+        }
+        Ok(selected)
+    }
+
     /// Copies the voxels of row `y` of slice `z` as they are to `row`, one behind the other.
     pub(crate) fn copy_row(&self, y: usize, z: usize, row: &mut [u8]) {
         let size = self.voxel.size();
@@ -163,12 +187,6 @@ impl<'a> Volume<'a> {
         self.memory
     }
 
-    /// Address of slice `z`, and the strides of a slice.
-    pub(crate) fn slice_at(&self, z: usize) -> (usize, Strides) {
-        assert!(z < self.extents.depth);
-        (self.data as usize + z * self.strides.z, self.strides)
-    }
-
     /// Type of the voxels, and (slope, intercept) to HU.
     pub(crate) fn voxel(&self) -> (VoxelType, (f64, f64)) {
         (self.voxel, (self.slope, self.intercept))
@@ -188,11 +206,16 @@ impl<'a> Volume<'a> {
         }
     }
 
-    /// The bytes that this volume reaches, for overlap checks.
-    pub(crate) fn memory_reach(&self) -> MemoryReach {
-        let Extents { width, height, depth } = self.extents;
-        let strides = [0, self.strides.x, self.strides.y, self.strides.z];
-        MemoryReach::new(self.data as usize, strides, [1, width, height, depth], self.voxel.size())
+    /// Where it lies.
+    pub(crate) fn array(&self) -> StridedArray {
+        let (Extents { width, height, depth }, Strides { x, y, z }) = (self.extents, self.strides);
+        StridedArray {
+            memory: self.memory,
+            address: self.data as usize,
+            strides: [0, x, y, z],
+            shape: [1, width, height, depth],
+            element: self.voxel.size(),
+        }
     }
 }
 

@@ -140,7 +140,7 @@ impl Model {
             pixel_mm: metadata.pixel_mm,
             threshold: metadata.threshold,
             parameters,
-            sha256: hex(&Sha256::digest(bytes)),
+            sha256: Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect(),
             class_names: metadata.classes.clone(),
         };
         Ok(Self { convolutions, first_dense, dense, metadata, description, packed: PackedCache::default() })
@@ -234,8 +234,4 @@ fn check_length(length: u64) -> Result<(), Error> {
         1..=FILE_MAX => Ok(()),
         _ => Err(Error::bad_model(format!("{length} bytes: a model file has at most {FILE_MAX}"))),
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

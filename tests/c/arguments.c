@@ -64,6 +64,7 @@ static void volume_descriptions(void) {
         {"voxel_type -1", -1, 1, 1, 1},
         {"voxel_type 2147483647", INT32_MAX, 1, 1, 1},
         {"width 0", PATCHMASK_VOXEL_I16, 0, 1, 1},
+        {"width 16777217", PATCHMASK_VOXEL_I16, (1 << 24) + 1, 1, 1},
         {"height 0", PATCHMASK_VOXEL_I16, 1, 0, 1},
         {"depth 0", PATCHMASK_VOXEL_I16, 1, 1, 0},
         {"width 18446744073709551615", PATCHMASK_VOXEL_U8, UINT64_MAX, 1, 1},

@@ -12,9 +12,9 @@ const SHARED_BYTES: c_int = 8; // CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTE
 /// ConvParams.
 #[repr(C)]
 pub struct Params {
-    /// input, output, weights, bias, row_blocks, column_blocks, tiles, cancel, overflow
+    /// input, output, weights, bias, row_sections, column_sections, subtiles, cancel, overflow
     pub addresses: [u64; 9],
-    /// column_block_count, input_columns, input_channels, columns, output_channels, layer, tile_count, unused
+    /// column_section_count, input_columns, input_channels, columns, output_channels, layer, subtile_count, unused
     pub numbers: [i32; 8],
 }
 

@@ -11,10 +11,10 @@ use crate::support::Random;
 /// Launches before those that are timed, and those, take at least this long together: an idle GPU clocks down.
 const AT_LEAST: Duration = Duration::from_millis(50);
 
-/// RowBlock and ColumnBlock.
+/// RowSection and ColumnSection.
 #[repr(C)]
 #[derive(Clone, Copy)]
-struct Block<const VALUES: usize, const INPUTS: usize> {
+struct Section<const VALUES: usize, const INPUTS: usize> {
     first: i32,
     count: i32,
     inputs: i32,
@@ -32,32 +32,32 @@ fn taps(value: usize) -> [Option<usize>; 3] {
     })
 }
 
-fn blocks<const VALUES: usize, const INPUTS: usize>(values: usize) -> Vec<Block<VALUES, INPUTS>> {
+fn sections<const VALUES: usize, const INPUTS: usize>(values: usize) -> Vec<Section<VALUES, INPUTS>> {
     const ZERO: u8 = 255;
-    let mut blocks: Vec<Block<VALUES, INPUTS>> = Vec::new();
+    let mut sections: Vec<Section<VALUES, INPUTS>> = Vec::new();
     for first in (0..values).step_by(VALUES) {
-        let mut block = Block {
+        let mut section = Section {
             first: first as i32,
             count: VALUES.min(values - first) as i32,
             inputs: 0,
             input: [0; INPUTS],
             tap: [[ZERO; 4]; VALUES],
         };
-        for (place, taken) in block.tap[..block.count as usize].iter_mut().enumerate() {
+        for (place, taken) in section.tap[..section.count as usize].iter_mut().enumerate() {
             for (tap, input) in taps(first + place).into_iter().enumerate() {
                 let Some(input) = input else { continue };
-                let known = block.input[..block.inputs as usize].iter();
+                let known = section.input[..section.inputs as usize].iter();
                 let local = known.clone().position(|&known| known == input as i32);
-                taken[tap] = local.unwrap_or(block.inputs as usize) as u8;
+                taken[tap] = local.unwrap_or(section.inputs as usize) as u8;
                 if local.is_none() {
-                    block.input[block.inputs as usize] = input as i32;
-                    block.inputs += 1;
+                    section.input[section.inputs as usize] = input as i32;
+                    section.inputs += 1;
                 }
             }
         }
-        blocks.push(block);
+        sections.push(section);
     }
-    blocks
+    sections
 }
 
 pub fn print_header() {
@@ -66,16 +66,16 @@ pub fn print_header() {
 
 /// Weights in the order of a kernel (kernels/conv3.cuh), the same for every kernel; zeros for outputs that do not exist.
 fn packed(random: &[f16], inputs: usize, outputs: usize, shape: &Shape) -> Vec<f16> {
-    let Shape { chunk, outputs: block, .. } = *shape;
+    let Shape { chunk, outputs: panel, .. } = *shape;
     let weight = |output: usize, tap: usize, channel: usize| match output < outputs {
         true => random[((output * 9 + tap) * inputs + channel) % random.len()],
         false => f16::ZERO,
     };
-    let step = block * chunk;
-    let mut packed = vec![f16::ZERO; outputs.div_ceil(block) * inputs * 9 * block];
+    let step = panel * chunk;
+    let mut packed = vec![f16::ZERO; outputs.div_ceil(panel) * inputs * 9 * panel];
     for (number, values) in packed.chunks_exact_mut(step).enumerate() {
-        let (first_output, number) = (number / (inputs / chunk * 9) * block, number % (inputs / chunk * 9));
-        for output in 0..block {
+        let (first_output, number) = (number / (inputs / chunk * 9) * panel, number % (inputs / chunk * 9));
+        for output in 0..panel {
             for channel in 0..chunk {
                 let swizzle = output / (64 / chunk) % (chunk / 8);
                 let at = output * chunk + ((channel / 8) ^ swizzle) * 8 + channel % 8;
@@ -104,8 +104,8 @@ impl Layer {
     /// Seconds, and what was computed: parts of it, evenly spaced.
     pub fn run(&self, gpu: &Gpu<'_>, kernel: &Kernel) -> Result<(f64, Vec<f16>), String> {
         let mut random = Random(41);
-        let rows = blocks::<8, 12>(self.values);
-        let columns = blocks::<16, 22>(self.values);
+        let rows = sections::<8, 12>(self.values);
+        let columns = sections::<16, 22>(self.values);
         let last = (0..self.values).flat_map(taps).flatten().max();
         let input_columns = 1 + last.expect("a value with an input");
         let scale = 1.0 / (self.inputs as f64).sqrt();
@@ -131,17 +131,17 @@ impl Layer {
         let output = memory[1];
         let mut addresses = [0; 9];
         addresses[..6].copy_from_slice(&memory[..6]);
-        // No list of tiles: all of them.
+        // No list of subtiles: all of them.
         addresses[7..].copy_from_slice(&[cancel, overflow]);
-        let tiles = rows.len() * columns.len();
+        let subtiles = rows.len() * columns.len();
         let params = Params {
             addresses,
-            numbers: [columns.len(), input_columns, self.inputs, self.values, self.outputs, 0, tiles, 0]
+            numbers: [columns.len(), input_columns, self.inputs, self.values, self.outputs, 0, subtiles, 0]
                 .map(|number| number as i32),
         };
         let grid = match kernel.shape.goes_on() {
-            true => [(tiles.div_ceil(2) * across).min(gpu.0.multiprocessors), 1],
-            false => [tiles, across],
+            true => [(subtiles.div_ceil(2) * across).min(gpu.0.multiprocessors), 1],
+            false => [subtiles, across],
         };
         gpu.launch(kernel, grid, &params)?;
         let first = self.parts(gpu, output, count)?;

@@ -1,4 +1,4 @@
-// A convolution for conv3_* and conv3_wgmma_*: random tables, tiles and tensors, and plain loops in double.
+// A convolution for conv3_* and conv3_wgmma_*: random tables, subtiles and tensors, and plain loops in double.
 
 #pragma once
 #include "launching.h"
@@ -11,8 +11,8 @@ struct ConvCase {
     int rows, columns;
     int input_rows, input_columns;
     int input_channels, output_channels;
-    bool random_lengths;  // of blocks
-    bool roi;             // tiles with masks
+    bool random_lengths;  // of sections
+    bool roi;             // subtiles with masks
     int blocks = 0;       // of conv3_wgmma_*; 0: conv3_*
 };
 
@@ -26,15 +26,15 @@ public:
           random(seed),
           row_taps(random_taps(random, c.rows, 3, c.input_rows)),
           column_taps(random_taps(random, c.columns, 3, c.input_columns)),
-          rows(row_blocks(random, row_taps, c.random_lengths)),
-          columns(column_blocks(random, column_taps, c.random_lengths)),
+          rows(row_sections(random, row_taps, c.random_lengths)),
+          columns(column_sections(random, column_taps, c.random_lengths)),
           output(size_t(c.rows) * c.columns * c.output_channels) {
-        if (c.roi) tiles = random_tiles(random, rows.size(), columns.size());
+        if (c.roi) subtiles = random_subtiles(random, rows.size(), columns.size());
         make_wanted();
         make_input();
         weights = random_halves(random, size_t(c.output_channels) * c.input_channels * 9, -0.1f, 0.1f);
         bias = random.floats(size_t(c.output_channels), -0.5f, 0.5f);
-        bias.resize(output_blocks() * c.outputs);
+        bias.resize(output_panels() * c.outputs);
     }
 
     void run() {
@@ -43,21 +43,21 @@ public:
         p.output = output.data();
         p.weights = launch.upload(packed());
         p.bias = launch.upload(bias);
-        p.row_blocks = launch.upload(rows);
-        p.column_blocks = launch.upload(columns);
-        p.tiles = launch.upload(tiles);
-        p.column_block_count = int(columns.size());
+        p.row_sections = launch.upload(rows);
+        p.column_sections = launch.upload(columns);
+        p.subtiles = launch.upload(subtiles);
+        p.column_section_count = int(columns.size());
         p.input_columns = c.input_columns;
         p.input_channels = c.input_channels;
         p.columns = c.columns;
         p.output_channels = c.output_channels;
         p.layer = CONV_LAYER;
-        const size_t count = c.roi ? tiles.size() : rows.size() * columns.size();
-        p.tile_count = int(count);
+        const size_t count = c.roi ? subtiles.size() : rows.size() * columns.size();
+        p.subtile_count = int(count);
         char name[32];
         if (c.blocks == 0) {
             snprintf(name, sizeof(name), "conv3_%d_%d", c.chunk, c.outputs);
-            launch.run(name, p, {unsigned(count), output_blocks(), 1}, CONV_THREADS,
+            launch.run(name, p, {unsigned(count), output_panels(), 1}, CONV_THREADS,
                        size_t(conv_shared_bytes(c.chunk, c.outputs)));
         } else {
             snprintf(name, sizeof(name), "conv3_wgmma_%d", c.outputs);
@@ -88,9 +88,9 @@ public:
     const ConvCase c;
     Random random;
     std::vector<int32_t> row_taps, column_taps;
-    std::vector<RowBlock> rows;
-    std::vector<ColumnBlock> columns;
-    std::vector<Tile> tiles;
+    std::vector<RowSection> rows;
+    std::vector<ColumnSection> columns;
+    std::vector<Subtile> subtiles;
     std::vector<bool> wanted;       // [rows][columns]
     std::vector<uint16_t> input;    // poison where no wanted pixel reads it
     std::vector<uint16_t> weights;  // [output channels][input channels][9]
@@ -104,17 +104,17 @@ public:
     }
 
 private:
-    unsigned output_blocks() const { return divide_up(size_t(c.output_channels), size_t(c.outputs)); }
+    unsigned output_panels() const { return divide_up(size_t(c.output_channels), size_t(c.outputs)); }
 
     void make_wanted() {
         wanted.assign(size_t(c.rows) * c.columns, !c.roi);
-        for (const Tile& tile : tiles) {
-            const RowBlock& row_block = rows[size_t(tile.row_block)];
-            const ColumnBlock& column_block = columns[size_t(tile.column_block)];
-            for (int row = 0; row < row_block.count; row++) {
-                for (int column = 0; column < column_block.count; column++) {
-                    wanted[size_t(row_block.first + row) * c.columns + column_block.first + column] =
-                        is_wanted(tile, row, column);
+        for (const Subtile& subtile : subtiles) {
+            const RowSection& row_section = rows[size_t(subtile.row_section)];
+            const ColumnSection& column_section = columns[size_t(subtile.column_section)];
+            for (int row = 0; row < row_section.count; row++) {
+                for (int column = 0; column < column_section.count; column++) {
+                    wanted[size_t(row_section.first + row) * c.columns + column_section.first + column] =
+                        is_wanted(subtile, row, column);
                 }
             }
         }
@@ -138,16 +138,16 @@ private:
     std::vector<uint16_t> packed() const {
         std::vector<uint16_t> result;
         const int pieces = c.chunk / 8;
-        for (unsigned block = 0; block < output_blocks(); block++) {
+        for (unsigned panel = 0; panel < output_panels(); panel++) {
             for (int chunk = 0; chunk < c.input_channels / c.chunk; chunk++) {
                 for (int tap = 0; tap < 9; tap++) {
                     const size_t step = result.size();
                     result.resize(step + size_t(c.outputs) * c.chunk, 0);
-                    for (int n = 0; n < c.outputs && int(block) * c.outputs + n < c.output_channels; n++) {
+                    for (int n = 0; n < c.outputs && int(panel) * c.outputs + n < c.output_channels; n++) {
                         for (int i = 0; i < c.chunk; i++) {
                             const int place = (i / 8 ^ n / (8 / pieces) % pieces) * 8 + i % 8;
                             result[step + size_t(n) * c.chunk + place] =
-                                weights[weight_at(int(block) * c.outputs + n, chunk * c.chunk + i, tap)];
+                                weights[weight_at(int(panel) * c.outputs + n, chunk * c.chunk + i, tap)];
                         }
                     }
                 }

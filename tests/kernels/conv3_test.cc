@@ -28,7 +28,7 @@ TEST(conv3_16_64) {
 
 TEST(conv3_nothing_but_zeros) {
     Convolution convolution({16, 64, 9, 5, 3, 3, 16, 16, false, false}, 1);
-    for (RowBlock& block : convolution.rows) memset(block.tap, BLOCK_ZERO, sizeof(block.tap));
+    for (RowSection& section : convolution.rows) memset(section.tap, SECTION_ZERO, sizeof(section.tap));
     std::fill(convolution.row_taps.begin(), convolution.row_taps.end(), ZERO);
     convolution.run();
     convolution.check();

@@ -3,7 +3,7 @@
 #include "conv3_case.h"
 
 //               chunk outputs  rows columns  inputs   channels  lengths  roi  blocks
-// Two tiles, then one and a half blocks of outputs: four items, two for each of two blocks.
+// Two subtiles, then one and a half panels of outputs: four items, two for each of two blocks.
 TEST(conv3_wgmma_128) {
     matches({64, 128, 5, 19, 7, 21, 64, 160, false, false, 2}, 1);
     matches({64, 128, 9, 17, 10, 18, 192, 128, true, true, 1}, 1);
@@ -14,28 +14,28 @@ TEST(conv3_wgmma_64) {
     matches({64, 64, 9, 17, 10, 18, 64, 16, true, true, 2}, 2);
 }
 
-// Many tiles for one block; one tile; more blocks than items.
-TEST(conv3_wgmma_tiles) {
+// Many subtiles for one block; one subtile; more blocks than items.
+TEST(conv3_wgmma_subtiles) {
     matches({64, 64, 60, 20, 50, 23, 64, 16, true, true, 1}, 1);
     matches({64, 64, 1, 1, 1, 1, 64, 16, false, false, 1}, 2);
     matches({64, 64, 1, 40, 1, 30, 64, 64, true, false, 5}, 1);
     matches({64, 64, 30, 1, 25, 1, 128, 32, true, true, 2}, 1);
 }
 
-// Whatever blocks there are and whatever tiles are cut.
+// Whatever blocks there are and whatever subtiles are cut.
 TEST(conv3_wgmma_same_bits) {
     in_all_orders(1, [](uint64_t seed) {
         const struct {
             int outputs, blocks;
-            bool cut;  // other tiles
+            bool cut;  // other subtiles
         } variants[] = {{64, 1, false}, {64, 3, true}, {128, 2, false}};
         std::vector<uint16_t> first;
         for (const auto& variant : variants) {
             Convolution convolution({64, variant.outputs, 11, 19, 13, 21, 128, 80, false, false, variant.blocks}, 7);
             if (variant.cut) {
                 Random random(seed);
-                convolution.rows = row_blocks(random, convolution.row_taps, true);
-                convolution.columns = column_blocks(random, convolution.column_taps, true);
+                convolution.rows = row_sections(random, convolution.row_taps, true);
+                convolution.columns = column_sections(random, convolution.column_taps, true);
             }
             convolution.run();
             const uint16_t* output = convolution.output.data();
@@ -63,7 +63,7 @@ TEST(conv3_wgmma_stopped) {
         convolution.run();
         size_t stored = 0;
         for (size_t i = 0; i < convolution.output.size(); i++) stored += !convolution.output.untouched(i);
-        const size_t items = divide_up(convolution.rows.size() * convolution.columns.size(), WGMMA_TILES);
+        const size_t items = divide_up(convolution.rows.size() * convolution.columns.size(), WGMMA_SUBTILES);
         check_equal(stored > 0, true, "something is stored");
         check_equal(items > 2 * (WGMMA_ITEMS + 1), true, "enough items");
         if (stored > convolution.output.size() * (WGMMA_ITEMS + 1) / items * 3 / 2)

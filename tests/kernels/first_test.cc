@@ -33,7 +33,8 @@ public:
           output(size_t(c.rows) * c.columns * c.channels) {
         for (int i = 0; i < c.bands; i++)
             starts.push_back({int32_t(random.below(9)) - 4, int32_t(random.below(9)) - 4});
-        if (c.roi) tiles = random_tiles(random, divide_up(c.rows, TILE_ROWS), divide_up(c.columns, TILE_COLUMNS));
+        if (c.roi)
+            subtiles = random_subtiles(random, divide_up(c.rows, SUBTILE_ROWS), divide_up(c.columns, SUBTILE_COLUMNS));
     }
 
     void run() {
@@ -48,7 +49,7 @@ public:
         p.row_sources = launch.upload(row_sources);
         p.column_sources = launch.upload(column_sources);
         p.starts = launch.upload(starts);
-        p.tiles = launch.upload(tiles);
+        p.subtiles = launch.upload(subtiles);
         p.rows = c.rows;
         p.columns = c.columns;
         p.channels = c.channels;
@@ -58,12 +59,13 @@ public:
         p.crop_width = CROP_WIDTH;
         p.crop_height = CROP_HEIGHT;
         p.layer = LAYER;
-        launch.run("conv3_first", p, {tile_count(tiles, c.rows, c.columns), 1, 1}, FIRST_THREADS, FIRST_SHARED_BYTES);
+        launch.run("conv3_first", p, {subtile_count(subtiles, c.rows, c.columns), 1, 1}, FIRST_THREADS,
+                   FIRST_SHARED_BYTES);
         output.check_guards("output");
     }
 
     void check() const {
-        const auto wanted = [&](int row, int column) { return is_wanted(tiles, row, column); };
+        const auto wanted = [&](int row, int column) { return is_wanted(subtiles, row, column); };
         check_image(output, c.rows, c.columns, wanted, [&](int y, int x, int channel) { return exact(y, x, channel); });
     }
 
@@ -75,7 +77,7 @@ public:
     std::vector<float> table = random.floats(LEVELS, 0, 1);
     std::vector<float> weights = random.floats(9 * 2 * size_t(c.channels), -0.5f, 0.5f);
     std::vector<float> bias = random.floats(size_t(c.channels), -0.5f, 0.5f);
-    std::vector<Tile> tiles;
+    std::vector<Subtile> subtiles;
     DeviceBuffer<uint16_t> output;
     Launch launch;
 

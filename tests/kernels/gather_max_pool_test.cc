@@ -16,8 +16,8 @@ static void matches(int rows, int columns, int input_rows, int input_columns, in
         };
         const std::vector<int32_t> row_taps = taps(rows, input_rows), column_taps = taps(columns, input_columns);
         const auto input = random_halves(random, size_t(input_rows) * input_columns * channels, 0, 100);
-        std::vector<Tile> tiles;
-        if (roi) tiles = random_tiles(random, divide_up(rows, TILE_ROWS), divide_up(columns, TILE_COLUMNS));
+        std::vector<Subtile> subtiles;
+        if (roi) subtiles = random_subtiles(random, divide_up(rows, SUBTILE_ROWS), divide_up(columns, SUBTILE_COLUMNS));
         DeviceBuffer<uint16_t> output(size_t(rows) * columns * channels);
         Launch launch;
         MaxPoolParams p{};
@@ -25,15 +25,15 @@ static void matches(int rows, int columns, int input_rows, int input_columns, in
         p.output = output.data();
         p.row_taps = launch.upload(row_taps);
         p.column_taps = launch.upload(column_taps);
-        p.tiles = launch.upload(tiles);
+        p.subtiles = launch.upload(subtiles);
         p.rows = rows;
         p.columns = columns;
         p.input_columns = input_columns;
         p.channels = channels;
-        launch.run("gather_max_pool", p, {tile_count(tiles, rows, columns), 1, 1}, MAX_POOL_THREADS, 0);
+        launch.run("gather_max_pool", p, {subtile_count(subtiles, rows, columns), 1, 1}, MAX_POOL_THREADS, 0);
         output.check_guards("output");
 
-        const auto wanted = [&](int row, int column) { return is_wanted(tiles, row, column); };
+        const auto wanted = [&](int row, int column) { return is_wanted(subtiles, row, column); };
         const auto exact = [&](int row, int column, int channel) {
             float largest = -INFINITY;
             for (int tap = 0; tap < 4; tap++) {

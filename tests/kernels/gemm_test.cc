@@ -8,8 +8,8 @@
 namespace {
 
 struct Case {
-    int points;  // some of the patch grid; as many as it has: all of them
-    int side;    // 0: point by point, without tables
+    int patches;  // some of the patch grid; as many as it has: all of them
+    int side;    // 0: patch by patch, without tables
     int split_rows;
     int rows, columns;  // of the patch grid
     int input_rows, input_columns;
@@ -25,11 +25,11 @@ public:
         if (gathers) {
             row_taps = random_taps(random, c.rows, c.side, c.input_rows);
             column_taps = random_taps(random, c.columns, c.side, c.input_columns);
-            const bool all = c.points == c.rows * c.columns;
-            for (int i = 0; i < c.points; i++)
+            const bool all = c.patches == c.rows * c.columns;
+            for (int i = 0; i < c.patches; i++)
                 pixels.push_back(all ? i : int32_t(random.below(uint64_t(c.rows) * c.columns)));
         }
-        const int inputs = (gathers ? c.input_rows * c.input_columns : c.points) * c.input_channels;
+        const int inputs = (gathers ? c.input_rows * c.input_columns : c.patches) * c.input_channels;
         input = random_halves(random, size_t(inputs), 0, 1);
         weights = random_halves(random, size_t(c.output_channels) * side * side * c.input_channels, -0.1f, 0.1f);
     }
@@ -41,8 +41,8 @@ public:
         p.weights = launch.upload(packed());
         p.row_taps = launch.upload(row_taps);
         p.column_taps = launch.upload(column_taps);
-        p.pixels = c.points != c.rows * c.columns ? launch.upload(pixels) : nullptr;
-        p.points = c.points;
+        p.pixels = c.patches != c.rows * c.columns ? launch.upload(pixels) : nullptr;
+        p.patches = c.patches;
         p.columns = c.columns;
         p.side = side;
         p.split_rows = c.split_rows;
@@ -50,19 +50,19 @@ public:
         p.input_channels = c.input_channels;
         p.output_channels = c.output_channels;
         const unsigned across = divide_up(size_t(c.output_channels), GEMM_OUTPUTS);
-        launch.run("gemm", p, {divide_up(size_t(c.points), GEMM_POINTS), across * unsigned(splits), 1},
+        launch.run("gemm", p, {divide_up(size_t(c.patches), GEMM_PATCHES), across * unsigned(splits), 1},
                    GEMM_THREADS, GEMM_SHARED_BYTES);
         sums.check_guards("sums");
     }
 
     void check() const {
         for (int part = 0; part < splits; part++) {
-            for (int point = 0; point < c.points; point++) {
+            for (int patch = 0; patch < c.patches; patch++) {
                 for (int channel = 0; channel < c.output_channels; channel++) {
-                    const ExactSum sum = exact(part, point, channel);
-                    const float have = sums[(size_t(part) * c.points + point) * c.output_channels + channel];
+                    const ExactSum sum = exact(part, patch, channel);
+                    const float have = sums[(size_t(part) * c.patches + patch) * c.output_channels + channel];
                     if (!sum.allows_float(have)) {
-                        fail("(part %d, point %d, channel %d): %g instead of %g", part, point, channel, have,
+                        fail("(part %d, patch %d, channel %d): %g instead of %g", part, patch, channel, have,
                              sum.value);
                     }
                 }
@@ -72,18 +72,18 @@ public:
 
 private:
     // Pixel of the input, or ZERO.
-    int64_t source(int point, int y_tap, int x_tap) const {
-        if (c.side == 0) return point;
-        const int row = pixels[size_t(point)] / c.columns, column = pixels[size_t(point)] % c.columns;
+    int64_t source(int patch, int y_tap, int x_tap) const {
+        if (c.side == 0) return patch;
+        const int row = pixels[size_t(patch)] / c.columns, column = pixels[size_t(patch)] % c.columns;
         const int y = row_taps[size_t(row) * side + y_tap];
         const int x = column_taps[size_t(column) * side + x_tap];
         return y == ZERO || x == ZERO ? ZERO : int64_t(y) * c.input_columns + x;
     }
 
-    ExactSum exact(int part, int point, int channel) const {
+    ExactSum exact(int part, int patch, int channel) const {
         ExactSum sum;
         for (int tap = part * c.split_rows * side; tap < side * side && tap < (part + 1) * c.split_rows * side; tap++) {
-            const int64_t pixel = source(point, tap / side, tap % side);
+            const int64_t pixel = source(patch, tap / side, tap % side);
             for (int i = 0; pixel != ZERO && i < c.input_channels; i++) {
                 sum.add(double(half_to_float(input[size_t(pixel) * c.input_channels + i])) *
                         half_to_float(weights[(size_t(channel) * side * side + tap) * c.input_channels + i]));
@@ -116,7 +116,7 @@ private:
     const int side, splits;
     std::vector<int32_t> row_taps, column_taps, pixels;
     std::vector<uint16_t> input, weights;  // weights [output channels][side][side][input channels]
-    DeviceBuffer<float> sums{size_t(splits) * c.points * c.output_channels};
+    DeviceBuffer<float> sums{size_t(splits) * c.patches * c.output_channels};
     Launch launch;
 };
 
@@ -131,7 +131,7 @@ void matches(const Case& c) {
 constexpr int LAYER = 14;
 
 struct Additions {
-    Additions(int splits, int points, int channels, uint64_t seed) : splits(splits), points(points), channels(channels) {
+    Additions(int splits, int patches, int channels, uint64_t seed) : splits(splits), patches(patches), channels(channels) {
         Random random(seed);
         sums = random.floats(splits * output_count(), -1, 1);
         bias = random.floats(size_t(channels), -0.5f, 0.5f);
@@ -142,7 +142,7 @@ struct Additions {
         p.sums = launch.upload(sums);
         p.bias = launch.upload(bias);
         p.output = output.data();
-        p.points = points;
+        p.patches = patches;
         p.output_channels = channels;
         p.splits = splits;
         p.layer = LAYER;
@@ -160,9 +160,9 @@ struct Additions {
         }
     }
 
-    size_t output_count() const { return size_t(points) * channels; }
+    size_t output_count() const { return size_t(patches) * channels; }
 
-    const int splits, points, channels;
+    const int splits, patches, channels;
     std::vector<float> sums, bias;
     DeviceBuffer<uint16_t> output{output_count()};
     Launch launch;
@@ -170,7 +170,7 @@ struct Additions {
 
 }  // namespace
 
-//      points side part rows columns inputs channels
+//      patches side part rows columns inputs channels
 TEST(dense_gathers) {
     matches({130, 2, 1, 9, 11, 12, 13, 80, 80});
     matches({1, 3, 1, 1, 1, 3, 3, 16, 16});
@@ -180,7 +180,7 @@ TEST(dense_gathers) {
     matches({3, 3, 3, 2, 2, 3, 3, 16, 16});
 }
 
-TEST(dense_point_by_point) {
+TEST(dense_patch_by_patch) {
     matches({130, 0, 1, 1, 1, 1, 1, 144, 32});
     matches({3, 0, 1, 1, 1, 1, 1, 80, 16});
     matches({257, 0, 1, 1, 1, 1, 1, 16, 208});
@@ -188,8 +188,8 @@ TEST(dense_point_by_point) {
 
 TEST(split_k_reduce_of_splits) {
     for (const int splits : {1, 2, 8}) {
-        for (const int points : {1, 70}) {
-            Additions sums(splits, points, 48, uint64_t(splits));
+        for (const int patches : {1, 70}) {
+            Additions sums(splits, patches, 48, uint64_t(splits));
             sums.run();
             sums.check();
             check_equal(sums.launch.overflow[0], 0, "overflow");

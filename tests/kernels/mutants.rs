@@ -46,7 +46,7 @@ mutants! {
             "column_taps >> (tap % 3 * 8)" => "column_taps >> (tap / 3 * 8)";
         conv3_16_64, "unwanted pixels are stored":
             "return exists && (!wanted || (wanted[bit / 32] >> bit % 32 & 1));" => "return exists;";
-        conv3_16_64, "pixels beyond a block are stored":
+        conv3_16_64, "pixels beyond a section are stored":
             "const bool exists = row < rows.count && column < columns.count;"
             => "const bool exists = row < rows.count;";
         conv3_16_64, "outputs beyond the last are stored":
@@ -72,7 +72,7 @@ mutants! {
         conv3_wgmma_64, "a stage is empty when one warpgroup has read it":
             "init_ring_slot(STAGE_BARRIERS, i, 1, PRODUCT_WARPS);"
             => "init_ring_slot(STAGE_BARRIERS, i, 1, PRODUCT_WARPS / 2);";
-        conv3_wgmma_tiles, "a halo is empty when three warps have read it":
+        conv3_wgmma_subtiles, "a halo is empty when three warps have read it":
             "init_ring_slot(HALO_BARRIERS, i, 32, 4);" => "init_ring_slot(HALO_BARRIERS, i, 32, 3);";
         conv3_wgmma_64, "a halo is loaded while it is read": "                halos.wait_empty(timed_out);\n" => "";
         conv3_wgmma_64, "a halo is read before it has come":
@@ -82,22 +82,22 @@ mutants! {
         conv3_wgmma_128, "a halo is never given back": "                    release(halos.empty());\n" => "";
         conv3_wgmma_64, "sources of a halo are used before they are there":
             "        }\n        warp_barrier();\n    }" => "        }\n    }";
-        conv3_wgmma_tiles, "an item is handed out before it is complete":
+        conv3_wgmma_subtiles, "an item is handed out before it is complete":
             "            warp_barrier();\n            if (lane == 0) {\n                arrive(item_ring.full());"
             => "            if (lane == 0) {\n                arrive(item_ring.full());";
-        conv3_wgmma_tiles, "an item counts as read before one of the warpgroups has read it":
-            "PRODUCT_WARPS + 1 + WGMMA_TILES;" => "PRODUCT_WARPS / 2 + 1 + WGMMA_TILES;";
-        conv3_wgmma_tiles, "an item is overwritten before all have read it":
+        conv3_wgmma_subtiles, "an item counts as read before one of the warpgroups has read it":
+            "PRODUCT_WARPS + 1 + WGMMA_SUBTILES;" => "PRODUCT_WARPS / 2 + 1 + WGMMA_SUBTILES;";
+        conv3_wgmma_subtiles, "an item is overwritten before all have read it":
             "            item_ring.wait_empty(timed_out);\n" => "";
-        conv3_wgmma_64, "only the first tile's zero pixels are zero":
-            "if (thread < WGMMA_TILES * 2 * PIECES) {" => "if (thread < 2 * PIECES) {";
+        conv3_wgmma_64, "only the first subtile's zero pixels are zero":
+            "if (thread < WGMMA_SUBTILES * 2 * PIECES) {" => "if (thread < 2 * PIECES) {";
         conv3_wgmma_64, "weights of another stage of the ring":
             "rows_of_64(stage(stages.index))" => "rows_of_64(stage((stages.index + 1) % STAGES))";
         conv3_wgmma_64, "weights of other channels": "weights + k * 2" => "weights + k * 4";
-        conv3_wgmma_tiles, "sums go on from the item before": "            clear(sums);\n" => "";
-        conv3_wgmma_64, "both warpgroups make the same tile": "(has_tile(item, which) ? which : 0)" => "0";
+        conv3_wgmma_subtiles, "sums go on from the item before": "            clear(sums);\n" => "";
+        conv3_wgmma_64, "both warpgroups make the same subtile": "(has_subtile(item, which) ? which : 0)" => "0";
         conv3_wgmma_64, "weights of the other outputs":
-            "int64_t(output_block()) * steps" => "int64_t((output_block() + 1) % output_blocks) * steps";
+            "int64_t(output_panel()) * steps" => "int64_t((output_panel() + 1) % output_panels) * steps";
         conv3_wgmma_cancelled, "a call that is cancelled goes on":
             "ballot(*p.cancel != 0 || timed_out) != 0 || number >= count" => "number >= count";
         conv3_wgmma_64, "more registers than there are":
@@ -117,27 +117,27 @@ mutants! {
         split_k_reduce_of_splits, "the last split is left out": "split < splits; split++" => "split < splits - 1; split++";
     }
     "gemm.cu" {
-        dense_point_by_point, "channels beyond the last are read":
+        dense_patch_by_patch, "channels beyond the last are read":
             "source[i] != ZERO && channel < p.input_channels" => "source[i] != ZERO";
         dense_gathers, "a dense step does not wait for its own rows":
             "wait_copies<GEMM_STAGES - 2>();" => "wait_copies<GEMM_STAGES - 1>();";
         dense_gathers, "no barrier before a dense step":
             "wait_copies<GEMM_STAGES - 2>();\n        barrier();" => "wait_copies<GEMM_STAGES - 2>();";
-        dense_point_by_point, "points beyond the last are stored":
-            "point < p.points && output < outputs" => "output < outputs";
-        dense_point_by_point, "outputs beyond the last are stored":
-            "point < p.points && output < outputs" => "point < p.points";
-        dense_gathers, "points without a list are taken one by one":
+        dense_patch_by_patch, "patches beyond the last are stored":
+            "patch < p.patches && output < outputs" => "output < outputs";
+        dense_patch_by_patch, "outputs beyond the last are stored":
+            "patch < p.patches && output < outputs" => "patch < p.patches";
+        dense_gathers, "patches without a list are taken one by one":
             "if (chunk == 0 && p.row_taps) {" => "if (chunk == 0 && p.pixels) {";
         dense_gathers, "weights of the first part for all":
             "int64_t(row) * p.side * chunks" => "int64_t(0) * p.side * chunks";
-        dense_gathers, "blocks of outputs lie as close as if there were one part":
+        dense_gathers, "panels of outputs lie as close as if there were one part":
             "packed_bytes(int64_t(p.side) * p.side * chunks" => "packed_bytes(int64_t(end_row - row) * p.side * chunks";
         dense_gathers, "a part goes beyond the last row of taps": "end_row < p.side ? end_row : p.side" => "end_row";
         dense_gathers, "all taps of a part are those of its first row":
             "                column = 0;\n                row++;"
             => "                column = 0;\n                row = end_row;";
-        dense_point_by_point, "weights of the last outputs are not read":
+        dense_patch_by_patch, "weights of the last outputs are not read":
             "- first_output + GEMM_PACKED - 1) / GEMM_PACKED" => "- first_output) / GEMM_PACKED";
     }
     "conv3_first.cu" {

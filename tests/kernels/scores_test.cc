@@ -10,14 +10,14 @@ namespace {
 constexpr int LAYER = 16;
 
 struct Scores {
-    Scores(int points, int classes, Random& random)
-        : points(points),
+    Scores(int patches, int classes, Random& random)
+        : patches(patches),
           classes(classes),
           padded_classes((classes + CHANNEL_GRAIN - 1) / CHANNEL_GRAIN * CHANNEL_GRAIN),
-          grid(2 * points + 3),
-          sums{random.logits(size_t(points) * padded_classes), random.logits(size_t(points) * padded_classes)},
+          grid(2 * patches + 3),
+          sums{random.logits(size_t(patches) * padded_classes), random.logits(size_t(patches) * padded_classes)},
           bias(random.logits(size_t(classes))) {
-        for (int i = 0; i < points; i++) places.push_back(i * 2 + int32_t(random.below(2)));
+        for (int i = 0; i < patches; i++) places.push_back(i * 2 + int32_t(random.below(2)));
     }
 
     void run() {
@@ -29,23 +29,23 @@ struct Scores {
         p.grid_indices = launch.upload(places);
         p.logits = logits.data();
         p.probabilities = probabilities.data();
-        p.points = points;
+        p.patches = patches;
         p.classes = classes;
         p.padded_classes = padded_classes;
         p.splits = 2;
         p.layer = LAYER;
-        launch.run("scores", p, {divide_up(size_t(points), SCORES_THREADS), 1, 1}, SCORES_THREADS, 0);
+        launch.run("scores", p, {divide_up(size_t(patches), SCORES_THREADS), 1, 1}, SCORES_THREADS, 0);
         logits.check_guards("logits");
         probabilities.check_guards("probabilities");
     }
 
-    float logit(int point, int i) const {
-        const size_t at = size_t(point) * padded_classes + i;
+    float logit(int patch, int i) const {
+        const size_t at = size_t(patch) * padded_classes + i;
         return sums[0][at] + sums[1][at] + bias[size_t(i)];
     }
 
-    const int points, classes, padded_classes, grid;
-    std::vector<float> sums[2];  // [points][padded_classes]
+    const int patches, classes, padded_classes, grid;
+    std::vector<float> sums[2];  // [patches][padded_classes]
     std::vector<float> bias;
     std::vector<int32_t> places;
     DeviceBuffer<float> logits{size_t(grid) * classes}, probabilities{size_t(grid) * classes};
@@ -61,22 +61,22 @@ TEST(scores_softmax) {
         Scores scores(130, classes, random);
         scores.run();
         std::vector<bool> written(size_t(scores.grid), false);
-        for (int point = 0; point < scores.points; point++) {
-            const size_t place = size_t(scores.places[size_t(point)]);
+        for (int patch = 0; patch < scores.patches; patch++) {
+            const size_t place = size_t(scores.places[size_t(patch)]);
             written[place] = true;
             double sum = 0;
-            for (int i = 0; i < classes; i++) sum += std::exp(double(scores.logit(point, i)));
+            for (int i = 0; i < classes; i++) sum += std::exp(double(scores.logit(patch, i)));
             for (int i = 0; i < classes; i++) {
-                const double want = std::exp(double(scores.logit(point, i))) / sum;
+                const double want = std::exp(double(scores.logit(patch, i))) / sum;
                 const float have = scores.probabilities[place * classes + i];
                 const bool right = std::fabs(have - want) <= std::ldexp(1.0, -20);
-                if (!right || scores.logits[place * classes + i] != scores.logit(point, i))
-                    fail("%d classes, point %d, class %d: %g instead of %g", classes, point, i, have, want);
+                if (!right || scores.logits[place * classes + i] != scores.logit(patch, i))
+                    fail("%d classes, patch %d, class %d: %g instead of %g", classes, patch, i, have, want);
             }
         }
         for (size_t place = 0; place < written.size(); place++)
             if (!written[place] && !scores.logits.untouched(place * classes))
-                fail("patch %zu is not in the tile, but stored", place);
+                fail("patch %zu is not in the subtile, but stored", place);
         check_equal(scores.launch.overflow[0], 0, "overflow");
     }
     for (const float strange : {INFINITY, -INFINITY, NAN}) {

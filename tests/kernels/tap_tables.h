@@ -1,4 +1,4 @@
-// Tap tables as the plan makes them, and tiles over them.
+// Tap tables as the plan makes them, and subtiles over them.
 
 #pragma once
 #include <vector>
@@ -23,17 +23,17 @@ inline std::vector<int32_t> random_taps(Random& random, int values, int taps, in
     return table;
 }
 
-// Cuts the values of a table of 3 taps into blocks: as long as they may be, or of random length.
-template <class Block, int LENGTH, int INPUTS>
-std::vector<Block> cut_blocks(Random& random, const std::vector<int32_t>& table, bool random_lengths) {
-    std::vector<Block> blocks;
+// Cuts the values of a table of 3 taps into sections: as long as they may be, or of random length.
+template <class Section, int LENGTH, int INPUTS>
+std::vector<Section> cut_sections(Random& random, const std::vector<int32_t>& table, bool random_lengths) {
+    std::vector<Section> sections;
     const int values = int(table.size()) / 3;
     for (int first = 0; first < values;) {
-        Block block{};
-        block.first = first;
+        Section section{};
+        section.first = first;
         const int most = random_lengths ? 1 + int(random.below(LENGTH)) : LENGTH;
-        for (int value = first; value < values && block.count < most; value++) {
-            Block longer = block;
+        for (int value = first; value < values && section.count < most; value++) {
+            Section longer = section;
             bool fits = true;
             for (int tap = 0; tap < 3; tap++) {
                 const int input = table[size_t(value) * 3 + size_t(tap)];
@@ -46,52 +46,54 @@ std::vector<Block> cut_blocks(Random& random, const std::vector<int32_t>& table,
                     }
                     longer.input[longer.inputs++] = input;
                 }
-                longer.tap[longer.count][tap] = input == ZERO ? BLOCK_ZERO : uint8_t(local);
+                longer.tap[longer.count][tap] = input == ZERO ? SECTION_ZERO : uint8_t(local);
             }
             if (!fits) break;
             longer.count++;
-            block = longer;
+            section = longer;
         }
-        first += block.count;
-        if (block.inputs == 0) block.inputs = 1;  // all taps are zero
-        blocks.push_back(block);
+        first += section.count;
+        if (section.inputs == 0) section.inputs = 1;  // all taps are zero
+        sections.push_back(section);
     }
-    return blocks;
+    return sections;
 }
 
-inline std::vector<RowBlock> row_blocks(Random& random, const std::vector<int32_t>& table, bool random_lengths) {
-    return cut_blocks<RowBlock, TILE_ROWS, TILE_INPUT_ROWS>(random, table, random_lengths);
+inline std::vector<RowSection> row_sections(Random& random, const std::vector<int32_t>& table, bool random_lengths) {
+    return cut_sections<RowSection, SUBTILE_ROWS, SUBTILE_INPUT_ROWS>(random, table, random_lengths);
 }
 
-inline std::vector<ColumnBlock> column_blocks(Random& random, const std::vector<int32_t>& table, bool random_lengths) {
-    return cut_blocks<ColumnBlock, TILE_COLUMNS, TILE_INPUT_COLUMNS>(random, table, random_lengths);
+inline std::vector<ColumnSection> column_sections(Random& random, const std::vector<int32_t>& table,
+                                                  bool random_lengths) {
+    return cut_sections<ColumnSection, SUBTILE_COLUMNS, SUBTILE_INPUT_COLUMNS>(random, table, random_lengths);
 }
 
-// About two thirds of all tiles, with about two thirds of their pixels.
-inline std::vector<Tile> random_tiles(Random& random, size_t row_blocks, size_t column_blocks) {
-    std::vector<Tile> tiles;
-    for (size_t i = 0; i < row_blocks * column_blocks; i++) {
+// About two thirds of all subtiles, with about two thirds of their pixels.
+inline std::vector<Subtile> random_subtiles(Random& random, size_t row_sections, size_t column_sections) {
+    std::vector<Subtile> subtiles;
+    for (size_t i = 0; i < row_sections * column_sections; i++) {
         if (i != 0 && random.below(3) == 0) continue;
-        Tile tile{int32_t(i / column_blocks), int32_t(i % column_blocks), {}};
-        for (uint32_t& wanted : tile.wanted) wanted = uint32_t(random.next() | random.next());
-        tiles.push_back(tile);
+        Subtile subtile{int32_t(i / column_sections), int32_t(i % column_sections), {}};
+        for (uint32_t& wanted : subtile.wanted) wanted = uint32_t(random.next() | random.next());
+        subtiles.push_back(subtile);
     }
-    return tiles;
+    return subtiles;
 }
 
-inline bool is_wanted(const Tile& tile, int row, int column) {
-    const int bit = row * TILE_COLUMNS + column;
-    return tile.wanted[bit / 32] >> bit % 32 & 1;
+inline bool is_wanted(const Subtile& subtile, int row, int column) {
+    const int bit = row * SUBTILE_COLUMNS + column;
+    return subtile.wanted[bit / 32] >> bit % 32 & 1;
 }
 
-// Number of tiles launched, and the pixels they want, if blocks are 8 and 16 consecutive values. No tiles: all of them.
-inline unsigned tile_count(const std::vector<Tile>& tiles, int rows, int columns) {
-    const unsigned all = unsigned((rows + TILE_ROWS - 1) / TILE_ROWS * ((columns + TILE_COLUMNS - 1) / TILE_COLUMNS));
-    return tiles.empty() ? all : unsigned(tiles.size());
+// Number of subtiles launched, and the pixels they want, if sections are 8 and 16 consecutive values. No subtiles: all of them.
+inline unsigned subtile_count(const std::vector<Subtile>& subtiles, int rows, int columns) {
+    const unsigned all =
+        unsigned((rows + SUBTILE_ROWS - 1) / SUBTILE_ROWS * ((columns + SUBTILE_COLUMNS - 1) / SUBTILE_COLUMNS));
+    return subtiles.empty() ? all : unsigned(subtiles.size());
 }
-inline bool is_wanted(const std::vector<Tile>& tiles, int row, int column) {
-    for (const Tile& tile : tiles)
-        if (tile.row_block == row / TILE_ROWS && tile.column_block == column / TILE_COLUMNS)
-            return is_wanted(tile, row % TILE_ROWS, column % TILE_COLUMNS);
-    return tiles.empty();
+inline bool is_wanted(const std::vector<Subtile>& subtiles, int row, int column) {
+    for (const Subtile& subtile : subtiles)
+        if (subtile.row_section == row / SUBTILE_ROWS && subtile.column_section == column / SUBTILE_COLUMNS)
+            return is_wanted(subtile, row % SUBTILE_ROWS, column % SUBTILE_COLUMNS);
+    return subtiles.empty();
 }

@@ -35,10 +35,10 @@ size_t chosen(const Picture& c, std::vector<float> values, float lesion) {
 
 void matches(const Picture& c) {
     Random random(uint64_t(c.width) + uint64_t(c.classes));
-    const size_t points = size_t(c.grid_columns) * c.grid_rows;
-    const std::vector<float> logits = random.logits(points * c.classes);
+    const size_t patches = size_t(c.grid_columns) * c.grid_rows;
+    const std::vector<float> logits = random.logits(patches * c.classes);
     std::vector<float> probabilities;
-    for (size_t i = 0; i < points * c.classes; i++)
+    for (size_t i = 0; i < patches * c.classes; i++)
         probabilities.push_back(random.below(3) == 0 ? 0.25f : random.between(0, 1));
     const std::vector<AxisSample> rows = random_fills(random, c.height, c.grid_rows, c.linear);
     const std::vector<AxisSample> columns = random_fills(random, c.width, c.grid_columns, c.linear);

@@ -34,26 +34,27 @@ pub(super) struct Device {
     pub context: Arc<Context>,
     /// Such as "NVIDIA H100 (sm_90)".
     pub name: String,
-    pub capability: (i32, i32),
-    pub multiprocessors: usize,
+    pub limits: Limits,
 }
 
-/// The outcome of the self-test.
-pub(super) enum Verdict {
-    Passed,
+/// A self-test that did not pass.
+pub(super) enum Failure {
     /// This kernel, or one of these, gave a wrong result, timed out or failed.
-    Wrong {
-        kernel: String,
-        why: String,
-    },
+    Wrong { kernel: String, why: String },
     /// This kernel does not end. What the device was running is left as it is: nothing can stop it.
-    Hangs {
-        kernel: String,
-    },
+    Hangs { kernel: String },
+    /// No kernel is to blame.
+    Other(Error),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Other(error)
+    }
 }
 
 /// Runs every kernel of a device.
-pub(super) type SelfTest = fn(&Arc<Device>) -> Result<Verdict, Error>;
+pub(super) type SelfTest = fn(&Arc<Device>) -> Result<(), Failure>;
 
 /// A GPU as the driver knows it.
 struct Gpu {
@@ -141,9 +142,10 @@ impl Gpu {
         let left_out = on_request(&std::env::var(WITHOUT).unwrap_or_default());
         let mut device = self.load(Context::create(self.handle), left_out)?;
         loop {
-            match self_test(&device)? {
-                Verdict::Passed => return Ok(device.kernels.left_out.clone()),
-                Verdict::Wrong { kernel, why } => match device.kernels.convolution(&kernel) {
+            match self_test(&device) {
+                Ok(()) => return Ok(device.kernels.left_out.clone()),
+                Err(Failure::Other(error)) => return Err(error),
+                Err(Failure::Wrong { kernel, why }) => match device.kernels.convolution(&kernel) {
                     Some(kernel) => {
                         let mut left_out = device.kernels.left_out.clone();
                         left_out.push(LeftOut { kernel, why: why.clone() });
@@ -154,7 +156,7 @@ impl Gpu {
                     }
                     None => return Err(unusable(self.index, format!("{kernel} {why}"))),
                 },
-                Verdict::Hangs { kernel } => {
+                Err(Failure::Hangs { kernel }) => {
                     // Giving anything back would wait for the kernel.
                     std::mem::forget(device);
                     return Err(self.without(&kernel, "does not end in the self-test, and occupies the GPU"));
@@ -183,13 +185,8 @@ impl Gpu {
             other => other,
         })?;
         let (major, minor) = self.limits.capability;
-        Ok(Arc::new(Device {
-            kernels,
-            context,
-            name: format!("{} (sm_{major}{minor})", self.name),
-            capability: self.limits.capability,
-            multiprocessors: self.limits.multiprocessors,
-        }))
+        let name = format!("{} (sm_{major}{minor})", self.name);
+        Ok(Arc::new(Device { kernels, context, name, limits: self.limits }))
     }
 }
 

@@ -5,8 +5,8 @@ use super::buffers::{ACTIVATION_BYTES, ALIGNMENT, Arena, Region, half_bytes};
 use super::device::Device;
 use super::driver::Stream;
 use super::params::{
-    ConvParams, FirstParams, GEMM_OUTPUTS, GEMM_POINTS, GemmParams, MaxPoolParams, SPLIT_K_OUTPUTS, ScoresParams,
-    SplitKParams, THREADS, TILE_COLUMNS, TILE_ROWS, Voxels,
+    ConvParams, FirstParams, GEMM_OUTPUTS, GEMM_PATCHES, GemmParams, MaxPoolParams, SPLIT_K_OUTPUTS, SUBTILE_COLUMNS,
+    SUBTILE_ROWS, ScoresParams, SplitKParams, THREADS, Voxels,
 };
 use super::tables::{StepTables, Table, TileTables};
 use super::weights::PackedWeights;
@@ -27,7 +27,7 @@ pub(super) struct Launches<'a> {
     pub tables: &'a TileTables,
     pub grid: PatchGrid,
     pub classes: usize,
-    /// Maximum blocks of kernels that go from tile to tile.
+    /// Maximum blocks of kernels that go from subtile to subtile.
     pub multiprocessors: usize,
     /// Words of device memory.
     pub cancel: u64,
@@ -56,7 +56,7 @@ impl Launches<'_> {
             row_sources: self.at(self.tables.row_sources),
             column_sources: self.at(self.tables.column_sources),
             starts: self.at(self.tables.starts),
-            tiles: self.at_some(tables.wanted),
+            subtiles: self.at_some(tables.wanted),
             cancel: self.cancel,
             overflow: self.overflow,
             rows: output.rows as i32,
@@ -70,9 +70,9 @@ impl Launches<'_> {
             layer: 0,
             unused: 0,
         };
-        let tiles = even_tiles(output, tables.wanted);
+        let subtiles = even_subtiles(output, tables.wanted);
         // SAFETY: by contract, and the tables are those of the plan that sized the arena.
-        unsafe { self.stream.launch(&self.device.kernels.first, [tiles, 1], &params) }
+        unsafe { self.stream.launch(&self.device.kernels.first, [subtiles, 1], &params) }
     }
 
     /// All further layers, and the scores of the patches to `logits` and `probabilities`.
@@ -139,9 +139,9 @@ impl Launches<'_> {
 
     unsafe fn convolution(&self, index: usize, number: usize, tables: &StepTables) -> Result<(), Error> {
         let layer = &self.weights.convolutions[number - 1];
-        let kernel = &self.device.kernels.convolutions()[layer.kernel];
-        let tiles = match tables.wanted {
-            Some(tiles) => tiles.len,
+        let kernel = &self.device.kernels.convolutions[layer.kernel];
+        let subtiles = match tables.wanted {
+            Some(subtiles) => subtiles.len,
             None => tables.rows.len * tables.columns.len,
         };
         let params = ConvParams {
@@ -149,21 +149,21 @@ impl Launches<'_> {
             output: self.output_of(index),
             weights: layer.weights.address(),
             bias: layer.bias.address(),
-            row_blocks: self.at(tables.rows),
-            column_blocks: self.at(tables.columns),
-            tiles: self.at_some(tables.wanted),
+            row_sections: self.at(tables.rows),
+            column_sections: self.at(tables.columns),
+            subtiles: self.at_some(tables.wanted),
             cancel: self.cancel,
             overflow: self.overflow,
-            column_block_count: tables.columns.len as i32,
+            column_section_count: tables.columns.len as i32,
             input_columns: self.tile.plan.input_of(index).columns as i32,
             input_channels: layer.inputs as i32,
             columns: self.tile.plan.output_of(index).columns as i32,
             output_channels: layer.outputs as i32,
             layer: number as i32,
-            tile_count: tiles as i32,
+            subtile_count: subtiles as i32,
             unused: 0,
         };
-        let blocks = kernel.blocks(tiles, layer.outputs, self.multiprocessors);
+        let blocks = kernel.blocks(subtiles, layer.outputs, self.multiprocessors);
         // SAFETY: by contract of `layer`.
         unsafe { self.stream.launch(&kernel.kernel, blocks, &params) }
     }
@@ -175,17 +175,17 @@ impl Launches<'_> {
             output: self.output_of(index),
             row_taps: self.at(tables.rows),
             column_taps: self.at(tables.columns),
-            tiles: self.at_some(tables.wanted),
+            subtiles: self.at_some(tables.wanted),
             cancel: self.cancel,
             rows: output.rows as i32,
             columns: output.columns as i32,
             input_columns: self.tile.plan.input_of(index).columns as i32,
             channels: self.channels_of(index) as i32,
         };
-        let tiles = even_tiles(self.tile.plan.sizes().output(index), tables.wanted);
+        let subtiles = even_subtiles(self.tile.plan.sizes().output(index), tables.wanted);
         let kernel = &self.device.kernels.gather_max_pool;
         // SAFETY: by contract of `layer`.
-        unsafe { self.stream.launch(kernel, [tiles, 1], &params) }
+        unsafe { self.stream.launch(kernel, [subtiles, 1], &params) }
     }
 
     /// Launches its products and the addition of its sums; the last layer's are added by `scores`. Layers after the head
@@ -209,7 +209,7 @@ impl Launches<'_> {
             column_taps,
             pixels,
             cancel: self.cancel,
-            points: patches as i32,
+            patches: patches as i32,
             columns: self.tile.plan.patches().columns as i32,
             side: dense.side as i32,
             split_rows: dense.split_rows as i32,
@@ -218,7 +218,7 @@ impl Launches<'_> {
             output_channels: layer.outputs as i32,
             unused: 0,
         };
-        let blocks = [patches.div_ceil(GEMM_POINTS), layer.outputs.div_ceil(GEMM_OUTPUTS) * dense.splits()];
+        let blocks = [patches.div_ceil(GEMM_PATCHES), layer.outputs.div_ceil(GEMM_OUTPUTS) * dense.splits()];
         // SAFETY: by contract of `layer`.
         unsafe { self.stream.launch(&kernels.gemm, blocks, &products) }?;
         if index == self.last() {
@@ -230,7 +230,7 @@ impl Launches<'_> {
             output: self.output_of(index),
             cancel: self.cancel,
             overflow: self.overflow,
-            points: products.points,
+            patches: products.patches,
             output_channels: products.output_channels,
             splits: dense.splits() as i32,
             layer: (CONVOLUTIONS + number) as i32,
@@ -263,7 +263,7 @@ impl Launches<'_> {
             probabilities,
             cancel: self.cancel,
             overflow: self.overflow,
-            points: patches as i32,
+            patches: patches as i32,
             classes: self.classes as i32,
             padded_classes: layer.outputs as i32,
             splits: dense.splits() as i32,
@@ -285,10 +285,10 @@ impl Launches<'_> {
     }
 }
 
-/// Tiles of full blocks, or those that are wanted.
-fn even_tiles(image: Axes<usize>, wanted: Option<Table>) -> usize {
+/// Subtiles of full sections, or those that are wanted.
+fn even_subtiles(image: Axes<usize>, wanted: Option<Table>) -> usize {
     match wanted {
-        Some(tiles) => tiles.len,
-        None => image.rows.div_ceil(TILE_ROWS) * image.columns.div_ceil(TILE_COLUMNS),
+        Some(subtiles) => subtiles.len,
+        None => image.rows.div_ceil(SUBTILE_ROWS) * image.columns.div_ceil(SUBTILE_COLUMNS),
     }
 }

@@ -13,18 +13,19 @@ use std::sync::Arc;
 use super::driver::{Context, Kernel, Module};
 use super::params::{
     EQUALIZE_SHARED_BYTES, FIRST_SHARED_BYTES, GEMM_SHARED_BYTES, GEMM_THREADS, HISTOGRAM_SHARED_BYTES,
-    HISTOGRAM_THREADS, LEVELS, THREADS, WGMMA_THREADS, WGMMA_TILES, conv_shared_bytes, wgmma_shared_bytes,
+    HISTOGRAM_THREADS, LEVELS, THREADS, WGMMA_SUBTILES, WGMMA_THREADS, conv_shared_bytes, wgmma_shared_bytes,
 };
 use crate::error::Error;
 
-/// The compiled kernels: `make kernels` writes them.
-macro_rules! ptx {
-    ($name:literal) => {
-        ptx!($name, "compute_80")
+/// Loads compiled kernels, which `make kernels` writes.
+macro_rules! load {
+    ($context:ident, $name:literal) => {
+        load!($context, $name, "compute_80")
     };
-    ($name:literal, $virtual:literal) => {
-        include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/kernels/ptx/", $name, ".", $virtual, ".ptx"))
-    };
+    ($context:ident, $name:literal, $virtual:literal) => {{
+        let ptx = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/kernels/ptx/", $name, ".", $virtual, ".ptx"));
+        Module::new($context, $name, ptx)
+    }};
 }
 
 /// The only GPUs that run PTX for compute_90a, as (major, minor).
@@ -89,26 +90,27 @@ pub(super) struct LeftOut {
 pub(super) struct Convolution {
     pub kernel: Kernel,
     pub shape: Shape,
-    /// As many blocks as there are multiprocessors go from tile to tile; else each tile has blocks of its own.
+    /// As many blocks as there are multiprocessors go from subtile to subtile; else each has blocks of its own.
     goes_on: bool,
 }
 
 impl Convolution {
     /// The grid for a layer.
-    pub fn blocks(&self, tiles: usize, output_channels: usize, multiprocessors: usize) -> [usize; 2] {
+    pub fn blocks(&self, subtiles: usize, output_channels: usize, multiprocessors: usize) -> [usize; 2] {
         let across = output_channels.div_ceil(self.shape.outputs);
         if self.goes_on {
-            let items = tiles.div_ceil(WGMMA_TILES).saturating_mul(across);
+            let items = subtiles.div_ceil(WGMMA_SUBTILES).saturating_mul(across);
             [items.min(multiprocessors), 1]
         } else {
-            [tiles, across]
+            [subtiles, across]
         }
     }
 }
 
 /// See the module. The kernels come before the modules that they are in.
 pub(super) struct Kernels {
-    convolutions: Vec<Convolution>,
+    /// All that this device can run.
+    pub convolutions: Vec<Convolution>,
     pub first: Kernel,
     pub resample: Kernel,
     pub histogram: Kernel,
@@ -120,18 +122,18 @@ pub(super) struct Kernels {
     pub write_mask: Kernel,
     /// Those that were to be left out, and those that could not be loaded.
     pub left_out: Vec<LeftOut>,
-    modules: Vec<(&'static str, Module)>,
+    pub modules: Vec<Module>,
 }
 
 impl Kernels {
     /// Loads everything but the convolutions `left_out`.
     pub fn new(context: &Arc<Context>, limits: Limits, mut left_out: Vec<LeftOut>) -> Result<Self, Error> {
-        let conv3 = Module::new(context, "conv3_mma", ptx!("conv3_mma"))?;
-        let first = Module::new(context, "conv3_first", ptx!("conv3_first"))?;
-        let dense = Module::new(context, "gemm", ptx!("gemm"))?;
-        let intensity = Module::new(context, "intensity", ptx!("intensity"))?;
-        let max = Module::new(context, "gather_max_pool", ptx!("gather_max_pool"))?;
-        let mask = Module::new(context, "mask", ptx!("mask"))?;
+        let conv3 = load!(context, "conv3_mma")?;
+        let first = load!(context, "conv3_first")?;
+        let dense = load!(context, "gemm")?;
+        let intensity = load!(context, "intensity")?;
+        let max = load!(context, "gather_max_pool")?;
+        let mask = load!(context, "mask")?;
         let is_left_out = |left_out: &[LeftOut], shape: &Shape| left_out.iter().any(|out| out.kernel == shape.name);
         let mut convolutions = Vec::new();
         let mut wgmma = None;
@@ -141,13 +143,13 @@ impl Kernels {
             _ => Vec::new(),
         };
         if !wanted.is_empty() {
-            match Module::new(context, "conv3_wgmma", ptx!("conv3_wgmma", "compute_90a")) {
+            match load!(context, "conv3_wgmma", "compute_90a") {
                 Ok(module) => {
                     for shape in wanted {
                         let kernel = module.kernel(shape.name, WGMMA_THREADS, wgmma_shared_bytes(shape.outputs))?;
                         convolutions.push(Convolution { kernel, shape, goes_on: true });
                     }
-                    wgmma = Some(("conv3_wgmma", module));
+                    wgmma = Some(module);
                 }
                 Err(Error::DeviceFailed(why)) => {
                     left_out.extend(wanted.iter().map(|shape| LeftOut { kernel: shape.name, why: why.clone() }));
@@ -174,23 +176,8 @@ impl Kernels {
             scores: mask.kernel("scores", THREADS, 0)?,
             write_mask: mask.kernel("write_mask", THREADS, 0)?,
             left_out,
-            modules: [
-                ("conv3_mma", conv3),
-                ("conv3_first", first),
-                ("gemm", dense),
-                ("intensity", intensity),
-                ("gather_max_pool", max),
-                ("mask", mask),
-            ]
-            .into_iter()
-            .chain(wgmma)
-            .collect(),
+            modules: [conv3, first, dense, intensity, max, mask].into_iter().chain(wgmma).collect(),
         })
-    }
-
-    /// All convolution kernels that this device can run.
-    pub fn convolutions(&self) -> &[Convolution] {
-        &self.convolutions
     }
 
     /// The name of this convolution kernel, if there is one.
@@ -208,12 +195,6 @@ impl Kernels {
                 left_out.join(", ")
             ))
         })
-    }
-
-    /// Remarks of the driver's compiler, by module.
-    pub fn remarks(&self) -> impl Iterator<Item = (&'static str, &str)> {
-        let remarks = self.modules.iter().map(|(name, module)| (*name, module.remarks.as_str()));
-        remarks.filter(|(_, remarks)| !remarks.is_empty())
     }
 }
 

@@ -11,12 +11,11 @@
 //! status weights
 //! device
 //! kernels tables
-//! blocks
+//! sections
 //! driver params
 //! ```
 //! Every output is summed in one order whatever tile it is in, so results do not depend on tiles, budget or ROI.
 
-mod blocks;
 mod buffers;
 mod device;
 mod driver;
@@ -24,6 +23,7 @@ mod forward;
 mod kernels;
 mod params;
 mod pipeline;
+mod sections;
 mod self_test;
 mod status;
 mod tables;
@@ -33,24 +33,23 @@ use std::sync::Arc;
 
 use crate::axes::Axes;
 use crate::engine::{
-    Bytes, DeviceKind, Engine, EngineCall, EngineInfo, Geometry, MemoryModel, Note, Request, Reservation, Settings,
-    Span, TileMemory,
+    Bytes, DeviceKind, Engine, EngineCall, EngineInfo, Geometry, LogLevel, MemoryModel, Note, Request, Reservation,
+    Settings, Span, TileMemory,
 };
 use crate::error::Error;
-use crate::mask::Wanted;
+use crate::mask::PerOutput;
 use crate::memory::automatic_budget;
 use crate::plan::AxisSizes;
 use crate::process::generation;
 use buffers::{BufferLayout, MAX_PIXELS, SLOTS, region_bytes, wanted_bytes};
 use device::Device;
+use driver::Module;
 use pipeline::Pipeline;
 use pipeline::staging::{cached_bytes, host_bytes};
 use tables::TileTables;
 use weights::PackedWeights;
 
 pub(super) struct CudaEngine {
-    device: Arc<Device>,
-    weights: Arc<PackedWeights>,
     pipeline: Pipeline,
     automatic_budget: Bytes,
 }
@@ -69,44 +68,44 @@ impl CudaEngine {
                 // Tiles shrink where other programs take memory later.
                 device: free / 10 * 9 + weights.bytes(),
             },
-            weights,
-            device,
         })
     }
 
     /// What the caller should know about the device.
     pub fn notes(&self) -> Vec<Note> {
         let gpu = self.pipeline.index;
-        let kernels = &self.device.kernels;
-        let left_out = kernels.left_out.iter();
-        let left_out = left_out
-            .map(|out| Note::Warning(format!("cuda:{gpu}: the kernel {} is left out: {}", out.kernel, out.why)));
-        let remarks = kernels.remarks();
-        let remarks =
-            remarks.map(|(module, text)| Note::Info(format!("cuda:{gpu}: the driver on the kernels {module}: {text}")));
+        let kernels = &self.pipeline.device.kernels;
+        let left_out = kernels
+            .left_out
+            .iter()
+            .map(|out| (LogLevel::Warning, format!("cuda:{gpu}: the kernel {} is left out: {}", out.kernel, out.why)));
+        let remarks = kernels.modules.iter().filter(|module| !module.remarks.is_empty()).map(|module| {
+            let Module { name, remarks, .. } = module;
+            (LogLevel::Info, format!("cuda:{gpu}: the driver on the kernels {name}: {remarks}"))
+        });
         left_out.chain(remarks).collect()
     }
 
     /// Such as (9, 0): GPUs of one architecture run the same kernels.
     pub fn architecture(&self) -> (i32, i32) {
-        self.device.capability
+        self.pipeline.device.limits.capability
     }
 }
 
 impl Engine for CudaEngine {
     fn info(&self) -> EngineInfo {
         EngineInfo {
-            name: format!("cuda:{} ({})", self.pipeline.index, self.device.name),
+            name: format!("cuda:{} ({})", self.pipeline.index, self.pipeline.device.name),
             device: DeviceKind::Cuda,
             automatic_budget: self.automatic_budget,
-            fixed: Bytes { host: 0, device: self.weights.bytes() },
+            fixed: Bytes { host: 0, device: self.pipeline.weights.bytes() },
             max_runs: Axes::default(),
             pipeline_depth: SLOTS - 1,
             preferred_tile_bytes: u64::MAX,
-            macs_per_output: self.weights.macs_per_output.clone(),
+            macs_per_output: self.pipeline.weights.macs_per_output.clone(),
             memory: Arc::new(CudaMemory {
-                weights: Arc::clone(&self.weights),
-                multiprocessors: self.device.multiprocessors,
+                weights: Arc::clone(&self.pipeline.weights),
+                multiprocessors: self.pipeline.device.limits.multiprocessors,
             }),
         }
     }
@@ -144,7 +143,7 @@ impl MemoryModel for CudaMemory {
                 )));
             }
         }
-        Ok(BufferLayout::new(geometry, LARGEST_VOXEL, Wanted::EVERYTHING).bytes())
+        Ok(BufferLayout::new(geometry, LARGEST_VOXEL, PerOutput::default().map(|_: bool| true)).bytes())
     }
 
     fn tile(&self, axes: &Axes<AxisSizes>) -> TileMemory {

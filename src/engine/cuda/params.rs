@@ -4,18 +4,17 @@
 //! Addresses are of device memory.
 
 use crate::resampling::MAX_TAPS;
-use crate::volume::VoxelType;
 
 /// Channels are padded with zeros to a multiple of this.
 pub(super) const CHANNEL_GRAIN: usize = 16;
-/// Values of each axis in a tile.
-pub(super) const TILE_ROWS: usize = 8;
-pub(super) const TILE_COLUMNS: usize = 16;
-/// Most distinct inputs of a tile along each axis.
-pub(super) const TILE_INPUT_ROWS: usize = 12;
-pub(super) const TILE_INPUT_COLUMNS: usize = 22;
-/// A tap of a block that reads zeros.
-pub(super) const BLOCK_ZERO: u8 = 255;
+/// Values of each axis in a subtile.
+pub(super) const SUBTILE_ROWS: usize = 8;
+pub(super) const SUBTILE_COLUMNS: usize = 16;
+/// Most distinct inputs of a subtile along each axis.
+pub(super) const SUBTILE_INPUT_ROWS: usize = 12;
+pub(super) const SUBTILE_INPUT_COLUMNS: usize = 22;
+/// A tap of a section that reads zeros.
+pub(super) const SECTION_ZERO: u8 = 255;
 /// The source of an input value that is black.
 pub(super) const BLACK: i32 = i32::MIN;
 /// Bit of the overflow word that a kernel sets when it times out waiting for data.
@@ -24,7 +23,7 @@ pub(super) const TIMEOUT: u32 = 31;
 pub(super) const LEVELS: usize = 256;
 /// Patches, outputs and input channels that a block of `gemm` takes at a time; outputs whose weights
 /// lie together.
-pub(super) const GEMM_POINTS: usize = 128;
+pub(super) const GEMM_PATCHES: usize = 128;
 pub(super) const GEMM_OUTPUTS: usize = 256;
 pub(super) const GEMM_CHUNK: usize = 32;
 pub(super) const GEMM_PACKED: usize = 64;
@@ -36,7 +35,7 @@ pub(super) const GEMM_THREADS: u32 = 256;
 pub(super) const HISTOGRAM_THREADS: u32 = 256;
 pub(super) const WGMMA_THREADS: u32 = 384;
 /// Tiles that a block of the Hopper convolutions takes at a time, and input channels.
-pub(super) const WGMMA_TILES: usize = 2;
+pub(super) const WGMMA_SUBTILES: usize = 2;
 pub(super) const WGMMA_CHUNK: usize = 64;
 
 /// Dynamic shared memory of each kernel, in bytes.
@@ -45,7 +44,7 @@ pub(super) const FIRST_SHARED_BYTES: u32 = 5480;
 pub(super) const HISTOGRAM_SHARED_BYTES: u32 = 8200;
 pub(super) const EQUALIZE_SHARED_BYTES: u32 = 2048;
 
-const HALO_PIXELS: usize = TILE_INPUT_ROWS * TILE_INPUT_COLUMNS;
+const HALO_PIXELS: usize = SUBTILE_INPUT_ROWS * SUBTILE_INPUT_COLUMNS;
 
 /// The same of the Hopper convolution that makes `outputs`.
 pub(super) const fn wgmma_shared_bytes(outputs: usize) -> u32 {
@@ -54,11 +53,11 @@ pub(super) const fn wgmma_shared_bytes(outputs: usize) -> u32 {
     let stages = if outputs > 64 { 5 } else { 8 };
     let weights = stages * outputs * WGMMA_CHUNK * 2;
     let halo = ((HALO_PIXELS + 1) * WGMMA_CHUNK * 2).next_multiple_of(ALIGNMENT);
-    let halos = WGMMA_TILES * 2 * halo;
-    let barriers = (stages + WGMMA_TILES * 2 + ITEMS) * 16;
-    let sources = WGMMA_TILES * HALO_PIXELS * 4;
-    let wanted = TILE_ROWS * TILE_COLUMNS / 8;
-    let item = WGMMA_TILES * (size_of::<RowBlock>() + size_of::<ColumnBlock>() + wanted) + 4;
+    let halos = WGMMA_SUBTILES * 2 * halo;
+    let barriers = (stages + WGMMA_SUBTILES * 2 + ITEMS) * 16;
+    let sources = WGMMA_SUBTILES * HALO_PIXELS * 4;
+    let wanted = SUBTILE_ROWS * SUBTILE_COLUMNS / 8;
+    let item = WGMMA_SUBTILES * (size_of::<RowSection>() + size_of::<ColumnSection>() + wanted) + 4;
     (ALIGNMENT + weights + halos + barriers + ITEMS * item + sources) as u32
 }
 
@@ -70,10 +69,10 @@ pub(super) const fn conv_shared_bytes(chunk: usize, outputs: usize) -> u32 {
     (weights + 2 * halo + HALO_PIXELS * 4) as u32
 }
 
-/// Consecutive values of an axis, and where their taps lie among the block's distinct inputs.
+/// Consecutive values of an axis, and where their taps lie among the section's distinct inputs.
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub(super) struct AxisBlock<const VALUES: usize, const INPUTS: usize> {
+pub(super) struct AxisSection<const VALUES: usize, const INPUTS: usize> {
     pub first: i32,
     pub count: i32,
     pub inputs: i32,
@@ -81,8 +80,8 @@ pub(super) struct AxisBlock<const VALUES: usize, const INPUTS: usize> {
     pub tap: [[u8; 4]; VALUES],
 }
 
-pub(super) type RowBlock = AxisBlock<TILE_ROWS, TILE_INPUT_ROWS>;
-pub(super) type ColumnBlock = AxisBlock<TILE_COLUMNS, TILE_INPUT_COLUMNS>;
+pub(super) type RowSection = AxisSection<SUBTILE_ROWS, SUBTILE_INPUT_ROWS>;
+pub(super) type ColumnSection = AxisSection<SUBTILE_COLUMNS, SUBTILE_INPUT_COLUMNS>;
 
 /// Structs of kernels/params.h, where their fields are explained, and for the test where each field lies.
 macro_rules! mirrored {
@@ -108,10 +107,10 @@ macro_rules! mirrored {
 type Field = (&'static str, usize, usize);
 
 mirrored! {
-    /// A tile of which some pixels are wanted.
-    Tile {
-        row_block, column_block: i32;
-        wanted: [u32; TILE_ROWS * TILE_COLUMNS / 32];
+    /// A subtile of which some pixels are wanted.
+    Subtile {
+        row_section, column_section: i32;
+        wanted: [u32; SUBTILE_ROWS * SUBTILE_COLUMNS / 32];
     }
     /// One slice of voxels.
     Voxels {
@@ -143,28 +142,28 @@ mirrored! {
     }
     FirstParams {
         voxels: Voxels;
-        table, output, weights, bias, row_taps, column_taps, row_sources, column_sources, starts, tiles, cancel, overflow: u64;
+        table, output, weights, bias, row_taps, column_taps, row_sources, column_sources, starts, subtiles, cancel, overflow: u64;
         rows, columns, channels, band_rows, crop_x, crop_y, crop_width, crop_height, layer, unused: i32;
     }
     ConvParams {
-        input, output, weights, bias, row_blocks, column_blocks, tiles, cancel, overflow: u64;
-        column_block_count, input_columns, input_channels, columns, output_channels, layer, tile_count, unused: i32;
+        input, output, weights, bias, row_sections, column_sections, subtiles, cancel, overflow: u64;
+        column_section_count, input_columns, input_channels, columns, output_channels, layer, subtile_count, unused: i32;
     }
     MaxPoolParams {
-        input, output, row_taps, column_taps, tiles, cancel: u64;
+        input, output, row_taps, column_taps, subtiles, cancel: u64;
         rows, columns, input_columns, channels: i32;
     }
     GemmParams {
         input, sums, weights, row_taps, column_taps, pixels, cancel: u64;
-        points, columns, side, split_rows, input_columns, input_channels, output_channels, unused: i32;
+        patches, columns, side, split_rows, input_columns, input_channels, output_channels, unused: i32;
     }
     SplitKParams {
         sums, bias, output, cancel, overflow: u64;
-        points, output_channels, splits, layer: i32;
+        patches, output_channels, splits, layer: i32;
     }
     ScoresParams {
         sums, bias, grid_indices, logits, probabilities, cancel, overflow: u64;
-        points, classes, padded_classes, splits, layer, unused: i32;
+        patches, classes, padded_classes, splits, layer, unused: i32;
     }
     /// The patch centres whose classes a pixel of an axis takes.
     AxisSample {
@@ -186,17 +185,10 @@ mirrored! {
     }
 }
 
-/// The number that the kernels know a voxel type by.
-pub(super) fn voxel_number(voxel: VoxelType) -> i32 {
-    match voxel {
-        VoxelType::I8 => 1,
-        VoxelType::U8 => 2,
-        VoxelType::I16 => 3,
-        VoxelType::U16 => 4,
-        VoxelType::I32 => 5,
-        VoxelType::F32 => 6,
-        VoxelType::F64 => 7,
-    }
+/// Bytes of structs of the above or of integers: none of them has padding.
+pub(super) fn bytes_of<T: Copy>(values: &[T]) -> &[u8] {
+    // SAFETY: as said.
+    unsafe { std::slice::from_raw_parts(values.as_ptr().cast::<u8>(), size_of_val(values)) }
 }
 
 #[cfg(test)]
@@ -207,16 +199,17 @@ mod tests {
     use std::process::Command;
 
     use super::*;
+    use crate::volume::VoxelType;
 
-    /// The fields of a block of either axis.
-    fn block<const VALUES: usize, const INPUTS: usize>() -> [Field; 5] {
-        type Block<const V: usize, const I: usize> = AxisBlock<V, I>;
+    /// The fields of a section of either axis.
+    fn section<const VALUES: usize, const INPUTS: usize>() -> [Field; 5] {
+        type Section<const V: usize, const I: usize> = AxisSection<V, I>;
         [
-            ("first", offset_of!(Block<VALUES, INPUTS>, first), 4),
-            ("count", offset_of!(Block<VALUES, INPUTS>, count), 4),
-            ("inputs", offset_of!(Block<VALUES, INPUTS>, inputs), 4),
-            ("input", offset_of!(Block<VALUES, INPUTS>, input), INPUTS * 4),
-            ("tap", offset_of!(Block<VALUES, INPUTS>, tap), VALUES * 4),
+            ("first", offset_of!(Section<VALUES, INPUTS>, first), 4),
+            ("count", offset_of!(Section<VALUES, INPUTS>, count), 4),
+            ("inputs", offset_of!(Section<VALUES, INPUTS>, inputs), 4),
+            ("input", offset_of!(Section<VALUES, INPUTS>, input), INPUTS * 4),
+            ("tap", offset_of!(Section<VALUES, INPUTS>, tap), VALUES * 4),
         ]
     }
 
@@ -224,16 +217,18 @@ mod tests {
     /// gap, so that a field which is there only has no place to hide.
     #[test]
     fn structs_and_numbers_are_those_of_the_kernels() {
-        let rows = block::<TILE_ROWS, TILE_INPUT_ROWS>();
-        let columns = block::<TILE_COLUMNS, TILE_INPUT_COLUMNS>();
-        let blocks =
-            [("RowBlock", size_of::<RowBlock>(), &rows[..]), ("ColumnBlock", size_of::<ColumnBlock>(), &columns[..])];
+        let rows = section::<SUBTILE_ROWS, SUBTILE_INPUT_ROWS>();
+        let columns = section::<SUBTILE_COLUMNS, SUBTILE_INPUT_COLUMNS>();
+        let sections = [
+            ("RowSection", size_of::<RowSection>(), &rows[..]),
+            ("ColumnSection", size_of::<ColumnSection>(), &columns[..]),
+        ];
         let (mut layout, mut program) = (BTreeMap::new(), String::new());
         let mut number = |expression: &str, value: usize| {
             layout.insert(expression.to_owned(), value);
             writeln!(program, "print(\"{expression}\", {expression});").unwrap();
         };
-        for (name, size, fields) in blocks.iter().chain(MIRRORED) {
+        for (name, size, fields) in sections.iter().chain(MIRRORED) {
             number(&format!("sizeof({name})"), *size);
             let mut end = 0;
             for (field, offset, size) in *fields {
@@ -245,15 +240,15 @@ mod tests {
             assert_eq!(end, *size, "a gap at the end of {name}");
         }
         number("CHANNEL_GRAIN", CHANNEL_GRAIN);
-        number("TILE_ROWS", TILE_ROWS);
-        number("TILE_COLUMNS", TILE_COLUMNS);
-        number("TILE_INPUT_ROWS", TILE_INPUT_ROWS);
-        number("TILE_INPUT_COLUMNS", TILE_INPUT_COLUMNS);
-        number("BLOCK_ZERO", usize::from(BLOCK_ZERO));
+        number("SUBTILE_ROWS", SUBTILE_ROWS);
+        number("SUBTILE_COLUMNS", SUBTILE_COLUMNS);
+        number("SUBTILE_INPUT_ROWS", SUBTILE_INPUT_ROWS);
+        number("SUBTILE_INPUT_COLUMNS", SUBTILE_INPUT_COLUMNS);
+        number("SECTION_ZERO", usize::from(SECTION_ZERO));
         number("LEVELS", LEVELS);
         number("MAX_TAPS", MAX_TAPS);
         number("TIMEOUT", TIMEOUT as usize);
-        number("GEMM_POINTS", GEMM_POINTS);
+        number("GEMM_PATCHES", GEMM_PATCHES);
         number("GEMM_OUTPUTS", GEMM_OUTPUTS);
         number("GEMM_CHUNK", GEMM_CHUNK);
         number("GEMM_PACKED", GEMM_PACKED);
@@ -264,7 +259,7 @@ mod tests {
             number(&format!("{name}_THREADS"), THREADS as usize);
         }
         number("WGMMA_THREADS", WGMMA_THREADS as usize);
-        number("WGMMA_TILES", WGMMA_TILES);
+        number("WGMMA_SUBTILES", WGMMA_SUBTILES);
         number("WGMMA_CHUNK", WGMMA_CHUNK);
         number("GEMM_SHARED_BYTES", GEMM_SHARED_BYTES as usize);
         number("FIRST_SHARED_BYTES", FIRST_SHARED_BYTES as usize);
@@ -280,16 +275,9 @@ mod tests {
                 number(&format!("conv_shared_bytes({chunk}, {outputs})"), bytes);
             }
         }
-        for voxel in [
-            (VoxelType::I8, "I8"),
-            (VoxelType::U8, "U8"),
-            (VoxelType::I16, "I16"),
-            (VoxelType::U16, "U16"),
-            (VoxelType::I32, "I32"),
-            (VoxelType::F32, "F32"),
-            (VoxelType::F64, "F64"),
-        ] {
-            number(voxel.1, voxel_number(voxel.0) as usize);
+        use VoxelType::*;
+        for voxel in [I8, U8, I16, U16, I32, F32, F64] {
+            number(&format!("{voxel:?}"), voxel as usize);
         }
         let Some(of_the_kernels) = run(&program) else {
             return;

@@ -1,10 +1,11 @@
 //! The tables of a tile as the kernels read them: consecutive bytes for a whole tile, so that one copy brings it to
 //! the device.
 
-use super::blocks::{block_of_values, blocks, even_blocks, listed_pixels, max_blocks, wanted_tiles};
 use super::params::{
-    BLACK, ColumnBlock, RowBlock, Start, TILE_COLUMNS, TILE_INPUT_COLUMNS, TILE_INPUT_ROWS, TILE_ROWS, Tile,
+    BLACK, ColumnSection, RowSection, SUBTILE_COLUMNS, SUBTILE_INPUT_COLUMNS, SUBTILE_INPUT_ROWS, SUBTILE_ROWS, Start,
+    Subtile, bytes_of,
 };
+use super::sections::{even_sections, listed_pixels, max_sections, section_of_values, sections, wanted_subtiles};
 use crate::axes::Axes;
 use crate::cancel::Cancel;
 use crate::error::Error;
@@ -21,12 +22,12 @@ pub(super) struct Table {
     pub len: usize,
 }
 
-/// Tables of the two axes of a step: blocks of values of convolutions but the first, else taps of each value. And those of
+/// Tables of the two axes of a step: sections of convolutions but the first, else taps of each value. And those of
 /// their product that a ROI leaves.
 pub(super) struct StepTables {
     pub rows: Table,
     pub columns: Table,
-    /// Tiles (the head: pixels) that are wanted; `None`: all.
+    /// Subtiles (the head: pixels) that are wanted; `None`: all.
     pub wanted: Option<Table>,
 }
 
@@ -43,10 +44,10 @@ pub(super) struct TileTables {
 impl TileTables {
     /// Maximum bytes of the tables of a tile of these axes when all its pixels are stored.
     pub fn max_bytes(axes: &Axes<AxisSizes>) -> usize {
-        let axis = |axis: &AxisSizes, inputs: usize, block: usize| {
+        let axis = |axis: &AxisSizes, inputs: usize, section: usize| {
             let layer = |(index, &step): (usize, &Step)| {
                 let bytes = match step {
-                    Step::Convolution(1..) => block * max_blocks(axis.output(index), inputs),
+                    Step::Convolution(1..) => section * max_sections(axis.output(index), inputs),
                     _ => size_of::<i32>() * axis.taps(index),
                 };
                 bytes + ALIGNMENT
@@ -56,20 +57,20 @@ impl TileTables {
             let starts = size_of::<Start>() * axis.inputs + ALIGNMENT;
             layers + size_of::<i32>() * axis.inputs + ALIGNMENT + starts
         };
-        axis(&axes.rows, TILE_INPUT_ROWS, size_of::<RowBlock>())
-            + axis(&axes.columns, TILE_INPUT_COLUMNS, size_of::<ColumnBlock>())
+        axis(&axes.rows, SUBTILE_INPUT_ROWS, size_of::<RowSection>())
+            + axis(&axes.columns, SUBTILE_INPUT_COLUMNS, size_of::<ColumnSection>())
             + size_of::<i32>() * axes.patches()
             + ALIGNMENT
     }
 
     /// Maximum bytes of further tables when a ROI leaves pixels out.
     pub fn max_list_bytes(axes: &Axes<AxisSizes>) -> usize {
-        let tiles = |index: usize| {
+        let subtiles = |index: usize| {
             let Axes { rows, columns } = axes.output(index);
-            max_blocks(rows, TILE_INPUT_ROWS) * max_blocks(columns, TILE_INPUT_COLUMNS)
+            max_sections(rows, SUBTILE_INPUT_ROWS) * max_sections(columns, SUBTILE_INPUT_COLUMNS)
         };
-        let tiles: usize = (0..HEAD).map(tiles).sum();
-        size_of::<Tile>() * tiles + size_of::<i32>() * axes.patches() + ALIGNMENT * STEPS.len()
+        let subtiles: usize = (0..HEAD).map(subtiles).sum();
+        size_of::<Subtile>() * subtiles + size_of::<i32>() * axes.patches() + ALIGNMENT * STEPS.len()
     }
 
     pub fn new(tile: &PlannedTile, cancel: &Cancel) -> Result<Self, Error> {
@@ -92,16 +93,16 @@ impl TileTables {
             cancel.check()?;
             let Axes { rows, columns } = axes.layer(index);
             let output = plan.output_of(index);
-            let tiles = |rows: &[_], columns: &[_]| wanted_tiles(output, Axes { rows, columns }, cancel);
+            let subtiles = |rows: &[_], columns: &[_]| wanted_subtiles(output, Axes { rows, columns }, cancel);
             steps.push(match step {
                 Step::Convolution(1..) => {
-                    let (row_blocks, column_blocks): (Vec<RowBlock>, Vec<ColumnBlock>) =
-                        (blocks(rows), blocks(columns));
-                    let wanted = tiles(&block_of_values(&row_blocks), &block_of_values(&column_blocks))?;
+                    let (row_sections, column_sections): (Vec<RowSection>, Vec<ColumnSection>) =
+                        (sections(rows), sections(columns));
+                    let wanted = subtiles(&section_of_values(&row_sections), &section_of_values(&column_sections))?;
                     StepTables {
-                        rows: writer.table(&row_blocks),
-                        columns: writer.table(&column_blocks),
-                        wanted: wanted.map(|tiles| writer.table(&tiles)),
+                        rows: writer.table(&row_sections),
+                        columns: writer.table(&column_sections),
+                        wanted: wanted.map(|subtiles| writer.table(&subtiles)),
                     }
                 }
                 Step::Head => StepTables {
@@ -110,13 +111,13 @@ impl TileTables {
                     wanted: listed_pixels(output)?.map(|pixels| writer.table(&pixels)),
                 },
                 _ => {
-                    let (row_blocks, column_blocks) =
-                        (even_blocks::<TILE_ROWS>(rows.len()), even_blocks::<TILE_COLUMNS>(columns.len()));
-                    let wanted = tiles(&row_blocks, &column_blocks)?;
+                    let (row_sections, column_sections) =
+                        (even_sections::<SUBTILE_ROWS>(rows.len()), even_sections::<SUBTILE_COLUMNS>(columns.len()));
+                    let wanted = subtiles(&row_sections, &column_sections)?;
                     StepTables {
                         rows: writer.table(rows.all()),
                         columns: writer.table(columns.all()),
-                        wanted: wanted.map(|tiles| writer.table(&tiles)),
+                        wanted: wanted.map(|subtiles| writer.table(&subtiles)),
                     }
                 }
             });
@@ -133,8 +134,7 @@ impl TileTables {
         to.copy_from_slice(&self.bytes);
         let starts = to[self.starts.offset..].chunks_exact_mut(size_of::<Start>());
         for (to, &(row, column)) in starts.zip(&tile.starts) {
-            to[..4].copy_from_slice(&(row as i32).to_ne_bytes());
-            to[4..].copy_from_slice(&(column as i32).to_ne_bytes());
+            to.copy_from_slice(bytes_of(&[Start { row: row as i32, column: column as i32 }]));
         }
         let indices = to[self.patch_indices.offset..].chunks_exact_mut(size_of::<i32>());
         for (to, &patch) in indices.zip(&tile.patches) {
@@ -151,9 +151,7 @@ struct Writer {
 impl Writer {
     fn table<T: Copy>(&mut self, values: &[T]) -> Table {
         let offset = self.align();
-        // SAFETY: every `T` is a repr(C) struct of integers without padding, or an integer.
-        let bytes = unsafe { std::slice::from_raw_parts(values.as_ptr().cast::<u8>(), size_of_val(values)) };
-        self.bytes.extend_from_slice(bytes);
+        self.bytes.extend_from_slice(bytes_of(values));
         Table { offset, len: values.len() }
     }
 
@@ -182,7 +180,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::engine::cuda::blocks::tests::axis;
+    use crate::engine::cuda::sections::tests::axis;
     use crate::patch_grid::Padding;
     use crate::plan::TilePlan;
 

@@ -1,8 +1,8 @@
 //! A model's parameters in the kernels' layout: fp16 (the first layer f32), in the order of shared memory.
 //!
 //! ```text
-//! convolution  [block of outputs][chunk of inputs][tap][output][channel, 16-byte pieces swizzled]
-//! dense        [block of 64 outputs][tap][chunk of 32 inputs][output][channel, swizzled]
+//! convolution  [panel of outputs][chunk of inputs][tap][output][channel, 16-byte pieces swizzled]
+//! dense        [panel of 64 outputs][tap][chunk of 32 inputs][output][channel, swizzled]
 //! ```
 //! The swizzle is what keeps the kernels' reads of shared memory free of bank conflicts; kernels/fragments.cuh derives
 //! it. Channels that do not exist are zeros.
@@ -119,7 +119,7 @@ fn first_layer(device: &Arc<Device>, convolution: &Convolution, settings: &Setti
     })
 }
 
-/// Offset of channel `channel` of output `output` in a block of `chunk` channels per output.
+/// Offset of channel `channel` of output `output` in a panel of `chunk` channels per output.
 fn swizzled(output: usize, channel: usize, chunk: usize) -> usize {
     let swizzle = match chunk {
         16 => output / 4 % 2,
@@ -136,9 +136,9 @@ struct Packing {
     inputs: usize,
     padded_inputs: usize,
     outputs: usize,
-    /// Inputs and outputs of a block.
+    /// Inputs at a time, and outputs of a panel.
     chunk: usize,
-    block: usize,
+    panel: usize,
     /// Chunks outside, taps inside, as convolutions walk; else the other way round.
     chunks_outside: bool,
 }
@@ -146,21 +146,21 @@ struct Packing {
 impl Packing {
     /// `weight(output, tap, input)` gives each parameter that exists.
     fn pack(&self, weight: impl Fn(usize, usize, usize) -> f16) -> Result<Vec<u16>, Error> {
-        let blocks = self.outputs.div_ceil(self.block);
+        let panels = self.outputs.div_ceil(self.panel);
         let chunks = self.padded_inputs.div_ceil(self.chunk);
-        let step = self.block * self.chunk;
-        let mut packed = try_filled(blocks * chunks * self.taps * step, 0, "packed weights")?;
+        let step = self.panel * self.chunk;
+        let mut packed = try_filled(panels * chunks * self.taps * step, 0, "packed weights")?;
         for (number, values) in packed.chunks_exact_mut(step).enumerate() {
-            let block = number / (chunks * self.taps);
+            let panel = number / (chunks * self.taps);
             let within = number % (chunks * self.taps);
             let (chunk, tap) = if self.chunks_outside {
                 (within / self.taps, within % self.taps)
             } else {
                 (within % chunks, within / chunks)
             };
-            let first_output = block * self.block;
+            let first_output = panel * self.panel;
             let first_input = chunk * self.chunk;
-            for output in first_output..(first_output + self.block).min(self.outputs) {
+            for output in first_output..(first_output + self.panel).min(self.outputs) {
                 for input in first_input..(first_input + self.chunk).min(self.inputs) {
                     let offset = swizzled(output - first_output, input - first_input, self.chunk);
                     values[offset] = weight(output, tap, input).to_bits();
@@ -176,14 +176,14 @@ fn hidden_layer(device: &Arc<Device>, convolution: &Convolution, inputs: usize) 
     let weight = &convolution.weight;
     let outputs = convolution.bias.len();
     let index = device.kernels.choose(inputs, padded(outputs))?;
-    let kernel = device.kernels.convolutions()[index].shape;
+    let kernel = device.kernels.convolutions[index].shape;
     let packed = Packing {
         taps: 9,
         inputs: weight.dim().1,
         padded_inputs: inputs,
         outputs,
         chunk: kernel.chunk,
-        block: kernel.outputs,
+        panel: kernel.outputs,
         chunks_outside: true,
     }
     .pack(|output, tap, input| weight[[output, input, tap / 3, tap % 3]])?;
@@ -232,7 +232,7 @@ fn dense_layer(
         padded_inputs,
         outputs,
         chunk: GEMM_CHUNK,
-        block: GEMM_PACKED,
+        panel: GEMM_PACKED,
         chunks_outside: false,
     }
     .pack(weight)?;

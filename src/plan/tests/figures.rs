@@ -7,22 +7,8 @@ use crate::plan::{AxisPlans, MacsPerOutput, MaxRuns, STEPS, Step, TilePlan, valu
 use crate::resampling::Scale;
 use crate::volume::Extents;
 
-/// Inputs and outputs of VGG16's convolutions.
-const WIDTHS: [(u64, u64); 13] = [
-    (3, 64),
-    (64, 64),
-    (64, 128),
-    (128, 128),
-    (128, 256),
-    (256, 256),
-    (256, 256),
-    (256, 512),
-    (512, 512),
-    (512, 512),
-    (512, 512),
-    (512, 512),
-    (512, 512),
-];
+/// Channels of VGG16: the input's, then those of each convolution.
+const CHANNELS: [u64; 14] = [3, 64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512];
 
 /// Tera-multiplications of all convolutions but the first with Winograd on the runs, in tiles of `side` x `side`
 /// patches of a phase: a run of m values takes m + 2.
@@ -43,8 +29,8 @@ fn winograd_tera_macs(patch_size: u32, stride: u32, phases: usize, side: usize, 
         }
         products
     });
-    let layers = products.rows.iter().zip(products.columns).zip(WIDTHS);
-    let products = layers.map(|((rows, columns), (inputs, outputs))| rows * columns * inputs * outputs);
+    let layers = products.rows.iter().zip(products.columns).zip(CHANNELS.windows(2));
+    let products = layers.map(|((rows, columns), channels)| rows * columns * channels[0] * channels[1]);
     products.sum::<u64>() as f64 / 1e12
 }
 
@@ -56,14 +42,13 @@ fn grid(patch_size: u32, stride: u32) -> PatchGrid {
 /// TMAC of all convolutions of a slice evaluated as one tile.
 fn tera_macs(patch_size: u32, stride: u32, padding: Padding) -> f64 {
     let grid = grid(patch_size, stride);
-    let all: Vec<usize> = (0..grid.x.count()).collect();
-    let axis = AxisPlans::new(0).tile(&grid.x, None, &all, padding, &Cancel::default()).unwrap();
+    let axis = AxisPlans::new(0).whole(&grid.x, None, padding, &Cancel::default()).unwrap();
     let plan = TilePlan::new(Axes { rows: axis.clone(), columns: axis }, None, &Cancel::default()).unwrap();
     plan.macs(&macs_of_convolutions()) as f64 / 1e12
 }
 
 fn macs_of_convolutions() -> MacsPerOutput {
-    MacsPerOutput { convolutions: WIDTHS.map(|(inputs, outputs)| 9 * inputs * outputs).to_vec(), head: 0 }
+    MacsPerOutput { convolutions: CHANNELS.windows(2).map(|channels| 9 * channels[0] * channels[1]).collect(), head: 0 }
 }
 
 /// The figures that the project was designed by (TMAC): distinct values of every position of every

@@ -40,11 +40,11 @@ fn before(needed: &[bool], rows: &TapTable, columns: &TapTable, width: usize) ->
 /// The stored pixels are those that the wanted patches need, no more, and lie where they are said to.
 #[test]
 fn as_pixel_by_pixel() {
-    // A disc, a ring with a hole, single points, two opposite corners.
+    // A disc, a ring with a hole, single patches, two opposite corners.
     let rois: [fn(f64, f64, usize) -> bool; 4] = [
         |y, x, _| y * y + x * x < 20.0,
         |y, x, _| (6.0..30.0).contains(&(y * y + x * x)),
-        |_, _, point| point % 13 == 5,
+        |_, _, patch| patch % 13 == 5,
         |y, x, _| (y - x).abs() < 1.0 && y * x > 12.0,
     ];
     for (patch_size, stride, padding) in
@@ -55,8 +55,7 @@ fn as_pixel_by_pixel() {
             let mut plans = AxisPlans::new(usize::MAX);
             let mut axis = |count: usize| {
                 let axis = Axis { origin: 0, len: (count - 1) * stride + 2, patch_size, stride };
-                let all: Vec<usize> = (0..axis.count()).collect();
-                plans.tile(&axis, max_runs.as_ref(), &all, padding, &cancel).unwrap()
+                plans.whole(&axis, max_runs.as_ref(), padding, &cancel).unwrap()
             };
             let axes = Axes { rows: axis(9), columns: axis(12) };
             for wanted in rois {
@@ -94,9 +93,7 @@ fn as_pixel_by_pixel() {
 #[test]
 fn few_sets_for_many_rows() {
     let axis = Axis { origin: 0, len: 512, patch_size: 257, stride: 8 };
-    let all: Vec<usize> = (0..axis.count()).collect();
-    let plan = AxisPlans::new(0).tile(&axis, None, &all, Padding::Patch, &Cancel::default());
-    let plan = plan.unwrap();
+    let plan = AxisPlans::new(0).whole(&axis, None, Padding::Patch, &Cancel::default()).unwrap();
     let away = |k: usize| (k as f64 - 31.0).powi(2);
     let wanted: Vec<bool> = (0..64 * 64).map(|k| away(k / 64) + away(k % 64) < 400.0).collect();
     let axes = Axes { rows: plan.clone(), columns: plan };

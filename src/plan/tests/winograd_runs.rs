@@ -69,7 +69,7 @@ fn runs_do_not_depend_on_the_tile() {
     check(&AxisPlans::new(0).isolated(65, 3, Some(&MAX_RUNS), &Cancel::default()).unwrap());
 }
 
-/// WinogradRuns cover all values, in order; neighbours' taps overlap; values are distinct.
+/// Runs cover all values, in order; neighbours' taps overlap; values are distinct.
 fn check(plan: &AxisPlan) {
     for (index, &step) in STEPS.iter().enumerate() {
         let table = plan.layer(index);

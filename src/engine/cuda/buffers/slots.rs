@@ -11,11 +11,12 @@ use std::sync::Arc;
 use super::arena::{Region, SLOTS};
 use crate::axes::Axes;
 use crate::engine::cuda::driver::{Context, DeviceMemory, Event, HostMemory};
-use crate::engine::cuda::params::{AxisSample, AxisTaps, LEVELS};
+use crate::engine::cuda::params::{AxisSample, AxisTaps, LEVELS, bytes_of};
 use crate::engine::cuda::status::Status;
 use crate::engine::{Bytes, Geometry};
 use crate::error::Error;
-use crate::mask::Wanted;
+use crate::mask::PerOutput;
+use crate::resampling::Taps;
 
 /// One for every slot.
 pub(in crate::engine::cuda) fn of_each_slot<T>(
@@ -48,10 +49,8 @@ pub(in crate::engine::cuda) struct Slot {
     /// Logits, then probabilities: [patches][classes] each.
     pub scores: DeviceMemory,
     pub roi: Option<Mirrored>,
-    pub mask: Option<Mirrored>,
-    pub probability: Option<Mirrored>,
-    pub coverage: Option<Mirrored>,
-    pub logits: Option<Mirrored>,
+    /// The outputs that the caller wants in host memory.
+    pub staged: PerOutput<Option<Mirrored>>,
     pub status: Mirrored,
     /// Voxels, and later the ROI, are on the device.
     pub uploaded: Event,
@@ -80,11 +79,11 @@ pub(in crate::engine::cuda) struct BufferLayout {
     patches: usize,
     classes: usize,
     roi: bool,
-    wanted: Wanted,
+    staged: PerOutput<bool>,
 }
 
 impl BufferLayout {
-    pub fn new(geometry: &Geometry, voxel_bytes: usize, wanted: Wanted) -> Self {
+    pub fn new(geometry: &Geometry, voxel_bytes: usize, staged: PerOutput<bool>) -> Self {
         Self {
             voxels: geometry.grid.voxels.map(|axis| axis.scale.voxels),
             pixels: geometry.grid.pixels(),
@@ -93,7 +92,7 @@ impl BufferLayout {
             patches: geometry.grid.patches(),
             classes: geometry.classes,
             roi: geometry.roi,
-            wanted,
+            staged,
         }
     }
 
@@ -118,6 +117,13 @@ impl BufferLayout {
         4 * self.patches * self.classes
     }
 
+    /// Bytes of each output of a slice, if it is staged.
+    fn staged_bytes(&self) -> PerOutput<Option<usize>> {
+        let voxels = self.voxels.product();
+        let bytes = PerOutput { mask: voxels, probability: 4 * voxels, coverage: voxels, logits: self.logits_bytes() };
+        self.staged.zip(bytes).map(|(is_staged, bytes)| is_staged.then_some(bytes))
+    }
+
     fn axes_bytes(&self) -> usize {
         let [rows, columns] = self.taps_at();
         if self.is_resampled() { columns + size_of::<AxisTaps>() * self.pixels.columns } else { rows }
@@ -125,14 +131,9 @@ impl BufferLayout {
 
     pub fn bytes(&self) -> Bytes {
         let voxels = self.voxels.product();
-        let of = |wanted: bool, bytes: usize| if wanted { bytes } else { 0 };
-        let staged = voxels * self.voxel_bytes
-            + of(self.roi, voxels)
-            + of(self.wanted.mask, voxels)
-            + of(self.wanted.probability, 4 * voxels)
-            + of(self.wanted.coverage, voxels)
-            + of(self.wanted.logits, self.logits_bytes())
-            + size_of::<Status>();
+        let outputs: usize = self.staged_bytes().named().into_iter().filter_map(|(_, bytes)| bytes).sum();
+        let roi = if self.roi { voxels } else { 0 };
+        let staged = voxels * self.voxel_bytes + roi + outputs + size_of::<Status>();
         let axes = self.axes_bytes();
         let work = 8 * LEVELS + 2 * self.logits_bytes() + self.pixel_bytes();
         Bytes { host: (self.slots * staged + axes) as u64, device: (self.slots * (staged + work) + axes) as u64 }
@@ -167,9 +168,11 @@ impl Slot {
 
     fn new(context: &Arc<Context>, layout: &BufferLayout) -> Result<Self, Error> {
         let voxels = layout.voxels.product();
-        let wanted = layout.wanted;
         let device = |bytes, what| DeviceMemory::new(context, bytes, what);
-        let staged = |if_wanted: bool, bytes, what| if_wanted.then(|| Mirrored::new(context, bytes, what)).transpose();
+        let output = |(name, bytes): (&str, Option<usize>)| {
+            bytes.map(|bytes| Mirrored::new(context, bytes, &format!("{name} of a slice"))).transpose()
+        };
+        let [mask, probability, coverage, logits] = layout.staged_bytes().named().map(output);
         Ok(Self {
             voxels: Mirrored::new(context, voxels * layout.voxel_bytes, "voxels of a slice")?,
             pixels: layout.is_resampled().then(|| device(layout.pixel_bytes(), "pixels of a slice")).transpose()?,
@@ -177,11 +180,8 @@ impl Slot {
             table: device(4 * LEVELS, "look-up table")?,
             region: Region::default(),
             scores: device(2 * layout.logits_bytes(), "scores of a slice")?,
-            roi: staged(layout.roi, voxels, "ROI of a slice")?,
-            mask: staged(wanted.mask, voxels, "mask of a slice")?,
-            probability: staged(wanted.probability, 4 * voxels, "probability of a slice")?,
-            coverage: staged(wanted.coverage, voxels, "coverage of a slice")?,
-            logits: staged(wanted.logits, layout.logits_bytes(), "logits of a slice")?,
+            roi: layout.roi.then(|| Mirrored::new(context, voxels, "ROI of a slice")).transpose()?,
+            staged: PerOutput { mask: mask?, probability: probability?, coverage: coverage?, logits: logits? },
             status: Mirrored::new(context, size_of::<Status>(), "status of a slice")?,
             uploaded: Event::new(context)?,
             computed: Event::new(context)?,
@@ -201,19 +201,14 @@ pub(in crate::engine::cuda) fn write_axes(
     let samples = axes.map(|axis| (0..axis.scale.voxels).map(move |x| axis.centres(x, interpolated)));
     for (to, centres) in to.chunks_exact_mut(size_of::<AxisSample>()).zip(samples.rows.chain(samples.columns)) {
         let (low, high, weight) = centres.map_or((-1, -1, 0.0), |c| (c.low as i32, c.high as i32, c.weight));
-        to[..4].copy_from_slice(&low.to_ne_bytes());
-        to[4..8].copy_from_slice(&high.to_ne_bytes());
-        to[8..].copy_from_slice(&weight.to_ne_bytes());
+        to.copy_from_slice(bytes_of(&[AxisSample { low, high, weight }]));
     }
     if layout.is_resampled() {
         let taps = axes.map(|axis| (0..axis.scale.pixels).map(move |i| axis.scale.taps(i)));
         let to = to[layout.taps_at()[0]..].chunks_exact_mut(size_of::<AxisTaps>());
         for (to, taps) in to.zip(taps.rows.chain(taps.columns)) {
-            to[..4].copy_from_slice(&(taps.first as i32).to_ne_bytes());
-            to[4..8].copy_from_slice(&(taps.count as i32).to_ne_bytes());
-            for (to, weight) in to[8..].chunks_exact_mut(8).zip(taps.weights()) {
-                to.copy_from_slice(&weight.to_ne_bytes());
-            }
+            let Taps { first, count, weights } = taps;
+            to.copy_from_slice(bytes_of(&[AxisTaps { first: first as i32, count: count as i32, weights }]));
         }
     }
 }

@@ -1,5 +1,6 @@
-//! Contexts of a device, and when they are current.
+//! Contexts of a device, when they are current, and what they own.
 
+use std::ffi::c_void;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
@@ -55,16 +56,14 @@ impl Context {
     /// Makes the context current until the guard is dropped.
     pub fn enter(&self) -> Result<Entered<'_>, Error> {
         // SAFETY: retained or created, so alive.
-        unsafe { sys::cuCtxPushCurrent_v2(self.context) }
-            .result()
-            .map_err(|error| failed("entering the CUDA context", error))?;
+        unsafe { sys::cuCtxPushCurrent_v2(self.context) }.result().map_err(failed("entering the CUDA context"))?;
         Ok(Entered { context: PhantomData, thread: PhantomData })
     }
 
     /// Free and total bytes of the device's memory.
     pub fn memory(&self) -> Result<(u64, u64), Error> {
         let _entered = self.enter()?;
-        let (free, total) = result::mem_get_info().map_err(|error| failed("asking for free memory", error))?;
+        let (free, total) = result::mem_get_info().map_err(failed("asking for free memory"))?;
         Ok((free as u64, total as u64))
     }
 
@@ -80,7 +79,7 @@ impl Context {
         let _entered = self.enter()?;
         // SAFETY: a live stream by the contract of the C interface.
         unsafe { result::stream::synchronize(stream as sys::CUstream) }
-            .map_err(|error| failed("waiting for the caller's stream", error))
+            .map_err(failed("waiting for the caller's stream"))
     }
 
     /// Fails unless `address` is memory of this device that this context can use. `name` is the caller's buffer.
@@ -93,50 +92,25 @@ impl Context {
                  the CUDA runtime does, or hand over host memory"
             )))
         };
-        let mut kind: u32 = 0;
-        // SAFETY: writes a number of 32 bits.
-        let asked = unsafe {
-            sys::cuPointerGetAttribute(
-                (&raw mut kind).cast(),
-                Attribute::CU_POINTER_ATTRIBUTE_MEMORY_TYPE,
-                address as u64,
-            )
+        let ask = |attribute, answer: *mut c_void| {
+            // SAFETY: each answer is a variable of the attribute's type: a number of 32 bits or a handle.
+            unsafe { sys::cuPointerGetAttribute(answer, attribute, address as u64) }.result().is_ok()
         };
-        if asked.result().is_err() || kind != sys::CUmemorytype::CU_MEMORYTYPE_DEVICE as u32 {
+        let mut kind: u32 = 0;
+        if !ask(Attribute::CU_POINTER_ATTRIBUTE_MEMORY_TYPE, (&raw mut kind).cast())
+            || kind != sys::CUmemorytype::CU_MEMORYTYPE_DEVICE as u32
+        {
             return refused("not device memory");
         }
         let mut device: i32 = -1;
         let mut context: sys::CUcontext = std::ptr::null_mut();
-        // SAFETY: write a number of 32 bits and a handle.
-        let asked = unsafe {
-            (
-                sys::cuPointerGetAttribute(
-                    (&raw mut device).cast(),
-                    Attribute::CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL,
-                    address as u64,
-                ),
-                sys::cuPointerGetAttribute(
-                    (&raw mut context).cast(),
-                    Attribute::CU_POINTER_ATTRIBUTE_CONTEXT,
-                    address as u64,
-                ),
-            )
-        };
         // Memory of a pool (cudaMallocAsync) belongs to a device, not to a context.
-        let usable = asked.0.result().is_ok()
+        let is_usable = ask(Attribute::CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL, (&raw mut device).cast())
             && device == self.device
-            && (asked.1.result().is_err() || context.is_null() || context == self.context);
-        if !usable {
-            return refused("memory of another device or context");
-        }
-        Ok(())
-    }
-
-    /// Runs `release` with the context current; when even that fails the device is lost, and what it held with it.
-    pub(super) fn release(&self, release: impl FnOnce() -> Result<(), DriverError>) {
-        if let Ok(_entered) = self.enter() {
-            let _ = release();
-        }
+            && (!ask(Attribute::CU_POINTER_ATTRIBUTE_CONTEXT, (&raw mut context).cast())
+                || context.is_null()
+                || context == self.context);
+        if is_usable { Ok(()) } else { refused("memory of another device or context") }
     }
 }
 
@@ -157,5 +131,35 @@ impl Drop for Entered<'_> {
         let mut popped = std::ptr::null_mut();
         // SAFETY: pops what `enter` or `create` pushed on this thread.
         let _ = unsafe { sys::cuCtxPopCurrent_v2(&raw mut popped) };
+    }
+}
+
+/// A handle that the driver gave out in a context, and takes back there when this is dropped.
+pub(super) struct Owned<H: Copy> {
+    pub context: Arc<Context>,
+    pub handle: H,
+    release: unsafe fn(H) -> Result<(), DriverError>,
+}
+
+// SAFETY: handles may be used from any thread, and the driver locks what it must.
+unsafe impl<H: Copy> Send for Owned<H> {}
+// SAFETY: as above.
+unsafe impl<H: Copy> Sync for Owned<H> {}
+
+impl<H: Copy> Owned<H> {
+    /// # Safety
+    /// `release` gives `handle` back, which nobody else does.
+    pub unsafe fn new(context: &Arc<Context>, handle: H, release: unsafe fn(H) -> Result<(), DriverError>) -> Self {
+        Self { context: Arc::clone(context), handle, release }
+    }
+}
+
+impl<H: Copy> Drop for Owned<H> {
+    fn drop(&mut self) {
+        // Where this fails the device is lost, and what it held with it.
+        if let Ok(_entered) = self.context.enter() {
+            // SAFETY: by the contract of `new`, once.
+            let _ = unsafe { (self.release)(self.handle) };
+        }
     }
 }

@@ -1,20 +1,23 @@
 //! Errors of the driver as errors of the library.
 
 use std::ffi::CStr;
+use std::fmt::Display;
 
 use cudarc::driver::result::DriverError;
 use cudarc::driver::sys;
 
 use crate::error::Error;
 
-/// The error of a failed driver call. `what` names the action in the error's text.
-pub(super) fn failed(what: &str, error: DriverError) -> Error {
-    let text = format!("{what}: {}", describe(error));
-    match error.0 {
-        sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => Error::DeviceOutOfMemory(format!(
-            "{text}; close other programs that use the device, or lower the memory budget"
-        )),
-        _ => Error::DeviceFailed(text),
+/// For `map_err`: the error of a failed driver call. `what` names the action in the error's text.
+pub(super) fn failed(what: impl Display) -> impl FnOnce(DriverError) -> Error {
+    move |error| {
+        let text = format!("{what}: {}", describe(error));
+        match error.0 {
+            sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => Error::DeviceOutOfMemory(format!(
+                "{text}; close other programs that use the device, or lower the memory budget"
+            )),
+            _ => Error::DeviceFailed(text),
+        }
     }
 }
 

@@ -5,26 +5,21 @@ use std::sync::Arc;
 
 use cudarc::driver::{result, sys};
 
-use super::context::Context;
+use super::context::{Context, Owned};
 use super::failure::failed;
 use crate::error::Error;
 
 /// Compiled device code.
 pub(in crate::engine::cuda) struct Module {
-    context: Arc<Context>,
-    module: sys::CUmodule,
+    pub name: &'static str,
+    module: Owned<sys::CUmodule>,
     /// The driver's compiler's remarks, mostly none.
     pub remarks: String,
 }
 
-// SAFETY: modules may be used from any thread.
-unsafe impl Send for Module {}
-// SAFETY: the driver locks what it must.
-unsafe impl Sync for Module {}
-
 impl Module {
     /// Compiles PTX for the device. `name` is the module's in errors, which carry the compiler's log.
-    pub fn new(context: &Arc<Context>, name: &str, ptx: &str) -> Result<Self, Error> {
+    pub fn new(context: &Arc<Context>, name: &'static str, ptx: &str) -> Result<Self, Error> {
         use sys::CUjit_option as Jit;
         const LOG_BYTES: usize = 4096;
         let _entered = context.enter()?;
@@ -49,30 +44,24 @@ impl Module {
         let [errors, remarks] = logs.each_ref().map(|log| text(log));
         loaded.result().map_err(|error| {
             let log = if errors.is_empty() { String::new() } else { format!(" [{errors}]") };
-            failed(&format!("loading the CUDA kernels {name}{log}"), error)
+            failed(format_args!("loading the CUDA kernels {name}{log}"))(error)
         })?;
-        Ok(Self { context: Arc::clone(context), module, remarks })
+        // SAFETY: just loaded.
+        Ok(Self { name, module: unsafe { Owned::new(context, module, result::module::unload) }, remarks })
     }
 
     /// A kernel that is launched with `threads` threads and `shared_bytes` of dynamic shared memory.
     pub fn kernel(&self, name: &'static str, threads: u32, shared_bytes: u32) -> Result<Kernel, Error> {
-        let what = |error| failed(&format!("the kernel {name}"), error);
-        let _entered = self.context.enter()?;
+        let what = format!("the kernel {name}");
+        let _entered = self.module.context.enter()?;
         let symbol = CString::new(name).map_err(|_| Error::Panic("a name with a NUL".into()))?;
         // SAFETY: the module is alive.
-        let function = unsafe { result::module::get_function(self.module, symbol) }.map_err(what)?;
+        let function = unsafe { result::module::get_function(self.module.handle, symbol) }.map_err(failed(&what))?;
         let attribute = sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
         // SAFETY: a function that was just found.
-        unsafe { result::function::set_function_attribute(function, attribute, shared_bytes as i32) }.map_err(what)?;
+        unsafe { result::function::set_function_attribute(function, attribute, shared_bytes as i32) }
+            .map_err(failed(&what))?;
         Ok(Kernel { name, function, threads, shared_bytes })
-    }
-}
-
-impl Drop for Module {
-    fn drop(&mut self) {
-        let module = self.module;
-        // SAFETY: loaded by `new`, unloaded once.
-        self.context.release(|| unsafe { result::module::unload(module) });
     }
 }
 

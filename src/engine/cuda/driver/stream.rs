@@ -1,4 +1,4 @@
-//! Queues of work, points in them, and work that is recorded to be done again.
+//! Queues of work, marks in them, and work that is recorded to be done again.
 
 use std::ffi::c_void;
 use std::sync::Arc;
@@ -6,26 +6,21 @@ use std::sync::Arc;
 use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys;
 
-use super::context::Context;
+use super::context::{Context, Owned};
 use super::failure::failed;
 use super::module::Kernel;
 use crate::error::Error;
 
 /// A queue of work that is done in order.
-pub(in crate::engine::cuda) struct Stream {
-    context: Arc<Context>,
-    stream: sys::CUstream,
-}
-
-// SAFETY: streams may be used from any thread.
-unsafe impl Send for Stream {}
+pub(in crate::engine::cuda) struct Stream(Owned<sys::CUstream>);
 
 impl Stream {
     pub fn new(context: &Arc<Context>) -> Result<Self, Error> {
         let _entered = context.enter()?;
-        let stream = result::stream::create(result::stream::StreamKind::NonBlocking)
-            .map_err(|error| failed("a CUDA stream", error))?;
-        Ok(Self { context: Arc::clone(context), stream })
+        let stream =
+            result::stream::create(result::stream::StreamKind::NonBlocking).map_err(failed("a CUDA stream"))?;
+        // SAFETY: just made.
+        Ok(Self(unsafe { Owned::new(context, stream, result::stream::destroy) }))
     }
 
     /// Copies to the device, later.
@@ -37,8 +32,7 @@ impl Stream {
             return Ok(());
         }
         // SAFETY: by contract.
-        unsafe { result::memcpy_htod_async(to, bytes, self.stream) }
-            .map_err(|error| failed("copying to the device", error))
+        unsafe { result::memcpy_htod_async(to, bytes, self.0.handle) }.map_err(failed("copying to the device"))
     }
 
     /// Copies to the host, later.
@@ -50,8 +44,7 @@ impl Stream {
             return Ok(());
         }
         // SAFETY: by contract.
-        unsafe { result::memcpy_dtoh_async(bytes, from, self.stream) }
-            .map_err(|error| failed("copying from the device", error))
+        unsafe { result::memcpy_dtoh_async(bytes, from, self.0.handle) }.map_err(failed("copying from the device"))
     }
 
     /// Copies within the device, later.
@@ -60,8 +53,7 @@ impl Stream {
     /// Both ends have `bytes` bytes and live until the work is done.
     pub unsafe fn copy(&self, to: u64, from: u64, bytes: usize) -> Result<(), Error> {
         // SAFETY: by contract.
-        unsafe { result::memcpy_dtod_async(to, from, bytes, self.stream) }
-            .map_err(|error| failed("copying on the device", error))
+        unsafe { result::memcpy_dtod_async(to, from, bytes, self.0.handle) }.map_err(failed("copying on the device"))
     }
 
     /// Fills `words` words of 32 bits with `value`, later.
@@ -70,9 +62,9 @@ impl Stream {
     /// `to` has room, and lives until the work is done.
     pub unsafe fn fill(&self, to: u64, value: u32, words: usize) -> Result<(), Error> {
         // SAFETY: by contract.
-        unsafe { sys::cuMemsetD32Async(to, value, words, self.stream) }
+        unsafe { sys::cuMemsetD32Async(to, value, words, self.0.handle) }
             .result()
-            .map_err(|error| failed("filling device memory", error))
+            .map_err(failed("filling device memory"))
     }
 
     /// Starts a kernel, later, with one struct as its parameter.
@@ -92,25 +84,24 @@ impl Stream {
                 (x, y, 1),
                 (kernel.threads, 1, 1),
                 kernel.shared_bytes,
-                self.stream,
+                self.0.handle,
                 &mut pointers,
             )
         }
-        .map_err(|error| failed(&format!("starting the kernel {}", kernel.name), error))
+        .map_err(failed(format_args!("starting the kernel {}", kernel.name)))
     }
 
     /// Later work waits for `event`.
     pub fn wait_for(&self, event: &Event) -> Result<(), Error> {
         let flags = sys::CUevent_wait_flags::CU_EVENT_WAIT_DEFAULT;
         // SAFETY: both are alive.
-        unsafe { result::stream::wait_event(self.stream, event.event, flags) }
-            .map_err(|error| failed("ordering streams", error))
+        unsafe { result::stream::wait_event(self.0.handle, event.0.handle, flags) }.map_err(failed("ordering streams"))
     }
 
     /// Waits until all its work is done.
     pub fn synchronize(&self) -> Result<(), Error> {
         // SAFETY: alive.
-        unsafe { result::stream::synchronize(self.stream) }.map_err(|error| failed("waiting for the device", error))
+        unsafe { result::stream::synchronize(self.0.handle) }.map_err(failed("waiting for the device"))
     }
 
     /// Records the work that `enqueue` asks for, instead of doing it.
@@ -118,12 +109,12 @@ impl Stream {
         let what = "recording a CUDA graph";
         let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
         // SAFETY: alive.
-        unsafe { result::stream::begin_capture(self.stream, mode) }.map_err(|error| failed(what, error))?;
+        unsafe { result::stream::begin_capture(self.0.handle, mode) }.map_err(failed(what))?;
         let enqueued = enqueue();
         // SAFETY: capturing, as just begun.
-        let graph = unsafe { result::stream::end_capture(self.stream) };
+        let graph = unsafe { result::stream::end_capture(self.0.handle) };
         let graph = match (enqueued, graph) {
-            (Ok(()), graph) => graph.map_err(|error| failed(what, error))?,
+            (Ok(()), graph) => graph.map_err(failed(what))?,
             (Err(error), graph) => {
                 if let Ok(graph) = graph {
                     // SAFETY: a graph that nothing uses.
@@ -139,8 +130,9 @@ impl Stream {
             let _ = result::graph::destroy(graph);
             executable
         }
-        .map_err(|error| failed(what, error))?;
-        Ok(Graph { context: Arc::clone(&self.context), executable })
+        .map_err(failed(what))?;
+        // SAFETY: just made.
+        Ok(Graph(unsafe { Owned::new(&self.0.context, executable, result::graph::exec_destroy) }))
     }
 
     /// Does what was recorded, later.
@@ -149,27 +141,12 @@ impl Stream {
     /// Everything that the graph's work points to lives until it is done.
     pub unsafe fn replay(&self, graph: &Graph) -> Result<(), Error> {
         // SAFETY: both are alive.
-        unsafe { result::graph::launch(graph.executable, self.stream) }
-            .map_err(|error| failed("starting a CUDA graph", error))
+        unsafe { result::graph::launch(graph.0.handle, self.0.handle) }.map_err(failed("starting a CUDA graph"))
     }
 }
 
-impl Drop for Stream {
-    fn drop(&mut self) {
-        let stream = self.stream;
-        // SAFETY: made by `new`, destroyed once.
-        self.context.release(|| unsafe { result::stream::destroy(stream) });
-    }
-}
-
-/// A point in the work of a stream.
-pub(in crate::engine::cuda) struct Event {
-    context: Arc<Context>,
-    event: sys::CUevent,
-}
-
-// SAFETY: events may be used from any thread.
-unsafe impl Send for Event {}
+/// A mark in the work of a stream.
+pub(in crate::engine::cuda) struct Event(Owned<sys::CUevent>);
 
 impl Event {
     pub fn new(context: &Arc<Context>) -> Result<Self, Error> {
@@ -183,56 +160,35 @@ impl Event {
 
     fn with(context: &Arc<Context>, flags: sys::CUevent_flags) -> Result<Self, Error> {
         let _entered = context.enter()?;
-        let event = result::event::create(flags).map_err(|error| failed("a CUDA event", error))?;
-        Ok(Self { context: Arc::clone(context), event })
+        let event = result::event::create(flags).map_err(failed("a CUDA event"))?;
+        // SAFETY: just made.
+        Ok(Self(unsafe { Owned::new(context, event, result::event::destroy) }))
     }
 
     /// Marks the work that `stream` has been given so far.
     pub fn record(&self, stream: &Stream) -> Result<(), Error> {
         // SAFETY: both are alive.
-        unsafe { result::event::record(self.event, stream.stream) }.map_err(|error| failed("recording an event", error))
+        unsafe { result::event::record(self.0.handle, stream.0.handle) }.map_err(failed("recording an event"))
     }
 
-    /// Seconds from this point to `later`; both are timed and have been reached.
+    /// Seconds from this mark to `later`; both are timed and have been reached.
     pub fn seconds_until(&self, later: &Event) -> Result<f64, Error> {
         // SAFETY: both are alive.
-        let milliseconds = unsafe { result::event::elapsed(self.event, later.event) }
-            .map_err(|error| failed("reading the time of an event", error))?;
+        let milliseconds = unsafe { result::event::elapsed(self.0.handle, later.0.handle) }
+            .map_err(failed("reading the time of an event"))?;
         Ok(f64::from(milliseconds) / 1e3)
     }
 
-    /// Whether the work up to this point is done.
+    /// Whether the work up to this mark is done.
     pub fn is_done(&self) -> Result<bool, Error> {
         // SAFETY: alive.
-        match unsafe { result::event::query(self.event) } {
+        match unsafe { result::event::query(self.0.handle) } {
             Ok(()) => Ok(true),
             Err(DriverError(sys::CUresult::CUDA_ERROR_NOT_READY)) => Ok(false),
-            Err(error) => Err(failed("the device's work", error)),
+            Err(error) => Err(failed("the device's work")(error)),
         }
     }
 }
 
-impl Drop for Event {
-    fn drop(&mut self) {
-        let event = self.event;
-        // SAFETY: made by `new`, destroyed once.
-        self.context.release(|| unsafe { result::event::destroy(event) });
-    }
-}
-
 /// Recorded work.
-pub(in crate::engine::cuda) struct Graph {
-    context: Arc<Context>,
-    executable: sys::CUgraphExec,
-}
-
-// SAFETY: graphs may be used from any thread.
-unsafe impl Send for Graph {}
-
-impl Drop for Graph {
-    fn drop(&mut self) {
-        let executable = self.executable;
-        // SAFETY: made by `Stream::record`, destroyed once.
-        self.context.release(|| unsafe { result::graph::exec_destroy(executable) });
-    }
-}
+pub(in crate::engine::cuda) struct Graph(Owned<sys::CUgraphExec>);

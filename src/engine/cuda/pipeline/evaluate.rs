@@ -40,7 +40,7 @@ impl CudaCall<'_> {
             tables,
             grid: self.request.geometry.grid,
             classes: self.request.geometry.classes,
-            multiprocessors: self.device.multiprocessors,
+            multiprocessors: self.device.limits.multiprocessors,
             cancel: self.streams.cancel_word(),
             overflow: self.slot(slice).overflow_word(),
         }

@@ -6,8 +6,9 @@ use crate::engine::cuda::buffers::Mirrored;
 use crate::engine::cuda::params::{AxisSample, Plane, THREADS, WriteMaskParams};
 use crate::engine::{Request, SliceId};
 use crate::error::Error;
-use crate::mask::{DevicePlane, Interpolation, OutputViews};
+use crate::mask::{Interpolation, OutputViews, PerOutput};
 use crate::patch_grid::Selection;
+use crate::volume::StridedArray;
 
 impl CudaCall<'_> {
     /// Writes the slice's masks from its patches: to its slot, or to the caller's buffers in device memory.
@@ -30,19 +31,20 @@ impl CudaCall<'_> {
         }
         let compute = &self.streams.compute[slice.slot];
         let [logits, probabilities] = slot.score_addresses();
-        let plane = |staged: &Option<Mirrored>, callers: Option<DevicePlane>, size: i64| match callers {
-            Some(plane) => Plane {
-                data: (plane.address + slice.z * plane.strides[3]) as u64,
-                stride_x: plane.strides[1] as i64,
-                stride_y: plane.strides[2] as i64,
+        let Request { outputs, decision, .. } = self.request;
+        let plane = |staged: &Option<Mirrored>, callers: Option<StridedArray>| match (staged, callers) {
+            (Some(staged), Some(StridedArray { element, .. })) => Plane {
+                data: staged.device.address(),
+                stride_x: element as i64,
+                stride_y: (element * extents.width) as i64,
             },
-            None => Plane {
-                data: staged.as_ref().map_or(0, |staged| staged.device.address()),
-                stride_x: size,
-                stride_y: size * extents.width as i64,
+            (None, Some(StridedArray { address, strides, .. })) => Plane {
+                data: (address + slice.z * strides[3]) as u64,
+                stride_x: strides[1] as i64,
+                stride_y: strides[2] as i64,
             },
+            (_, None) => Plane { data: 0, stride_x: 0, stride_y: 0 },
         };
-        let Request { planes, decision, .. } = self.request;
         let rows = self.buffers.axes.device.address();
         let params = WriteMaskParams {
             logits,
@@ -50,9 +52,9 @@ impl CudaCall<'_> {
             rows,
             columns: rows + (size_of::<AxisSample>() * extents.height) as u64,
             roi: slot.roi.as_ref().map_or(0, |staged| staged.device.address()),
-            mask: plane(&slot.mask, planes.and_then(|p| p.mask), 1),
-            probability: plane(&slot.probability, planes.and_then(|p| p.probability), 4),
-            coverage: plane(&slot.coverage, planes.and_then(|p| p.coverage), 1),
+            mask: plane(&slot.staged.mask, outputs.mask),
+            probability: plane(&slot.staged.probability, outputs.probability),
+            coverage: plane(&slot.staged.coverage, outputs.coverage),
             cancel: self.streams.cancel_word(),
             width: extents.width as i32,
             height: extents.height as i32,
@@ -72,13 +74,12 @@ impl CudaCall<'_> {
                 compute.wait_for(&slot.uploaded)?;
             }
             compute.launch(&self.device.kernels.write_mask, [blocks, 1], &params)?;
-            if let Some(staged) = &slot.logits {
+            if let Some(staged) = &slot.staged.logits {
                 compute.copy(staged.device.address(), logits, self.buffers.layout().logits_bytes())?;
-            }
-            if let Some(plane) = planes.and_then(|p| p.logits) {
+            } else if let Some(StridedArray { address, strides, .. }) = outputs.logits {
                 let row_bytes = 4 * geometry.grid.x.count() * geometry.classes;
                 for y in 0..geometry.grid.y.count() {
-                    let to = plane.address + slice.z * plane.strides[3] + y * plane.strides[2];
+                    let to = address + slice.z * strides[3] + y * strides[2];
                     let from = logits + (y * row_bytes) as u64;
                     compute.copy(to as u64, from, row_bytes)?;
                 }
@@ -94,8 +95,8 @@ impl CudaCall<'_> {
         download.wait_for(&self.slot(slice).computed)?;
         self.enter(slice, Lane::Download)?;
         let slot = &mut self.buffers.slots[slice.slot];
-        let staged = [&mut slot.mask, &mut slot.probability, &mut slot.coverage, &mut slot.logits];
-        for staged in staged.into_iter().flatten().chain([&mut slot.status]) {
+        let PerOutput { mask, probability, coverage, logits } = &mut slot.staged;
+        for staged in [mask, probability, coverage, logits].into_iter().flatten().chain([&mut slot.status]) {
             // SAFETY: page-locked memory of the slot, which nobody touches before the slice has been waited for.
             unsafe { download.download(staged.host.as_mut_slice(), staged.device.address()) }?;
         }
@@ -103,13 +104,13 @@ impl CudaCall<'_> {
         self.slot(slice).downloaded.record(download)
     }
 
-    /// Copies the planes of the slice, which have come back, to the caller's buffers.
+    /// Copies the planes of the slice, which have come back, to the caller's buffers in host memory.
     pub(super) fn copy_planes(&self, slice: SliceId, outputs: &mut OutputViews<'_>) -> Result<(), Error> {
         let cancel = &self.request.control.cancel;
-        let slot = self.slot(slice);
+        let all = &self.slot(slice).staged;
         let geometry = &self.request.geometry;
         let width = geometry.extents.width;
-        for (output, staged) in [(&mut outputs.mask, &slot.mask), (&mut outputs.coverage, &slot.coverage)] {
+        for (output, staged) in [(&mut outputs.mask, &all.mask), (&mut outputs.coverage, &all.coverage)] {
             if let (Some(output), Some(staged)) = (output, staged) {
                 for (y, row) in staged.host.as_slice().chunks_exact(width).enumerate() {
                     cancel.check()?;
@@ -118,8 +119,8 @@ impl CudaCall<'_> {
             }
         }
         for (output, staged, row) in [
-            (&mut outputs.probability, &slot.probability, width),
-            (&mut outputs.logits, &slot.logits, geometry.grid.x.count() * geometry.classes),
+            (&mut outputs.probability, &all.probability, width),
+            (&mut outputs.logits, &all.logits, geometry.grid.x.count() * geometry.classes),
         ] {
             if let (Some(output), Some(staged)) = (output, staged) {
                 for (y, row) in floats(staged.host.as_slice()).chunks_exact(row).enumerate() {

@@ -27,7 +27,7 @@ use super::status::Status;
 use super::weights::PackedWeights;
 use crate::engine::{EngineCall, Request, Reservation, SliceId, Span, Tiles};
 use crate::error::Error;
-use crate::mask::{Interpolation, OutputViews, Wanted};
+use crate::mask::{Interpolation, OutputViews};
 use crate::patch_grid::Selection;
 use crate::plan::TileGeometry;
 use crate::volume::Memory;
@@ -42,8 +42,8 @@ pub(super) struct Pipeline {
     buffers: Option<Buffers>,
     arena: Arena,
     streams: Streams,
-    weights: Arc<PackedWeights>,
-    device: Arc<Device>,
+    pub weights: Arc<PackedWeights>,
+    pub device: Arc<Device>,
 }
 
 impl Pipeline {
@@ -84,7 +84,8 @@ impl Pipeline {
             Memory::Cuda { .. } => 0,
         };
         // Outputs in device memory are written in place.
-        let staged = if request.planes.is_some() { Wanted::NOTHING } else { request.wanted };
+        let in_host_memory = request.outputs_memory == Memory::Host;
+        let staged = request.outputs.map(|output| output.is_some() && in_host_memory);
         let layout = BufferLayout::new(&request.geometry, voxel_bytes, staged);
         self.buffers = self.buffers.take().filter(|buffers| buffers.layout() == layout);
         if self.buffers.is_none() {
@@ -224,10 +225,7 @@ impl EngineCall for CudaCall<'_> {
             let _entered = self.device.context.enter()?;
             timeline.note(slice.slot, slice.z, turn, self.index)?;
         }
-        if self.request.planes.is_none() {
-            self.copy_planes(slice, outputs)?;
-        }
-        Ok(())
+        self.copy_planes(slice, outputs)
     }
 
     /// A call that failed leaves work behind. A lost device has none, and reports errors here.

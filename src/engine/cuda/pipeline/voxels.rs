@@ -5,12 +5,10 @@ use super::timeline::Lane;
 use crate::axes::Axes;
 use crate::engine::SliceId;
 use crate::engine::cuda::buffers::Region;
-use crate::engine::cuda::params::{
-    EqualizeParams, HistogramParams, LEVELS, ResampleParams, THREADS, Voxels, voxel_number,
-};
+use crate::engine::cuda::params::{EqualizeParams, HistogramParams, LEVELS, ResampleParams, THREADS, Voxels};
 use crate::engine::cuda::status::Status;
 use crate::error::Error;
-use crate::volume::{Memory, VoxelType};
+use crate::volume::{Memory, StridedArray, VoxelType};
 
 /// A quiet NaN, as bits.
 const NAN: u32 = 0x7fc0_0000;
@@ -27,7 +25,7 @@ impl CudaCall<'_> {
                 data: pixels.address(),
                 stride_x: size,
                 stride_y: size * columns as i64,
-                voxel_type: voxel_number(VoxelType::F64),
+                voxel_type: VoxelType::F64 as i32,
                 width: columns as i32,
                 height: rows as i32,
                 slope: 1.0,
@@ -52,15 +50,15 @@ impl CudaCall<'_> {
                 (slot.voxels.device.address(), [size, size * extents.width])
             }
             Memory::Cuda { .. } => {
-                let (data, strides) = volume.slice_at(slice.z);
-                (data as u64, [strides.x, strides.y])
+                let StridedArray { address, strides, .. } = volume.array();
+                ((address + slice.z * strides[3]) as u64, [strides[1], strides[2]])
             }
         };
         Voxels {
             data,
             stride_x: stride_x as i64,
             stride_y: stride_y as i64,
-            voxel_type: voxel_number(voxel_type),
+            voxel_type: voxel_type as i32,
             width: extents.width as i32,
             height: extents.height as i32,
             unused: 0,

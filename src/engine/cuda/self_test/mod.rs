@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use half::f16;
 
 use super::buffers::region_bytes;
-use super::device::{Device, Verdict};
+use super::device::{Device, Failure};
 use super::driver::Event;
 use super::forward::Launches;
 use super::params::TIMEOUT;
@@ -37,9 +37,9 @@ use crate::mask::{Decision, Interpolation, MaskWriter, OutputViews, Scores};
 use crate::patch_grid::{Padding, PatchGrid, Selection};
 use crate::plan::{AxisPlans, PlannedTile, STEPS, Step, TilePlan};
 use crate::resampling::Scale;
-use crate::volume::{Volume, VolumeMut};
+use crate::volume::{Memory, Volume, VolumeMut};
 use model::{CLASSES, HEIGHT, Random, WIDTH, tiny_model};
-use reference::{first_layer, layer};
+use reference::{first_input, layer};
 
 /// Of the slice, which is resampled to [`WIDTH`] x [`HEIGHT`] pixels: fewer along one axis, more along the other.
 const VOXELS: Axes<usize> = Axes { rows: 9, columns: 31 };
@@ -50,32 +50,20 @@ const WRONG_RESULT: &str = "gave a wrong result in the self-test";
 /// Kernels of the self-test take milliseconds; one that waits for its own data gives up after 9 s.
 const HANGS_AFTER: Duration = Duration::from_secs(15);
 
-/// Why the self-test ended early.
-enum Stop {
-    Verdict(Verdict),
-    Error(Error),
-}
-
-impl From<Error> for Stop {
-    fn from(error: Error) -> Self {
-        Self::Error(error)
-    }
-}
-
-fn wrong(kernel: &str, why: &str) -> Stop {
-    Stop::Verdict(Verdict::Wrong { kernel: kernel.into(), why: why.into() })
+fn wrong(kernel: &str, why: &str) -> Failure {
+    Failure::Wrong { kernel: kernel.into(), why: why.into() }
 }
 
 /// A failure of the device while this kernel ran is the kernel's: nothing else was at work.
-fn of_kernel<T>(kernel: &str, outcome: Result<T, Error>) -> Result<T, Stop> {
+fn of_kernel<T>(kernel: &str, outcome: Result<T, Error>) -> Result<T, Failure> {
     outcome.map_err(|error| match error {
         Error::DeviceFailed(why) => wrong(kernel, &format!("failed in the self-test: {why}")),
-        other => Stop::Error(other),
+        other => other.into(),
     })
 }
 
 /// Runs every kernel.
-pub(super) fn run(device: &Arc<Device>) -> Result<Verdict, Error> {
+pub(super) fn run(device: &Arc<Device>) -> Result<(), Failure> {
     let model = tiny_model()?;
     let settings =
         Settings { model: &model, patch_size: PATCH_SIZE as usize, mean: [0.4; 3], std: [0.3; 3], threads: 1 };
@@ -99,8 +87,8 @@ pub(super) fn run(device: &Arc<Device>) -> Result<Verdict, Error> {
             classes: CLASSES,
         },
         volume: &volume,
-        wanted: outputs.wanted(),
-        planes: None,
+        outputs: outputs.arrays(),
+        outputs_memory: Memory::Host,
         intensity: Intensity::new((-160.0, 240.0), true)?,
         decision: Decision { interpolation: Interpolation::Nearest, lesion_class: 1, threshold: Some(0.5) },
         control: &control,
@@ -112,7 +100,7 @@ pub(super) fn run(device: &Arc<Device>) -> Result<Verdict, Error> {
     let mut pipeline = Pipeline::new(device, &weights, 0)?;
     let mut call = pipeline.begin(request)?;
     let outcome = try_slice(&mut call, &request, &tile, &tables, &settings, &mut outputs);
-    if let Err(Stop::Verdict(Verdict::Hangs { .. })) = outcome {
+    if let Err(Failure::Hangs { .. }) = outcome {
         // Ending any of them would wait for the kernel.
         forget(call);
         forget(pipeline);
@@ -120,15 +108,10 @@ pub(super) fn run(device: &Arc<Device>) -> Result<Verdict, Error> {
     } else {
         drop(call);
     }
-    let logits = match outcome {
-        Ok(logits) => logits,
-        Err(Stop::Verdict(verdict)) => return Ok(verdict),
-        Err(Stop::Error(error)) => return Err(error),
-    };
-    Ok(match mask_is_wrong(&request, &logits, &mask, &probability)? {
-        false => Verdict::Passed,
-        true => Verdict::Wrong { kernel: "scores or write_mask".into(), why: WRONG_RESULT.into() },
-    })
+    if mask_is_wrong(&request, &outcome?, &mask, &probability)? {
+        return Err(wrong("scores or write_mask", WRONG_RESULT));
+    }
+    Ok(())
 }
 
 /// The whole slice, its mask into `outputs`; the logits of the grid.
@@ -139,7 +122,7 @@ fn try_slice(
     tables: &TileTables,
     settings: &Settings<'_>,
     outputs: &mut OutputViews<'_>,
-) -> Result<Vec<f32>, Stop> {
+) -> Result<Vec<f32>, Failure> {
     let bytes = Bytes { host: 0, device: region_bytes(call.weights, &tile.plan.sizes()) as u64 };
     call.reserve(Reservation::in_turn(bytes, bytes))?;
     let slice = of_kernel("resample, histogram or equalize", call.slice(0))?;
@@ -162,7 +145,7 @@ fn try_layers(
     tile: &PlannedTile,
     tables: &TileTables,
     settings: &Settings<'_>,
-) -> Result<Vec<f32>, Stop> {
+) -> Result<Vec<f32>, Failure> {
     let device = call.device;
     let _entered = device.context.enter()?;
     let region = call.claim(slice, tile, tables)?;
@@ -170,7 +153,7 @@ fn try_layers(
     let tables_at = call.arena.at(region.bytes.start);
     let compute = &call.streams.compute[0];
     let mut launches = call.launches(slice, tile, tables, region);
-    // So that a block has several tiles to go through, small as the images are.
+    // So that a block has several subtiles to go through, small as the images are.
     launches.multiprocessors = 1;
     let mut bytes = vec![0; tables.len()];
     tables.write(tile, &mut bytes);
@@ -183,29 +166,22 @@ fn try_layers(
     let mut image = vec![0.0; WIDTH * HEIGHT];
     let scale = request.geometry.grid.voxels.map(|axis| axis.scale);
     request.intensity.slice(request.volume, scale, 0, &mut image, &Cancel::default())?;
-    let kernel = "resample, histogram, equalize or conv3_first";
     let (voxels, table) = call.input(slice);
-    // SAFETY: all of it lives until `finish`, or for ever.
-    of_kernel(kernel, unsafe { launches.first(voxels, table) })?;
-    finish(call, kernel)?;
-    let mut last = of_kernel(kernel, read_f16(&launches, 0))?;
-    check_status(call, slice, kernel)?;
-    if !close(&last, &first_layer(tile, &request.geometry.grid, &image, settings)) {
-        return Err(wrong(kernel, WRONG_RESULT));
-    }
     let [logits, probabilities] = call.slot(slice).score_addresses();
-    for index in 1..=launches.last() {
+    let mut last = first_input(&launches, &image);
+    for index in 0..=launches.last() {
         let is_last = index == launches.last();
         let kernel = match STEPS.get(index) {
+            Some(Step::Convolution(0)) => "resample, histogram, equalize or conv3_first",
             Some(Step::Convolution(i)) => {
-                device.kernels.convolutions()[call.weights.convolutions[i - 1].kernel].kernel.name
+                device.kernels.convolutions[call.weights.convolutions[i - 1].kernel].kernel.name
             }
             Some(Step::Pool) => "gather_max_pool",
             _ if is_last => "gemm or scores",
             _ => "gemm or split_k_reduce",
         };
         // SAFETY: all of it lives until `finish`, or for ever.
-        of_kernel(kernel, unsafe { launches.layer(index) })?;
+        of_kernel(kernel, unsafe { if index == 0 { launches.first(voxels, table) } else { launches.layer(index) } })?;
         if is_last {
             // SAFETY: as above.
             of_kernel(kernel, unsafe { launches.scores(logits, probabilities) })?;
@@ -219,7 +195,7 @@ fn try_layers(
             of_kernel(kernel, read_f16(&launches, index))?
         };
         check_status(call, slice, kernel)?;
-        if !close(&output, &layer(&launches, index, &last, settings.model)?) {
+        if !close(&output, &layer(&launches, index, &last, settings)?) {
             return Err(wrong(kernel, WRONG_RESULT));
         }
         last = output;
@@ -228,7 +204,7 @@ fn try_layers(
 }
 
 /// Waits for the work of the slice, which ends with this kernel.
-fn finish(call: &CudaCall<'_>, kernel: &str) -> Result<(), Stop> {
+fn finish(call: &CudaCall<'_>, kernel: &str) -> Result<(), Failure> {
     let _entered = call.device.context.enter()?;
     let done = of_kernel(kernel, Event::new(&call.device.context))?;
     of_kernel(kernel, done.record(&call.streams.compute[0]))?;
@@ -236,7 +212,7 @@ fn finish(call: &CudaCall<'_>, kernel: &str) -> Result<(), Stop> {
     while !of_kernel(kernel, done.is_done())? {
         if began.elapsed() > HANGS_AFTER {
             forget(done);
-            return Err(Stop::Verdict(Verdict::Hangs { kernel: kernel.into() }));
+            return Err(Failure::Hangs { kernel: kernel.into() });
         }
         std::thread::yield_now();
     }
@@ -244,7 +220,7 @@ fn finish(call: &CudaCall<'_>, kernel: &str) -> Result<(), Stop> {
 }
 
 /// Fails where a kernel says that it timed out, or that a value was beyond fp16: none is, in this network.
-fn check_status(call: &CudaCall<'_>, slice: SliceId, kernel: &str) -> Result<(), Stop> {
+fn check_status(call: &CudaCall<'_>, slice: SliceId, kernel: &str) -> Result<(), Failure> {
     let mut word = [0_u32];
     let at = std::mem::offset_of!(Status, overflow);
     of_kernel(kernel, call.slot(slice).status.device.read(at, &mut word))?;
@@ -293,11 +269,7 @@ fn views<'a>(
 /// All patches of the slice as one tile.
 fn whole_slice(grid: &PatchGrid) -> Result<PlannedTile, Error> {
     let mut plans = AxisPlans::new(0);
-    let mut axis = |axis: &crate::patch_grid::Axis| {
-        let all: Vec<usize> = (0..axis.count()).collect();
-        plans.tile(axis, None, &all, Padding::Patch, &Cancel::default())
-    };
-    let axes = Axes { rows: axis(&grid.y)?, columns: axis(&grid.x)? };
+    let axes = grid.axes().try_map(|axis| plans.whole(&axis, None, Padding::Patch, &Cancel::default()))?;
     Ok(PlannedTile {
         plan: TilePlan::new(axes, None, &Cancel::default())?,
         starts: vec![(grid.y.start(0), grid.x.start(0))],

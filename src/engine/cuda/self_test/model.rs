@@ -17,7 +17,7 @@ pub(super) const CLASSES: usize = 3;
 /// layer of any model gets, one of these gets too. One chunk of input channels and several, and tails; the most work where
 /// the images are small.
 pub(super) const WIDTHS: [usize; CONVOLUTIONS] = [16, 16, 72, 32, 24, 128, 64, 128, 128, 96, 128, 48, 128];
-/// More than one block of outputs, and steps enough to go round the stages of shared memory.
+/// More than one panel of outputs, and steps enough to go round the stages of shared memory.
 pub(super) const DENSE: [usize; 2] = [272, CLASSES];
 /// torchvision's indices of the convolutions.
 const FEATURES: [usize; CONVOLUTIONS] = [0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28];

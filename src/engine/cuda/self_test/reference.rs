@@ -11,100 +11,102 @@
 use half::f16;
 use ndarray::Array1;
 
-use super::model::{DENSE, SIDE, WIDTH, WIDTHS};
+use super::model::{SIDE, WIDTH};
 use crate::axes::Axes;
 use crate::engine::Settings;
 use crate::engine::cuda::forward::Launches;
-use crate::engine::cuda::params::CHANNEL_GRAIN;
 use crate::engine::first_layer::{INPUT_CHANNELS, first_layer_weight};
 use crate::error::Error;
-use crate::patch_grid::PatchGrid;
-use crate::plan::{PlannedTile, STEPS, Step};
-use crate::weights::Model;
+use crate::plan::{HEAD, STEPS, Step};
 
-/// Taps of a convolution along each axis.
-const CONV_SIDE: usize = 3;
-const CONV_TAPS: usize = CONV_SIDE * CONV_SIDE;
-
-/// The first layer in f64, [rows][columns][channels].
-pub(super) fn first_layer(tile: &PlannedTile, grid: &PatchGrid, image: &[f32], settings: &Settings<'_>) -> Vec<f64> {
-    let (rows, columns) = (&tile.plan.axes.rows, &tile.plan.axes.columns);
-    let (top, left) = tile.starts[0];
-    let convolution = &settings.model.convolutions()[0];
-    let weight = |output, tap, channel| first_layer_weight(convolution, settings, output, tap, channel).into();
-    let outputs = padded(WIDTHS[0]);
-    let filters = Filters::new([CONV_TAPS, INPUT_CHANNELS, WIDTHS[0]], weight, &convolution.bias);
-    let pixel = |r: i32, c: i32| {
-        let y = rows.pixel(r as usize, top, grid.y.len);
-        let x = columns.pixel(c as usize, left, grid.x.len);
-        let intensity = y.zip(x).map_or(0.0, |(y, x)| image[y * WIDTH + x]);
-        [intensity, 1.0]
-    };
-    relu(convolve(tile, 0, &filters, outputs, pixel))
+/// The first layer's input, [pixels][intensity, 1].
+pub(super) fn first_input(launches: &Launches<'_>, image: &[f32]) -> Vec<f32> {
+    let Axes { rows, columns } = &launches.tile.plan.axes;
+    let (top, left) = launches.tile.starts[0];
+    let mut input = Vec::new();
+    for r in 0..rows.inputs() {
+        for c in 0..columns.inputs() {
+            let y = rows.pixel(r, top, launches.grid.y.len);
+            let x = columns.pixel(c, left, launches.grid.x.len);
+            input.extend([y.zip(x).map_or(0.0, |(y, x)| image[y * WIDTH + x]), 1.0]);
+        }
+    }
+    input
 }
 
-/// Layer `index`, not the first, in f64, from the device's input [pixels][channels]. The last one gives logits, without
-/// padding.
-pub(super) fn layer(launches: &Launches<'_>, index: usize, input: &[f32], model: &Model) -> Result<Vec<f64>, Error> {
-    let tile = launches.tile;
-    let inputs = launches.channels_of(index - 1);
-    let outputs = launches.channels_of(index);
-    let at = |r: i32, c: i32| {
-        let width = tile.plan.input_of(index.min(STEPS.len() - 1)).columns;
-        &input[(r as usize * width + c as usize) * inputs..][..inputs]
-    };
-    Ok(match STEPS.get(index) {
+/// Layer `index` in f64, [pixels][channels], from the device's input [pixels][channels]. The last one gives logits, the others have
+/// zeros in the channels that are padding.
+pub(super) fn layer(
+    launches: &Launches<'_>,
+    index: usize,
+    input: &[f32],
+    settings: &Settings<'_>,
+) -> Result<Vec<f64>, Error> {
+    let model = settings.model;
+    let inputs = if index == 0 { INPUT_CHANNELS } else { launches.channels_of(index - 1) };
+    let pixel = |number: usize| &input[number * inputs..][..inputs];
+    let pixels = launches.tile.plan.output_of(index.min(HEAD)).len();
+    let filters = match STEPS.get(index) {
+        Some(Step::Pool) => {
+            let largest = |number, channel| {
+                let values =
+                    taps(launches, index, number).into_iter().flatten().map(|tap| f64::from(pixel(tap)[channel]));
+                values.fold(f64::NEG_INFINITY, f64::max)
+            };
+            let outputs = (0..pixels).flat_map(|number| (0..inputs).map(move |channel| (number, channel)));
+            return Ok(outputs.map(|(number, channel)| largest(number, channel)).collect());
+        }
         Some(&Step::Convolution(i)) => {
             let convolution = &model.convolutions()[i];
-            let (made, read, ..) = convolution.weight.dim();
-            let weight = |output, tap, channel| {
-                let tap = (tap / CONV_SIDE, tap % CONV_SIDE);
-                convolution.weight[[output, channel, tap.0, tap.1]].to_f64()
-            };
-            let filters = Filters::new([CONV_TAPS, read, made], weight, &convolution.bias);
-            relu(convolve(tile, index, &filters, outputs, at))
-        }
-        Some(Step::Pool) => {
-            let Axes { rows, columns } = tile.plan.axes.layer(index);
-            let mut values = Vec::new();
-            for r in 0..rows.len() {
-                for c in 0..columns.len() {
-                    for channel in 0..outputs {
-                        let taps =
-                            (rows.taps_of(r).iter()).flat_map(|&r| columns.taps_of(c).iter().map(move |&c| (r, c)));
-                        let largest = taps.map(|(r, c)| f64::from(at(r, c)[channel]));
-                        values.push(largest.fold(f64::NEG_INFINITY, f64::max));
-                    }
-                }
+            let weight = &convolution.weight;
+            match i {
+                0 => Filters::new(9, INPUT_CHANNELS, &convolution.bias, |output, tap, channel| {
+                    first_layer_weight(convolution, settings, output, tap, channel).into()
+                }),
+                _ => Filters::new(9, weight.dim().1, &convolution.bias, |output, tap, channel| {
+                    weight[[output, channel, tap / 3, tap % 3]].into()
+                }),
             }
-            values
         }
         _ => {
-            let number = index + 1 - STEPS.len();
             let first = model.first_dense(SIDE)?;
-            let (dense, taps) = match number {
+            let (dense, taps) = match index - HEAD {
                 0 => (&first, SIDE * SIDE),
-                _ => (&model.dense()[number - 1], 1),
+                number => (&model.dense()[number - 1], 1),
             };
-            let (made, features) = dense.weight.dim();
-            let weight = |output, tap, channel| dense.weight[[output, channel * taps + tap]].into();
-            let filters = Filters::new([taps, features / taps, made], weight, &dense.bias);
-            let is_last = number + 1 == DENSE.len();
-            let outputs = if is_last { made } else { outputs };
-            let values = match number {
-                0 => convolve(tile, index, &filters, outputs, at),
-                _ => (input.chunks_exact(inputs))
-                    .flat_map(|features| {
-                        let mut sums = filters.bias.clone();
-                        filters.add(0, features, &mut sums);
-                        sums.resize(outputs, 0.0);
-                        sums
-                    })
-                    .collect(),
-            };
-            if is_last { values } else { relu(values) }
+            Filters::new(taps, dense.weight.dim().1 / taps, &dense.bias, |output, tap, channel| {
+                dense.weight[[output, channel * taps + tap]].into()
+            })
         }
-    })
+    };
+    let is_last = index == launches.last();
+    let outputs = if is_last { filters.bias.len() } else { launches.channels_of(index) };
+    let mut values = vec![0.0; pixels * outputs];
+    for (number, values) in values.chunks_exact_mut(outputs).enumerate() {
+        let sums = &mut values[..filters.bias.len()];
+        sums.copy_from_slice(&filters.bias);
+        for (tap, read) in taps(launches, index, number).into_iter().enumerate() {
+            if let Some(read) = read {
+                filters.add(tap, pixel(read), sums);
+            }
+        }
+        if !is_last {
+            sums.iter_mut().for_each(|sum| *sum = sum.max(0.0));
+        }
+    }
+    Ok(values)
+}
+
+/// The pixels of layer `index`'s input that pixel `number` of its output reads, tap by tap; `None`: zeros.
+fn taps(launches: &Launches<'_>, index: usize, number: usize) -> Vec<Option<usize>> {
+    if index > HEAD {
+        return vec![Some(number)];
+    }
+    let Axes { rows, columns } = launches.tile.plan.axes.layer(index);
+    let width = launches.tile.plan.input_of(index).columns;
+    let (row, column) = (number / columns.len(), number % columns.len());
+    let taps = rows.taps_of(row).iter().flat_map(|&r| columns.taps_of(column).iter().map(move |&c| (r, c)));
+    taps.map(|(r, c)| (r >= 0 && c >= 0).then(|| r as usize * width + c as usize)).collect()
 }
 
 /// Parameters of a layer, in f64.
@@ -117,11 +119,8 @@ struct Filters {
 
 impl Filters {
     /// Of `weight(output, tap, input)`.
-    fn new(
-        [taps, inputs, outputs]: [usize; 3],
-        weight: impl Fn(usize, usize, usize) -> f64,
-        bias: &Array1<f16>,
-    ) -> Self {
+    fn new(taps: usize, inputs: usize, bias: &Array1<f16>, weight: impl Fn(usize, usize, usize) -> f64) -> Self {
+        let outputs = bias.len();
         let mut weights = Vec::with_capacity(taps * inputs * outputs);
         for tap in 0..taps {
             for input in 0..inputs {
@@ -143,39 +142,4 @@ impl Filters {
             }
         }
     }
-}
-
-/// Bias and the sum over the taps that exist, [rows][columns][`outputs`], 0 beyond those that the layer has.
-fn convolve<Pixel: AsRef<[f32]>>(
-    tile: &PlannedTile,
-    index: usize,
-    filters: &Filters,
-    outputs: usize,
-    pixel: impl Fn(i32, i32) -> Pixel,
-) -> Vec<f64> {
-    let Axes { rows, columns } = tile.plan.axes.layer(index);
-    let mut values = vec![0.0; rows.len() * columns.len() * outputs];
-    for (at, sums) in values.chunks_exact_mut(outputs).enumerate() {
-        let (row, column) = (at / columns.len(), at % columns.len());
-        let sums = &mut sums[..filters.bias.len()];
-        sums.copy_from_slice(&filters.bias);
-        let taps = (rows.taps_of(row).iter()).flat_map(|&r| columns.taps_of(column).iter().map(move |&c| (r, c)));
-        for (tap, (r, c)) in taps.enumerate() {
-            if r >= 0 && c >= 0 {
-                filters.add(tap, pixel(r, c).as_ref(), sums);
-            }
-        }
-    }
-    values
-}
-
-fn relu(mut values: Vec<f64>) -> Vec<f64> {
-    for value in &mut values {
-        *value = value.max(0.0);
-    }
-    values
-}
-
-fn padded(channels: usize) -> usize {
-    channels.next_multiple_of(CHANNEL_GRAIN)
 }

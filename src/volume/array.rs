@@ -1,19 +1,19 @@
-//! The bytes that a strided array reaches, and arrays that share some.
+//! Where the caller's arrays lie, and whether two share a byte.
 
-/// The bytes that a strided array reaches.
+use super::extents::Memory;
+
+/// A strided array: class, x, y, z. Strides and the size of an element are in bytes.
 #[derive(Clone, Copy)]
-pub(crate) struct MemoryReach {
-    start: usize,
-    strides: [usize; 4],
-    shape: [usize; 4],
-    element: usize,
+pub(crate) struct StridedArray {
+    pub memory: Memory,
+    /// Of the first element.
+    pub address: usize,
+    pub strides: [usize; 4],
+    pub shape: [usize; 4],
+    pub element: usize,
 }
 
-impl MemoryReach {
-    pub(super) fn new(start: usize, strides: [usize; 4], shape: [usize; 4], element: usize) -> Self {
-        Self { start, strides, shape, element }
-    }
-
+impl StridedArray {
     /// True if two arrays share a byte, or are so intertwined that it takes too long to tell.
     ///
     /// ```text
@@ -23,7 +23,7 @@ impl MemoryReach {
     /// ```
     pub(crate) fn overlaps(&self, other: &Self) -> bool {
         const STEPS: u32 = 1 << 14;
-        let distance = other.start as i128 - self.start as i128;
+        let distance = other.address as i128 - self.address as i128;
         let mut terms: Vec<Term> = Vec::with_capacity(8);
         for (of, sign) in [(self, 1), (other, -1)] {
             for (&stride, &extent) in of.strides.iter().zip(&of.shape).filter(|&(_, &extent)| extent > 1) {
@@ -84,7 +84,8 @@ mod tests {
 
     #[test]
     fn interleaved_arrays_do_not_overlap() {
-        let at = |start, strides| MemoryReach::new(start, strides, [1, 5, 4, 3], 4);
+        let at =
+            |address, strides| StridedArray { memory: Memory::Host, address, strides, shape: [1, 5, 4, 3], element: 4 };
         let strides = [0, 12, 60, 240];
         let first = at(1000, strides);
         assert!(!first.overlaps(&at(1004, strides)));
@@ -93,15 +94,15 @@ mod tests {
         assert!(first.overlaps(&at(1012, strides)));
         assert!(!first.overlaps(&at(1004, [0, 12, 60, 300])) && first.overlaps(&at(1004, [0, 12, 60, 305])));
         // A byte and a float beside each other in a struct of 8 bytes.
-        let of = |start, element| MemoryReach::new(start, [0, 8, 40, 160], [1, 5, 4, 3], element);
+        let of = |address, element| StridedArray { element, ..at(address, [0, 8, 40, 160]) };
         assert!(!of(0, 1).overlaps(&of(4, 4)) && !of(1, 1).overlaps(&of(4, 4)));
         assert!(of(2, 4).overlaps(&of(5, 1)) && !of(0, 4).overlaps(&of(7, 1)));
         // Planes one behind the other in each slice.
-        let plane = |start| MemoryReach::new(start, [0, 4, 20, 240], [1, 5, 4, 3], 4);
+        let plane = |address| at(address, [0, 4, 20, 240]);
         assert!(!plane(0).overlaps(&plane(80)) && !plane(0).overlaps(&plane(160)));
         assert!(plane(0).overlaps(&plane(76)) && plane(0).overlaps(&plane(164)));
         // The end of a row of one is the beginning of a row of the other.
-        let tight = |start| MemoryReach::new(start, [0, 2, 5, 100], [1, 3, 4, 1], 1);
+        let tight = |address| StridedArray { shape: [1, 3, 4, 1], element: 1, ..at(address, [0, 2, 5, 100]) };
         assert!(tight(0).overlaps(&tight(1)));
         assert!(!first.overlaps(&at(1000 + 240 * 2 + 60 * 3 + 12 * 4 + 4, strides)));
     }
@@ -121,13 +122,13 @@ mod tests {
                 let shape = [1 + below(3), 1 + below(4), 1 + below(4), 1 + below(3)];
                 let unit = [1, 2, 4, 12][below(4)];
                 let strides = std::array::from_fn(|axis| unit * (1 + below([3, 12, 40, 100][axis])));
-                MemoryReach::new(below(200), strides, shape, element)
+                StridedArray { memory: Memory::Host, address: below(200), strides, shape, element }
             };
             let (a, b) = (array(), array());
-            let bytes = |of: &MemoryReach| {
+            let bytes = |of: &StridedArray| {
                 let mut bytes = std::collections::BTreeSet::new();
                 for index in 0..of.shape.iter().product::<usize>() {
-                    let mut at = of.start;
+                    let mut at = of.address;
                     let mut rest = index;
                     for axis in 0..4 {
                         at += rest % of.shape[axis] * of.strides[axis];
@@ -152,10 +153,13 @@ mod tests {
     /// Arrays of which that cannot be told soon are taken to overlap; this would take hours.
     #[test]
     fn the_answer_comes_soon() {
-        let of = |start, strides| MemoryReach::new(start, strides, [255, 4001, 4001, 4001], 1);
+        let of = |address, strides| {
+            let shape = [255, 4001, 4001, 4001];
+            StridedArray { memory: Memory::Host, address, strides, shape, element: 1 }
+        };
         let (a, b) = (of(0, [30030, 39270, 46410, 51870]), of(15, [43890, 53130, 60060, 66990]));
         assert!(!a.overlaps(&b)); // all strides are multiples of 30
-        let odd = |start, least: usize| of(start, [least, 3, 5, 7].map(|factor| (factor * least) << 20 | 1));
+        let odd = |address, least: usize| of(address, [least, 3, 5, 7].map(|factor| (factor * least) << 20 | 1));
         assert!(odd(0, 11).overlaps(&odd(1 << 19, 13)));
     }
 }

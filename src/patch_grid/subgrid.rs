@@ -1,22 +1,22 @@
-//! Blocks of patches, and the strips of rows and columns that they are the products of.
+//! Subgrids, and the strips of rows and columns that they are the products of.
 
 use super::grid::PatchGrid;
 use super::selection::Selection;
 use crate::axes::Axes;
 use crate::cancel::Cancel;
 use crate::error::Error;
-use crate::memory::{try_filled, try_with_capacity};
+use crate::memory::try_with_capacity;
 
 /// Patches that are evaluated together: the product of some rows and columns of the grid.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct PatchBlock {
+pub(crate) struct Subgrid {
     pub rows: Vec<usize>,
     pub columns: Vec<usize>,
     /// The wanted ones, row-major over the product; `None`: all.
     pub wanted: Option<Vec<bool>>,
 }
 
-impl PatchBlock {
+impl Subgrid {
     /// The wanted rows and columns among `rows` x `columns`; `None` if nothing is wanted.
     pub fn new(
         rows: &[usize],
@@ -25,30 +25,15 @@ impl PatchBlock {
         grid: &PatchGrid,
         cancel: &Cancel,
     ) -> Result<Option<Self>, Error> {
-        const WHAT: &str = "patches of a tile";
-        let copy = |indices: &[usize], used: &[bool]| {
-            let mut copy = try_with_capacity(indices.len(), WHAT)?;
-            copy.extend(indices.iter().zip(used).filter(|&(_, &used)| used).map(|(&index, _)| index));
-            Ok::<_, Error>(copy)
-        };
-        let mut used_rows = try_filled(rows.len(), selection.is_everything(), WHAT)?;
-        let mut used_columns = try_filled(columns.len(), selection.is_everything(), WHAT)?;
+        let among = Axes { rows: rows.iter().copied(), columns: columns.iter().copied() };
+        let Axes { rows, columns } = selection.among(among, grid, cancel)?;
         if selection.is_everything() {
-            let (rows, columns) = (copy(rows, &used_rows)?, copy(columns, &used_columns)?);
             return Ok(Some(Self { rows, columns, wanted: None }));
         }
-        let is_wanted = |y: usize, x: usize| selection.contains_patch(y * grid.x.count() + x);
-        for (&y, used_row) in rows.iter().zip(&mut used_rows) {
-            cancel.check()?;
-            for (_, used) in columns.iter().zip(&mut used_columns).filter(|(x, _)| is_wanted(y, **x)) {
-                (*used, *used_row) = (true, true);
-            }
-        }
-        let (rows, columns) = (copy(rows, &used_rows)?, copy(columns, &used_columns)?);
-        let mut wanted = try_with_capacity(rows.len() * columns.len(), WHAT)?;
+        let mut wanted = try_with_capacity(rows.len() * columns.len(), "patches of a tile")?;
         for &y in &rows {
             cancel.check()?;
-            wanted.extend(columns.iter().map(|&x| is_wanted(y, x)));
+            wanted.extend(columns.iter().map(|&x| selection.contains_patch(y * grid.x.count() + x)));
         }
         let all = wanted.iter().all(|&wanted| wanted);
         Ok((!rows.is_empty()).then_some(Self { rows, columns, wanted: (!all).then_some(wanted) }))
