@@ -22,16 +22,16 @@ MULTIPROCESSORS = 132
 MATRIX_FLOPS, F32_FLOPS = 798e12, 62e12
 CONV_SHARE, DENSE_SHARE = 0.80, 0.55  # of the matrix rate, in the inner loops of wgmma and mma.sync
 COPY, L2, L2_BYTES = 3000e9, 5500e9, 50 << 20  # bytes a second, read and written; bytes a second; bytes
-TILES = 2  # of a convolution's block, which share the weights that it reads
+SUBTILES = 2  # of a block of a convolution, which share the weights that it reads
 LAUNCH_S = 2.5e-6  # of a kernel in a graph
 SLOTS, ARENA_BYTES = 4, 4 << 20  # slices side by side while their images take no more than this for each multiprocessor
-TILE, INPUTS = (8, 16), (12, 22)  # values of a convolution's tile, and the maximum of its distinct input values
+SUBTILE, INPUTS = (8, 16), (12, 22)  # values of a subtile of a convolution, and the maximum of its distinct input values
 DENSE = (128, 256)  # patches and outputs of a block of gemm
 HOST_S_PER_BYTE = 5e-11  # one host thread copies voxels to page-locked memory, and masks from there
 
 
-def blocks(taps, values, inputs):
-    """Distinct inputs of each block of an axis: consecutive values while they fit (src/engine/cuda/blocks.rs)."""
+def sections(taps, values, inputs):
+    """Distinct inputs of each section of an axis: consecutive values while they fit (src/engine/cuda/sections.rs)."""
     found, count = [], 0
     for of_value in taps:
         wanted = set(of_value) - {exact_plan.ZERO}
@@ -101,16 +101,16 @@ def work_of(layers, side):
         elif layer.name.startswith("conv"):
             outputs = 128 if layer.channels % 128 == 0 else 64
             made = math.ceil(layer.channels / outputs)
-            halos = [blocks(taps, *limits) for taps, limits in zip(layer.taps, zip(TILE, INPUTS))]
+            halos = [sections(taps, *limits) for taps, limits in zip(layer.taps, zip(SUBTILE, INPUTS))]
             tiles = len(halos[0]) * len(halos[1])
             halo_bytes = 2 * sum(halos[0]) * sum(halos[1]) * layer.inputs
             weights = 18 * layer.inputs * outputs
             yield Work(
                 layer.name,
-                operations=tiles * TILE[0] * TILE[1] * made * weights,
-                l2=made * (halo_bytes + tiles * weights / TILES) + image,
+                operations=tiles * SUBTILE[0] * SUBTILE[1] * made * weights,
+                l2=made * (halo_bytes + tiles * weights / SUBTILES) + image,
                 memory=memory,
-                blocks=math.ceil(tiles / TILES) * made,
+                blocks=math.ceil(tiles / SUBTILES) * made,
                 useful=useful,
             )
         elif layer.name.startswith("pool"):
