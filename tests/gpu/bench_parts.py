@@ -104,12 +104,12 @@ class Profile(unittest.TestCase):
 class Estimates(unittest.TestCase):
     """Counts of benches/model.py."""
 
-    def test_blocks_take_as_many_values_as_fit(self):
+    def test_sections_take_as_many_values_as_fit(self):
         zero = exact_plan.ZERO
         taps = [(zero, 0, 1), (0, 1, 2), (7, 8, 9), (20, 21, 22), (1, 2, 3)]
-        self.assertEqual(model.blocks(taps, 8, 22), [10])  # 0 1 2 3 7 8 9 20 21 22
-        self.assertEqual(model.blocks(taps, 2, 22), [3, 6, 3])
-        self.assertEqual(model.blocks(taps, 8, 6), [6, 6])
+        self.assertEqual(model.sections(taps, 8, 22), [10])  # 0 1 2 3 7 8 9 20 21 22
+        self.assertEqual(model.sections(taps, 2, 22), [3, 6, 3])
+        self.assertEqual(model.sections(taps, 8, 6), [6, 6])
 
     def test_work_covers_the_plan_and_little_more(self):
         layers = exact_plan.layers(512, 512, 257, 8)
