@@ -48,7 +48,7 @@ class Work:
     """Work of a kernel for a slice."""
 
     name: str
-    operations: float = 0  # on matrix units, tiles' empty pixels included
+    operations: float = 0  # on matrix units, subtiles' empty pixels included
     f32: float = 0
     l2: float = 0  # bytes
     memory: float = 0
@@ -102,15 +102,15 @@ def work_of(layers, side):
             outputs = 128 if layer.channels % 128 == 0 else 64
             made = math.ceil(layer.channels / outputs)
             halos = [sections(taps, *limits) for taps, limits in zip(layer.taps, zip(SUBTILE, INPUTS))]
-            tiles = len(halos[0]) * len(halos[1])
+            subtiles = len(halos[0]) * len(halos[1])
             halo_bytes = 2 * sum(halos[0]) * sum(halos[1]) * layer.inputs
             weights = 18 * layer.inputs * outputs
             yield Work(
                 layer.name,
-                operations=tiles * SUBTILE[0] * SUBTILE[1] * made * weights,
-                l2=made * (halo_bytes + tiles * weights / SUBTILES) + image,
+                operations=subtiles * SUBTILE[0] * SUBTILE[1] * made * weights,
+                l2=made * (halo_bytes + subtiles * weights / SUBTILES) + image,
                 memory=memory,
-                blocks=math.ceil(tiles / SUBTILES) * made,
+                blocks=math.ceil(subtiles / SUBTILES) * made,
                 useful=useful,
             )
         elif layer.name.startswith("pool"):
@@ -152,7 +152,7 @@ def estimate(row, side):
         cells = f"{one.useful / 1e9:.0f}", waste, f"{one.l2 / 1e9:.2f}", f"{one.memory / 1e9:.2f}", bound
         lines.append([one.name, *cells, f"{1e3 * seconds:.3f}"])
     print(f"\n{row}")
-    table(["layer", "GFLOP", "tiles' waste", "L2 GB", "memory GB", "bound", "ms"], lines)
+    table(["layer", "GFLOP", "subtiles' waste", "L2 GB", "memory GB", "bound", "ms"], lines)
     total = sum(seconds for seconds, _ in found)
     in_turn = sum(one.seconds()[0] for one in work)
     convolutions = [(one.useful, seconds) for one, (seconds, _) in zip(work, found) if one.name.startswith("conv")]

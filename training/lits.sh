@@ -3,7 +3,8 @@
 #
 #     ./lits.sh LITS OUT [IMAGENET]       OUT: not in LITS. IMAGENET: a file for train.py's --imagenet; else weights start at random
 #
-# Each of the three trainings takes 4 minutes on an H200 that runs nine at once; two CPU cores take more than a day for each.
+# Each of the three trainings took 4 minutes on an H200 that ran nine at once, before lesions were painted, which takes longer to
+# read; two CPU cores would take more than a day for each.
 # Two fifths of the patches are from copies of the scans with painted lesions, and from phantoms, which are made in OUT unless
 # they are there. Two folds of patients give the threshold; the last training takes all of both. The patients in TEST are set
 # aside for the end.

@@ -17,7 +17,7 @@ import numpy as np
 from scipy import ndimage
 
 SMALLEST_MM, LARGEST_MM = 6.0, 120.0
-LEAST_HU, SMALL_MM = 15.0, 10.0  # a lesion of SMALL_MM is seen from twice as much on
+LEAST_HU, SMALL_MM = 15.0, 10.0  # below the organ: at least LEAST_HU, of a lesion of SMALL_MM twice that
 TO_WATER = 0.75  # of the organ's HU
 BRIGHTER = 0.08  # of lesions
 PER_SLICE = 1.5  # lesions, on average
@@ -28,8 +28,6 @@ def painted(hu, organ, truth, pixel_mm, rng):
     """(float32 HU, boolean lesions) of a copy of `hu` [slices][rows][columns] with more lesions than `truth`, in `organ`."""
     hu, truth = hu.astype(np.float32), truth.copy()
     for slice_, inside, lesions in zip(hu, organ, truth):
-        if (inside & ~lesions).sum() < ORGAN_PIXELS:
-            continue
         for _ in range(rng.poisson(PER_SLICE)):
             _paint(slice_, inside, lesions, pixel_mm, rng)
     return hu, truth
@@ -37,12 +35,12 @@ def painted(hu, organ, truth, pixel_mm, rng):
 
 def _paint(hu, organ, lesions, pixel_mm, rng):
     """One lesion into a slice and its labels, in place."""
-    diameter = _log_uniform(rng, SMALLEST_MM, LARGEST_MM)
-    radius = diameter / 2 / pixel_mm
     healthy = organ & ~lesions
     places = np.argwhere(healthy)
     if len(places) < ORGAN_PIXELS:
         return
+    diameter = _log_uniform(rng, SMALLEST_MM, LARGEST_MM)
+    radius = diameter / 2 / pixel_mm
     centre = places[rng.integers(len(places))]
     reach = math.ceil(2 * radius) + 4
     box = tuple(slice(max(0, c - reach), c + reach + 1) for c in centre)

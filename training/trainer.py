@@ -115,14 +115,11 @@ class Training:
         raw = Intensity(args.window, args.equalize)
 
         def load(which, copies=()):
+            if args.cache and group.size > 1:  # each computes its share, then all read everything
+                scans.load(which[group.rank :: group.size], raw, args.pixel_mm, args.cache, not group.first, copies)
+                group.wait()
             return scans.load(which, raw, args.pixel_mm, args.cache, not group.first, copies)
 
-        copies = range(1, args.painted + 1)
-
-        if args.cache and group.size > 1:  # each computes its share, then all read everything
-            load((sources + mixed)[group.rank :: group.size])
-            load(sources[group.rank :: group.size], copies)
-            group.wait()
         training, others = load(sources), load(mixed)
         if mixed and not any(scan.lesions for scan in others):
             raise ValueError(f"{args.mix}: no lesion in any of {len(mixed)} scans: nothing to draw from there")
@@ -131,7 +128,8 @@ class Training:
             names = {scan.name for scan in fold}
             held_out = [source for source in sources if source.name in names]
             sources = [source for source in sources if source.name not in names]
-        others += load(sources, copies) if copies else []
+        if args.painted:
+            others += load(sources, range(1, args.painted + 1))
         return training, with_lesions(held_out), others
 
     def new_sampler(self, seed):

@@ -238,19 +238,18 @@ impl Winograd<'_> {
             };
             let (data, count) = rows(point);
             let sums = Sums { data: sums, stride: PANEL, outputs: PANEL, add: false };
-            let panels = self.layer.panels();
-            let next = match point + 1 < points.product() {
-                _ if panel + 1 < panels => self.layer.weights(point, panel + 1),
-                true => self.layer.weights(point + 1, 0),
-                false => &[],
+            let (panels, last) = (self.layer.panels(), point + 1 == points.product());
+            let next = match panel + 1 < panels {
+                true => self.layer.weights(point, panel + 1),
+                false if last => &[],
+                false => self.layer.weights(point + 1, 0),
             };
-            // Of the next point's rows, this panel's share.
-            let after = match point + 1 < points.product() {
-                true => {
-                    let (data, count) = rows(point + 1);
-                    &data[count * stride * panel / panels..count * stride * (panel + 1) / panels]
-                }
-                false => &[],
+            let after = if last {
+                &[]
+            } else {
+                // Of the next point's rows, this panel's share.
+                let (data, count) = rows(point + 1);
+                &data[count * stride * panel / panels..count * stride * (panel + 1) / panels]
             };
             let weights = self.layer.weights(point, panel);
             product(self.workspace.instructions, Rows { data, stride }, count, weights, [next, after], sums);
