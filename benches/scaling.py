@@ -4,9 +4,9 @@
 
 Runs `cargo bench --bench layers` for each number of threads. The prediction starts from the measured multiplications of each layer
 and the time on one thread, and assumes that
-- a block of Winograd runs has three parts (transform of inputs, products, transform of sums), after each of which all threads wait
+- a chunk of Winograd runs has three parts (transform of inputs, products, transform of sums), after each of which all threads wait
   for the last: 5 us for each doubling of their number, and what is left over when the tasks do not divide by the threads; 36 points of
-  a block have all its rows;
+  a chunk have all its rows;
 - transforms take a fifth of the products' time, and divide evenly;
 - memory is as fast for each thread as it is for one: a machine with many cores has as many channels.
 """
@@ -32,7 +32,7 @@ def measured(setting, threads):
     return {name: (float(seconds), 1e9 * float(products)) for name, products, seconds in rows}
 
 
-def block_rows(inputs, outputs, threads):
+def chunk_rows(inputs, outputs, threads):
     """As src/engine/cpu/winograd/layer.rs."""
     floats = min(max(64 * inputs * outputs // 4, 1 << 20), 4 << 20) * math.ceil(threads / 16)
     return floats // (inputs + 16 + outputs)
@@ -43,10 +43,10 @@ def predicted(name, seconds, products, threads):
     if name.removeprefix("conv") not in WIDTHS:
         return seconds / threads
     inputs, outputs = WIDTHS[name.removeprefix("conv")], OUTPUTS[name.removeprefix("conv")]
-    blocks = products / (inputs * outputs * block_rows(inputs, outputs, threads))
+    chunks = products / (inputs * outputs * chunk_rows(inputs, outputs, threads))
     tasks = POINTS * outputs // PANEL
     uneven = math.ceil(tasks / threads) / (tasks / threads)
-    return seconds / threads * (1 / 6 + 5 / 6 * uneven) + 3 * WAIT * blocks * math.log2(threads)
+    return seconds / threads * (1 / 6 + 5 / 6 * uneven) + 3 * WAIT * chunks * math.log2(threads)
 
 
 def main():

@@ -25,7 +25,7 @@ pub(super) struct Forward {
     pub weights: Arc<PackedWeights>,
     workspace: Workspace,
     arena: Zeros<f32>,
-    /// A block of Winograd run pairs.
+    /// A chunk of Winograd run pairs.
     scratch: Zeros<f32>,
     /// Work of every step.
     pub layers: Vec<LayerWork>,

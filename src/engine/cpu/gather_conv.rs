@@ -15,7 +15,7 @@ use crate::memory::Zeros;
 use crate::plan::{Image, TapTable, TilePlan};
 
 /// Maximum pixels of one task: gathered inputs and a panel of weights stay in the L2 cache.
-const BLOCK_PIXELS: usize = 192;
+const TASK_PIXELS: usize = 192;
 /// Approximate number of inputs gathered at a time.
 const GROUP_INPUTS: usize = 512;
 
@@ -79,7 +79,7 @@ impl GatherLayer {
 
     /// Floats that a thread needs to gather inputs.
     pub fn gathered_floats(&self) -> usize {
-        self.group_taps() * self.channels * BLOCK_PIXELS
+        self.group_taps() * self.channels * TASK_PIXELS
     }
 
     /// Taps that are gathered at a time.
@@ -152,10 +152,10 @@ impl GatherConv<'_> {
         let outputs = self.layer.outputs();
         // Small images are spread over all threads.
         let spread = pixels.div_ceil(4 * self.workspace.threads());
-        let block = spread.clamp(1, BLOCK_PIXELS);
-        into[..pixels * outputs].par_chunks_mut(block * outputs).enumerate().try_for_each(|(number, into)| {
+        let most = spread.clamp(1, TASK_PIXELS);
+        into[..pixels * outputs].par_chunks_mut(most * outputs).enumerate().try_for_each(|(number, into)| {
             let mut gathered = self.workspace.of_this_thread();
-            self.block(taps, number * block, from, into, &mut gathered)?;
+            self.task(taps, number * most, from, into, &mut gathered)?;
             let pixels = into.len() / outputs;
             self.control.add_macs(self.macs * pixels as u64);
             Ok(())
@@ -163,7 +163,7 @@ impl GatherConv<'_> {
     }
 
     /// Output pixels `first..` that fit in `into` ([pixels][outputs]).
-    fn block(
+    fn task(
         &self,
         taps: &Taps<'_>,
         first: usize,

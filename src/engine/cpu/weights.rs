@@ -62,7 +62,7 @@ impl PackedWeights {
         self.plain().map(GatherLayer::gathered_floats).max().unwrap_or(0)
     }
 
-    /// Floats that all threads together need for a block of Winograd run pairs.
+    /// Floats that all threads together need for a chunk of Winograd run pairs.
     pub fn scratch_floats(&self, threads: usize) -> usize {
         self.convolutions.iter().map(|layer| layer.scratch_floats(threads)).max().unwrap_or(0)
     }

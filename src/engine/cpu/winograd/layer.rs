@@ -9,11 +9,11 @@ use crate::error::Error;
 use crate::memory::Zeros;
 use crate::network::Convolution;
 
-/// Floats of a block's transformed inputs and sums: a quarter of those of the weights, so that fetching these again
-/// for every block costs little, but no more than caches hold. Measured.
+/// Floats of a chunk's transformed inputs and sums: a quarter of those of the weights, so that fetching these again
+/// for every chunk costs little, but no more than caches hold. Measured.
 const MIN_BLOCK: usize = 1 << 20;
 const MAX_BLOCK: usize = 4 << 20;
-/// For more threads than these, blocks grow with their number, as do the caches: otherwise a thread waits for the others as long as
+/// For more threads than these, chunks grow with their number, as do the caches: otherwise a thread waits for the others as long as
 /// it works. See `benches/scaling.py`.
 const THREADS: usize = 16;
 /// Between rows of transformed inputs, so that they do not all fall on the same cache lines.
@@ -82,13 +82,13 @@ impl WinogradLayer {
         self.outputs().div_ceil(PANEL)
     }
 
-    /// Floats that a block needs for transformed inputs and sums.
+    /// Floats that a chunk needs for transformed inputs and sums.
     pub fn scratch_floats(&self, threads: usize) -> usize {
-        self.block_rows(threads) * self.row_floats()
+        self.chunk_rows(threads) * self.row_floats()
     }
 
-    /// Rows of a block, those of all points taken together: a pair has one at each of its points.
-    pub fn block_rows(&self, threads: usize) -> usize {
+    /// Rows of a chunk, those of all points taken together: a pair has one at each of its points.
+    pub fn chunk_rows(&self, threads: usize) -> usize {
         let floats = (self.panels.len() / 4).clamp(MIN_BLOCK, MAX_BLOCK) * threads.div_ceil(THREADS);
         (floats / self.row_floats()).max(self.points().product())
     }

@@ -2,15 +2,15 @@
 //!
 //! ```text
 //! a run pair = a run of rows x a run of columns: reads (m + 2) x (n + 2) pixels, writes m x n
-//! for each block of pairs:
+//! for each chunk of pairs:
 //!     inputs[point][pair][channel] = B x B^T              in parallel over pairs
 //!     sums[point][panel][pair][output] = inputs[point][pair][..] * weights[panel][point]
 //!                                                         in parallel over points and panels of outputs
 //!     out = relu(A sums A^T + bias)                       in parallel over pairs
 //!     or, where a pool follows, into the pooled pixels    in parallel over panels, and parts of the columns
 //! ```
-//! A point (i, j) has only the pairs with m + 2 > i and n + 2 > j. All threads work on one block, so that each
-//! weight is fetched once for it. Pairs and blocks do not mix sums: results depend on neither.
+//! A point (i, j) has only the pairs with m + 2 > i and n + 2 > j. All threads work on one chunk, so that each
+//! weight is fetched once for it. Pairs and chunks do not mix sums: results depend on neither.
 
 mod copies;
 mod layer;
@@ -76,10 +76,10 @@ const PAST_CACHES: usize = 1 << 22;
 /// Pairs that a thread transforms at a time.
 const PAIRS_AT_A_TIME: usize = 4;
 
-/// For each point of a block: the number of pairs that have it, or of rows before its own.
+/// For each point of a chunk: the number of pairs that have it, or of rows before its own.
 type PerPoint = [[usize; SIDE]; SIDE];
 
-/// Some neighbouring pairs of a block.
+/// Some neighbouring pairs of a chunk.
 struct Batch {
     /// Numbers of the pairs.
     pairs: Range<usize>,
@@ -87,8 +87,8 @@ struct Batch {
     first: PerPoint,
 }
 
-/// A block's pairs and their rows.
-struct Block {
+/// A chunk's pairs and their rows.
+struct Chunk {
     batches: Vec<Batch>,
     /// Rows of each point.
     count: PerPoint,
@@ -100,11 +100,11 @@ struct Block {
     pixels: usize,
 }
 
-impl Block {
+impl Chunk {
     fn new(pairs: &RunPairs<'_>, numbers: Range<usize>) -> Result<Self, Error> {
         let mut count = [[0; SIDE]; SIDE];
         let mut pixels = 0;
-        let mut batches = try_with_capacity(numbers.len().div_ceil(PAIRS_AT_A_TIME), "a block of Winograd runs")?;
+        let mut batches = try_with_capacity(numbers.len().div_ceil(PAIRS_AT_A_TIME), "a chunk of Winograd runs")?;
         batches.extend((numbers.clone().step_by(PAIRS_AT_A_TIME)).map(|start| {
             let batch = start..numbers.end.min(start + PAIRS_AT_A_TIME);
             let first = count;
@@ -148,18 +148,18 @@ impl Winograd<'_> {
         }
         let into = SharedRows::new(into);
         let (mut products, mut pixels) = (0, 0);
-        for numbers in pairs.blocks(self.layer.block_rows(self.workspace.threads()), &self.control.cancel)? {
-            let block = Block::new(&pairs, numbers)?;
-            let (inputs, sums) = scratch.split_at_mut(block.rows * self.layer.input_stride());
-            self.transform_inputs(&pairs, &block, from, SharedRows::new(inputs));
-            self.multiply(&block, inputs, sums)?;
+        for numbers in pairs.chunks(self.layer.chunk_rows(self.workspace.threads()), &self.control.cancel)? {
+            let chunk = Chunk::new(&pairs, numbers)?;
+            let (inputs, sums) = scratch.split_at_mut(chunk.rows * self.layer.input_stride());
+            self.transform_inputs(&pairs, &chunk, from, SharedRows::new(inputs));
+            self.multiply(&chunk, inputs, sums)?;
             match &pool {
-                Some(pool) => self.pool_sums(&pairs, &block, sums, pool, into)?,
-                None => self.transform_sums(&pairs, &block, sums, into),
+                Some(pool) => self.pool_sums(&pairs, &chunk, sums, pool, into)?,
+                None => self.transform_sums(&pairs, &chunk, sums, into),
             }
-            self.control.add_macs(self.macs * block.pixels as u64);
-            products += block.rows as u64;
-            pixels += block.pixels;
+            self.control.add_macs(self.macs * chunk.pixels as u64);
+            products += chunk.rows as u64;
+            pixels += chunk.pixels;
         }
         self.copy_black(&pairs, pool.as_ref().map_or(pairs.output, |pool| pool.output).len(), into)?;
         self.control.add_macs(self.macs * (pairs.output.len() - pixels) as u64);
@@ -183,10 +183,10 @@ impl Winograd<'_> {
     }
 
     /// Fills `into`, [rows of all points][input stride].
-    fn transform_inputs(&self, pairs: &RunPairs<'_>, block: &Block, from: &[f32], into: SharedRows<'_>) {
+    fn transform_inputs(&self, pairs: &RunPairs<'_>, chunk: &Chunk, from: &[f32], into: SharedRows<'_>) {
         let channels = self.layer.channels;
         let stride = self.layer.input_stride();
-        assert!(from.len() >= pairs.input.len() * channels && into.len >= block.rows * stride);
+        assert!(from.len() >= pairs.input.len() * channels && into.len >= chunk.rows * stride);
         let zeros = &self.workspace.zeros[..channels];
         let pixels_of = |RunPair { rows, columns }: RunPair<'_>| {
             let mut pixels = [[zeros.as_ptr(); SIDE]; SIDE];
@@ -200,8 +200,8 @@ impl Winograd<'_> {
             }
             pixels
         };
-        block.batches.par_iter().with_max_len(1).for_each(|batch| {
-            let mut points = each(|i, j| into.start().wrapping_add((block.before[i][j] + batch.first[i][j]) * stride));
+        chunk.batches.par_iter().with_max_len(1).for_each(|batch| {
+            let mut points = each(|i, j| into.start().wrapping_add((chunk.before[i][j] + batch.first[i][j]) * stride));
             let mut following = pairs.select(batch.pairs.clone()).map(|pair| (pair, pixels_of(pair))).peekable();
             while let Some((pair, pixels)) = following.next() {
                 let RunPair { rows, columns } = pair;
@@ -218,11 +218,11 @@ impl Winograd<'_> {
     }
 
     /// `sums`, [point][panel][row][output in panel].
-    fn multiply(&self, block: &Block, inputs: &[f32], sums: &mut [f32]) -> Result<(), Error> {
+    fn multiply(&self, chunk: &Chunk, inputs: &[f32], sums: &mut [f32]) -> Result<(), Error> {
         let (stride, points) = (self.layer.input_stride(), self.layer.points());
         let mut rest = sums;
-        let mut products = try_with_capacity(points.product() * self.layer.panels(), "products of a block")?;
-        for (point, &count) in block.count[..points.rows].iter().flat_map(|count| &count[..points.columns]).enumerate()
+        let mut products = try_with_capacity(points.product() * self.layer.panels(), "products of a chunk")?;
+        for (point, &count) in chunk.count[..points.rows].iter().flat_map(|count| &count[..points.columns]).enumerate()
         {
             for panel in 0..self.layer.panels() {
                 let (sums, after) = rest.split_at_mut(count * PANEL);
@@ -234,7 +234,7 @@ impl Winograd<'_> {
             self.control.cancel.check()?;
             let rows = |point: usize| {
                 let (i, j) = (point / points.columns, point % points.columns);
-                (&inputs[block.before[i][j] * stride..], block.count[i][j])
+                (&inputs[chunk.before[i][j] * stride..], chunk.count[i][j])
             };
             let (data, count) = rows(point);
             let sums = Sums { data: sums, stride: PANEL, outputs: PANEL, add: false };
@@ -258,18 +258,18 @@ impl Winograd<'_> {
     }
 
     /// Makes output pixels of `sums`.
-    fn transform_sums(&self, pairs: &RunPairs<'_>, block: &Block, sums: &[f32], into: SharedRows<'_>) {
+    fn transform_sums(&self, pairs: &RunPairs<'_>, chunk: &Chunk, sums: &[f32], into: SharedRows<'_>) {
         let layer = self.layer;
         let outputs = layer.outputs();
-        assert!(sums.len() >= block.rows * layer.panels() * PANEL);
+        assert!(sums.len() >= chunk.rows * layer.panels() * PANEL);
         let floats = pairs.output.len() * outputs;
         assert!(into.len >= floats);
         // Pixels are multiples of the widest register.
         let stream = floats > PAST_CACHES && into.start().addr().is_multiple_of(4 * LANES);
-        block.batches.par_iter().with_max_len(1).for_each(|batch| {
+        chunk.batches.par_iter().with_max_len(1).for_each(|batch| {
             // In the first panel of each point.
             let mut points = each(|i, j| {
-                let row = block.before[i][j] * layer.panels() + batch.first[i][j];
+                let row = chunk.before[i][j] * layer.panels() + batch.first[i][j];
                 sums.as_ptr().cast_mut().wrapping_add(row * PANEL)
             });
             for pair in pairs.select(batch.pairs.clone()) {
@@ -283,7 +283,7 @@ impl Winograd<'_> {
                 }
                 let transform = OutputTransform {
                     from: &points,
-                    counts: &block.count,
+                    counts: &chunk.count,
                     into: &pixels,
                     values: [rows.len, columns.len],
                     panel: 0,
@@ -306,14 +306,14 @@ impl Winograd<'_> {
     fn pool_sums(
         &self,
         pairs: &RunPairs<'_>,
-        block: &Block,
+        chunk: &Chunk,
         sums: &[f32],
         pool: &MaxPool<'_>,
         into: SharedRows<'_>,
     ) -> Result<(), Error> {
         let (layer, instructions) = (self.layer, self.workspace.instructions);
         let (outputs, panels) = (layer.outputs(), layer.panels());
-        assert!(sums.len() >= block.rows * panels * PANEL && into.len >= pool.output.len() * outputs);
+        assert!(sums.len() >= chunk.rows * panels * PANEL && into.len >= pool.output.len() * outputs);
         let threads = self.workspace.threads();
         let (panels_at_a_time, parts) = (panels.div_ceil(threads), threads.div_ceil(panels));
         let end = |part: usize| (pool.output.columns * part / parts) as u32;
@@ -325,9 +325,9 @@ impl Winograd<'_> {
             let start = pixels.as_mut_ptr();
             let local = each(|i, j| start.wrapping_add(pixel(i.min(MAX_RUN - 1), j.min(MAX_RUN - 1))));
             let mut readers = try_with_capacity(pool.most_readers(), "pools of a tile")?;
-            for batch in &block.batches {
+            for batch in &chunk.batches {
                 let mut points = each(|i, j| {
-                    let row = block.before[i][j] * panels + batch.first[i][j];
+                    let row = chunk.before[i][j] * panels + batch.first[i][j];
                     sums.as_ptr().cast_mut().wrapping_add(row * PANEL)
                 });
                 for pair in pairs.select(batch.pairs.clone()) {
@@ -340,7 +340,7 @@ impl Winograd<'_> {
                         let bias = &layer.bias[panel * PANEL..outputs.min((panel + 1) * PANEL)];
                         let transform = OutputTransform {
                             from: &points,
-                            counts: &block.count,
+                            counts: &chunk.count,
                             into: &local,
                             values: [rows.len, columns.len],
                             panel,

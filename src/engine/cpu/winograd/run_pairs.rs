@@ -1,5 +1,5 @@
 //! The run pairs of a step: its runs of rows times its runs of columns. Pairs of equal lengths are numbered one after another, so
-//! that a block has hardly any points that few of its pairs have: the weights at a point are fetched for all of a block.
+//! that a chunk has hardly any points that few of its pairs have: the weights at a point are fetched for all of a chunk.
 
 use std::ops::Range;
 
@@ -166,20 +166,20 @@ impl<'a> RunPairs<'a> {
         Ok(self.select(number..number + 1).map(|pair| pair.points()).map(|(rows, columns)| rows * columns).sum())
     }
 
-    /// All pairs, in blocks with at most `max` points together, one pair at least.
-    pub fn blocks(&self, max: usize, cancel: &Cancel) -> Result<Vec<Range<usize>>, Error> {
-        let mut blocks = Vec::new();
+    /// All pairs, in chunks with at most `max` points together, one pair at least.
+    pub fn chunks(&self, max: usize, cancel: &Cancel) -> Result<Vec<Range<usize>>, Error> {
+        let mut chunks = Vec::new();
         let (mut first, mut points) = (0, 0);
         for number in 0..self.len() {
             let own = self.points_of(number, cancel)?;
             if points > 0 && points + own > max {
-                try_push(&mut blocks, first..number, "blocks of Winograd runs")?;
+                try_push(&mut chunks, first..number, "chunks of Winograd runs")?;
                 (first, points) = (number, 0);
             }
             points += own;
         }
-        try_push(&mut blocks, first..self.len(), "blocks of Winograd runs")?;
-        Ok(blocks)
+        try_push(&mut chunks, first..self.len(), "chunks of Winograd runs")?;
+        Ok(chunks)
     }
 }
 
