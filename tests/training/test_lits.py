@@ -29,7 +29,7 @@ class Lits(TrainingCase):
         out = self.shared / "out"
         self.run_here(TRAINING / "lits.sh", self.folder, out, PHANTOMS="1", OPTIONS=SMALL)
         made = load(out / "liver-lesion.safetensors")
-        self.assertEqual((made.pixel_mm, made.stride, made.intensity.window), (1.5, 4, (-40, 160)))
+        self.assertEqual((made.pixel_mm, made.stride, made.intensity.window), (1.5, 2, (-40, 160)))
         self.assertTrue(0 < made.threshold < 1)
         names = [[one["name"] for one in json.loads((out / name).read_text())] for name in ("fold-1.json", "fold-2.json", "test.json")]
         self.assertEqual(sorted(sum(names, [])), ["0", "1", "2", "4"])
