@@ -11,8 +11,8 @@ use crate::network::Convolution;
 
 /// Floats of a chunk's transformed inputs and sums: a quarter of those of the weights, so that fetching these again
 /// for every chunk costs little, but no more than caches hold. Measured.
-const MIN_BLOCK: usize = 1 << 20;
-const MAX_BLOCK: usize = 4 << 20;
+const MIN_CHUNK: usize = 1 << 20;
+const MAX_CHUNK: usize = 4 << 20;
 /// For more threads than these, chunks grow with their number, as do the caches: otherwise a thread waits for the others as long as
 /// it works. See `benches/scaling.py`.
 const THREADS: usize = 16;
@@ -89,7 +89,7 @@ impl WinogradLayer {
 
     /// Rows of a chunk, those of all points taken together: a pair has one at each of its points.
     pub fn chunk_rows(&self, threads: usize) -> usize {
-        let floats = (self.panels.len() / 4).clamp(MIN_BLOCK, MAX_BLOCK) * threads.div_ceil(THREADS);
+        let floats = (self.panels.len() / 4).clamp(MIN_CHUNK, MAX_CHUNK) * threads.div_ceil(THREADS);
         (floats / self.row_floats()).max(self.points().product())
     }
 
